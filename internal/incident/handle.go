@@ -1,0 +1,384 @@
+package incident
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"irctl/internal/timeline"
+)
+
+// Handle is an incident open for writing: this process holds its lock until
+// Close. Its methods may be called concurrently.
+type Handle struct {
+	Log *timeline.Log // the journal
+
+	store *Store
+	dir   string
+	lock  *lock
+
+	mu       sync.Mutex
+	incident Incident
+}
+
+// New is what is known of an incident when it is opened.
+type New struct {
+	// ID from NewID, for a caller who has to name the incident before it is
+	// there; empty: Create chooses.
+	ID        ID
+	Title     string
+	Severity  Severity
+	Commander string
+	Cluster   Cluster
+	Targets   []Target
+	Actor     timeline.Actor
+}
+
+// Errors that mean "it is so already".
+var (
+	ErrAlreadyClosed = errors.New("the incident is closed already")
+	ErrAlreadyOpen   = errors.New("the incident is open already")
+)
+
+const (
+	yamlFile     = "incident.yaml"
+	timelineFile = "timeline.jsonl"
+	lockFile     = "lock"
+
+	newPrefix   = ".new-"   // of a directory that is not yet an incident
+	newLeftover = time.Hour // after which it never will be: its maker was killed
+)
+
+// Create opens a new incident. It is on disk as a whole, its journal begun
+// with an opened entry, or not at all. To join an incident that may be there
+// already use Join.
+func (s *Store) Create(ctx context.Context, n New) (*Handle, error) {
+	s.sweep()
+	for range 16 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		now := s.opts.Now().UTC().Truncate(time.Second)
+		id := n.ID
+		if id == "" {
+			var err error
+			if id, err = NewID(now, s.opts.Random); err != nil {
+				return nil, err
+			}
+		}
+		i := Incident{APIVersion: apiVersion, Kind: kind, ID: id, Title: n.Title, Severity: n.Severity,
+			Commander: n.Commander, State: StateOpen, OpenedAt: now, Cluster: n.Cluster, Targets: n.Targets}
+		err := s.build(i.printable(), n.Actor)
+		if errors.Is(err, fs.ErrExist) && n.ID == "" {
+			continue // the ID is taken
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.Open(ctx, id, n.Actor)
+	}
+	return nil, s.unusable(errors.New("every ID tried is taken"))
+}
+
+// build prepares an incident's directory under another name and moves it to
+// its place when it is complete, so that a kill never leaves half of one.
+func (s *Store) build(i Incident, actor timeline.Actor) error {
+	text, err := i.encode()
+	if err != nil {
+		return err
+	}
+	final, err := s.path(i.ID)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(final); err == nil {
+		return fmt.Errorf("%s: %w", final, fs.ErrExist)
+	}
+	dir := filepath.Join(s.incidents(), newPrefix+string(i.ID))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return s.unusable(err)
+	}
+	err = os.Chmod(dir, 0o700) // whatever the umask
+	if err == nil {
+		err = writeFile(filepath.Join(dir, yamlFile), text)
+	}
+	if err == nil {
+		err = s.begin(dir, i, actor)
+	}
+	if err == nil {
+		err = os.Rename(dir, final)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return s.unusable(err)
+	}
+	return syncDir(s.incidents())
+}
+
+// begin writes the first entry of a journal.
+func (s *Store) begin(dir string, i Incident, actor timeline.Actor) error {
+	log, err := timeline.Open(filepath.Join(dir, timelineFile),
+		timeline.Options{Incident: string(i.ID), Actor: actor, Now: s.opts.Now})
+	if err != nil {
+		return err
+	}
+	_, err = log.Append(timeline.Entry{Kind: timeline.KindOpened, Targets: targetNames(i.Targets),
+		Summary: summary("incident opened", i.Title)})
+	return errors.Join(err, log.Close())
+}
+
+func targetNames(targets []Target) []string {
+	names := make([]string, 0, len(targets))
+	for _, t := range targets {
+		if t.Namespace == "" {
+			names = append(names, t.Name)
+		} else {
+			names = append(names, t.Namespace+"/"+t.Name)
+		}
+	}
+	return names
+}
+
+// sweep removes what a killed Create left. Best effort: it is in nobody's way.
+func (s *Store) sweep() {
+	dirs, err := os.ReadDir(s.incidents())
+	if err != nil {
+		return
+	}
+	for _, d := range dirs {
+		if !strings.HasPrefix(d.Name(), newPrefix) {
+			continue
+		}
+		if info, err := d.Info(); err == nil && time.Since(info.ModTime()) > newLeftover {
+			os.RemoveAll(filepath.Join(s.incidents(), d.Name()))
+		}
+	}
+}
+
+// Open opens an incident for writing. It waits a while for a process that has
+// it open; then the error is ErrLocked and names that process.
+func (s *Store) Open(ctx context.Context, id ID, actor timeline.Actor) (*Handle, error) {
+	dir, err := s.path(id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return s.open(ctx, dir, id, actor)
+}
+
+// OpenDir opens a copy of an incident's directory, say from the machine of
+// another responder, where it is: what is undone is recorded in the copy.
+func (s *Store) OpenDir(ctx context.Context, dir string, actor timeline.Actor) (*Handle, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(abs); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return s.open(ctx, abs, "", actor)
+}
+
+// open opens the incident in dir, which must be that with the given ID if
+// there is one given.
+func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Actor) (_ *Handle, err error) {
+	// Nothing is created before it is certain that this is an incident.
+	for _, name := range []string{yamlFile, timelineFile} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	if err := s.private(dir); err != nil {
+		return nil, err
+	}
+	h := &Handle{store: s, dir: dir}
+	h.lock, err = acquire(ctx, filepath.Join(dir, lockFile), "incident "+filepath.Base(dir), s.opts.LockWait,
+		holderOf(actor, s.opts.Now()))
+	if errors.Is(err, ErrLocked) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, s.cannotUse(dir, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if h.incident, err = load(dir); err != nil {
+		return nil, err
+	}
+	if id != "" && h.incident.ID != id {
+		return nil, fmt.Errorf("%w: %s: its incident.yaml is that of %s", ErrDamaged, id, h.incident.ID)
+	}
+	h.Log, err = timeline.Open(filepath.Join(dir, timelineFile),
+		timeline.Options{Incident: string(h.incident.ID), Actor: actor, Now: s.opts.Now})
+	if err != nil {
+		return nil, fmt.Errorf("incident %s: %w", h.incident.ID, err)
+	}
+	if err := h.catchUp(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// private closes a directory and the files in it to others. After that only
+// this user can still swap a file for a link.
+func (s *Store) private(dir string) error {
+	if err := tighten(dir); err != nil {
+		return s.cannotUse(dir, err)
+	}
+	for _, name := range []string{yamlFile, timelineFile, filepath.Base(timeline.HeadPath(timelineFile)), lockFile} {
+		path := filepath.Join(dir, name)
+		if err := regularOrAbsent(path); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if info, err := os.Lstat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+			if err := os.Chmod(path, info.Mode().Perm()&0o700); err != nil {
+				return s.cannotUse(dir, err)
+			}
+		}
+	}
+	return nil
+}
+
+// catchUp brings the state in incident.yaml to what the journal says, should
+// a crash have come between the two.
+func (h *Handle) catchUp() error {
+	state, at := StateOpen, (*time.Time)(nil)
+	for _, e := range h.Log.Entries() {
+		switch e.Kind {
+		case timeline.KindClosed:
+			state, at = StateClosed, &e.Time
+		case timeline.KindReopened:
+			state, at = StateOpen, nil
+		}
+	}
+	if h.incident.State == state {
+		return nil
+	}
+	return h.Update(func(i *Incident) { i.State, i.ClosedAt = state, at })
+}
+
+// Join opens the newest open incident that matches, or creates one from n
+// where none does: of two processes that join at the same time one creates,
+// the other joins. It tells whether it created. Incidents that cannot be read
+// are passed over; List tells of them.
+func (s *Store) Join(ctx context.Context, match func(Incident) bool, n New) (h *Handle, created bool, err error) {
+	for {
+		var found []Incident
+		err := s.WithLock(ctx, func() (err error) {
+			if found, _ = s.FindOpen(ctx, match); len(found) == 0 {
+				h, err = s.Create(ctx, n)
+			}
+			return err
+		})
+		if err != nil || h != nil {
+			return h, h != nil, err
+		}
+		// Without the store's lock: the incident may be in use for long.
+		h, err = s.Open(ctx, found[0].ID, n.Actor)
+		if err != nil || h.Incident().State == StateOpen {
+			return h, false, err
+		}
+		// Somebody closed it meanwhile.
+		if err := h.Close(); err != nil {
+			return nil, false, err
+		}
+		h = nil
+	}
+}
+
+// Incident returns a copy of the incident as it is now.
+func (h *Handle) Incident() Incident {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.incident.clone()
+}
+
+// Dir returns the incident's directory.
+func (h *Handle) Dir() string { return h.dir }
+
+// Update changes the incident and writes incident.yaml. The ID cannot change.
+// On an error nothing changed.
+func (h *Handle) Update(change func(*Incident)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.update(change)
+}
+
+func (h *Handle) update(change func(*Incident)) error {
+	next := h.incident.clone()
+	change(&next)
+	next = next.printable()
+	if next.ID != h.incident.ID {
+		return fmt.Errorf("%w: the ID of %s cannot change", ErrInvalid, h.incident.ID)
+	}
+	text, err := next.encode()
+	if err != nil {
+		return fmt.Errorf("incident %s: %w", h.incident.ID, err)
+	}
+	if err := writeFile(filepath.Join(h.dir, yamlFile), text); err != nil {
+		return h.store.cannotUse(h.dir, err)
+	}
+	h.incident = next
+	return nil
+}
+
+// CloseIncident records that the incident is over; ErrAlreadyClosed where it
+// is. The handle stays open, to be closed with Close.
+func (h *Handle) CloseIncident(note string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.incident.State == StateClosed {
+		return fmt.Errorf("%s: %w", h.incident.ID, ErrAlreadyClosed)
+	}
+	e, err := h.Log.Append(timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note)})
+	if err != nil {
+		return err
+	}
+	return h.update(func(i *Incident) { i.State, i.ClosedAt = StateClosed, &e.Time })
+}
+
+// Reopen records that the incident goes on; ErrAlreadyOpen where it does.
+func (h *Handle) Reopen(note string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.incident.State == StateOpen {
+		return fmt.Errorf("%s: %w", h.incident.ID, ErrAlreadyOpen)
+	}
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindReopened, Summary: summary("incident reopened", note)}); err != nil {
+		return err
+	}
+	return h.update(func(i *Incident) { i.State, i.ClosedAt = StateOpen, nil })
+}
+
+func summary(what, note string) string {
+	if note == "" {
+		return what
+	}
+	return what + ": " + note
+}
+
+// Close lets go of the incident. It may be called twice.
+func (h *Handle) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	if h.Log != nil {
+		errs = append(errs, h.Log.Close())
+	}
+	if h.lock != nil {
+		errs = append(errs, h.lock.release())
+		h.lock = nil
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package incident
+
+import "io/fs"
+
+// ownerOf cannot tell where files have no numeric owner.
+func ownerOf(fs.FileInfo) (int, bool) { return 0, false }

@@ -1,0 +1,394 @@
+//go:build unix
+
+package incident_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"irctl/internal/incident"
+)
+
+// TestMain lets a test start this binary again as another process, which does
+// what role says with the state directory given as an argument.
+func TestMain(m *testing.M) {
+	roles := map[string]func(dir string) error{
+		"hold":      hold,
+		"join":      join,
+		"create":    createUntilKilled,
+		"umask":     createWithoutUmask,
+		"read-only": useReadOnly,
+	}
+	if role, ok := roles[os.Getenv("INCIDENT_TEST_ROLE")]; ok {
+		if err := role(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func process(t *testing.T, role, dir string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, dir)
+	cmd.Env = append(os.Environ(), "INCIDENT_TEST_ROLE="+role)
+	return cmd
+}
+
+func run(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// hold opens the one incident of the store and keeps it until it is killed.
+func hold(dir string) error {
+	s, err := incident.NewStore(dir, options())
+	if err != nil {
+		return err
+	}
+	id, err := s.Find("inc-")
+	if err != nil {
+		return err
+	}
+	if _, err := s.Open(context.Background(), id, alice); err != nil {
+		return err
+	}
+	fmt.Println("held")
+	time.Sleep(time.Hour)
+	return nil
+}
+
+func TestIncidentInUseNamesTheHolderAndIsFreeOnceThatIsKilled(t *testing.T) {
+	s := store(t)
+	id, _ := closed(t, s)
+	holder := process(t, "hold", s.Dir())
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder.Stderr = os.Stderr
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { holder.Process.Kill() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+		t.Fatal(line, err)
+	}
+
+	start := time.Now()
+	_, err = s.Open(t.Context(), id, alice)
+	var locked *incident.LockedError
+	if !errors.Is(err, incident.ErrLocked) || !errors.As(err, &locked) {
+		t.Fatalf("error %v", err)
+	}
+	if waited := time.Since(start); waited < options().LockWait || waited > 5*time.Second {
+		t.Errorf("waited %v", waited)
+	}
+	if locked.Holder == nil || locked.Holder.PID != holder.Process.Pid || !locked.Holder.Since.Equal(options().Now()) {
+		t.Errorf("holder %+v, want pid %d", locked.Holder, holder.Process.Pid)
+	}
+	for _, part := range []string{string(id), strconv.Itoa(holder.Process.Pid), "2026-01-02T15:04:05Z", `"bastion"`} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the message does not name %s: %v", part, err)
+		}
+	}
+	if _, err := s.Load(id); err != nil {
+		t.Errorf("reading needs no lock: %v", err)
+	}
+	if list, errs := s.List(t.Context()); len(list) != 1 || len(errs) != 0 {
+		t.Errorf("listing needs no lock: %v", errs)
+	}
+
+	holder.Process.Kill()
+	holder.Wait()
+	reopen(t, s, id)
+}
+
+// join finds or creates the incident of the one target there is.
+func join(dir string) error {
+	s, err := incident.NewStore(dir, incident.Options{LockWait: time.Minute})
+	if err != nil {
+		return err
+	}
+	h, _, err := s.Join(context.Background(), func(i incident.Incident) bool { return i.Targets[0].UID == target.UID }, fresh)
+	if err != nil {
+		return err
+	}
+	return h.Close()
+}
+
+func TestProcessesThatRaceForATargetCreateOneIncident(t *testing.T) {
+	s := store(t)
+	var all []*exec.Cmd
+	for range 8 {
+		cmd := process(t, "join", s.Dir())
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, cmd)
+	}
+	for _, cmd := range all {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	list, errs := s.List(t.Context())
+	if len(list) != 1 || len(errs) != 0 {
+		t.Errorf("%d incidents, %v", len(list), errs)
+	}
+}
+
+func createUntilKilled(dir string) error {
+	s, err := incident.NewStore(dir, incident.Options{})
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for {
+		h, err := s.Create(context.Background(), fresh)
+		if err != nil {
+			return err
+		}
+		if err := h.CloseIncident("done"); err != nil {
+			return err
+		}
+		if err := h.Close(); err != nil {
+			return err
+		}
+	}
+}
+
+func TestKilledCreateLeavesWholeIncidentsOrNone(t *testing.T) {
+	s := store(t)
+	for round := range 12 {
+		cmd := process(t, "create", s.Dir())
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(round) * 1300 * time.Microsecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	list, errs := s.List(t.Context())
+	if len(errs) != 0 || len(list) == 0 {
+		t.Errorf("%d incidents; %v", len(list), errs)
+	}
+	for _, i := range list {
+		h := reopen(t, s, i.ID)
+		if n := len(h.Log.Entries()); n == 0 {
+			t.Errorf("%s has no opened entry", i.ID)
+		}
+		h.Close()
+	}
+	create(t, s)
+}
+
+func createWithoutUmask(dir string) error {
+	syscall.Umask(0)
+	s, err := incident.NewStore(filepath.Join(dir, "a", "b"), options())
+	if err != nil {
+		return err
+	}
+	h, err := s.Create(context.Background(), fresh)
+	if err != nil {
+		return err
+	}
+	return h.Close()
+}
+
+func TestNothingIsReadableByOthersWithoutUmask(t *testing.T) {
+	dir := t.TempDir()
+	run(t, process(t, "umask", dir))
+	seen := 0
+	for path, mode := range modes(t, filepath.Join(dir, "a")) {
+		seen++
+		if mode.Perm()&0o077 != 0 {
+			t.Errorf("%s is %v", path, mode)
+		}
+	}
+	if seen < 7 {
+		t.Errorf("looked at %d files only", seen)
+	}
+}
+
+func TestStateDirectoryOpenToOthersIsClosedToThem(t *testing.T) {
+	s := store(t)
+	id, _ := closed(t, s)
+	for path, mode := range modes(t, s.Dir()) {
+		if err := os.Chmod(path, mode.Perm()|0o066); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := incident.NewStore(s.Dir(), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, s, id)
+	for path, mode := range modes(t, s.Dir()) {
+		if mode.Perm()&0o077 != 0 {
+			t.Errorf("%s is %v", path, mode)
+		}
+	}
+}
+
+func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
+	base := t.TempDir()
+	file := filepath.Join(base, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	real, link, dangling := filepath.Join(base, "real"), filepath.Join(base, "link"), filepath.Join(base, "dangling")
+	if err := errors.Join(os.Mkdir(real, 0o700), os.Symlink(real, link), os.Symlink(filepath.Join(base, "none"), dangling)); err != nil {
+		t.Fatal(err)
+	}
+	linkedInside := filepath.Join(base, "inside")
+	if err := errors.Join(os.Mkdir(linkedInside, 0o700), os.Symlink(real, filepath.Join(linkedInside, "incidents"))); err != nil {
+		t.Fatal(err)
+	}
+	dirs := map[string]string{
+		"under a file":             filepath.Join(file, "irctl"),
+		"deep under a file":        filepath.Join(file, "a", "b", "irctl"),
+		"a file":                   file,
+		"a symbolic link":          link,
+		"a dangling symbolic link": dangling,
+		"a symbolic link inside":   linkedInside,
+	}
+	if os.Geteuid() == 0 {
+		other := filepath.Join(base, "other")
+		if err := errors.Join(os.Mkdir(other, 0o700), os.Chown(other, 12345, -1)); err != nil {
+			t.Fatal(err)
+		}
+		dirs["another user's"] = other
+	} else {
+		dirs["another user's"] = "/"
+	}
+	for name, dir := range dirs {
+		t.Run(name, func(t *testing.T) {
+			_, err := incident.NewStore(dir, options())
+			if !errors.Is(err, incident.ErrStateDir) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "IRCTL_STATE_DIR") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	if entries, err := os.ReadDir(real); err != nil || len(entries) != 0 {
+		t.Errorf("something was created through the link: %v %v", entries, err)
+	}
+}
+
+// useReadOnly checks what a store whose directory cannot be written can do.
+func useReadOnly(dir string) error {
+	if err := makeReadOnly(dir); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "probe"), nil, 0o600); err == nil {
+		return errors.New("the directory can be written: the test tests nothing")
+	}
+	clear := func(what string, err error) error {
+		if errors.Is(err, incident.ErrStateDir) && strings.Contains(err.Error(), dir) && strings.Contains(err.Error(), "IRCTL_STATE_DIR") &&
+			(errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)) {
+			return nil
+		}
+		return fmt.Errorf("%s: %v", what, err)
+	}
+	s, err := incident.NewStore(dir, options())
+	if err != nil {
+		return fmt.Errorf("a store that can be read: %w", err)
+	}
+	list, errs := s.List(context.Background())
+	if len(list) != 1 || len(errs) != 0 {
+		return fmt.Errorf("%d incidents, %v", len(list), errs)
+	}
+	if r, err := s.Verify(list[0].ID); err != nil || !r.OK() {
+		return fmt.Errorf("verify: %v, %w", r, err)
+	}
+	_, createErr := s.Create(context.Background(), fresh)
+	_, openErr := s.Open(context.Background(), list[0].ID, alice)
+	_, _, joinErr := s.Join(context.Background(), func(incident.Incident) bool { return true }, fresh)
+	_, newErr := incident.NewStore(filepath.Join(dir, "new"), options())
+	return errors.Join(clear("create", createErr), clear("open", openErr), clear("join", joinErr),
+		func() error {
+			if errors.Is(newErr, incident.ErrStateDir) && strings.Contains(newErr.Error(), "IRCTL_STATE_DIR") {
+				return nil
+			}
+			return fmt.Errorf("new store: %v", newErr)
+		}())
+}
+
+func TestReadOnlyStateDirectory(t *testing.T) {
+	s := store(t)
+	closed(t, s)
+	cmd := process(t, "read-only", s.Dir())
+	readOnlyProcess(cmd)
+	t.Cleanup(func() { makeWritable(t, s.Dir()) })
+	run(t, cmd)
+}
+
+// takeAwayWriting is what stops everybody but root.
+func takeAwayWriting(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o500)
+		}
+		return os.Chmod(path, 0o400)
+	})
+}
+
+func makeWritable(t *testing.T, dir string) {
+	t.Helper()
+	for path, mode := range modes(t, dir) {
+		if mode.IsDir() {
+			if err := os.Chmod(path, 0o700); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestWithLockIsExclusive(t *testing.T) {
+	s := store(t)
+	err := s.WithLock(t.Context(), func() error {
+		err := s.WithLock(t.Context(), func() error { t.Error("two at a time"); return nil })
+		if !errors.Is(err, incident.ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+			t.Errorf("error %v", err)
+		}
+		return errors.New("from inside")
+	})
+	if err == nil || err.Error() != "from inside" {
+		t.Errorf("error %v", err)
+	}
+	if err := s.WithLock(t.Context(), func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+}
