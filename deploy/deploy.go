@@ -1,0 +1,14 @@
+// Package deploy holds the manifests that a cluster's administrator applies.
+package deploy
+
+import _ "embed"
+
+// Responder is the ClusterRole of those who contain and undo.
+//
+//go:embed responder.yaml
+var Responder string
+
+// Investigator is the ClusterRole of those who only look.
+//
+//go:embed investigator.yaml
+var Investigator string

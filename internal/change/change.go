@@ -1,0 +1,221 @@
+// Package change owns every write that irctl makes to a cluster.
+//
+// A [Change] is plain data: which object, and what is to be different about
+// it, with the state before. It is journaled before the call, so that any
+// later process, also on another machine, can tell from the journal alone
+// whether it was done, and undo it. There are two kinds: an Edit sets fields
+// of an object that exists, a Create adds an object that does not.
+//
+// A change done twice is done once; a change is undone only while the object
+// is as the change left it, and otherwise refused with the difference.
+package change
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+
+	"irctl/internal/cluster"
+)
+
+// FieldManager is the name under which the API server records irctl's writes.
+const FieldManager = "irctl"
+
+// Change is one reversible change to one object. The zero value is not usable;
+// make one with NewEdit or NewCreate, or read one from the journal with Parse.
+type Change struct {
+	Object cluster.Ref `json:"object"`
+	// Subresource is the part of the object that is written, "scale" or "".
+	Subresource string `json:"subresource,omitempty"`
+	// Fields are what an edit sets; empty for a create.
+	Fields []Field `json:"fields,omitempty"`
+	// Manifest is the object that a create adds; nil for an edit.
+	Manifest map[string]any `json:"manifest,omitempty"`
+	// ResourceVersion is the version that was read when the change was
+	// planned. The first attempt is conditional on it, which saves a read.
+	ResourceVersion string `json:"resourceVersion,omitempty"`
+}
+
+// Field is one field of an object, before and after; nil is "absent".
+// Values are JSON values (map[string]any, []any, string, bool, float64, int64).
+type Field struct {
+	Path   []string `json:"path"`
+	Before any      `json:"before"`
+	After  any      `json:"after"`
+}
+
+// Name is the field's path as people write it: metadata.labels[app].
+func (f Field) Name() string {
+	var b strings.Builder
+	for i, p := range f.Path {
+		switch {
+		case strings.ContainsAny(p, "./"), i == 2 && f.Path[0] == "metadata":
+			fmt.Fprintf(&b, "[%s]", p)
+		case i > 0:
+			b.WriteString("." + p)
+		default:
+			b.WriteString(p)
+		}
+	}
+	return b.String()
+}
+
+// Result says what a Do or an Undo found and did.
+type Result string
+
+const (
+	// Done: this call changed the object.
+	Done Result = "done"
+	// Already: the object was as wanted; nothing was written.
+	Already Result = "already"
+	// Gone: the object no longer exists, so there is nothing to restore.
+	Gone Result = "gone"
+)
+
+// State is where an object stands with regard to a change.
+type State string
+
+const (
+	// Before: the change is not done.
+	Before State = "before"
+	// After: the change is done.
+	After State = "after"
+	// Drifted: neither; somebody else changed what this change is about.
+	Drifted State = "drifted"
+	// Missing: the object does not exist.
+	Missing State = "missing"
+)
+
+// DriftError refuses a change whose object is no longer as it was planned
+// for, or an undo whose object is no longer as the change left it.
+type DriftError struct {
+	Object      cluster.Ref
+	Differences []string // one line each: field, expected, found
+}
+
+func (e *DriftError) Error() string {
+	return fmt.Sprintf("%s was changed by someone else since: %s", e.Object, strings.Join(e.Differences, "; "))
+}
+
+// ErrNoReceipt is returned by Parse for data that is not a change.
+var ErrNoReceipt = errors.New("not the record of a change")
+
+// NewEdit plans to set fields of an object. Fields whose before and after are
+// the same are dropped; if none is left, ok is false: there is nothing to do.
+func NewEdit(object cluster.Ref, subresource, resourceVersion string, fields ...Field) (c Change, ok bool) {
+	kept := make([]Field, 0, len(fields))
+	for _, f := range fields {
+		f.Before, f.After = normal(f.Before), normal(f.After)
+		if !equal(f.Before, f.After) {
+			kept = append(kept, f)
+		}
+	}
+	return Change{Object: object, Subresource: subresource, Fields: kept, ResourceVersion: resourceVersion}, len(kept) > 0
+}
+
+// NewCreate plans to add an object. The manifest must spell out what the
+// server would default in its spec, since that is compared afterwards.
+func NewCreate(object cluster.Ref, manifest map[string]any) Change {
+	m, _ := normal(manifest).(map[string]any)
+	return Change{Object: object, Manifest: m}
+}
+
+// Parse reads a change from the journal.
+func Parse(data []byte) (Change, error) {
+	var c Change
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Change{}, fmt.Errorf("%w: %w", ErrNoReceipt, err)
+	}
+	if c.Object.Resource == "" || c.Object.Name == "" || (c.Manifest == nil) == (len(c.Fields) == 0) {
+		return Change{}, ErrNoReceipt
+	}
+	for i, f := range c.Fields {
+		if len(f.Path) == 0 {
+			return Change{}, fmt.Errorf("%w: field %d has no path", ErrNoReceipt, i)
+		}
+		c.Fields[i].Before, c.Fields[i].After = normal(f.Before), normal(f.After)
+	}
+	return c, nil
+}
+
+// IsCreate tells the two kinds apart.
+func (c Change) IsCreate() bool { return c.Manifest != nil }
+
+// Observe reads the object and says where it stands.
+func (c Change) Observe(ctx context.Context, client dynamic.Interface) (State, error) {
+	live, err := c.get(ctx, client)
+	if err != nil {
+		if apierrors.IsNotFound(err) {
+			if c.IsCreate() {
+				return Before, nil
+			}
+			return Missing, nil
+		}
+		return "", err
+	}
+	return c.stateOf(live), nil
+}
+
+func (c Change) stateOf(live *unstructured.Unstructured) State {
+	if c.IsCreate() {
+		if c.createdAs(live) == nil {
+			return After
+		}
+		return Drifted
+	}
+	if c.replaced(live) {
+		return Missing
+	}
+	before, after := true, true
+	for _, f := range c.Fields {
+		v := fieldOf(live, f.Path)
+		before = before && equal(v, f.Before)
+		after = after && equal(v, f.After)
+	}
+	switch {
+	case after:
+		return After
+	case before:
+		return Before
+	}
+	return Drifted
+}
+
+// replaced: an object of the same name, but another one.
+func (c Change) replaced(live *unstructured.Unstructured) bool {
+	return c.Object.UID != "" && live.GetUID() != "" && live.GetUID() != c.Object.UID
+}
+
+func (c Change) get(ctx context.Context, client dynamic.Interface) (*unstructured.Unstructured, error) {
+	var live *unstructured.Unstructured
+	err := retry(ctx, func(ctx context.Context) (err error) {
+		live, err = c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{}, c.subresources()...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", c.Object, err)
+	}
+	return live, nil
+}
+
+func (c Change) resource(client dynamic.Interface) dynamic.ResourceInterface {
+	r := client.Resource(c.Object.GVR())
+	if c.Object.Namespace == "" {
+		return r
+	}
+	return r.Namespace(c.Object.Namespace)
+}
+
+func (c Change) subresources() []string {
+	if c.Subresource == "" {
+		return nil
+	}
+	return []string{c.Subresource}
+}

@@ -1,0 +1,66 @@
+package change
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
+)
+
+// Do makes the change. It retries what passes (conflicts, throttling, server
+// errors, broken connections) until the context ends, and looks at the object
+// before each further attempt, so that an attempt that was executed although
+// its answer got lost is not made twice.
+//
+// Errors are those of the API server, wrapped with the object's name, or a
+// DriftError if somebody else changed the same fields in the meantime.
+func (c Change) Do(ctx context.Context, client dynamic.Interface) (Result, error) {
+	return c.do(ctx, client, nil)
+}
+
+// DryRun asks the API server what Do would meet: admission, quota, validation
+// and rights are checked, nothing is written.
+func (c Change) DryRun(ctx context.Context, client dynamic.Interface) error {
+	_, err := c.do(ctx, client, []string{metav1.DryRunAll})
+	return err
+}
+
+func (c Change) do(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
+	if c.IsCreate() {
+		r, err := c.create(ctx, client, dryRun)
+		return r, c.wrap("creating", err)
+	}
+	r, err := c.edit(ctx, client, c.Fields, c.ResourceVersion, dryRun)
+	return r, c.wrap("changing", err)
+}
+
+// Undo restores what was there before. It returns a DriftError, and changes
+// nothing, if the object is no longer as the change left it.
+func (c Change) Undo(ctx context.Context, client dynamic.Interface) (Result, error) {
+	return c.undo(ctx, client, nil)
+}
+
+// DryRunUndo asks the API server what Undo would meet, writing nothing.
+func (c Change) DryRunUndo(ctx context.Context, client dynamic.Interface) error {
+	_, err := c.undo(ctx, client, []string{metav1.DryRunAll})
+	return err
+}
+
+func (c Change) undo(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
+	if c.IsCreate() {
+		r, err := c.undoCreate(ctx, client, dryRun)
+		return r, c.wrap("deleting", err)
+	}
+	r, err := c.undoEdit(ctx, client, dryRun)
+	return r, c.wrap("restoring", err)
+}
+
+func (c Change) wrap(doing string, err error) error {
+	var drift *DriftError
+	if err == nil || errors.As(err, &drift) {
+		return err
+	}
+	return fmt.Errorf("%s %s: %w", doing, c.Object, err)
+}

@@ -1,0 +1,96 @@
+package change
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Diff is what the change does, as lines that begin with "+" or "-".
+func (c Change) Diff() []string {
+	if c.IsCreate() {
+		return manifestLines("+ ", c.Manifest)
+	}
+	return fieldLines(c.Fields)
+}
+
+// UndoDiff is what undoing the change does.
+func (c Change) UndoDiff() []string {
+	if c.IsCreate() {
+		return manifestLines("- ", c.Manifest)
+	}
+	return fieldLines(reversed(c.Fields))
+}
+
+func manifestLines(sign string, manifest map[string]any) []string {
+	text, err := yaml.Marshal(manifest)
+	if err != nil {
+		return []string{sign + show(manifest)}
+	}
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	for i, l := range lines {
+		lines[i] = sign + l
+	}
+	return lines
+}
+
+func fieldLines(fields []Field) []string {
+	var lines []string
+	for _, f := range fields {
+		if f.Before != nil {
+			lines = append(lines, fmt.Sprintf("- %s: %s", f.Name(), show(f.Before)))
+		}
+		if f.After != nil {
+			lines = append(lines, fmt.Sprintf("+ %s: %s", f.Name(), show(f.After)))
+		}
+	}
+	return lines
+}
+
+// Command is the kubectl command that would do the same, for changes that
+// have no shorter one.
+func (c Change) Command() string {
+	if c.IsCreate() {
+		text, err := json.Marshal(c.Manifest)
+		if err != nil {
+			return ""
+		}
+		return "kubectl create -f - <<< " + ShellQuote(string(text))
+	}
+	return c.patchCommand(c.Fields)
+}
+
+// UndoCommand is the kubectl command that would undo the change.
+func (c Change) UndoCommand() string {
+	if c.IsCreate() {
+		return fmt.Sprintf("kubectl delete %s -n %s", c.Object.KubectlName(), c.Object.Namespace)
+	}
+	return c.patchCommand(reversed(c.Fields))
+}
+
+func (c Change) patchCommand(fields []Field) string {
+	patch, err := mergePatch(fields, "", "")
+	if err != nil {
+		return ""
+	}
+	words := []string{"kubectl", "patch", c.Object.KubectlName()}
+	if c.Object.Namespace != "" {
+		words = append(words, "-n", c.Object.Namespace)
+	}
+	if c.Subresource != "" {
+		words = append(words, "--subresource="+c.Subresource)
+	}
+	return strings.Join(append(words, "--type=merge", "-p", ShellQuote(string(patch))), " ")
+}
+
+// ShellQuote makes s one word of a POSIX shell. What it quotes comes from the
+// cluster, and people paste the commands that are shown to them.
+func ShellQuote(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+"
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

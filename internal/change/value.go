@@ -1,0 +1,100 @@
+package change
+
+import (
+	"encoding/json"
+	"reflect"
+	"unicode/utf8"
+)
+
+// normal brings a value into the one form in which values are compared: as
+// JSON decodes it with all numbers float64, and with nulls and empty maps
+// and lists pruned, which the API server does not tell from absent ones in
+// the fields that irctl sets.
+func normal(v any) any {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case map[string]any:
+		m := map[string]any{}
+		for k, e := range v {
+			// A podSelector that is empty selects everything: it is kept.
+			if n := normal(e); n != nil {
+				m[k] = n
+			} else if _, isMap := e.(map[string]any); isMap && isSelector(k) {
+				m[k] = map[string]any{}
+			}
+		}
+		if len(m) == 0 {
+			return nil
+		}
+		return m
+	case []any:
+		if len(v) == 0 {
+			return nil
+		}
+		l := make([]any, len(v))
+		for i, e := range v {
+			l[i] = normal(e)
+			// A rule that is empty allows everything: it must not vanish.
+			if l[i] == nil {
+				l[i] = map[string]any{}
+			}
+		}
+		return l
+	case int64:
+		return float64(v)
+	case int32:
+		return float64(v)
+	case int:
+		return float64(v)
+	case string, bool, float64:
+		return v
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return v
+	}
+	var out any
+	if err := json.Unmarshal(data, &out); err != nil {
+		return v
+	}
+	return normal(out)
+}
+
+func isSelector(key string) bool {
+	return key == "podSelector" || key == "namespaceSelector" || key == "selector"
+}
+
+func equal(a, b any) bool { return reflect.DeepEqual(normal(a), normal(b)) }
+
+func copyMap(m map[string]any) map[string]any {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return m
+	}
+	out := map[string]any{}
+	if err := json.Unmarshal(data, &out); err != nil {
+		return m
+	}
+	return out
+}
+
+// show is a value as a person reads it in a difference, bounded.
+func show(v any) string {
+	if v == nil {
+		return "absent"
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "unreadable"
+	}
+	const limit = 300
+	if len(data) <= limit {
+		return string(data)
+	}
+	cut := limit
+	for cut > 0 && !utf8.RuneStart(data[cut]) {
+		cut--
+	}
+	return string(data[:cut]) + "…"
+}

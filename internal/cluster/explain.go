@@ -1,0 +1,68 @@
+package cluster
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net"
+	"regexp"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+)
+
+// cannot finds the right in the API server's own words:
+// … is forbidden: User "jane" cannot patch resource "pods" in API group "" in the namespace "todo-app"
+var cannot = regexp.MustCompile(`User "([^"]{1,253})" cannot ([a-z]{1,32}) resource "([^"]{1,253})" in API group "([^"]{0,253})"`)
+
+// Explain says what to do about an error of the API server or of reaching
+// it, in one sentence without a full stop; "" where the error speaks for itself.
+func Explain(err error) string {
+	text := err.Error()
+	var dns *net.DNSError
+	var unknownCA x509.UnknownAuthorityError
+	var badCert x509.CertificateInvalidError
+	var badHost x509.HostnameError
+	switch {
+	case strings.Contains(text, "admission webhook") && strings.Contains(text, "denied the request"):
+		return "an admission webhook forbids it: ask whoever owns that policy for an exception for irctl, or do it with an identity that is exempt"
+	case strings.Contains(text, "exceeded quota"):
+		return "a ResourceQuota of the namespace is used up: raise it, or delete what is not needed there"
+	case apierrors.IsForbidden(err):
+		if m := cannot.FindStringSubmatch(text); m != nil {
+			resource := m[3]
+			if m[4] != "" {
+				resource += "." + m[4]
+			}
+			return "the right to " + m[2] + " " + resource + " is missing; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): kubectl create clusterrolebinding irctl-responder --clusterrole=irctl-responder --user=" + quoteName(m[1])
+		}
+		return "a right is missing; irctl doctor lists which"
+	case apierrors.IsUnauthorized(err):
+		return "the credentials are missing, wrong or expired: log in again, or name others with --context, --kubeconfig or --token"
+	case errors.As(err, &unknownCA), errors.As(err, &badCert), errors.As(err, &badHost):
+		return "the API server's certificate is not trusted: check the server address and the certificate authority in the kubeconfig; do not turn verification off during an incident"
+	case errors.As(err, &dns):
+		return "the API server's name cannot be resolved: check the network (VPN?) and the kubeconfig's server address"
+	case utilnet.IsConnectionRefused(err):
+		return "nothing listens there: check the kubeconfig's server address, and whether the API server runs"
+	case apierrors.IsTooManyRequests(err):
+		return "the API server throttles: try again, with a longer --timeout"
+	case errors.Is(err, context.DeadlineExceeded), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), utilnet.IsTimeout(err):
+		return "it took too long: try again, with a longer --timeout; check that the API server is well"
+	case errors.Is(err, syscall.ENOSPC):
+		return "the disk is full: make room, or set IRCTL_STATE_DIR to a place that has some"
+	case errors.Is(err, syscall.EROFS):
+		return "the file system is read-only: set IRCTL_STATE_DIR to a place that can be written"
+	}
+	return ""
+}
+
+// quoteName quotes a user name for a shell; it may hold anything.
+func quoteName(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:@") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,84 @@
+package cluster
+
+import (
+	"context"
+	"sort"
+	"strings"
+)
+
+// nearPods names up to three pods of the namespace whose names are close to
+// one that does not exist: the same workload's, or a slip of the fingers.
+func (c *Client) nearPods(ctx context.Context, namespace, name string) ([]string, error) {
+	pods, err := c.ListPods(ctx, namespace, "")
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(pods))
+	for i := range pods {
+		names[i] = pods[i].Name
+	}
+	return Near(name, names), nil
+}
+
+// Near returns up to three of the names that are close to name, closest first.
+func Near(name string, names []string) []string {
+	type candidate struct {
+		name     string
+		distance int
+	}
+	var near []candidate
+	for _, n := range names {
+		d := distance(name, n)
+		if common := commonPrefix(name, n); common >= 4 && (common*2 >= len(name) || common*2 >= len(n)) {
+			d = min(d, 3)
+		}
+		if strings.Contains(n, name) {
+			d = min(d, 2)
+		}
+		if d <= max(3, len(name)/4) {
+			near = append(near, candidate{n, d})
+		}
+	}
+	sort.Slice(near, func(i, j int) bool {
+		if near[i].distance != near[j].distance {
+			return near[i].distance < near[j].distance
+		}
+		return near[i].name < near[j].name
+	})
+	var out []string
+	for _, c := range near[:min(3, len(near))] {
+		out = append(out, c.name)
+	}
+	return out
+}
+
+func commonPrefix(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// distance is the Levenshtein distance of two names, of at most 253 bytes
+// each as Kubernetes limits them; longer ones are cut.
+func distance(a, b string) int {
+	const limit = 253
+	a, b = a[:min(len(a), limit)], b[:min(len(b), limit)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		previous := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			previous, row[j] = row[j], min(row[j]+1, row[j-1]+1, previous+cost)
+		}
+	}
+	return row[len(b)]
+}

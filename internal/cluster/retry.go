@@ -1,0 +1,87 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// retryReads repeats requests that read, or that only ask a question, when the
+// server throttles, fails or drops the connection. Writes are never repeated
+// here: package change does that, looking at the object in between.
+func retryReads(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if !reads(r) {
+			return next.RoundTrip(r)
+		}
+		backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: time.Second}
+		for attempt := 1; ; attempt++ {
+			resp, err := next.RoundTrip(r)
+			pause, again := again(r, resp, err, attempt)
+			if !again {
+				return resp, err
+			}
+			if r.Body != nil {
+				if r.GetBody == nil {
+					return resp, err
+				}
+				body, bodyErr := r.GetBody()
+				if bodyErr != nil {
+					return resp, err
+				}
+				r = r.Clone(r.Context())
+				r.Body = body
+			}
+			if pause == 0 {
+				pause = backoff.Step()
+			}
+			timer := time.NewTimer(pause)
+			select {
+			case <-r.Context().Done():
+				timer.Stop()
+				return resp, err
+			case <-timer.C:
+			}
+			if resp != nil {
+				_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
+				_ = resp.Body.Close()
+			}
+		}
+	})
+}
+
+// reads: GET, and the reviews by which one asks about oneself.
+func reads(r *http.Request) bool {
+	return r.Method == http.MethodGet ||
+		(r.Method == http.MethodPost && (strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/") || strings.HasPrefix(r.URL.Path, "/apis/authentication.k8s.io/")))
+}
+
+// Attempts are few where the server cannot be reached at all, since a person
+// waits to hear that, and more where it answers that it is busy.
+const (
+	attemptsUnreachable = 3
+	attemptsBusy        = 8
+)
+
+func again(r *http.Request, resp *http.Response, err error, attempt int) (pause time.Duration, again bool) {
+	if r.Context().Err() != nil {
+		return 0, false
+	}
+	if err != nil {
+		return 0, attempt < attemptsUnreachable && !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "x509")
+	}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 && s <= 30 {
+			pause = time.Duration(s) * time.Second
+		}
+		return pause, attempt < attemptsBusy
+	}
+	return 0, false
+}

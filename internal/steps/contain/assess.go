@@ -1,0 +1,131 @@
+package contain
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"irctl/internal/cluster"
+	"irctl/internal/cluster/netpol"
+	"irctl/internal/steps"
+)
+
+// Assessment is the verdict on all suspects of a scene.
+type Assessment struct {
+	Verdict  Verdict   `json:"verdict"`
+	Findings []Finding `json:"targets"`
+	// PutBack is what a second look found undone by somebody else.
+	PutBack []string `json:"putBack,omitempty"`
+	// Workloads are those that were to be taken down and are not, though they
+	// have no suspect among the targets.
+	Workloads []Check `json:"workloads,omitempty"`
+}
+
+// Assess waits until what was meant is observed, or the context ends, and
+// judges what is open then. Progress is told what is being waited for.
+func Assess(ctx context.Context, scene *steps.Scene, o Options, facts *Facts, progress func(string)) Assessment {
+	ob := newObserver(scene, o)
+	ob.wait(ctx, progress)
+	return ob.assess(context.WithoutCancel(ctx), facts)
+}
+
+// Look judges what is so now, without waiting.
+func Look(ctx context.Context, scene *steps.Scene, o Options, facts *Facts) Assessment {
+	ob := newObserver(scene, o)
+	ob.look(ctx)
+	return ob.assess(ctx, facts)
+}
+
+// SecondLook looks again after a while and adds to the assessment what was
+// put back in the meantime.
+func SecondLook(ctx context.Context, scene *steps.Scene, o Options, facts *Facts, after time.Duration, first Assessment) Assessment {
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return first
+	case <-timer.C:
+	}
+	second := Look(ctx, scene, o, facts)
+	second.PutBack = putBack(first.Findings, second.Findings)
+	return second
+}
+
+// assessTime bounds the reading for the verdict; it runs also when the wait
+// before it used up all the time there was.
+const assessTime = 15 * time.Second
+
+func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
+	ctx, cancel := context.WithTimeout(ctx, assessTime)
+	defer cancel()
+	namespaces := namespacesOf(ob.scene)
+	policies := make([][]networkingv1.NetworkPolicy, len(namespaces))
+	errs := make([]error, len(namespaces))
+	cluster.Parallel(len(namespaces), func(i int) { policies[i], errs[i] = ob.scene.Client.Policies(ctx, namespaces[i]) })
+	a := Assessment{}
+	for _, t := range ob.scene.Targets {
+		for i, ns := range namespaces {
+			if ns == t.Pod.Namespace {
+				a.Findings = append(a.Findings, ob.finding(t, policies[i], errs[i], facts))
+			}
+		}
+	}
+	a.Verdict = Worst(a.Findings)
+	a.Workloads = ob.bareWorkloads()
+	for _, c := range a.Workloads {
+		if !c.OK {
+			a.Verdict = NotContained
+		}
+	}
+	return a
+}
+
+func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {
+	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName, Checks: ob.checks(t)}
+	if w := t.Workload(); w != nil {
+		f.Workload = w.Kind + "/" + w.Name
+	}
+	pod := ob.pods[t.Pod.UID]
+	if pod == nil {
+		f.conclude()
+		return f
+	}
+	var effective *netpol.Verdict
+	if policyErr == nil {
+		v := netpol.Evaluate(netpol.PodOf(pod), policies)
+		effective = &v
+		f.Policies = v.Selecting
+	} else {
+		f.Checks = append(f.Checks, Check{Code: "policy", Text: policyErr.Error()})
+	}
+	f.Exposures = exposures(ob.scene, ob.Options, t, pod, effective, facts)
+	f.conclude()
+	return f
+}
+
+// bareWorkloads are the checks of workloads that no suspect belongs to.
+func (ob *observer) bareWorkloads() []Check {
+	var list []Check
+	for _, chain := range ob.scene.Workloads {
+		owners, _ := toStop(chain)
+		for _, o := range owners {
+			st := ob.owners[o.UID]
+			if st == nil {
+				continue
+			}
+			c := Check{Code: "workload", OK: st.down(), Text: o.Ref.String() + " is down"}
+			if !c.OK {
+				c.Text = st.problem
+				if st.err != nil {
+					c.Text = st.err.Error()
+				} else if c.Text == "" {
+					c.Text = fmt.Sprintf("%s: pods are left: %s", o.Ref, bounded(st.siblings))
+				}
+			}
+			list = append(list, c)
+		}
+	}
+	return list
+}

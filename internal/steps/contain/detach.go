@@ -1,0 +1,354 @@
+package contain
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/cluster/netpol"
+	"irctl/internal/steps"
+)
+
+// detach marks the suspect and, in the same patch, takes off the labels by
+// which controllers and Services select it.
+type detach struct{ Options }
+
+func (detach) Info() steps.Info {
+	return steps.Info{Name: StepDetach, Phase: Phase,
+		Why: "its controller lets go of it and its Services stop sending to it, so that it outlives the scaling as evidence"}
+}
+
+func (d detach) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) {
+	var plan steps.Plan
+	for _, t := range scene.Targets {
+		if other := t.Pod.Labels[IncidentLabel]; other != "" && other != scene.Incident {
+			plan.Refusals = append(plan.Refusals, steps.Refusal{Targets: []string{t.Key()}, Action: StepDetach, Object: t.Ref().String(),
+				Reason: fmt.Sprintf("the pod is contained in incident %s", other), Override: "--incident " + other})
+			continue
+		}
+		d.target(scene, t, &plan)
+	}
+	return plan, nil
+}
+
+func (d detach) target(scene *steps.Scene, t *cluster.Target, plan *steps.Plan) {
+	var keys []string
+	if !d.KeepLabels {
+		loose := Loosen(t, scene.Around[t.Pod.Namespace], d.RemoveLabels)
+		keys = loose.Keys
+		for _, w := range loose.Warnings {
+			w.Targets = []string{t.Key()}
+			plan.Warnings = append(plan.Warnings, w)
+		}
+	}
+	plan.Warnings = append(plan.Warnings, podWarnings(t)...)
+	c, needed := detachment(scene, t, keys)
+	if needed {
+		plan.Actions = append(plan.Actions, steps.Action{ID: detachID(t), Name: StepDetach, Targets: []string{t.Key()},
+			Change: c, Summary: summary(t, keys), Command: labelCommand(scene, t, keys)})
+	}
+}
+
+func detachID(t *cluster.Target) string { return "detach " + t.Key() }
+
+func detachment(scene *steps.Scene, t *cluster.Target, keys []string) (change.Change, bool) {
+	pod := t.Pod
+	label := func(key string, after any) change.Field {
+		return change.Field{Path: []string{"metadata", "labels", key}, Before: anyOf(pod.Labels, key), After: after}
+	}
+	fields := []change.Field{label(QuarantineLabel, QuarantineValue), label(IncidentLabel, scene.Incident)}
+	removed := map[string]string{}
+	for _, k := range keys {
+		removed[k] = pod.Labels[k]
+		fields = append(fields, label(k, nil))
+	}
+	if len(removed) > 0 {
+		fields = append(fields, change.Field{Path: []string{"metadata", "annotations", DetachedAnnotation},
+			Before: anyOf(pod.Annotations, DetachedAnnotation), After: remembered(scene, t, removed)})
+	}
+	return change.NewEdit(t.Ref(), "", pod.ResourceVersion, fields...)
+}
+
+// remembered is what the annotation keeps for whoever finds the pod without
+// the journal. irctl itself restores from the journal, which an attacker in
+// the cluster cannot write.
+func remembered(scene *steps.Scene, t *cluster.Target, removed map[string]string) string {
+	m := map[string]any{"incident": scene.Incident, "labels": removed}
+	if len(t.Owners) > 0 {
+		o := t.Owners[0]
+		m["controller"] = map[string]string{"apiVersion": o.APIVersion(), "kind": o.Kind, "name": o.Name, "uid": string(o.UID)}
+	}
+	// A second detachment, with further labels, keeps those of the first.
+	var before struct {
+		Labels     map[string]string `json:"labels"`
+		Controller map[string]string `json:"controller"`
+	}
+	if json.Unmarshal([]byte(t.Pod.Annotations[DetachedAnnotation]), &before) == nil {
+		for k, v := range before.Labels {
+			if _, again := removed[k]; !again {
+				removed[k] = v
+			}
+		}
+		if before.Controller != nil {
+			m["controller"] = before.Controller
+		}
+	}
+	return jsonText(m)
+}
+
+func summary(t *cluster.Target, keys []string) string {
+	if len(keys) == 0 {
+		return "mark " + t.Ref().String() + " as quarantined"
+	}
+	from := ""
+	if len(t.Owners) > 0 && !t.Detached {
+		from = " from " + t.Owners[0].Ref.String()
+	}
+	return "quarantine and detach " + t.Ref().String() + from
+}
+
+func labelCommand(scene *steps.Scene, t *cluster.Target, keys []string) string {
+	words := []string{"label", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", QuarantineLabel + "=" + QuarantineValue, IncidentLabel + "=" + scene.Incident}
+	for _, k := range keys {
+		words = append(words, k+"-")
+	}
+	return kubectl(words...)
+}
+
+func podWarnings(t *cluster.Target) []steps.Warning {
+	var list []steps.Warning
+	if t.Pod.DeletionTimestamp != nil {
+		list = append(list, steps.Warning{Targets: []string{t.Key()}, Code: "terminating",
+			Text: "the pod is being deleted already: it will end, and its evidence with it, whatever is done now",
+			Fix:  "collect what you need at once"})
+	}
+	if t.Mirror() {
+		list = append(list, steps.Warning{Targets: []string{t.Key()}, Code: "static-pod",
+			Text: fmt.Sprintf("a static pod: only the kubelet of node %s starts and stops it, from a file there", t.Pod.Spec.NodeName),
+			Fix:  "on that node, move its manifest out of the kubelet's staticPodPath (/etc/kubernetes/manifests by default) to stop it; that ends the pod"})
+	}
+	for _, o := range t.Owners {
+		if o.Err != nil {
+			list = append(list, steps.Warning{Targets: []string{t.Key()}, Code: "unreadable",
+				Text: fmt.Sprintf("owner %s: %v", o.Ref, o.Err), Fix: "what is above it in the chain of owners is unknown, and may start the workload again"})
+		}
+	}
+	return list
+}
+
+// Loose is what it takes to detach a pod.
+type Loose struct {
+	// Keys are the labels to take off, sorted.
+	Keys []string
+	// Held says why the pod's own controller will not let go of it, if so.
+	Held     string
+	Warnings []steps.Warning
+}
+
+// Loosen finds the labels by which controllers and Services select a pod. It
+// goes on until nothing selects the pod any more: without the label of one
+// controller, it could be adopted by another that selects more broadly.
+func Loosen(t *cluster.Target, around *cluster.Namespace, extra []string) Loose {
+	var l Loose
+	left := maps.Clone(t.Pod.Labels)
+	take := func(keys []string) {
+		for _, k := range keys {
+			if _, ok := left[k]; ok {
+				delete(left, k)
+				l.Keys = append(l.Keys, k)
+			}
+		}
+	}
+	take(extra)
+	l.owner(t, take)
+	if around != nil {
+		l.controllers(t, around, left, take)
+		for i := range around.Services {
+			l.service(&around.Services[i], left, take)
+		}
+		// Each pass takes labels off or is the last one.
+		for n := -1; n != len(l.Keys); {
+			n = len(l.Keys)
+			l.controllers(t, around, left, take)
+		}
+	}
+	sort.Strings(l.Keys)
+	l.Keys = slices.Compact(l.Keys)
+	return l
+}
+
+// owner deals with the pod's own controller, which lets go of the pod when its
+// selector no longer matches. The built-in ones are known to do so.
+func (l *Loose) owner(t *cluster.Target, take func([]string)) {
+	if t.Mirror() {
+		l.Held = "it is a static pod, which only its node's kubelet controls"
+		return
+	}
+	if len(t.Owners) == 0 || t.Detached {
+		return
+	}
+	o := t.Owners[0]
+	sel, err := selectorOf(o)
+	switch {
+	case err != nil:
+		l.Held = fmt.Sprintf("how %s selects its pods is unknown: %v", o.Ref, err)
+		return
+	case sel == nil:
+		l.Held = fmt.Sprintf("how %s selects its pods is unknown", o.Ref)
+		return
+	}
+	keys, ok := netpol.KeysToRemove(sel, t.Pod.Labels)
+	if !ok {
+		l.Held = fmt.Sprintf("%s selects it by %q, which taking labels off cannot change", o.Ref, sel)
+		return
+	}
+	take(keys)
+}
+
+// selectorOf reads a controller's pod selector: spec.selector in its two
+// forms, or what its scale subresource reports.
+func selectorOf(o *cluster.Owner) (labels.Selector, error) {
+	if o.Object == nil {
+		return nil, o.Err
+	}
+	if o.Custom || o.Selector != "" {
+		if o.Selector == "" {
+			return nil, nil
+		}
+		return labels.Parse(o.Selector)
+	}
+	raw, ok := nested(o.Object.Object, "spec", "selector").(map[string]any)
+	if !ok {
+		return nil, nil
+	}
+	if o.Kind == cluster.ReplicationController.Kind {
+		set := labels.Set{}
+		for k, v := range raw {
+			set[k], _ = v.(string)
+		}
+		return set.AsSelector(), nil
+	}
+	var sel metav1.LabelSelector
+	data, err := json.Marshal(raw)
+	if err == nil {
+		err = json.Unmarshal(data, &sel)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return metav1.LabelSelectorAsSelector(&sel)
+}
+
+func nested(m map[string]any, path ...string) any {
+	var v any = m
+	for _, p := range path {
+		next, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = next[p]
+	}
+	return v
+}
+
+// controllers makes sure that no other controller adopts the pod once it is
+// an orphan.
+func (l *Loose) controllers(t *cluster.Target, around *cluster.Namespace, left map[string]string, take func([]string)) {
+	if t.Mirror() {
+		return // it has an owner and keeps it
+	}
+	for _, c := range around.Controllers {
+		if !c.Selector.Matches(labels.Set(left)) || c.Selector.Empty() {
+			continue
+		}
+		keys, ok := netpol.KeysToRemove(c.Selector, left)
+		if !ok {
+			l.warnOnce(steps.Warning{Code: "adoption",
+				Text: fmt.Sprintf("%s selects pods by %q and may adopt the detached pod", c.Ref, c.Selector)})
+			continue
+		}
+		take(keys)
+	}
+}
+
+func (l *Loose) service(s *corev1.Service, left map[string]string, take func([]string)) {
+	sel := labels.Set(s.Spec.Selector).AsSelector()
+	if len(s.Spec.Selector) == 0 || !sel.Matches(labels.Set(left)) {
+		return
+	}
+	keys, _ := netpol.KeysToRemove(sel, left)
+	take(keys)
+}
+
+func (l *Loose) warnOnce(w steps.Warning) {
+	for _, known := range l.Warnings {
+		if known.Text == w.Text {
+			return
+		}
+	}
+	l.Warnings = append(l.Warnings, w)
+}
+
+// awaitRelease waits until none of the pods, all of one namespace, names one
+// of the controllers as its owner. One list by the incident's label answers
+// for all of them. A pod that is gone has nothing to be released from.
+func awaitRelease(ctx context.Context, scene *steps.Scene, pods []*cluster.Target, from []types.UID) error {
+	if len(pods) == 0 {
+		return nil
+	}
+	suspects := map[types.UID]bool{}
+	for _, t := range pods {
+		suspects[t.Pod.UID] = true
+	}
+	var held string
+	err := Await(ctx, func(ctx context.Context) (bool, error) {
+		list, err := scene.Client.ListPods(ctx, pods[0].Pod.Namespace, IncidentLabel+"="+scene.Incident)
+		if err != nil {
+			return false, err
+		}
+		held = ""
+		for _, pod := range list {
+			for _, o := range pod.OwnerReferences {
+				if suspects[pod.UID] && slices.Contains(from, o.UID) {
+					held = o.Kind + " " + o.Name + " has not released pod " + pod.Namespace + "/" + pod.Name
+				}
+			}
+		}
+		return held == "", nil
+	})
+	if err != nil && held != "" {
+		return fmt.Errorf("%s (is the controller manager running?): %w", held, err)
+	}
+	return err
+}
+
+// Await asks until the answer is yes, an error, or the end of the context; it
+// asks often at first, since most things happen within a few milliseconds.
+func Await(ctx context.Context, done func(context.Context) (bool, error)) error {
+	pause := 15 * time.Millisecond
+	for {
+		ok, err := done(ctx)
+		if err != nil || ok {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("not seen in time: %w", context.Cause(ctx))
+		case <-timer.C:
+		}
+		pause = min(pause*3/2, time.Second)
+	}
+}

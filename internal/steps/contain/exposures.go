@@ -1,0 +1,273 @@
+package contain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/cluster/netpol"
+	"irctl/internal/cluster/rights"
+	"irctl/internal/steps"
+)
+
+// exposures lists every way in or out of a suspect that containment did not
+// close. pod is the pod as it is now.
+func exposures(scene *steps.Scene, o Options, t *cluster.Target, pod *corev1.Pod, policy *netpol.Verdict, facts *Facts) []Exposure {
+	var list []Exposure
+	list = append(list, networkExposures(scene, o, pod, policy, facts)...)
+	list = append(list, entranceExposures(t, pod, scene.Around[pod.Namespace])...)
+	list = append(list, nodeExposures(pod)...)
+	list = append(list, identityExposures(pod, facts)...)
+	for _, g := range facts.Gaps {
+		list = append(list, Exposure{Code: "unknown", Severity: Note, Text: "not checked: " + g.String()})
+	}
+	return list
+}
+
+func networkExposures(scene *steps.Scene, o Options, pod *corev1.Pod, policy *netpol.Verdict, facts *Facts) []Exposure {
+	if pod.Spec.HostNetwork {
+		return []Exposure{{Code: "host-network", Severity: Open,
+			Text:  "the pod uses its node's network: NetworkPolicies do not apply to it",
+			Close: "cut node " + pod.Spec.NodeName + " off at its own firewall or security group; or delete the pod once its evidence is sealed"}}
+	}
+	var list []Exposure
+	if policy == nil {
+		list = append(list, Exposure{Code: "policy-unknown", Severity: Risk, Text: "the effective policy could not be determined, since the NetworkPolicies could not be read"})
+	} else {
+		list = append(list, openings(scene, o, pod, policy)...)
+	}
+	switch other := append(slices.Clone(facts.OtherPolicies[""]), facts.OtherPolicies[pod.Namespace]...); {
+	case len(other) > 0:
+		list = append(list, Exposure{Code: "other-policies", Severity: Risk,
+			Text:  "policies of other kinds may allow or override, and are not evaluated: " + bounded(other),
+			Close: "check that none of them selects a pod with " + QuarantineLabel + "=" + QuarantineValue})
+	}
+	if len(facts.Enforcers) == 0 {
+		list = append(list, Exposure{Code: "enforcement-unknown", Severity: Risk,
+			Text:  "nothing was recognised in this cluster that enforces NetworkPolicy: the policies may be without effect",
+			Close: "try a connection from and to the pod; if it succeeds, isolate the node, or delete the pod once its evidence is sealed"})
+	}
+	return append(list,
+		Exposure{Code: "node-traffic", Severity: Note, Text: "traffic between the pod and its own node (" + pod.Spec.NodeName + ") is not bound by NetworkPolicies"},
+		Exposure{Code: "established-connections", Severity: Note,
+			Text:  "connections that were open before may live on: some network plugins apply policies to new connections only",
+			Close: "on node " + pod.Spec.NodeName + ": conntrack -D -s " + podIP(pod) + "; conntrack -D -d " + podIP(pod)})
+}
+
+func podIP(pod *corev1.Pod) string {
+	if pod.Status.PodIP == "" {
+		return "POD-IP"
+	}
+	return pod.Status.PodIP
+}
+
+// openings are what the NetworkPolicies that select the pod together still allow.
+func openings(scene *steps.Scene, o Options, pod *corev1.Pod, v *netpol.Verdict) []Exposure {
+	var list []Exposure
+	own := PolicyName(scene.Incident)
+	for _, d := range []struct {
+		code, text string
+		dir        netpol.Direction
+	}{{"ingress-open", "in", v.Ingress}, {"egress-open", "out", v.Egress}} {
+		if !d.dir.Isolated {
+			list = append(list, Exposure{Code: d.code, Severity: Open, Text: "no NetworkPolicy isolates the pod: everything is let " + d.text,
+				Close: "run contain with the steps quarantine and detach"})
+			continue
+		}
+		for _, opening := range d.dir.Open {
+			text := fmt.Sprintf("NetworkPolicy %s still lets %s: %s, %s", opening.Policy, d.text, opening.Peers, opening.Ports)
+			if opening.Policy == own {
+				list = append(list, Exposure{Code: d.code + "-as-asked", Severity: Note, Text: text + " (as asked for)"})
+				continue
+			}
+			list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + "; it selects the pod by " + opening.SelectedBy, Close: closeOpening(pod, o, opening)})
+		}
+	}
+	return list
+}
+
+func closeOpening(pod *corev1.Pod, o Options, opening netpol.Opening) string {
+	if len(opening.LabelKeys) == 0 {
+		return fmt.Sprintf("change NetworkPolicy %s so that it does not select pods with %s=%s", opening.Policy, QuarantineLabel, QuarantineValue)
+	}
+	words := []string{"contain", "--pod", pod.Name, "-n", pod.Namespace}
+	if o.KeepLabels {
+		return "contain it without --keep-labels, which takes off the labels it is selected by"
+	}
+	for _, k := range opening.LabelKeys {
+		words = append(words, "--remove-label", change.ShellQuote(k))
+	}
+	return "irctl " + strings.Join(words, " ")
+}
+
+// entranceExposures are the ways from outside the cluster that lead, or led, to the pod.
+func entranceExposures(t *cluster.Target, pod *corev1.Pod, around *cluster.Namespace) []Exposure {
+	var list []Exposure
+	for _, c := range allContainers(pod) {
+		for _, p := range c.Ports {
+			if p.HostPort != 0 && !pod.Spec.HostNetwork {
+				list = append(list, Exposure{Code: "host-port", Severity: Risk,
+					Text:  fmt.Sprintf("port %d of node %s leads straight to the pod, without a Service; not every network plugin applies policies there", p.HostPort, pod.Spec.NodeName),
+					Close: "close that port at the node's firewall or security group"})
+			}
+		}
+	}
+	if around == nil {
+		return list
+	}
+	for i := range around.Services {
+		s := &around.Services[i]
+		sel := labels.Set(s.Spec.Selector).AsSelector()
+		external := s.Spec.Type == corev1.ServiceTypeLoadBalancer || s.Spec.Type == corev1.ServiceTypeNodePort || len(s.Spec.ExternalIPs) > 0
+		if len(s.Spec.Selector) == 0 || !external {
+			continue
+		}
+		switch {
+		case sel.Matches(labels.Set(pod.Labels)):
+			list = append(list, Exposure{Code: "external-service", Severity: Risk,
+				Text:  fmt.Sprintf("Service %s (%s) leads to the pod from outside the cluster", s.Name, s.Spec.Type),
+				Close: "contain it without --keep-labels"})
+		case sel.Matches(labels.Set(t.Pod.Labels)):
+			list = append(list, Exposure{Code: "external-service-before", Severity: Note,
+				Text: fmt.Sprintf("Service %s (%s) led to the pod from outside the cluster until it was detached: whoever attacked may know this way to its successors", s.Name, s.Spec.Type)})
+		}
+	}
+	return list
+}
+
+func allContainers(pod *corev1.Pod) []corev1.Container {
+	all := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
+	for _, e := range pod.Spec.EphemeralContainers {
+		all = append(all, corev1.Container(e.EphemeralContainerCommon))
+	}
+	return all
+}
+
+// escapes are capabilities that are a way out of a container.
+var escapes = []corev1.Capability{"ALL", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH", "NET_ADMIN", "BPF"}
+
+// nodeExposures say why the node is suspect too. The sources are the baseline
+// profile of the Pod Security Standards:
+// https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline
+func nodeExposures(pod *corev1.Pod) []Exposure {
+	var why []string
+	for _, h := range []struct {
+		set  bool
+		name string
+	}{{pod.Spec.HostPID, "hostPID"}, {pod.Spec.HostIPC, "hostIPC"}, {pod.Spec.HostNetwork, "hostNetwork"}} {
+		if h.set {
+			why = append(why, h.name)
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.HostPath != nil {
+			why = append(why, "hostPath "+v.HostPath.Path)
+		}
+	}
+	for _, c := range allContainers(pod) {
+		sc := c.SecurityContext
+		if sc == nil {
+			continue
+		}
+		if sc.Privileged != nil && *sc.Privileged {
+			why = append(why, "container "+c.Name+" is privileged")
+		}
+		if sc.Capabilities == nil {
+			continue
+		}
+		for _, added := range sc.Capabilities.Add {
+			if slices.Contains(escapes, corev1.Capability(strings.TrimPrefix(string(added), "CAP_"))) {
+				why = append(why, "container "+c.Name+" has capability "+string(added))
+			}
+		}
+	}
+	if why == nil {
+		return nil
+	}
+	return []Exposure{{Code: "node-suspect", Severity: Risk,
+		Text:  fmt.Sprintf("node %s is suspect too: the pod could leave its container (%s)", pod.Spec.NodeName, bounded(why)),
+		Close: "irctl contain --pod " + pod.Name + " -n " + pod.Namespace + " --steps cordon, and treat the node as compromised: its kubelet credentials and every secret of its pods"}}
+}
+
+// identityExposures are the identities that the pod holds, which whoever was
+// in it can use from elsewhere.
+func identityExposures(pod *corev1.Pod, facts *Facts) []Exposure {
+	var list []Exposure
+	name := pod.Spec.ServiceAccountName
+	if name == "" {
+		name = "default"
+	}
+	key := pod.Namespace + "/" + name
+	sa := facts.accounts[key]
+	if holdsToken(pod) {
+		list = append(list, tokenExposure(pod, name, facts))
+	}
+	if sa != nil {
+		list = append(list, cloudExposures(key, sa.Annotations)...)
+	}
+	return list
+}
+
+// holdsToken: a service account token is mounted into a container.
+func holdsToken(pod *corev1.Pod) bool {
+	for _, v := range pod.Spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for _, s := range v.Projected.Sources {
+			if s.ServiceAccountToken != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func tokenExposure(pod *corev1.Pod, account string, facts *Facts) Exposure {
+	key := pod.Namespace + "/" + account
+	remedy := fmt.Sprintf("remove its role bindings; or delete and recreate the service account, which ends every token of it: kubectl delete serviceaccount %s -n %s", account, pod.Namespace)
+	if facts.rbacErr != nil {
+		return Exposure{Code: "token", Severity: Risk, Close: remedy,
+			Text: fmt.Sprintf("its token of service account %s is valid while the pod exists; what it may do is unknown: %v", key, facts.rbacErr)}
+	}
+	r := rights.For(rights.Subject{Namespace: pod.Namespace, Name: account}, facts.rbac)
+	if len(r.Beyond()) == 0 {
+		return Exposure{Code: "token", Severity: Note,
+			Text: fmt.Sprintf("its token of service account %s is valid while the pod exists; it grants nothing beyond what every account may do", key)}
+	}
+	return Exposure{Code: "token", Severity: Risk, Close: remedy,
+		Text: fmt.Sprintf("its token of service account %s is valid while the pod exists, and works from elsewhere; it may: %s", key, strings.Join(r.Summary(5), "; "))}
+}
+
+// cloudExposures name the cloud identity that is bound to a service account.
+//
+//   - https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html and
+//     https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html
+//   - https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity
+//   - https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
+func cloudExposures(account string, annotations map[string]string) []Exposure {
+	var list []Exposure
+	if arn := annotations["eks.amazonaws.com/role-arn"]; arn != "" {
+		role := arn[strings.LastIndex(arn, "/")+1:]
+		list = append(list, Exposure{Code: "cloud-identity", Severity: Risk,
+			Text: fmt.Sprintf("service account %s acts as the AWS role %s; credentials taken from the pod work from anywhere until they expire", account, arn),
+			Close: fmt.Sprintf("revoke the role's sessions: in IAM, role %s, Revoke sessions; or attach an inline policy AWSRevokeOlderSessions that denies * where aws:TokenIssueTime is before now "+
+				"(aws iam put-role-policy --role-name %s --policy-name AWSRevokeOlderSessions --policy-document …)", role, change.ShellQuote(role))})
+	}
+	if email := annotations["iam.gke.io/gcp-service-account"]; email != "" {
+		list = append(list, Exposure{Code: "cloud-identity", Severity: Risk,
+			Text:  fmt.Sprintf("service account %s acts as the Google service account %s; an access token taken from the pod works from anywhere until it expires (an hour by default)", account, email),
+			Close: "gcloud iam service-accounts disable " + change.ShellQuote(email) + ", and remove its roles/iam.workloadIdentityUser binding to the Kubernetes service account"})
+	}
+	if client := annotations["azure.workload.identity/client-id"]; client != "" {
+		list = append(list, Exposure{Code: "cloud-identity", Severity: Risk,
+			Text:  fmt.Sprintf("service account %s acts as the Azure identity with client ID %s; an access token taken from the pod works from anywhere until it expires", account, client),
+			Close: "delete the federated credential of that identity (az identity federated-credential delete), and remove or disable its role assignments: tokens that were issued cannot be recalled"})
+	}
+	return list
+}

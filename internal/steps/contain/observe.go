@@ -1,0 +1,351 @@
+package contain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"irctl/internal/cluster"
+	"irctl/internal/steps"
+)
+
+// observer looks at what has become of the suspects. What it has seen to be as
+// it was meant it does not ask for again.
+type observer struct {
+	Options
+	scene *steps.Scene
+
+	mu       sync.Mutex
+	pods     map[types.UID]*corev1.Pod // the suspects that still exist
+	missing  map[types.UID]string      // why a suspect could not be looked at
+	slices   map[string][]discoveryv1.EndpointSlice
+	slicesNo map[string]error
+	owners   map[types.UID]*ownerState
+}
+
+// ownerState is what a stopped controller still runs.
+type ownerState struct {
+	owner    *cluster.Owner
+	nodes    []string // of a DaemonSet: those it must stay off
+	problem  string   // "" when it is down
+	siblings []string // its other pods that still exist
+	err      error
+	seen     bool
+}
+
+func (s *ownerState) down() bool {
+	return s.seen && s.err == nil && s.problem == "" && len(s.siblings) == 0
+}
+
+func newObserver(scene *steps.Scene, o Options) *observer {
+	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]string{},
+		slices: map[string][]discoveryv1.EndpointSlice{}, slicesNo: map[string]error{}, owners: map[types.UID]*ownerState{}}
+	if !slices.Contains(o.Steps, StepScale) {
+		return ob
+	}
+	for _, t := range scene.Targets {
+		owners, _ := toStop(t.Owners) // the plan has warned of what cannot be stopped
+		for _, w := range owners {
+			st := ob.owners[w.UID]
+			if st == nil {
+				st = &ownerState{owner: w}
+				ob.owners[w.UID] = st
+			}
+			st.nodes = append(st.nodes, t.Pod.Spec.NodeName)
+		}
+	}
+	for _, chain := range scene.Workloads {
+		owners, _ := toStop(chain)
+		for _, w := range owners {
+			if ob.owners[w.UID] == nil {
+				ob.owners[w.UID] = &ownerState{owner: w}
+			}
+		}
+	}
+	return ob
+}
+
+// look reads the suspects, the endpoints of their namespaces and the stopped
+// controllers, all in parallel.
+func (ob *observer) look(ctx context.Context) {
+	var tasks []func()
+	for _, ns := range namespacesOf(ob.scene) {
+		tasks = append(tasks, func() { ob.lookPods(ctx, ns) }, func() { ob.lookSlices(ctx, ns) })
+	}
+	for _, st := range ob.owners {
+		if !st.down() {
+			tasks = append(tasks, func() { ob.lookOwner(ctx, st) })
+		}
+	}
+	cluster.Parallel(len(tasks), func(i int) { tasks[i]() })
+}
+
+func namespacesOf(scene *steps.Scene) []string {
+	seen := map[string]bool{}
+	for _, t := range scene.Targets {
+		seen[t.Pod.Namespace] = true
+	}
+	return sortedKeys(seen)
+}
+
+func (ob *observer) lookPods(ctx context.Context, namespace string) {
+	var mine []*cluster.Target
+	for _, t := range ob.scene.Targets {
+		if t.Pod.Namespace == namespace {
+			mine = append(mine, t)
+		}
+	}
+	// One pod is read by its name; many by their common label, and those that
+	// do not carry it by name again.
+	found := map[types.UID]*corev1.Pod{}
+	if len(mine) > 1 {
+		if list, err := ob.scene.Client.ListPods(ctx, namespace, IncidentLabel+"="+ob.scene.Incident); err == nil {
+			for i := range list {
+				found[list[i].UID] = &list[i]
+			}
+		}
+	}
+	cluster.Parallel(len(mine), func(i int) {
+		t := mine[i]
+		pod, why := found[t.Pod.UID], ""
+		if pod == nil {
+			live, err := ob.scene.Client.Kube.CoreV1().Pods(namespace).Get(ctx, t.Pod.Name, metav1.GetOptions{})
+			switch {
+			case err != nil:
+				why = err.Error()
+			case live.UID != t.Pod.UID:
+				why = "it was deleted, and another pod of that name exists now"
+			default:
+				pod = live
+			}
+		}
+		ob.mu.Lock()
+		defer ob.mu.Unlock()
+		delete(ob.missing, t.Pod.UID)
+		delete(ob.pods, t.Pod.UID)
+		if pod != nil {
+			ob.pods[t.Pod.UID] = pod
+		} else {
+			ob.missing[t.Pod.UID] = why
+		}
+	})
+}
+
+func (ob *observer) lookSlices(ctx context.Context, namespace string) {
+	list, err := ob.scene.Client.Endpoints(ctx, namespace)
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	ob.slices[namespace], ob.slicesNo[namespace] = list, err
+}
+
+func (ob *observer) lookOwner(ctx context.Context, st *ownerState) {
+	st.seen = true
+	live, err := ob.scene.Client.Dynamic.Resource(st.owner.GVR()).Namespace(st.owner.Namespace).Get(ctx, st.owner.Name, metav1.GetOptions{})
+	if err != nil {
+		st.err = fmt.Errorf("reading %s: %w", st.owner.Ref, err)
+		return
+	}
+	st.problem, st.err = runsStill(st, live), nil
+	if st.err = ob.lookSiblings(ctx, st, live); st.err != nil {
+		st.err = fmt.Errorf("listing the pods of %s: %w", st.owner.Ref, st.err)
+	}
+}
+
+// runsStill says in what way a controller is not down; "" if it is.
+func runsStill(st *ownerState, live *unstructured.Unstructured) string {
+	number := func(path ...string) int64 {
+		n, _, _ := unstructured.NestedInt64(live.Object, path...)
+		return n
+	}
+	switch st.owner.Stop {
+	case cluster.ByScale:
+		replicas, set, _ := unstructured.NestedInt64(live.Object, "spec", "replicas")
+		if !set && st.owner.Custom {
+			return "" // its scale lives elsewhere; the second look reads it there
+		}
+		if replicas != 0 {
+			return fmt.Sprintf("%s has replicas %d, not 0", st.owner.Ref, replicas)
+		}
+		if n := number("status", "replicas"); n != 0 {
+			return fmt.Sprintf("%s still has %d pods", st.owner.Ref, n)
+		}
+	case cluster.BySuspend:
+		if suspended, _, _ := unstructured.NestedBool(live.Object, "spec", "suspend"); !suspended {
+			return fmt.Sprintf("%s is not suspended", st.owner.Ref)
+		}
+		if n := number("status", "active"); st.owner.Kind == cluster.Job.Kind && n != 0 {
+			return fmt.Sprintf("%s still has %d active pods", st.owner.Ref, n)
+		}
+	case cluster.ByExclusion:
+		if !excludes(nested(live.Object, "spec", "template", "spec", "affinity"), st.nodes) {
+			return fmt.Sprintf("%s is not kept off node %s", st.owner.Ref, join(st.nodes))
+		}
+	}
+	return ""
+}
+
+// lookSiblings finds the workload's pods that still exist besides the
+// suspects, those that are terminating too: they run until they end.
+func (ob *observer) lookSiblings(ctx context.Context, st *ownerState, live *unstructured.Unstructured) error {
+	st.siblings = nil
+	st.owner.Object = live
+	sel, err := selectorOf(st.owner)
+	if err != nil || sel == nil || sel.Empty() {
+		return err
+	}
+	pods, err := ob.scene.Client.ListPods(ctx, st.owner.Namespace, sel.String())
+	if err != nil {
+		return err
+	}
+	suspects := map[types.UID]bool{}
+	for _, t := range ob.scene.Targets {
+		suspects[t.Pod.UID] = true
+	}
+	for _, p := range pods {
+		ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		if suspects[p.UID] || ended || metav1.GetControllerOf(&p) == nil {
+			continue
+		}
+		if st.owner.Stop == cluster.ByExclusion && !slices.Contains(st.nodes, p.Spec.NodeName) {
+			continue
+		}
+		name := p.Name
+		if p.DeletionTimestamp != nil {
+			name += " (terminating)"
+		}
+		st.siblings = append(st.siblings, name)
+	}
+	sort.Strings(st.siblings)
+	return nil
+}
+
+// checks are what was meant for one suspect and whether it is so now.
+func (ob *observer) checks(t *cluster.Target) []Check {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	pod := ob.pods[t.Pod.UID]
+	if pod == nil {
+		return []Check{{Code: "pod", Text: "the pod can no longer be seen: " + ob.missing[t.Pod.UID]}}
+	}
+	var list []Check
+	add := func(code string, ok bool, yes, no string) {
+		text := yes
+		if !ok {
+			text = no
+		}
+		list = append(list, Check{Code: code, OK: ok, Text: text})
+	}
+	if slices.Contains(ob.Steps, StepDetach) {
+		marked := pod.Labels[QuarantineLabel] == QuarantineValue && pod.Labels[IncidentLabel] == ob.scene.Incident
+		add("labels", marked, "labelled "+QuarantineLabel+"="+QuarantineValue+" and with the incident", "the quarantine labels are not on the pod")
+		if !ob.KeepLabels && !t.Mirror() {
+			owner := metav1.GetControllerOf(pod)
+			name := ""
+			if owner != nil {
+				name = owner.Kind + " " + owner.Name
+			}
+			add("released", owner == nil, "no controller owns it", name+" still owns it")
+			ob.endpointCheck(pod, add)
+		}
+	}
+	owners, _ := toStop(t.Owners)
+	for _, o := range owners {
+		if st := ob.owners[o.UID]; st != nil {
+			down := "is at zero"
+			if o.Stop == cluster.BySuspend {
+				down = "is suspended"
+			} else if o.Stop == cluster.ByExclusion {
+				down = "is kept off the node"
+			}
+			problem := st.problem
+			if st.err != nil {
+				problem = st.err.Error()
+			}
+			add("workload", problem == "", o.Ref.String()+" "+down, problem)
+			add("siblings", len(st.siblings) == 0, "no other pod of it is left", "other pods of it are left: "+bounded(st.siblings))
+		}
+	}
+	return list
+}
+
+func (ob *observer) endpointCheck(pod *corev1.Pod, add func(code string, ok bool, yes, no string)) {
+	if err := ob.slicesNo[pod.Namespace]; err != nil {
+		add("endpoints", false, "", err.Error())
+		return
+	}
+	var in []string
+	for _, s := range ob.slices[pod.Namespace] {
+		for _, ep := range s.Endpoints {
+			if ep.TargetRef != nil && ep.TargetRef.UID == pod.UID {
+				in = append(in, s.Name)
+			}
+		}
+	}
+	add("endpoints", len(in) == 0, "in no EndpointSlice", "still in EndpointSlice "+bounded(in))
+}
+
+func bounded(list []string) string {
+	const most = 5
+	if len(list) <= most {
+		return join(list)
+	}
+	return join(list[:most]) + fmt.Sprintf(" and %d more", len(list)-most)
+}
+
+// pending names the first thing that is not yet as it was meant; "" if all is.
+func (ob *observer) pending() string {
+	for _, t := range ob.scene.Targets {
+		for _, c := range ob.checks(t) {
+			if !c.OK {
+				return t.Key() + ": " + c.Text
+			}
+		}
+	}
+	for _, st := range ob.owners {
+		if !st.down() {
+			return strings.TrimSpace(st.problem + " " + bounded(st.siblings))
+		}
+	}
+	return ""
+}
+
+// wait looks until everything is as meant or the context ends.
+func (ob *observer) wait(ctx context.Context, progress func(string)) {
+	last := ""
+	_ = Await(ctx, func(ctx context.Context) (bool, error) { // what is not seen in time is in the checks
+		ob.look(ctx)
+		p := ob.pending()
+		if p != "" && p != last {
+			progress(p)
+			last = p
+		}
+		return p == "", nil
+	})
+}
+
+// putBack compares a second look with the first: what was as meant then and
+// is not now was put back by somebody.
+func putBack(first, second []Finding) []string {
+	var list []string
+	for i := range first {
+		for j, c := range first[i].Checks {
+			if !c.OK || j >= len(second[i].Checks) {
+				continue
+			}
+			if again := second[i].Checks[j]; !again.OK && again.Code == c.Code {
+				list = append(list, first[i].Namespace+"/"+first[i].Pod+": "+again.Text)
+			}
+		}
+	}
+	sort.Strings(list)
+	return slices.Compact(list)
+}

@@ -1,0 +1,73 @@
+package steps
+
+// Right is a right on the cluster that a phase needs.
+type Right struct {
+	Phase string `json:"phase"`
+	Verb  string `json:"verb"`
+	Group string `json:"group,omitempty"`
+	// Resource may have a subresource: "pods/log".
+	Resource string `json:"resource"`
+	// For says what it is for.
+	For string `json:"for"`
+	// Optional: without it the phase does its work, and says what it could not find out.
+	Optional bool `json:"optional,omitempty"`
+	// ClusterWide: it is needed on the whole cluster, not in one namespace.
+	ClusterWide bool `json:"clusterWide,omitempty"`
+}
+
+// The phases that have rights.
+const (
+	PhaseContain     = "contain"
+	PhaseInvestigate = "investigate"
+)
+
+// Rights are what each phase needs. The ClusterRoles in deploy/ grant them,
+// and a test sees to it that they do.
+var Rights = []Right{
+	{PhaseContain, "get", "", "pods", "find the suspect", false, false},
+	{PhaseContain, "list", "", "pods", "find suspects by label, and see that their siblings are gone", false, false},
+	{PhaseContain, "patch", "", "pods", "label and detach the suspect", false, false},
+	{PhaseContain, "create", "networking.k8s.io", "networkpolicies", "create the quarantine policy", false, false},
+	{PhaseContain, "list", "networking.k8s.io", "networkpolicies", "judge the effective policy", false, false},
+	{PhaseContain, "get", "networking.k8s.io", "networkpolicies", "undo: see that the policy is still ours", false, false},
+	{PhaseContain, "patch", "networking.k8s.io", "networkpolicies", "change what the quarantine allows", false, false},
+	{PhaseContain, "delete", "networking.k8s.io", "networkpolicies", "undo: delete the quarantine policy", false, false},
+	{PhaseContain, "list", "", "services", "know the labels by which Services select the suspect", false, false},
+	{PhaseContain, "list", "discovery.k8s.io", "endpointslices", "see that no Service sends to the suspect", false, false},
+	{PhaseContain, "get", "apps", "deployments", "follow the chain of owners", false, false},
+	{PhaseContain, "get", "apps", "replicasets", "follow the chain of owners", false, false},
+	{PhaseContain, "list", "apps", "replicasets", "see that no other controller adopts the suspect", false, false},
+	{PhaseContain, "get", "apps", "statefulsets", "follow the chain of owners", false, false},
+	{PhaseContain, "list", "apps", "statefulsets", "see that no other controller adopts the suspect", false, false},
+	{PhaseContain, "get", "apps", "daemonsets", "follow the chain of owners", false, false},
+	{PhaseContain, "list", "apps", "daemonsets", "see that no other controller adopts the suspect, and what enforces policies", false, false},
+	{PhaseContain, "get", "", "replicationcontrollers", "follow the chain of owners", false, false},
+	{PhaseContain, "list", "", "replicationcontrollers", "see that no other controller adopts the suspect", false, false},
+	{PhaseContain, "get", "batch", "jobs", "follow the chain of owners", false, false},
+	{PhaseContain, "list", "batch", "jobs", "see that no other controller adopts the suspect", false, false},
+	{PhaseContain, "get", "batch", "cronjobs", "follow the chain of owners", false, false},
+	{PhaseContain, "get", "apps", "deployments/scale", "undo: read the replicas", false, false},
+	{PhaseContain, "patch", "apps", "deployments/scale", "scale to zero", false, false},
+	{PhaseContain, "get", "apps", "statefulsets/scale", "undo: read the replicas", false, false},
+	{PhaseContain, "patch", "apps", "statefulsets/scale", "scale to zero", false, false},
+	{PhaseContain, "get", "apps", "replicasets/scale", "undo: read the replicas", false, false},
+	{PhaseContain, "patch", "apps", "replicasets/scale", "scale to zero", false, false},
+	{PhaseContain, "get", "", "replicationcontrollers/scale", "undo: read the replicas", false, false},
+	{PhaseContain, "patch", "", "replicationcontrollers/scale", "scale to zero", false, false},
+	{PhaseContain, "patch", "apps", "daemonsets", "keep a DaemonSet off the suspect's node", false, false},
+	{PhaseContain, "patch", "batch", "jobs", "suspend a Job", false, false},
+	{PhaseContain, "patch", "batch", "cronjobs", "suspend a CronJob", false, false},
+	{PhaseContain, "list", "autoscaling", "horizontalpodautoscalers", "find autoscalers that scale it up again", true, false},
+	{PhaseContain, "get", "", "serviceaccounts", "find a cloud identity of the suspect", true, false},
+	{PhaseContain, "list", "rbac.authorization.k8s.io", "roles", "know what the suspect's token may do", true, true},
+	{PhaseContain, "list", "rbac.authorization.k8s.io", "rolebindings", "know what the suspect's token may do", true, true},
+	{PhaseContain, "list", "rbac.authorization.k8s.io", "clusterroles", "know what the suspect's token may do", true, true},
+	{PhaseContain, "list", "rbac.authorization.k8s.io", "clusterrolebindings", "know what the suspect's token may do", true, true},
+	{PhaseContain, "list", "apps", "daemonsets", "find what enforces NetworkPolicy", true, true},
+	{PhaseContain, "get", "", "namespaces", "identify the cluster by its kube-system namespace", true, true},
+	{PhaseContain, "get", "", "nodes", "--cordon", true, true},
+	{PhaseContain, "patch", "", "nodes", "--cordon", true, true},
+	{PhaseInvestigate, "get", "", "pods/log", "collect the suspect's logs", false, false},
+	{PhaseInvestigate, "list", "", "events", "collect events", false, false},
+	{PhaseInvestigate, "list", "events.k8s.io", "events", "collect events", false, false},
+}
