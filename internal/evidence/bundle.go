@@ -1,0 +1,220 @@
+package evidence
+
+import (
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Bundle is a sealed bag being written to a file. Its name appears when it is
+// complete, in one step: until Finish it is a hidden file in the same folder,
+// ".NAME.RANDOM.partial", encrypted like the rest. A process that is killed
+// leaves that file, and never one under the bundle's name.
+type Bundle struct {
+	bag        *Bag
+	path       string
+	partial    *os.File
+	sum        *countingHash
+	seal       io.WriteCloser
+	compressor io.WriteCloser
+	receipt    Receipt
+	now        func() time.Time
+	done       bool
+}
+
+// ErrBundleExists: a bundle is never overwritten.
+var ErrBundleExists = errors.New("a file of that name exists")
+
+// Create begins a bundle at path, which ends in Extension and must not exist;
+// neither may path.json, its receipt. The folder must exist. The clock gives
+// the times in the bag. The bundle must be finished or aborted.
+func Create(path string, recipients []Recipient, meta Meta, clock func() time.Time) (*Bundle, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("creating the bundle: %w", err)
+	}
+	if !strings.HasSuffix(path, Extension) || filepath.Base(path) == Extension {
+		return nil, fmt.Errorf("creating the bundle %s: its name must end in %s", path, Extension)
+	}
+	if len(recipients) == 0 {
+		return nil, fmt.Errorf("creating the bundle %s: %w", path, ErrNoRecipients)
+	}
+	for _, p := range []string{path, receiptPath(path)} {
+		if _, err := os.Lstat(p); err == nil {
+			return nil, fmt.Errorf("creating the bundle: %w: %s; choose another name", ErrBundleExists, p)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("creating the bundle: %w", err)
+		}
+	}
+	b := &Bundle{path: path, sum: &countingHash{Hash: sha256.New()}, now: clock}
+	if b.partial, err = createPartial(path); err != nil {
+		return nil, b.explain("creating", err)
+	}
+	if err := b.begin(recipients, meta); err != nil {
+		return nil, errors.Join(b.explain("creating", err), b.Abort())
+	}
+	return b, nil
+}
+
+// begin connects bag → compression → encryption → digest and file.
+func (b *Bundle) begin(recipients []Recipient, meta Meta) (err error) {
+	if b.seal, err = Seal(io.MultiWriter(b.partial, b.sum), recipients...); err != nil {
+		return err
+	}
+	if b.compressor, err = newCompressor(b.seal); err != nil {
+		return err
+	}
+	b.receipt = Receipt{Format: ReceiptFormat, Path: b.path, Incident: meta.Incident, Purpose: meta.Purpose, Tool: meta.Tool}
+	for _, r := range recipients {
+		b.receipt.Recipients = append(b.receipt.Recipients, r.Fingerprint())
+	}
+	b.bag, err = NewBag(b.compressor, strings.TrimSuffix(filepath.Base(b.path), Extension), meta, b.now)
+	return err
+}
+
+// Bag is what the bundle is filled through. Finish closes it.
+func (b *Bundle) Bag() *Bag { return b.bag }
+
+// createPartial makes a new file in the folder of path that only its owner can read.
+func createPartial(path string) (*os.File, error) {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails, by its documentation
+	dir, name := filepath.Split(path)
+	name = fmt.Sprintf(".%.180s.%x.partial", name, random) // file names have 255 bytes
+	return os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// Finish closes the bag, with a reason if it is incomplete, completes the
+// encryption, and gives the file its name once it is safely on disk. The
+// receipt is written beside it, to path.json. On an error there is nothing
+// under the bundle's name; only if the receipt alone could not be put in place
+// is the bundle there, and Receipt.Path is set.
+func (b *Bundle) Finish(incomplete string) (Receipt, error) {
+	if b.done {
+		return Receipt{}, ErrBagClosed
+	}
+	if err := b.complete(incomplete); err != nil {
+		return Receipt{}, errors.Join(b.explain("writing", err), b.Abort())
+	}
+	sidecar, err := b.writeReceipt()
+	if err != nil {
+		return Receipt{}, errors.Join(b.explain("writing the receipt of", err), b.Abort())
+	}
+	if err := renameNew(b.partial.Name(), b.path); err != nil {
+		return Receipt{}, errors.Join(b.explain("naming", err), os.Remove(sidecar), b.Abort())
+	}
+	b.done = true
+	if err := renameNew(sidecar, receiptPath(b.path)); err != nil {
+		return b.receipt, errors.Join(b.explain("naming the receipt of", err), os.Remove(sidecar))
+	}
+	if err := syncFolder(filepath.Dir(b.path)); err != nil {
+		return b.receipt, b.explain("making durable", err)
+	}
+	return b.receipt, nil
+}
+
+func (b *Bundle) complete(incomplete string) error {
+	summary, err := b.bag.Close(incomplete)
+	if err != nil {
+		return err
+	}
+	if err := b.compressor.Close(); err != nil {
+		return err
+	}
+	if err := b.seal.Close(); err != nil {
+		return err
+	}
+	if err := b.partial.Sync(); err != nil {
+		return err
+	}
+	if err := b.partial.Close(); err != nil {
+		return err
+	}
+	b.receipt.Created = b.now().UTC()
+	b.receipt.SHA256 = hex.EncodeToString(b.sum.Sum(nil))
+	b.receipt.Size = b.sum.size
+	b.receipt.Summary = summary
+	return nil
+}
+
+// Abort removes what was written. After Finish it does nothing.
+func (b *Bundle) Abort() error {
+	if b.done {
+		return nil
+	}
+	b.done = true
+	closeErr := b.partial.Close()
+	if errors.Is(closeErr, fs.ErrClosed) {
+		closeErr = nil
+	}
+	return errors.Join(closeErr, os.Remove(b.partial.Name()))
+}
+
+// explain says what to do about the errors that a person can do something about.
+func (b *Bundle) explain(doing string, err error) error {
+	advice := ""
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		advice = fmt.Sprintf("; free space on the file system of %s or put the bundle elsewhere", filepath.Dir(b.path))
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		advice = "; put the bundle where this user may write"
+	case errors.Is(err, fs.ErrExist):
+		err = fmt.Errorf("%w: %w", ErrBundleExists, err)
+	}
+	return fmt.Errorf("%s the bundle %s: %w%s", doing, b.path, err, advice)
+}
+
+// countingHash is the digest and the size of the file.
+type countingHash struct {
+	hash.Hash
+	size int64
+}
+
+func (h *countingHash) Write(p []byte) (int, error) {
+	h.size += int64(len(p))
+	return h.Hash.Write(p)
+}
+
+// linkNew gives a file a second name and removes the first: unlike rename it
+// fails if the new name is taken.
+func linkNew(from, to string) error {
+	if err := os.Link(from, to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+// hasNoLinks reports whether a file system cannot make hard links.
+func hasNoLinks(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EPERM)
+}
+
+// renameWhereFree is for file systems that have neither hard links nor an
+// exclusive rename. Between its look and its rename another process could
+// take the name; nothing better can be had there.
+func renameWhereFree(from, to string) error {
+	_, err := os.Lstat(to)
+	if err == nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// FileName is a name for a new bundle: what it is, when, Extension.
+func FileName(purpose string, at time.Time) string {
+	return SafeName(cmp.Or(purpose, "evidence")) + "-" + at.UTC().Format("20060102t150405.000z") + Extension
+}
