@@ -1,0 +1,254 @@
+// Package cli is the command line: flags in, engine calls, printers out; one
+// file per command. It holds no logic of its own.
+//
+// Results go to standard output, progress and questions to standard error.
+// Exit codes are an interface, see Exit.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
+
+	"irctl/internal/cluster"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+)
+
+// The exit codes of irctl. They are documented in docs/cli.md.
+const (
+	// ExitDone: what was asked for is done, or was so already.
+	ExitDone = 0
+	// ExitError: something failed; standard error says what.
+	ExitError = 1
+	// ExitUsage: the command line is wrong; nothing was done.
+	ExitUsage = 2
+	// ExitNotContained: everything was done that could be, and the verdict is
+	// not "contained".
+	ExitNotContained = 3
+	// ExitRefused: irctl would not do it, or was not allowed to by the answer
+	// to its question; standard error says what would allow it.
+	ExitRefused = 4
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Terminal tells which of them are terminals.
+	InTerminal, OutTerminal, ErrTerminal bool
+}
+
+// System is the process's own streams.
+func System() Streams {
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		InTerminal: term.IsTerminal(int(os.Stdin.Fd())), OutTerminal: term.IsTerminal(int(os.Stdout.Fd())), ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
+}
+
+// App is what commands share.
+type App struct {
+	Streams
+	Getenv func(string) string
+
+	kube     *genericclioptions.ConfigFlags
+	timeout  time.Duration
+	output   string
+	stateDir string
+	config   string
+	verbose  bool
+}
+
+// usageError is a command line that is wrong.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitError ends the program with a code after everything was printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+func (e exitError) Unwrap() error { return e.err }
+
+// Main runs the command line and returns the exit code.
+func Main(ctx context.Context, args []string, streams Streams, getenv func(string) string) int {
+	app := &App{Streams: streams, Getenv: getenv}
+	root := app.root()
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitDone
+	}
+	code := exitCode(err)
+	if text := err.Error(); text != "" {
+		style := app.style(app.ErrTerminal)
+		fmt.Fprintf(app.Err, "%s %s\n", style.bad("error:"), sanitize.Line(text))
+		if hint := cluster.Explain(err); hint != "" {
+			fmt.Fprintf(app.Err, "  %s %s\n", style.dim("→"), sanitize.Line(hint))
+		}
+		if code == ExitUsage {
+			fmt.Fprintf(app.Err, "  %s see: irctl --help\n", style.dim("→"))
+		}
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var exit exitError
+	var usage usageError
+	switch {
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &usage):
+		return ExitUsage
+	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked):
+		return ExitRefused
+	}
+	return ExitError
+}
+
+func (a *App) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "irctl",
+		Short: "Incident response for Kubernetes: contain, prove, undo",
+		Long: `irctl takes a responder through a security incident in a Kubernetes cluster.
+Every change is planned, shown, done, checked, recorded and reversible.
+
+  irctl doctor                                   before the incident: rights, clock, policy enforcement
+  irctl contain --pod NAME -n NAMESPACE          cut a pod off, keep it alive, take its workload down
+  irctl timeline show                            what was done, by whom, when
+  irctl undo --all                               put everything back as it was`,
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	a.kube = genericclioptions.NewConfigFlags(true).WithWrapConfigFn(func(c *rest.Config) *rest.Config {
+		c.WarningHandler = rest.NoWarnings{} // their text is the server's, and may hold escape sequences
+		return c
+	})
+	a.kube.AddFlags(root.PersistentFlags())
+	f := root.PersistentFlags()
+	f.DurationVar(&a.timeout, "timeout", 2*time.Minute, "how long everything together may take")
+	f.StringVarP(&a.output, "output", "o", "table", "output format: table, json, yaml or name")
+	f.StringVar(&a.stateDir, "state-dir", "", "where incidents are kept (default $IRCTL_STATE_DIR, $XDG_STATE_HOME/irctl or ~/.local/state/irctl)")
+	f.StringVar(&a.config, "config", "", "configuration file (default $XDG_CONFIG_HOME/irctl/irctl.yaml)")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "show more: every diff and kubectl equivalent, every wait")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml", "name"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if !strings.Contains(" table json yaml name ", " "+a.output+" ") {
+			return usagef("-o %s: use table, json, yaml or name", a.output)
+		}
+		if a.timeout <= 0 {
+			return usagef("--timeout must be positive")
+		}
+		return nil
+	}
+	root.AddCommand(a.contain(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.doctor(), a.version(), a.completion(root))
+	return root
+}
+
+// context is the command's, bounded by --timeout.
+func (a *App) context(c *cobra.Command) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(c.Context(), a.timeout, fmt.Errorf("--timeout of %s is over: %w", a.timeout, context.DeadlineExceeded))
+}
+
+func (a *App) client() (*cluster.Client, error) {
+	config, err := a.kube.ToRESTConfig()
+	if err != nil {
+		return nil, fmt.Errorf("no cluster to talk to: %w; name one with --kubeconfig, --context or --server", err)
+	}
+	return cluster.New(config)
+}
+
+// namespace is the one of -n, of the kubeconfig's context, or "default".
+func (a *App) namespace() (string, error) {
+	ns, _, err := a.kube.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return "", fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	return ns, nil
+}
+
+func (a *App) kubeContext() string {
+	if *a.kube.Context != "" {
+		return *a.kube.Context
+	}
+	raw, err := a.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return ""
+	}
+	return raw.CurrentContext
+}
+
+func (a *App) store() (*incident.Store, error) {
+	dir := a.stateDir
+	if dir == "" {
+		var err error
+		if dir, err = incident.StateDir(a.Getenv); err != nil {
+			return nil, err
+		}
+	}
+	return incident.NewStore(dir, incident.Options{})
+}
+
+// engine connects to the cluster and opens the state directory.
+func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine, error) {
+	store, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	return engine.New(ctx, client, store, front, a.kubeContext())
+}
+
+// findIncident is the incident of a (prefix of an) ID, or the only open one.
+func findIncident(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
+	if prefix != "" {
+		return store.Find(prefix)
+	}
+	open, _ := store.FindOpen(ctx, func(incident.Incident) bool { return true })
+	switch len(open) {
+	case 0:
+		return "", fmt.Errorf("%w is open; name one with --incident (irctl incident list shows all)", incident.ErrNotFound)
+	case 1:
+		return open[0].ID, nil
+	}
+	var names []string
+	for _, i := range open {
+		names = append(names, string(i.ID))
+	}
+	return "", usagef("several incidents are open (%s): name one with --incident", strings.Join(names, ", "))
+}

@@ -1,0 +1,347 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/cluster"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
+)
+
+// containOptions are the flags of contain.
+type containOptions struct {
+	pods          []string
+	selector      string
+	allNamespaces bool
+	args          []string
+
+	steps, skip     []string
+	keepReplicas    bool
+	cordon, suspend bool
+	options         contain.Options
+	incident        string
+	title, severity string
+	recipients      []string
+	dryRun, yes     bool
+	secondLook      time.Duration
+}
+
+func (a *App) contain() *cobra.Command {
+	o := &containOptions{}
+	cmd := &cobra.Command{
+		Use:   "contain (--pod NAME | -l SELECTOR | TYPE/NAME …)",
+		Short: "Cut suspect pods off, keep them alive as evidence, take their workload down",
+		Long: `Cut suspect pods off from the network and from their Services, keep them running
+for forensics, and take their workload down. In this order, each step checked:
+
+  quarantine   a NetworkPolicy that denies this incident's suspects everything
+  detach       one patch: quarantine=true, and off with the labels by which
+               controllers and Services select the pod (remembered for undo)
+  scale        the workload to zero, once its controller has released the pod
+               (a Job or CronJob is suspended, a DaemonSet kept off the node)
+
+Then it waits until that is observed, and says what still remains open.
+Doing it twice changes nothing the second time. irctl undo --all puts it back.
+
+Exit codes: 0 contained; 1 error; 2 usage; 3 not fully contained (with exposures,
+or not contained); 4 refused.`,
+		Example: `  irctl contain --pod backend-688d67cddc-dxv5m -n todo-app
+  irctl contain deployment/backend -n todo-app --dry-run
+  irctl contain -l app=backend -A --yes -o json
+  irctl contain --pod web-0 --steps quarantine,detach --allow-dns`,
+		ValidArgsFunction: a.completeWorkloads,
+		RunE: func(c *cobra.Command, args []string) error {
+			o.args = args
+			return a.runContain(c, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.pods, "pod", nil, "the suspect pod; may be repeated")
+	f.StringVarP(&o.selector, "selector", "l", "", "suspects by label selector")
+	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
+	f.StringSliceVar(&o.steps, "steps", contain.DefaultSteps, "which steps to do: "+strings.Join(contain.AllSteps, ", "))
+	f.StringSliceVar(&o.skip, "skip", nil, "steps to leave out")
+	f.BoolVar(&o.options.KeepLabels, "keep-labels", false, "mark the pod but leave it with its controller and Services")
+	f.BoolVar(&o.keepReplicas, "keep-replicas", false, "leave the workload running (the same as --skip scale)")
+	f.StringSliceVar(&o.options.RemoveLabels, "remove-label", nil, "a further label to take off, by which an allowing policy selects the pod, say")
+	f.BoolVar(&o.cordon, "cordon", false, "also cordon and label the suspect's node")
+	f.BoolVar(&o.suspend, "suspend-controllers", false, "also suspend what would put the workload back: KEDA, Argo CD, Flux")
+	f.BoolVar(&o.options.AllowEvidenceLoss, "allow-evidence-loss", false, "scale down even if that destroys a suspect or its volumes")
+	f.BoolVar(&o.options.AllowDNS, "allow-dns", false, "let the suspect reach the cluster's DNS")
+	f.StringSliceVar(&o.options.AllowNamespaces, "allow-namespace", nil, "a forensics namespace that may talk with the suspect")
+	f.StringSliceVar(&o.options.AllowCIDRs, "allow-cidr", nil, "an address range that may talk with the suspect")
+	f.StringVar(&o.incident, "incident", "", "the incident to join (default: the open one of the same target, or a new one)")
+	f.StringVar(&o.title, "title", "", "title of a new incident")
+	f.StringVar(&o.severity, "severity", "", "severity of a new incident: sev1 to sev4")
+	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, with diffs, and ask the server whether it would; change nothing")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	f.DurationVar(&o.secondLook, "second-look", time.Second, "how long after the verification to look again whether anything was put back; 0: not")
+	a.mustComplete(cmd, "pod", a.completePods)
+	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
+	a.mustComplete(cmd, "steps", cobra.FixedCompletions(contain.AllSteps, cobra.ShellCompDirectiveNoFileComp))
+	a.mustComplete(cmd, "skip", cobra.FixedCompletions(contain.AllSteps, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// complete checks the flags, and derives the steps from them.
+func (o *containOptions) complete() error {
+	if len(o.pods) == 0 && o.selector == "" && len(o.args) == 0 {
+		return usagef("what is to be contained? give --pod NAME, -l SELECTOR or TYPE/NAME")
+	}
+	if o.allNamespaces && o.selector == "" {
+		return usagef("-A goes with -l SELECTOR")
+	}
+	if o.keepReplicas {
+		o.skip = append(o.skip, contain.StepScale)
+	}
+	for _, name := range append(slices.Clone(o.steps), o.skip...) {
+		if !slices.Contains(contain.AllSteps, name) {
+			return usagef("no step %q: there are %s", name, strings.Join(contain.AllSteps, ", "))
+		}
+	}
+	if o.cordon {
+		o.steps = append(o.steps, contain.StepCordon)
+	}
+	if o.suspend {
+		o.steps = append(o.steps, contain.StepSuspend)
+	}
+	for _, s := range o.steps {
+		if !slices.Contains(o.skip, s) {
+			o.options.Steps = append(o.options.Steps, s)
+		}
+	}
+	if len(o.options.Steps) == 0 {
+		return usagef("no step is left to do")
+	}
+	if _, err := incident.ParseSeverity(o.severity); err != nil {
+		return usageError{err}
+	}
+	return o.options.Validate()
+}
+
+func (a *App) runContain(c *cobra.Command, o *containOptions) error {
+	if err := o.complete(); err != nil {
+		return usageError{err}
+	}
+	ctx, cancel := a.context(c)
+	defer cancel()
+	req := engine.ContainRequest{Options: o.options, DryRun: o.dryRun, Title: o.title, Severity: incident.Severity(o.severity), SecondLook: o.secondLook}
+	var err error
+	// Before anything else: a key that cannot be used must not be found out afterwards.
+	if req.Snapshot, req.EvidenceNote, err = a.snapshot(ctx, o.recipients); err != nil {
+		return err
+	}
+	e, err := a.engine(ctx, a.frontEnd(o.yes))
+	if err != nil {
+		return err
+	}
+	if o.incident != "" {
+		if req.Incident, err = e.Store.Find(o.incident); err != nil {
+			return err
+		}
+	}
+	t, err := a.targets(ctx, e.Client, targetRequest{pods: o.pods, selector: o.selector, allNamespaces: o.allNamespaces, args: o.args})
+	if err != nil {
+		return err
+	}
+	req.Targets, req.Workloads, req.Failures = t.pods, t.workloads, t.failures
+	res, err := e.Contain(ctx, req)
+	if err != nil {
+		return err
+	}
+	if err := a.printContain(res); err != nil {
+		return err
+	}
+	return containExit(res)
+}
+
+// containExit turns a result into the exit code: an error weighs more than a
+// refusal, and that more than an exposure.
+func containExit(res *engine.ContainResult) error {
+	failed := len(res.Failures) > 0
+	refused := len(res.Refusals) > 0
+	var first error
+	for _, r := range res.Actions {
+		switch r.Outcome {
+		case timeline.OutcomeFailed, timeline.OutcomeUnknown:
+			failed = true
+			if first == nil {
+				first = r.Err()
+			}
+		case timeline.OutcomeRefused:
+			refused = true
+		}
+	}
+	switch {
+	case res.Cancelled:
+		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
+	case failed && first != nil:
+		return exitError{code: ExitError, err: first}
+	case failed:
+		return exitError{code: ExitError}
+	case refused:
+		return exitError{code: ExitRefused}
+	case res.DryRun:
+		return nil
+	case res.Verdict != contain.Contained:
+		return exitError{code: ExitNotContained}
+	}
+	return nil
+}
+
+func (a *App) printContain(res *engine.ContainResult) error {
+	if done, err := a.printObject(res); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		_, err := fmt.Fprintln(a.Out, "incident/"+res.Incident)
+		return err
+	}
+	st := a.style(a.OutTerminal)
+	p := func(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
+	if res.DryRun {
+		a.printDryRun(res, st)
+	}
+	for _, r := range res.Refusals {
+		p("%s refused: %s%s: %s", st.warn("–"), sanitize.Line(targetPrefix(r.Targets)), sanitize.Line(r.Object), sanitize.Line(r.Reason))
+		if r.Override != "" {
+			p("    %s %s", st.dim("allow it with"), sanitize.Line(r.Override))
+		}
+	}
+	for _, f := range res.Failures {
+		p("%s %s", st.bad("✗"), sanitize.Line(f))
+	}
+	if res.DryRun || res.Cancelled {
+		return nil
+	}
+	if res.Evidence != nil {
+		mark := st.warn("!")
+		if res.Evidence.Taken {
+			mark = st.good("✓")
+		}
+		p("%s evidence: %s", mark, sanitize.Line(res.Evidence.Text))
+	}
+	a.printFindings(res.Targets, st)
+	for _, w := range res.Workloads {
+		p("%s %s", mark(st, w.OK), sanitize.Line(w.Text))
+	}
+	for _, b := range res.PutBack {
+		p("%s put back by somebody since: %s", st.bad("✗"), sanitize.Line(b))
+	}
+	changed := 0
+	for _, r := range res.Actions {
+		if r.Outcome == timeline.OutcomeDone {
+			changed++
+		}
+	}
+	p("%s  %s, %d changed (irctl undo --all --incident %s puts it back)", verdictText(st, res.Verdict), targetCount(len(res.Targets)), changed, res.Incident)
+	return nil
+}
+
+func targetCount(n int) string {
+	if n == 1 {
+		return "1 pod"
+	}
+	return fmt.Sprintf("%d pods", n)
+}
+
+func (a *App) printDryRun(res *engine.ContainResult, st style) {
+	fmt.Fprintf(a.Out, "dry run: nothing was changed; %d changes would be made\n", len(res.Actions))
+	for _, w := range res.Warnings {
+		fmt.Fprintf(a.Out, "%s %s\n", st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
+		if w.Fix != "" {
+			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("→"), sanitize.Line(w.Fix))
+		}
+	}
+	a.printPlanned(res.Actions, st)
+}
+
+// printPlanned prints the actions of a dry run with their diffs.
+func (a *App) printPlanned(actions []engine.ActionResult, st style) {
+	for _, r := range actions {
+		fmt.Fprintf(a.Out, "%s: %s\n    %s\n", st.bold(r.Step), sanitize.Line(r.Summary), st.dim(sanitize.Line(r.Command)))
+		for _, d := range r.Diff {
+			fmt.Fprintf(a.Out, "    %s\n", st.diff(sanitize.Line(d)))
+		}
+		if r.Error != "" {
+			fmt.Fprintf(a.Out, "    %s the server would not do it: %s\n", st.bad("✗"), sanitize.Line(r.Error))
+			if hint := cluster.Explain(r.Err()); hint != "" {
+				fmt.Fprintf(a.Out, "      %s %s\n", st.dim("→"), sanitize.Line(hint))
+			}
+		}
+	}
+}
+
+func mark(st style, ok bool) string {
+	if ok {
+		return st.good("✓")
+	}
+	return st.bad("✗")
+}
+
+func verdictText(st style, v contain.Verdict) string {
+	text := strings.ToUpper(string(v))
+	switch v {
+	case contain.Contained:
+		return st.good(text)
+	case contain.Exposed:
+		return st.warn(text)
+	}
+	return st.bad(text)
+}
+
+// manyTargets is from how many on only what is wrong is printed, unless -v.
+const manyTargets = 5
+
+func (a *App) printFindings(findings []contain.Finding, st style) {
+	brief := len(findings) >= manyTargets && !a.verbose
+	for _, f := range findings {
+		fmt.Fprintf(a.Out, "%s/%s  %s\n", sanitize.Line(f.Namespace), sanitize.Line(f.Pod), verdictText(st, f.Verdict))
+		for _, c := range f.Checks {
+			if !brief || !c.OK {
+				fmt.Fprintf(a.Out, "  %s %s\n", mark(st, c.OK), sanitize.Line(c.Text))
+			}
+		}
+		for _, e := range f.Exposures {
+			if brief && e.Severity != contain.Open || e.Severity == contain.Note && !a.verbose {
+				continue
+			}
+			sign := st.warn("!")
+			if e.Severity == contain.Open {
+				sign = st.bad("✗")
+			}
+			fmt.Fprintf(a.Out, "  %s %s\n", sign, sanitize.Line(e.Text))
+			if e.Close != "" {
+				fmt.Fprintf(a.Out, "      %s %s\n", st.dim("→"), sanitize.Line(e.Close))
+			}
+		}
+		if !a.verbose && !brief {
+			if n := notes(f); n > 0 {
+				fmt.Fprintf(a.Out, "  %s\n", st.dim(fmt.Sprintf("· %d notes (-v shows them)", n)))
+			}
+		}
+	}
+}
+
+func notes(f contain.Finding) int {
+	n := 0
+	for _, e := range f.Exposures {
+		if e.Severity == contain.Note {
+			n++
+		}
+	}
+	return n
+}
+
+// snapshotTime bounds the evidence taken before the first write: containment
+// must not wait for a log that never ends.
+const snapshotTime = 10 * time.Second

@@ -1,0 +1,153 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"irctl/internal/engine"
+	"irctl/internal/sanitize"
+)
+
+// lines is the front end that prints line by line to standard error.
+type lines struct {
+	app *App
+	yes bool
+	out io.Writer
+	st  style
+
+	mu       sync.Mutex
+	lastWait string
+}
+
+func (a *App) frontEnd(yes bool) *lines {
+	return &lines{app: a, yes: yes, out: a.Err, st: a.style(a.ErrTerminal)}
+}
+
+// manyActions is from how many on a plan is shown as counts, unless -v.
+const manyActions = 12
+
+// Approve shows the plan and asks, unless --yes was given. Without a terminal
+// there is nobody to ask, so the answer is no.
+func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision, error) {
+	l.plan(p, l.app.verbose)
+	if l.yes {
+		return engine.Yes, nil
+	}
+	if !l.app.InTerminal {
+		return engine.No, fmt.Errorf("%w: nothing was changed, since there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
+	}
+	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(fmt.Sprintf("Do these %d changes?", p.Actions())))
+	answer, err := readAnswer(ctx, l.app.In)
+	if err != nil {
+		return engine.No, err
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a == "y" || a == "yes" {
+		return engine.Yes, nil
+	}
+	return engine.No, nil
+}
+
+// readAnswer reads one line and gives up when the context ends.
+func readAnswer(ctx context.Context, in io.Reader) (string, error) {
+	type reply struct {
+		text string
+		err  error
+	}
+	replies := make(chan reply, 1)
+	go func() {
+		text, err := bufio.NewReader(io.LimitReader(in, 1024)).ReadString('\n')
+		if err == io.EOF {
+			err = nil
+		}
+		replies <- reply{text, err}
+	}()
+	select {
+	case r := <-replies:
+		return r.text, r.err
+	case <-ctx.Done():
+		return "", fmt.Errorf("%w: no answer was given", engine.ErrRefused)
+	}
+}
+
+func (l *lines) plan(p engine.Proposal, full bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	new := ""
+	if p.Opens {
+		new = " (new)"
+	}
+	fmt.Fprintf(l.out, "incident %s%s\n", l.st.bold(p.Incident), new)
+	for _, w := range p.Warnings {
+		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
+		if w.Fix != "" {
+			fmt.Fprintf(l.out, "    %s %s\n", l.st.dim("→"), sanitize.Line(w.Fix))
+		}
+	}
+	if p.Evidence != "" {
+		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), sanitize.Line(p.Evidence))
+	}
+	brief := p.Actions() > manyActions && !full
+	for _, s := range p.Steps {
+		if brief {
+			if n := len(s.Plan.Actions); n > 0 {
+				fmt.Fprintf(l.out, "  %s: %d changes (-v shows each)\n", s.Step.Name, n)
+			}
+			continue
+		}
+		for _, a := range s.Plan.Actions {
+			fmt.Fprintf(l.out, "  %s\n      %s\n", sanitize.Line(a.Summary), l.st.dim(sanitize.Line(a.Command)))
+			if full {
+				for _, d := range a.Diff {
+					fmt.Fprintf(l.out, "      %s\n", l.st.diff(sanitize.Line(d)))
+				}
+			}
+		}
+	}
+}
+
+func targetPrefix(targets []string) string {
+	switch len(targets) {
+	case 0:
+		return ""
+	case 1:
+		return targets[0] + ": "
+	}
+	return fmt.Sprintf("%d targets: ", len(targets))
+}
+
+// Observe prints what happens.
+func (l *lines) Observe(e engine.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := sanitize.Line(e.Text)
+	many := e.Total > manyActions && !l.app.verbose
+	switch e.Kind {
+	case engine.Finished:
+		if many && e.Done != e.Total && e.Done%50 != 0 {
+			return
+		}
+		if many {
+			text = fmt.Sprintf("%d of %d changes", e.Done, e.Total)
+		}
+		fmt.Fprintf(l.out, "%s %s\n", l.st.good("✓"), text)
+	case engine.Failed:
+		fmt.Fprintf(l.out, "%s %s: %s\n", l.st.bad("✗"), text, sanitize.Line(e.Err.Error()))
+	case engine.Refused:
+		fmt.Fprintf(l.out, "%s %s: %s\n", l.st.warn("–"), text, sanitize.Line(e.Err.Error()))
+	case engine.Waiting:
+		if text != l.lastWait && (l.app.verbose || e.Step == "verify") {
+			fmt.Fprintf(l.out, "%s waiting: %s\n", l.st.dim("…"), text)
+		}
+		l.lastWait = text
+	case engine.Noticed:
+		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), text)
+	case engine.Started:
+		if e.Step == "snapshot" || l.app.verbose {
+			fmt.Fprintf(l.out, "%s %s\n", l.st.dim("…"), text)
+		}
+	}
+}

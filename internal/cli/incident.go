@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+	"irctl/internal/timeline"
+)
+
+func (a *App) incidentCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show and close incidents", RunE: needsSubcommand}
+	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentClose())
+	return cmd
+}
+
+// needsSubcommand: a group of commands does nothing by itself.
+func needsSubcommand(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unknown command %q for %q", args[0], c.CommandPath())
+	}
+	return c.Help()
+}
+
+func (a *App) incidentOpen() *cobra.Command {
+	var title, severity, commander string
+	cmd := &cobra.Command{Use: "open", Short: "Open an incident", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		sev, err := incident.ParseSeverity(severity)
+		if err != nil {
+			return usageError{err}
+		}
+		ctx, cancel := a.context(c)
+		defer cancel()
+		e, err := a.engine(ctx, a.frontEnd(false))
+		if err != nil {
+			return err
+		}
+		id := e.Identity()
+		h, err := e.Store.Create(ctx, incident.New{Title: title, Severity: sev, Commander: commander, Actor: e.Actor(),
+			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: a.kubeContext()}})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = h.Close() }() // it is on disk already
+		return a.printIncident(h.Incident(), nil)
+	}}
+	f := cmd.Flags()
+	f.StringVar(&title, "title", "", "what it is about")
+	f.StringVar(&severity, "severity", "", "sev1 (worst) to sev4")
+	f.StringVar(&commander, "commander", "", "who leads the response")
+	return cmd
+}
+
+func (a *App) incidentList() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{Use: "list", Short: "List open incidents, or all", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		store, err := a.store()
+		if err != nil {
+			return err
+		}
+		list, errs := store.List(c.Context())
+		shown := []incident.Incident{}
+		for _, i := range list {
+			if all || i.State == incident.StateOpen {
+				shown = append(shown, i)
+			}
+		}
+		if err := a.printIncidents(shown); err != nil {
+			return err
+		}
+		return a.listErrors(errs)
+	}}
+	cmd.Flags().BoolVar(&all, "all", false, "closed ones too")
+	return cmd
+}
+
+// listErrors reports incidents that could not be read, after the others.
+func (a *App) listErrors(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	for _, err := range errs[1:] {
+		fmt.Fprintln(a.Err, "error:", sanitize.Line(err.Error()))
+	}
+	return errs[0]
+}
+
+func (a *App) printIncidents(list []incident.Incident) error {
+	if done, err := a.printObject(map[string]any{"incidents": list}); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		for _, i := range list {
+			fmt.Fprintln(a.Out, "incident/"+string(i.ID))
+		}
+		return nil
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(a.Err, "no open incidents (--all shows closed ones)")
+		return nil
+	}
+	rows := [][]string{{"INCIDENT", "STATE", "SEVERITY", "OPENED", "TARGETS", "CLUSTER", "TITLE"}}
+	for _, i := range list {
+		where := i.Cluster.Context
+		if where == "" {
+			where = i.Cluster.Server
+		}
+		rows = append(rows, []string{string(i.ID), string(i.State), dash(string(i.Severity)), i.OpenedAt.UTC().Format(time.RFC3339), targetNames(i), dash(where), i.Title})
+	}
+	return table(a.Out, rows)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func targetNames(i incident.Incident) string {
+	switch len(i.Targets) {
+	case 0:
+		return "-"
+	case 1:
+		return i.Targets[0].Namespace + "/" + i.Targets[0].Name
+	}
+	return fmt.Sprintf("%s/%s +%d", i.Targets[0].Namespace, i.Targets[0].Name, len(i.Targets)-1)
+}
+
+func (a *App) incidentShow() *cobra.Command {
+	cmd := &cobra.Command{Use: "show [INCIDENT]", Short: "Show an incident", Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
+		RunE: func(c *cobra.Command, args []string) error {
+			store, err := a.store()
+			if err != nil {
+				return err
+			}
+			id, err := findIncident(c.Context(), store, first(args))
+			if err != nil {
+				return err
+			}
+			i, err := store.Load(id)
+			if err != nil {
+				return err
+			}
+			entries, err := readTimeline(store, id)
+			if err != nil {
+				return err
+			}
+			return a.printIncident(i, entries)
+		}}
+	return cmd
+}
+
+func atMostOneArg(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef("unexpected argument %q", args[1])
+	}
+	return nil
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+func readTimeline(store *incident.Store, id incident.ID) ([]timeline.Entry, error) {
+	path, err := store.TimelinePath(id)
+	if err != nil {
+		return nil, err
+	}
+	return timeline.Read(path)
+}
+
+func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error {
+	metrics := timeline.MetricsOf(entries)
+	if done, err := a.printObject(map[string]any{"incident": i, "metrics": metrics}); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		_, err := fmt.Fprintln(a.Out, "incident/"+string(i.ID))
+		return err
+	}
+	rows := [][]string{{"incident", string(i.ID)}, {"state", string(i.State)}}
+	optional := func(name, value string) {
+		if value != "" {
+			rows = append(rows, []string{name, value})
+		}
+	}
+	optional("title", i.Title)
+	optional("severity", string(i.Severity))
+	optional("commander", i.Commander)
+	rows = append(rows, []string{"opened", i.OpenedAt.UTC().Format(time.RFC3339)})
+	if i.ClosedAt != nil {
+		rows = append(rows, []string{"closed", i.ClosedAt.UTC().Format(time.RFC3339)})
+	}
+	optional("context", i.Cluster.Context)
+	optional("server", i.Cluster.Server)
+	for _, t := range i.Targets {
+		chain := ""
+		for _, o := range t.Owners {
+			chain += " < " + o.Kind + "/" + o.Name
+		}
+		rows = append(rows, []string{"target", t.Kind + " " + t.Namespace + "/" + t.Name + chain})
+	}
+	if d, ok := metrics.TimeToContain(); ok {
+		rows = append(rows, []string{"contained after", d.Round(time.Second).String()})
+	}
+	return table(a.Out, rows)
+}
+
+func (a *App) incidentClose() *cobra.Command {
+	var note string
+	cmd := &cobra.Command{Use: "close [INCIDENT]", Short: "Close an incident", Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := a.context(c)
+			defer cancel()
+			h, err := a.openIncident(ctx, first(args))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = h.Close() }() // it is on disk already
+			if standing := timeline.Standing(h.Log.Entries()); len(standing) > 0 {
+				fmt.Fprintf(a.Err, "! %d changes to the cluster still stand (irctl undo --all --incident %s would put them back)\n", len(standing), h.Incident().ID)
+			}
+			if err := h.CloseIncident(note); err != nil {
+				return err
+			}
+			return a.printIncident(h.Incident(), h.Log.Entries())
+		}}
+	cmd.Flags().StringVar(&note, "note", "", "why, for the timeline")
+	return cmd
+}
+
+// openIncident takes the lock of an incident without talking to its cluster.
+func (a *App) openIncident(ctx context.Context, prefix string) (*incident.Handle, error) {
+	store, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	id, err := findIncident(ctx, store, prefix)
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, id, timeline.LocalActor())
+}

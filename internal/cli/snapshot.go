@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"irctl/internal/cluster"
+	"irctl/internal/engine"
+	"irctl/internal/evidence"
+	"irctl/internal/incident"
+	"irctl/internal/timeline"
+)
+
+// noRecipients is shown by contain when it cannot take a snapshot.
+const noRecipients = "no snapshot is taken before the first write, since no recipients are configured (-r KEY): evidence is only ever kept encrypted"
+
+// snapshot loads the recipients and returns what seals the suspects' evidence
+// for them; nil if there are none. The note says who will be able to open it,
+// or why there is none.
+func (a *App) snapshot(ctx context.Context, refs []string) (take engine.Snapshot, note string, err error) {
+	if len(refs) == 0 {
+		return nil, noRecipients, nil
+	}
+	recipients, err := evidence.LoadRecipients(ctx, refs)
+	if err != nil {
+		return nil, "", fmt.Errorf("the evidence could not be sealed: %w", err)
+	}
+	var names []string
+	for _, r := range recipients {
+		names = append(names, r.Fingerprint())
+	}
+	return func(ctx context.Context, e *engine.Engine, h *incident.Handle, targets []*cluster.Target) (json.RawMessage, string, error) {
+		return takeSnapshot(ctx, e, h, targets, recipients)
+	}, "evidence will be sealed to " + strings.Join(names, ", "), nil
+}
+
+func takeSnapshot(ctx context.Context, e *engine.Engine, h *incident.Handle, targets []*cluster.Target, recipients []evidence.Recipient) (json.RawMessage, string, error) {
+	path := filepath.Join(h.Dir(), evidence.FileName("snapshot", e.Now()))
+	req := evidence.Request{Client: e.Client.Kube, Dynamic: e.Client.Dynamic, Path: path, Recipients: recipients,
+		Meta: evidenceMeta(e, h), Limits: evidence.Limits{Time: snapshotTime}, Now: e.Now}
+	for _, t := range targets {
+		req.Pods = append(req.Pods, evidence.PodRef{Namespace: t.Pod.Namespace, Name: t.Pod.Name})
+	}
+	journal, err := os.Open(h.Log.Path())
+	if err != nil {
+		return nil, "", fmt.Errorf("reading the timeline for the snapshot: %w", err)
+	}
+	defer func() { _ = journal.Close() }() // it was only read
+	req.Timeline = journal
+	receipt, err := evidence.Snapshot(ctx, req)
+	if err != nil {
+		return nil, "", err
+	}
+	data, err := json.Marshal(receipt)
+	if err != nil {
+		return nil, "", fmt.Errorf("encoding the receipt of %s: %w", path, err)
+	}
+	text := fmt.Sprintf("snapshot of %s sealed in %s, sha256 %s", targetCount(len(targets)), filepath.Base(path), receipt.SHA256)
+	if !receipt.Complete {
+		text += "; incomplete, its INDEX.md says what is missing"
+	}
+	return data, text, nil
+}
+
+func evidenceMeta(e *engine.Engine, h *incident.Handle) evidence.Meta {
+	id, actor := e.Identity(), timeline.LocalActor()
+	m := evidence.Meta{Incident: string(h.Incident().ID),
+		Actor:   evidence.Actor{OSUser: actor.OSUser, Host: actor.Host, User: id.User, Groups: id.Groups},
+		Cluster: evidence.Cluster{Server: id.Server, UID: id.ClusterUID, Version: id.Version, Context: e.Context},
+		Tool:    evidence.Tool{Name: "irctl", Version: versionText()}}
+	if offset, known := e.Client.ClockOffset(); known {
+		seconds := offset.Seconds()
+		m.Cluster.ClockOffset = &seconds
+	}
+	return m
+}

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/change"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+	"irctl/internal/steps/contain"
+)
+
+func (a *App) status() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [INCIDENT]",
+		Short: "How open incidents stand now: what was changed, whether it holds, what is open",
+		Long: `Look at an incident, or at all that are open: which changes stand, whether somebody
+put one back, and the verdict on every suspect as the cluster is now. It changes
+nothing, neither in the cluster nor in the journal.
+
+Exit codes as of contain: 0 contained, or nothing was to be; 3 not, or not fully.`,
+		Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
+		RunE: func(c *cobra.Command, args []string) error { return a.runStatus(c, first(args)) },
+	}
+}
+
+func (a *App) runStatus(c *cobra.Command, prefix string) error {
+	ctx, cancel := a.context(c)
+	defer cancel()
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	var ids []incident.ID
+	var unreadable []error
+	if prefix != "" {
+		id, err := store.Find(prefix)
+		if err != nil {
+			return err
+		}
+		ids = []incident.ID{id}
+	} else {
+		var open []incident.Incident
+		open, unreadable = store.FindOpen(ctx, func(incident.Incident) bool { return true })
+		for _, i := range open {
+			ids = append(ids, i.ID)
+		}
+	}
+	results := []*engine.StatusResult{}
+	if len(ids) > 0 {
+		e, err := a.engine(ctx, a.frontEnd(false))
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			i, err := store.Load(id)
+			if err != nil {
+				return err
+			}
+			entries, err := readTimeline(store, id)
+			if err != nil {
+				return err
+			}
+			results = append(results, e.Status(ctx, i, entries))
+		}
+	}
+	if err := a.printStatus(results); err != nil {
+		return err
+	}
+	if err := a.listErrors(unreadable); err != nil {
+		return err
+	}
+	if v := engine.Verdicts(results); v == contain.Exposed || v == contain.NotContained {
+		return exitError{code: ExitNotContained}
+	}
+	return nil
+}
+
+func (a *App) printStatus(list []*engine.StatusResult) error {
+	if done, err := a.printObject(map[string]any{"incidents": list}); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		for _, s := range list {
+			fmt.Fprintln(a.Out, "incident/"+string(s.Incident.ID))
+		}
+		return nil
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(a.Err, "no open incidents")
+		return nil
+	}
+	for n, s := range list {
+		if n > 0 {
+			fmt.Fprintln(a.Out)
+		}
+		a.printOneStatus(s)
+	}
+	return nil
+}
+
+func (a *App) printOneStatus(s *engine.StatusResult) {
+	st := a.style(a.OutTerminal)
+	i := s.Incident
+	fmt.Fprintf(a.Out, "incident %s  %s", st.bold(string(i.ID)), i.State)
+	if i.Severity != "" {
+		fmt.Fprintf(a.Out, "  %s", i.Severity)
+	}
+	if i.Title != "" {
+		fmt.Fprintf(a.Out, "  %s", sanitize.Line(i.Title))
+	}
+	fmt.Fprintf(a.Out, "\n  detected %s", s.Metrics.DetectedAt.UTC().Format(time.RFC3339))
+	if d, ok := s.Metrics.TimeToContain(); ok {
+		fmt.Fprintf(a.Out, ", contained %s later", d.Round(time.Second))
+	}
+	fmt.Fprintln(a.Out)
+	if s.OtherCluster {
+		fmt.Fprintf(a.Out, "%s it is of another cluster (%s): use its --context to see how it stands\n", st.warn("!"), sanitize.Line(i.Cluster.Server))
+	}
+	for _, c := range s.Standing {
+		sign, text := standingText(st, c)
+		fmt.Fprintf(a.Out, "%s %s%s\n", sign, sanitize.Line(c.Summary), sanitize.Line(text))
+	}
+	a.printFindings(s.Targets, st)
+	for _, w := range s.Workloads {
+		fmt.Fprintf(a.Out, "%s %s\n", mark(st, w.OK), sanitize.Line(w.Text))
+	}
+	if s.Verdict == "" {
+		fmt.Fprintln(a.Out, "nothing stands: nothing was contained, or all was undone")
+		return
+	}
+	fmt.Fprintf(a.Out, "%s  %s, %d changes stand (irctl undo --all --incident %s puts them back)\n",
+		verdictText(st, s.Verdict), targetCount(len(s.Targets)), len(s.Standing), i.ID)
+}
+
+// standingText says where the object of a change stands, when it is not as
+// irctl left it.
+func standingText(st style, c engine.StandingChange) (sign, text string) {
+	switch c.State {
+	case change.After:
+		return st.good("✓"), ""
+	case change.Before:
+		return st.bad("✗"), ": somebody put it back"
+	case change.Drifted:
+		return st.bad("✗"), ": somebody changed it since"
+	case change.Missing:
+		return st.bad("✗"), ": the object is gone"
+	}
+	if c.Error == "" {
+		return st.warn("?"), ""
+	}
+	return st.warn("?"), ": " + c.Error
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"sigs.k8s.io/yaml"
+
+	"irctl/internal/sanitize"
+)
+
+// style colours words, or not. Meaning is never by colour alone.
+type style struct{ on bool }
+
+// style for a stream: colours on a terminal, unless NO_COLOR is set or the
+// terminal is dumb. https://no-color.org
+func (a *App) style(terminal bool) style {
+	return style{terminal && a.Getenv("NO_COLOR") == "" && a.Getenv("TERM") != "dumb"}
+}
+
+func (s style) paint(code, text string) string {
+	if !s.on {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (s style) bold(t string) string { return s.paint("1", t) }
+func (s style) dim(t string) string  { return s.paint("2", t) }
+func (s style) good(t string) string { return s.paint("32", t) }
+func (s style) warn(t string) string { return s.paint("33", t) }
+func (s style) bad(t string) string  { return s.paint("31;1", t) }
+
+// diff colours a line that begins with + or -.
+func (s style) diff(line string) string {
+	switch {
+	case strings.HasPrefix(line, "+"):
+		return s.good(line)
+	case strings.HasPrefix(line, "-"):
+		return s.bad(line)
+	}
+	return line
+}
+
+// printObject prints v as JSON or YAML; false: the format is another.
+func (a *App) printObject(v any) (bool, error) {
+	switch a.output {
+	case "json":
+		enc := json.NewEncoder(a.Out)
+		enc.SetIndent("", "  ")
+		return true, enc.Encode(v)
+	case "yaml":
+		text, err := yaml.Marshal(v)
+		if err != nil {
+			return true, err
+		}
+		_, err = a.Out.Write(text)
+		return true, err
+	}
+	return false, nil
+}
+
+// table prints rows in columns, each cell made safe for a terminal.
+func table(w io.Writer, rows [][]string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, r := range rows {
+		for i, c := range r {
+			r[i] = sanitize.Line(c)
+		}
+		fmt.Fprintln(tw, strings.TrimRight(strings.Join(r, "\t"), "\t"))
+	}
+	return tw.Flush()
+}

@@ -1,0 +1,276 @@
+package cli
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+	"irctl/internal/timeline"
+)
+
+func (a *App) timelineCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "timeline", Short: "Show, annotate, verify and export an incident's timeline", RunE: needsSubcommand}
+	var id string
+	cmd.PersistentFlags().StringVar(&id, "incident", "", "the incident (default: the only open one)")
+	a.mustComplete(cmd, "incident", a.completeIncidents)
+	cmd.AddCommand(a.timelineShow(&id), a.timelineNote(&id), a.timelineVerify(&id), a.timelineExport(&id))
+	return cmd
+}
+
+func (a *App) timelineShow(prefix *string) *cobra.Command {
+	return &cobra.Command{Use: "show", Short: "Show what was done, by whom, when", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		store, err := a.store()
+		if err != nil {
+			return err
+		}
+		id, err := findIncident(c.Context(), store, *prefix)
+		if err != nil {
+			return err
+		}
+		entries, readErr := readTimeline(store, id)
+		if err := a.printTimeline(entries); err != nil {
+			return err
+		}
+		return readErr // what is before a break was shown
+	}}
+}
+
+func (a *App) printTimeline(entries []timeline.Entry) error {
+	if done, err := a.printObject(map[string]any{"entries": entries}); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		return usagef("-o name does not fit a timeline; use table, json or yaml")
+	}
+	rows := [][]string{{"TIME", "WHO", "STEP", "WHAT", "OUTCOME"}}
+	for _, e := range entries {
+		if e.Kind == timeline.KindIntent && !a.verbose && hasOutcome(entries, e.Seq) {
+			continue // its outcome says the same
+		}
+		rows = append(rows, timelineRow(e))
+		if a.verbose && e.Command != "" {
+			rows = append(rows, []string{"", "", "", "  $ " + e.Command})
+		}
+	}
+	return table(a.Out, rows)
+}
+
+func hasOutcome(entries []timeline.Entry, intent int64) bool {
+	for _, e := range entries {
+		if e.Kind == timeline.KindOutcome && e.Intent == intent {
+			return true
+		}
+	}
+	return false
+}
+
+func timelineRow(e timeline.Entry) []string {
+	who := e.Actor.OSUser
+	if e.Actor.Identity != "" {
+		who += " as " + e.Actor.Identity
+	}
+	what := sanitize.Short(e.Summary, 160)
+	outcome := string(e.Outcome)
+	switch {
+	case e.Kind == timeline.KindIntent:
+		outcome = "begun"
+	case e.Kind == timeline.KindVerdict:
+		outcome = "verdict"
+	case outcome == "":
+		outcome = string(e.Kind)
+	}
+	if e.Error != "" {
+		outcome += ": " + sanitize.Short(e.Error, 120)
+	}
+	return []string{e.Time.UTC().Format("2006-01-02T15:04:05.000Z"), dash(who), dash(e.Step), what, outcome}
+}
+
+func (a *App) timelineNote(prefix *string) *cobra.Command {
+	return &cobra.Command{Use: "note TEXT…", Short: "Write a note into the timeline",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 || strings.TrimSpace(strings.Join(args, " ")) == "" {
+				return usagef("what is to be noted?")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := a.context(c)
+			defer cancel()
+			h, err := a.openIncident(ctx, *prefix)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = h.Close() }() // it is on disk already
+			e, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: strings.Join(args, " ")})
+			if err != nil {
+				return err
+			}
+			return a.printTimeline([]timeline.Entry{e})
+		}}
+}
+
+func (a *App) timelineVerify(prefix *string) *cobra.Command {
+	return &cobra.Command{Use: "verify [FILE]", Short: "Check that nothing in the timeline was edited, deleted or reordered", Args: atMostOneArg,
+		Long: `Check the chain of digests of a timeline. Each entry carries the SHA-256 of the line
+before it, so any edit, deletion or reorder breaks the chain where it was made. FILE is
+a copy of a timeline.jsonl. Exit code 1 if anything is wrong.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			report, err := a.verifyTimeline(c, *prefix, first(args))
+			if err != nil {
+				return err
+			}
+			return a.printReport(report)
+		}}
+}
+
+func (a *App) verifyTimeline(c *cobra.Command, prefix, file string) (timeline.Report, error) {
+	if file != "" {
+		return timeline.Verify(file)
+	}
+	store, err := a.store()
+	if err != nil {
+		return timeline.Report{}, err
+	}
+	id, err := findIncident(c.Context(), store, prefix)
+	if err != nil {
+		return timeline.Report{}, err
+	}
+	return store.Verify(id)
+}
+
+func (a *App) printReport(r timeline.Report) error {
+	done, err := a.printObject(map[string]any{"ok": r.OK(), "report": r})
+	if err != nil {
+		return err
+	}
+	if !done {
+		st := a.style(a.OutTerminal)
+		for _, p := range r.Problems {
+			fmt.Fprintf(a.Out, "%s %s\n", st.bad("✗"), sanitize.Line(p.String()))
+		}
+		if r.MoreProblems > 0 {
+			fmt.Fprintf(a.Out, "%s and %d more\n", st.bad("✗"), r.MoreProblems)
+		}
+		for _, w := range r.Warnings {
+			fmt.Fprintf(a.Out, "%s %s\n", st.warn("!"), sanitize.Line(w))
+		}
+		if r.OK() {
+			fmt.Fprintf(a.Out, "%s %d entries, unbroken, from %s to %s\n", st.good("✓"), r.Entries, r.First.UTC().Format(time.RFC3339), r.Last.UTC().Format(time.RFC3339))
+			if r.HeadFile == nil {
+				fmt.Fprintf(a.Out, "%s no head file: whether entries are missing at the end cannot be told\n", st.warn("!"))
+			}
+		}
+		fmt.Fprintf(a.Out, "  head: entry %d, sha256 %s\n", r.Head.Seq, r.Head.SHA256)
+	}
+	if !r.OK() {
+		return exitError{code: ExitError, err: fmt.Errorf("the timeline of incident %s is not as it was written: %s", r.Incident, r.Problems[0])}
+	}
+	return nil
+}
+
+func (a *App) timelineExport(prefix *string) *cobra.Command {
+	var format, path string
+	cmd := &cobra.Command{Use: "export", Short: "Write the timeline as Markdown, CSV or JSON lines", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		if !strings.Contains(" markdown csv jsonl ", " "+format+" ") {
+			return usagef("--format %s: use markdown, csv or jsonl", format)
+		}
+		store, err := a.store()
+		if err != nil {
+			return err
+		}
+		id, err := findIncident(c.Context(), store, *prefix)
+		if err != nil {
+			return err
+		}
+		i, err := store.Load(id)
+		if err != nil {
+			return err
+		}
+		entries, err := readTimeline(store, id)
+		if err != nil {
+			return err
+		}
+		if path == "" || path == "-" {
+			return exportTimeline(a.Out, format, i, entries)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("exporting the timeline: %w", err)
+		}
+		err = exportTimeline(f, format, i, entries)
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+		return err
+	}}
+	cmd.Flags().StringVar(&format, "format", "markdown", "markdown, csv or jsonl")
+	cmd.Flags().StringVarP(&path, "file", "f", "", "a new file to write to (default: standard output)")
+	a.mustComplete(cmd, "format", cobra.FixedCompletions([]string{"markdown", "csv", "jsonl"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func exportTimeline(w io.Writer, format string, i incident.Incident, entries []timeline.Entry) error {
+	switch format {
+	case "jsonl":
+		enc := json.NewEncoder(w)
+		for _, e := range entries {
+			if err := enc.Encode(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "csv":
+		out := csv.NewWriter(w)
+		_ = out.Write([]string{"seq", "time", "kind", "who", "identity", "step", "action", "object", "summary", "outcome", "error", "command"}) // Error tells
+		for _, e := range entries {
+			object := ""
+			if e.Object != nil {
+				object = e.Object.Kind + " " + e.Object.Namespace + "/" + e.Object.Name
+			}
+			cells := []string{fmt.Sprint(e.Seq), e.Time.UTC().Format(time.RFC3339Nano), string(e.Kind), e.Actor.OSUser, e.Actor.Identity, e.Step, e.Action, object, e.Summary, string(e.Outcome), e.Error, e.Command}
+			for n := range cells {
+				cells[n] = csvSafe(cells[n])
+			}
+			_ = out.Write(cells)
+		}
+		out.Flush()
+		return out.Error()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Timeline of incident %s\n\n%s\n\n| time (UTC) | who | step | what | outcome |\n|---|---|---|---|---|\n", i.ID, markdown(i.Title))
+	for _, e := range entries {
+		if e.Kind == timeline.KindIntent && hasOutcome(entries, e.Seq) {
+			continue
+		}
+		row := timelineRow(e)
+		for n := range row {
+			row[n] = markdown(row[n])
+		}
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// csvSafe keeps a spreadsheet from taking what an attacker wrote for a formula.
+// https://owasp.org/www-community/attacks/CSV_Injection
+func csvSafe(s string) string {
+	s = sanitize.Line(s)
+	if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+// markdown escapes what would be markup, or end a table's cell.
+func markdown(s string) string {
+	return strings.NewReplacer("\\", "\\\\", "|", "\\|", "<", "&lt;", ">", "&gt;", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "!", "\\!").Replace(sanitize.Line(s))
+}

@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
+)
+
+type undoOptions struct {
+	incident string
+	journal  string
+	request  engine.UndoRequest
+	yes      bool
+}
+
+func (a *App) undo() *cobra.Command {
+	o := &undoOptions{}
+	cmd := &cobra.Command{
+		Use:   "undo",
+		Short: "Put back what was there before: the last action, a step, or all of an incident",
+		Long: `Put back exactly what was there before an action: labels, replicas, policy. Without
+--all or --step it undoes the last action. What somebody else changed since is left
+as it is, and the difference shown (exit code 4).
+
+The journal alone is needed: --journal takes a copy of an incident's directory from
+another machine.`,
+		Example: `  irctl undo --all
+  irctl undo --step scale --incident inc-20261124-143000-k7qm
+  irctl undo --all --journal ./inc-20261124-143000-k7qm`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.runUndo(c, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one)")
+	f.StringVar(&o.journal, "journal", "", "directory of an incident that was copied from another machine")
+	f.BoolVar(&o.request.All, "all", false, "everything of the incident")
+	f.StringVar(&o.request.Step, "step", "", "everything of one step, such as scale")
+	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be put back, and ask the server whether it would; change nothing")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	a.mustComplete(cmd, "incident", a.completeIncidents)
+	a.mustComplete(cmd, "step", cobra.FixedCompletions(contain.AllSteps, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
+	if o.request.All && o.request.Step != "" {
+		return usagef("give either --all or --step")
+	}
+	if o.incident != "" && o.journal != "" {
+		return usagef("give either --incident or --journal")
+	}
+	ctx, cancel := a.context(c)
+	defer cancel()
+	e, err := a.engine(ctx, a.frontEnd(o.yes))
+	if err != nil {
+		return err
+	}
+	var h *incident.Handle
+	if o.journal != "" {
+		h, err = e.Store.OpenDir(ctx, o.journal, e.Actor())
+	} else {
+		var id incident.ID
+		if id, err = findIncident(ctx, e.Store, o.incident); err == nil {
+			h, err = e.Store.Open(ctx, id, e.Actor())
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close() }() // every entry is on disk already
+	res, err := e.Undo(ctx, h, o.request)
+	if err != nil {
+		return err
+	}
+	if err := a.printUndo(res); err != nil {
+		return err
+	}
+	return undoExit(res)
+}
+
+func undoExit(res *engine.UndoResult) error {
+	code := ExitDone
+	var first error
+	for _, r := range res.Actions {
+		switch {
+		case r.Err() == nil:
+		case r.Outcome == timeline.OutcomeRefused:
+			code = max(code, ExitRefused)
+		default:
+			if first == nil {
+				first = r.Err()
+			}
+		}
+	}
+	switch {
+	case res.Cancelled:
+		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
+	case first != nil:
+		return exitError{code: ExitError, err: first}
+	case code != ExitDone:
+		return exitError{code: code}
+	}
+	return nil
+}
+
+func (a *App) printUndo(res *engine.UndoResult) error {
+	if done, err := a.printObject(res); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		_, err := fmt.Fprintln(a.Out, "incident/"+res.Incident)
+		return err
+	}
+	st := a.style(a.OutTerminal)
+	if res.DryRun {
+		fmt.Fprintf(a.Out, "dry run: nothing was changed; %d actions would be undone\n", len(res.Actions))
+		a.printPlanned(res.Actions, st)
+		return nil
+	}
+	if res.Cancelled {
+		return nil
+	}
+	undone, left := 0, 0
+	for _, r := range res.Actions {
+		if r.Err() == nil {
+			undone++
+			continue
+		}
+		left++
+		fmt.Fprintf(a.Out, "%s %s: %s\n", st.bad("✗"), sanitize.Line(r.Summary), sanitize.Line(r.Error))
+	}
+	switch {
+	case undone+left == 0:
+		fmt.Fprintf(a.Out, "nothing to undo in incident %s\n", res.Incident)
+	case left == 0:
+		fmt.Fprintf(a.Out, "%s %d actions of incident %s undone\n", st.good("✓"), undone, res.Incident)
+	default:
+		fmt.Fprintf(a.Out, "%s %d actions of incident %s undone, %d not\n", st.warn("!"), undone, res.Incident, left)
+	}
+	return nil
+}

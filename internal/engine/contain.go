@@ -1,0 +1,494 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/steps"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
+)
+
+// ContainRequest says what to contain and how.
+type ContainRequest struct {
+	Targets   []*cluster.Target
+	Workloads [][]*cluster.Owner
+	Options   contain.Options
+	// Incident is the one to join; "" joins the open incident of the same
+	// target, or opens one.
+	Incident incident.ID
+	Title    string
+	Severity incident.Severity
+	// DryRun plans, asks the server what it would say, and changes nothing.
+	DryRun bool
+	// Snapshot, if not nil, seals the suspects' evidence before the first
+	// write and says where; EvidenceNote is shown when it is nil.
+	Snapshot     Snapshot
+	EvidenceNote string
+	// SecondLook is how long after the verification to look again; 0: not.
+	SecondLook time.Duration
+	// Failures are targets that were named and could not be found; they are
+	// reported with the others.
+	Failures []string
+}
+
+// Snapshot seals the evidence of the targets into a file of the incident, and
+// returns its receipt and one line about it.
+type Snapshot func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (receipt json.RawMessage, text string, err error)
+
+// ContainResult is what came of it. Its JSON form is documented and stable.
+type ContainResult struct {
+	Incident  string            `json:"incident"`
+	Opened    bool              `json:"opened"`
+	DryRun    bool              `json:"dryRun,omitempty"`
+	Cancelled bool              `json:"cancelled,omitempty"`
+	Verdict   contain.Verdict   `json:"verdict,omitempty"`
+	Targets   []contain.Finding `json:"targets"`
+	Workloads []contain.Check   `json:"workloads,omitempty"`
+	Actions   []ActionResult    `json:"actions"`
+	Refusals  []steps.Refusal   `json:"refusals,omitempty"`
+	Warnings  []steps.Warning   `json:"warnings,omitempty"`
+	PutBack   []string          `json:"putBack,omitempty"`
+	Evidence  *SnapshotResult   `json:"evidence,omitempty"`
+	Failures  []string          `json:"failures,omitempty"`
+	Directory string            `json:"directory,omitempty"`
+}
+
+// SnapshotResult is what came of the snapshot before the first write.
+type SnapshotResult struct {
+	Taken   bool            `json:"taken"`
+	Text    string          `json:"text"`
+	Receipt json.RawMessage `json:"receipt,omitempty"`
+}
+
+// ErrRefused means that irctl would not do something that was asked for.
+var ErrRefused = errors.New("refused")
+
+// containment is one run of Contain.
+type containment struct {
+	*Engine
+	req    ContainRequest
+	scene  *steps.Scene
+	handle *incident.Handle // nil until the incident exists
+	id     incident.ID
+	plans  []StepPlan
+	warn   []steps.Warning
+	facts  chan *contain.Facts
+	result *ContainResult
+}
+
+// Contain plans, asks, and contains. The error is what kept it from running;
+// what failed within it is in the result.
+func (e *Engine) Contain(ctx context.Context, req ContainRequest) (*ContainResult, error) {
+	c := &containment{Engine: e, req: req, result: &ContainResult{DryRun: req.DryRun, Failures: req.Failures, Actions: []ActionResult{}, Targets: []contain.Finding{}}}
+	defer c.close()
+	// A second process may open an incident for the same target between our
+	// look and our own opening; then its incident is joined and planned anew.
+	for range 3 {
+		joined, err := c.try(ctx)
+		if err != nil || !joined {
+			return c.result, err
+		}
+	}
+	return c.result, fmt.Errorf("%w: other processes keep opening incidents for the same target; wait for them, then run it again", ErrRefused)
+}
+
+func (c *containment) close() {
+	if c.handle != nil {
+		_ = c.handle.Close() // every entry is on disk already
+	}
+}
+
+// try is one attempt; again tells that an incident appeared that was not
+// there when it was planned.
+func (c *containment) try(ctx context.Context) (again bool, err error) {
+	if err := c.join(ctx); err != nil {
+		return false, err
+	}
+	if err := c.plan(ctx); err != nil {
+		return false, err
+	}
+	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote}
+	if c.req.DryRun {
+		c.dryRun(ctx)
+		return false, nil
+	}
+	if proposal.Actions() > 0 {
+		decision, err := c.Front.Approve(ctx, proposal)
+		if err != nil {
+			return false, err
+		}
+		if decision != Yes {
+			c.result.Cancelled = true
+			return false, nil
+		}
+	}
+	if again, err := c.open(ctx); again || err != nil {
+		return again, err
+	}
+	c.run(ctx)
+	return false, nil
+}
+
+// join finds the incident to work in, and settles what an earlier run left.
+func (c *containment) join(ctx context.Context) error {
+	id, err := c.find(ctx)
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		c.id, err = incident.NewID(c.Now(), c.Random)
+		return err
+	}
+	c.id = id
+	if c.req.DryRun {
+		// A dry run takes no lock and writes nothing, not even a journal.
+		i, err := c.Store.Load(id)
+		if err == nil {
+			err = c.usable(i)
+		}
+		if err != nil {
+			return err
+		}
+		c.restoreOwners(ctx, i)
+		return nil
+	}
+	if c.handle, err = c.Store.Open(ctx, id, c.Actor()); err != nil {
+		return err
+	}
+	if err := c.usable(c.handle.Incident()); err != nil {
+		return err
+	}
+	if err := c.resume(ctx, c.handle); err != nil {
+		return err
+	}
+	c.restoreOwners(ctx, c.handle.Incident())
+	return nil
+}
+
+func (e *Engine) usable(i incident.Incident) error {
+	if i.State != incident.StateOpen {
+		return fmt.Errorf("%w: incident %s is closed; `irctl incident open` begins a new one", ErrRefused, i.ID)
+	}
+	if e.other(i) {
+		return e.errOtherCluster(i)
+	}
+	return nil
+}
+
+// find looks for the open incident of the targets.
+func (c *containment) find(ctx context.Context) (incident.ID, error) {
+	if c.req.Incident != "" {
+		return c.req.Incident, nil
+	}
+	found, errs := c.Store.FindOpen(ctx, c.matches)
+	for _, err := range errs {
+		c.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
+	}
+	switch len(found) {
+	case 0:
+		return "", c.foreign()
+	case 1:
+		return found[0].ID, nil
+	}
+	var names []string
+	for _, i := range found {
+		names = append(names, string(i.ID))
+	}
+	return "", fmt.Errorf("%w: the targets belong to several open incidents (%s): name one with --incident", ErrRefused, strings.Join(names, ", "))
+}
+
+// matches: an incident of this cluster that has one of the targets, or a pod
+// of a workload that is named.
+func (c *containment) matches(i incident.Incident) bool {
+	if c.other(i) {
+		return false
+	}
+	return slices.ContainsFunc(i.Targets, func(known incident.Target) bool {
+		for _, t := range c.req.Targets {
+			if known.UID == string(t.Pod.UID) {
+				return true
+			}
+		}
+		for _, chain := range c.req.Workloads {
+			for _, o := range chain[:min(1, len(chain))] {
+				if known.UID == string(o.UID) || slices.ContainsFunc(known.Owners, func(k incident.Owner) bool { return k.UID == string(o.UID) }) {
+					return true
+				}
+			}
+		}
+		return false
+	})
+}
+
+// foreign refuses pods that were contained from elsewhere: without that
+// journal irctl could not know what to restore.
+func (c *containment) foreign() error {
+	for _, t := range c.req.Targets {
+		if other := t.Pod.Labels[contain.IncidentLabel]; other != "" {
+			return fmt.Errorf("%w: pod %s is contained in incident %q, whose journal is not on this machine; copy its directory here, or take the label %s off the pod if it is not true",
+				ErrRefused, t.Key(), other, contain.IncidentLabel)
+		}
+	}
+	return nil
+}
+
+// restoreOwners gives detached suspects the chain of owners that the incident
+// remembers, so that what is left to do to their workloads can still be done.
+func (c *containment) restoreOwners(ctx context.Context, i incident.Incident) {
+	for n, t := range c.req.Targets {
+		if len(t.Owners) > 0 {
+			continue
+		}
+		for _, known := range i.Targets {
+			if known.UID == string(t.Pod.UID) && len(known.Owners) > 0 {
+				c.req.Targets[n] = c.Client.WithOwners(ctx, t.Pod, refsOf(known))
+			}
+		}
+	}
+}
+
+// refsOf are the controllers of a target; a target that is a workload is the
+// first of its own chain.
+func refsOf(t incident.Target) []cluster.Ref {
+	chain := t.Owners
+	if t.Kind != cluster.Pod.Kind {
+		chain = append([]incident.Owner{{APIVersion: t.APIVersion, Kind: t.Kind, Name: t.Name, UID: t.UID}}, chain...)
+	}
+	var refs []cluster.Ref
+	for _, o := range chain {
+		gv, _ := schema.ParseGroupVersion(o.APIVersion) // a malformed one finds no kind, and that is reported
+		refs = append(refs, cluster.Ref{Group: gv.Group, Version: gv.Version, Kind: o.Kind, Namespace: t.Namespace, Name: o.Name, UID: types.UID(o.UID)})
+	}
+	return refs
+}
+
+// plan makes the scene and every step's plan.
+func (c *containment) plan(ctx context.Context) error {
+	list, err := contain.Steps(c.req.Options)
+	if err != nil {
+		return err
+	}
+	namespaces := map[string]bool{}
+	for _, t := range c.req.Targets {
+		namespaces[t.Pod.Namespace] = true
+	}
+	for _, chain := range c.req.Workloads {
+		for _, o := range chain {
+			namespaces[o.Namespace] = true
+		}
+	}
+	c.scene = &steps.Scene{Client: c.Client, Incident: string(c.id), Targets: c.req.Targets, Workloads: c.req.Workloads, Now: c.Now}
+	c.facts = make(chan *contain.Facts, 1)
+	scene := *c.scene // the survey is still to be filled in
+	go func() { c.facts <- contain.Gather(ctx, &scene, c.identity.Version) }()
+	names := sorted(namespaces)
+	c.scene.Around = c.Client.Survey(ctx, names)
+	c.warn = nil
+	for _, n := range names {
+		for _, g := range c.scene.Around[n].Gaps {
+			c.warn = append(c.warn, steps.Warning{Code: "unreadable", Text: g.String(), Fix: "the labels by which these select the pods are unknown; get the right to list them"})
+		}
+	}
+	if !slices.Contains(c.req.Options.Steps, contain.StepSuspend) {
+		for _, o := range contain.Opponents(ctx, c.scene) {
+			c.warn = append(c.warn, o.Warning())
+		}
+	}
+	c.plans, c.result.Refusals = nil, nil
+	for _, s := range list {
+		p, err := s.Plan(ctx, c.scene)
+		if err != nil {
+			return err
+		}
+		c.warn = append(c.warn, p.Warnings...)
+		c.result.Refusals = append(c.result.Refusals, p.Refusals...)
+		for i := range p.Actions {
+			p.Actions[i].Diff = p.Actions[i].Change.Diff()
+		}
+		c.plans = append(c.plans, StepPlan{Step: s.Info(), Plan: p})
+	}
+	c.result.Incident, c.result.Warnings = string(c.id), c.warn
+	return ctx.Err()
+}
+
+// dryRun asks the server of every change what it would say to it.
+func (c *containment) dryRun(ctx context.Context) {
+	for _, p := range c.plans {
+		results := make([]ActionResult, len(p.Plan.Actions))
+		cluster.Parallel(len(results), func(i int) {
+			a := p.Plan.Actions[i]
+			r := ActionResult{Step: p.Step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
+			if err := a.Change.DryRun(ctx, c.Client.Dynamic); err != nil {
+				r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
+			}
+			results[i] = r
+		})
+		c.result.Actions = append(c.result.Actions, results...)
+	}
+}
+
+// open makes sure that the incident exists and knows its targets before the
+// first write. again: another process opened one for the same target first.
+func (c *containment) open(ctx context.Context) (again bool, err error) {
+	targets := c.records()
+	if c.handle == nil {
+		h, created, err := c.Store.Join(ctx, c.matches, incident.New{ID: c.id, Title: c.req.Title, Severity: c.req.Severity, Actor: c.Actor(), Targets: targets,
+			Cluster: incident.Cluster{Server: c.identity.Server, UID: c.identity.ClusterUID, Context: c.Context}})
+		if err != nil {
+			return false, err
+		}
+		if !created {
+			return true, h.Close()
+		}
+		c.handle, c.result.Opened = h, true
+	} else if err := c.handle.Update(func(i *incident.Incident) { i.Targets = merged(i.Targets, targets) }); err != nil {
+		return false, err
+	}
+	c.result.Directory = c.handle.Dir()
+	return false, nil
+}
+
+// records are the targets as the incident remembers them.
+func (c *containment) records() []incident.Target {
+	var list []incident.Target
+	for _, t := range c.req.Targets {
+		list = append(list, incident.Target{APIVersion: cluster.Pod.APIVersion(), Namespace: t.Pod.Namespace, Kind: cluster.Pod.Kind, Name: t.Pod.Name, UID: string(t.Pod.UID), Owners: ownersOf(t.Owners)})
+	}
+	for _, chain := range c.req.Workloads {
+		if len(chain) > 0 {
+			o := chain[0]
+			list = append(list, incident.Target{APIVersion: o.APIVersion(), Namespace: o.Namespace, Kind: o.Kind, Name: o.Name, UID: string(o.UID), Owners: ownersOf(chain[1:])})
+		}
+	}
+	return list
+}
+
+func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
+
+func ownersOf(chain []*cluster.Owner) []incident.Owner {
+	var list []incident.Owner
+	for _, o := range chain {
+		list = append(list, incident.Owner{APIVersion: o.APIVersion(), Kind: o.Kind, Name: o.Name, UID: string(o.UID)})
+	}
+	return list
+}
+
+// merged adds targets that are not known yet; what is known of the owners of
+// the others stays, since a detached pod no longer tells.
+func merged(known, more []incident.Target) []incident.Target {
+	for _, t := range more {
+		i := slices.IndexFunc(known, func(k incident.Target) bool { return k.UID == t.UID })
+		switch {
+		case i < 0:
+			known = append(known, t)
+		case len(known[i].Owners) == 0:
+			known[i].Owners = t.Owners
+		}
+	}
+	return known
+}
+
+// run takes the snapshot, does the actions, and judges.
+func (c *containment) run(ctx context.Context) {
+	if n := (Proposal{Steps: c.plans}).Actions(); n > 0 {
+		c.snapshot(ctx)
+	}
+	r := &run{Engine: c.Engine, handle: c.handle, failed: map[string]string{}}
+	r.execute(ctx, c.plans)
+	c.result.Actions = append(c.result.Actions, r.results...)
+	c.assess(ctx)
+}
+
+func (c *containment) assess(ctx context.Context) {
+	var facts *contain.Facts
+	select {
+	case facts = <-c.facts:
+	case <-ctx.Done():
+		facts = &contain.Facts{Gaps: []cluster.Gap{{What: "gathering facts", Err: context.Cause(ctx)}}}
+	}
+	started := c.Now()
+	a := contain.Assess(ctx, c.scene, c.req.Options, facts, func(p string) {
+		c.Front.Observe(Event{Kind: Waiting, Step: "verify", Text: p})
+	})
+	if c.req.SecondLook > 0 && ctx.Err() == nil {
+		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.req.SecondLook, a)
+	}
+	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads, a.PutBack
+	c.recordVerdict(a, c.Now().Sub(started))
+}
+
+func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
+	data, err := json.Marshal(a)
+	if err != nil {
+		data = nil
+	}
+	const most = 512 << 10 // well below what an entry may hold
+	if len(data) > most {
+		data, _ = json.Marshal(map[string]any{"verdict": a.Verdict, "targets": len(a.Findings), "putBack": a.PutBack, "cut": true})
+	}
+	outcome := timeline.OutcomeDone
+	if a.Verdict == contain.NotContained {
+		outcome = timeline.OutcomeFailed
+	}
+	keys := make([]string, 0, len(a.Findings))
+	for _, f := range a.Findings {
+		keys = append(keys, f.Namespace+"/"+f.Pod)
+	}
+	summary := fmt.Sprintf("%s: %s", a.Verdict, summarize(keys))
+	if len(a.PutBack) > 0 {
+		summary += "; put back by somebody: " + strings.Join(a.PutBack, "; ")
+	}
+	_, err = c.handle.Log.Append(timeline.Entry{Kind: timeline.KindVerdict, Phase: contain.Phase, Step: "verify", Summary: summary,
+		Targets: keys, Outcome: outcome, Data: data, DurationMS: took.Milliseconds()})
+	if err != nil {
+		c.result.Failures = append(c.result.Failures, "the verdict could not be journaled: "+err.Error())
+	}
+}
+
+func summarize(keys []string) string {
+	if len(keys) <= 3 {
+		return strings.Join(keys, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(keys[:3], ", "), len(keys)-3)
+}
+
+// snapshot seals the evidence before the first write. That it fails does not
+// keep the containment back: the suspect stays alive to be collected from.
+func (c *containment) snapshot(ctx context.Context) {
+	note := func(s *SnapshotResult, outcome timeline.Outcome, err error) {
+		c.result.Evidence = s
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "snapshot", Summary: s.Text, Data: s.Receipt, Outcome: outcome}
+		if err != nil {
+			e.Error = err.Error()
+		}
+		if _, appendErr := c.handle.Log.Append(e); appendErr != nil {
+			c.result.Failures = append(c.result.Failures, "the snapshot could not be journaled: "+appendErr.Error())
+		}
+	}
+	if c.req.Snapshot == nil {
+		note(&SnapshotResult{Text: c.req.EvidenceNote}, timeline.OutcomeSkipped, nil)
+		return
+	}
+	c.Front.Observe(Event{Kind: Started, Step: "snapshot", Text: "seal the suspects' state and logs before anything is changed"})
+	receipt, text, err := c.req.Snapshot(ctx, c.Engine, c.handle, c.scene.Targets)
+	if err != nil {
+		c.Front.Observe(Event{Kind: Failed, Step: "snapshot", Text: "the snapshot failed; containment goes on, since the suspect is kept alive", Err: err})
+		note(&SnapshotResult{Text: "no snapshot was taken: " + err.Error()}, timeline.OutcomeFailed, err)
+		c.result.Failures = append(c.result.Failures, "no snapshot was taken: "+err.Error())
+		return
+	}
+	c.Front.Observe(Event{Kind: Finished, Step: "snapshot", Text: text})
+	note(&SnapshotResult{Taken: true, Text: text, Receipt: receipt}, timeline.OutcomeDone, nil)
+}

@@ -1,0 +1,120 @@
+// Package engine runs steps on an incident: plan → approve → journal → do →
+// journal → verify → journal. It is the one place where that happens; the
+// commands and the terminal UI are front ends of it, and differ only in how
+// they ask and show.
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"time"
+
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/steps"
+	"irctl/internal/timeline"
+)
+
+// Engine works on one cluster, with the incidents of one state directory.
+type Engine struct {
+	Client *cluster.Client
+	Store  *incident.Store
+	Front  FrontEnd
+	// Context is the name of the kubeconfig context, for the record.
+	Context string
+	// Now and Random are the clock and the source of incident IDs.
+	Now    func() time.Time
+	Random io.Reader
+
+	identity cluster.Identity
+}
+
+// New makes an engine and asks the cluster who we are. The error is that of
+// reaching the cluster.
+func New(ctx context.Context, client *cluster.Client, store *incident.Store, front FrontEnd, kubeContext string) (*Engine, error) {
+	id, err := client.Identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{Client: client, Store: store, Front: front, Context: kubeContext, Now: time.Now, Random: rand.Reader, identity: id}, nil
+}
+
+// Identity is who the API server says we are, and which cluster it is.
+func (e *Engine) Identity() cluster.Identity { return e.identity }
+
+// Actor is who the journal's entries are by.
+func (e *Engine) Actor() timeline.Actor {
+	a := timeline.LocalActor()
+	a.Identity = e.identity.User
+	return a
+}
+
+// FrontEnd is asked and told. Observe may be called concurrently and must not block.
+type FrontEnd interface {
+	// Approve shows what would be done and asks whether to do it.
+	Approve(ctx context.Context, p Proposal) (Decision, error)
+	Observe(Event)
+}
+
+// Proposal is everything that a run would do.
+type Proposal struct {
+	Incident string
+	// Opens: the incident does not exist yet.
+	Opens    bool
+	Targets  []*cluster.Target
+	Steps    []StepPlan
+	Warnings []steps.Warning
+	// Evidence says whether a snapshot will be taken before the first write.
+	Evidence string
+}
+
+// Actions counts the changes that the proposal would make.
+func (p Proposal) Actions() int {
+	n := 0
+	for _, s := range p.Steps {
+		n += len(s.Plan.Actions)
+	}
+	return n
+}
+
+// StepPlan is a step with its plan.
+type StepPlan struct {
+	Step steps.Info
+	Plan steps.Plan
+}
+
+// Decision is the answer to a proposal.
+type Decision string
+
+// The decisions.
+const (
+	Yes Decision = "yes"
+	No  Decision = "no"
+)
+
+// Event is something that happens during a run, for showing progress.
+type Event struct {
+	Kind EventKind
+	// Step and Action name what is worked on.
+	Step, Action string
+	// Text is one line for people.
+	Text string
+	// Err is set for what failed.
+	Err error
+	// Done and Total count, where something is counted.
+	Done, Total int
+}
+
+// EventKind tells events apart.
+type EventKind string
+
+// The kinds of events.
+const (
+	Started  EventKind = "started"
+	Finished EventKind = "finished"
+	Failed   EventKind = "failed"
+	Refused  EventKind = "refused"
+	Waiting  EventKind = "waiting"
+	Noticed  EventKind = "noticed"
+)

@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/steps"
+	"irctl/internal/timeline"
+)
+
+// ActionResult is what came of one action.
+type ActionResult struct {
+	Step    string   `json:"step"`
+	Action  string   `json:"action"`
+	Object  string   `json:"object"`
+	Targets []string `json:"targets,omitempty"`
+	Summary string   `json:"summary"`
+	Command string   `json:"command,omitempty"`
+	// Diff is set by a dry run.
+	Diff       []string         `json:"diff,omitempty"`
+	Outcome    timeline.Outcome `json:"outcome"`
+	Error      string           `json:"error,omitempty"`
+	DurationMS int64            `json:"durationMS"`
+
+	err error
+}
+
+// Err is the error of an action that failed, for errors.As.
+func (a ActionResult) Err() error { return a.err }
+
+// run executes plans on one incident.
+type run struct {
+	*Engine
+	handle *incident.Handle
+
+	mu      sync.Mutex
+	results []ActionResult
+	failed  map[string]string // action ID → why
+	done    int
+	total   int
+}
+
+// execute does the actions of the plans: step after step, the actions of a
+// step in parallel. An action that fails costs itself and what needs it.
+func (r *run) execute(ctx context.Context, plans []StepPlan) {
+	for _, p := range plans {
+		r.total += len(p.Plan.Actions)
+	}
+	for _, p := range plans {
+		cluster.Parallel(len(p.Plan.Actions), func(i int) {
+			r.action(ctx, p.Step, p.Plan.Actions[i])
+		})
+	}
+}
+
+func (r *run) action(ctx context.Context, step steps.Info, a steps.Action) {
+	started := r.Now()
+	r.Front.Observe(Event{Kind: Started, Step: step.Name, Action: a.Name, Text: a.Summary, Total: r.total})
+	outcome, err := r.attempt(ctx, step, a)
+	res := ActionResult{Step: step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary,
+		Command: a.Command, Outcome: outcome, DurationMS: r.Now().Sub(started).Milliseconds(), err: err}
+	e := Event{Kind: Finished, Step: step.Name, Action: a.Name, Text: a.Summary, Err: err, Total: r.total}
+	if err != nil {
+		res.Error = err.Error()
+		e.Kind = Failed
+		if outcome == timeline.OutcomeRefused {
+			e.Kind = Refused
+		}
+	}
+	r.mu.Lock()
+	r.done++
+	e.Done = r.done
+	r.results = append(r.results, res)
+	if err != nil {
+		r.failed[a.ID] = res.Error
+	}
+	r.mu.Unlock()
+	r.Front.Observe(e)
+}
+
+// attempt journals the intent, does the change, and journals the outcome.
+func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (timeline.Outcome, error) {
+	data, err := json.Marshal(a.Change)
+	if err != nil {
+		return timeline.OutcomeFailed, fmt.Errorf("journaling %s: %w", a.Summary, err)
+	}
+	if why := r.unmet(a); why != "" {
+		return r.refuse(step, a, data, fmt.Errorf("not done, since what must come before it failed: %s", why))
+	}
+	if err := ctx.Err(); err != nil {
+		return timeline.OutcomeSkipped, fmt.Errorf("not begun: %w", context.Cause(ctx))
+	}
+	if a.Guard != nil {
+		r.Front.Observe(Event{Kind: Waiting, Step: step.Name, Action: a.Name, Text: a.Awaits})
+		if err := a.Guard(ctx); err != nil {
+			return r.refuse(step, a, data, fmt.Errorf("not done, to keep the evidence: %w", err))
+		}
+	}
+	started := r.Now()
+	intent, err := r.handle.Log.Append(r.entry(timeline.KindIntent, step, a, data))
+	if err != nil {
+		return timeline.OutcomeFailed, fmt.Errorf("%s was not changed, since the journal could not be written: %w", a.Change.Object, err)
+	}
+	result, err := a.Change.Do(ctx, r.Client.Dynamic)
+	outcome := outcomeOf(result)
+	if err != nil {
+		outcome, err = settle(ctx, r.Client, a.Change, change.After, err)
+	}
+	if journalErr := r.outcome(intent, outcome, err, r.Now().Sub(started)); journalErr != nil {
+		return timeline.OutcomeUnknown, errors.Join(err, fmt.Errorf("%s: %s, but the outcome could not be journaled (the intent is; `irctl undo` can reverse it): %w", a.Summary, outcome, journalErr))
+	}
+	return outcome, err
+}
+
+// unmet says which action that a needs has failed.
+func (r *run) unmet(a steps.Action) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range a.Needs {
+		if why, failed := r.failed[id]; failed {
+			return why
+		}
+	}
+	return ""
+}
+
+func (r *run) refuse(step steps.Info, a steps.Action, data json.RawMessage, why error) (timeline.Outcome, error) {
+	intent, err := r.handle.Log.Append(r.entry(timeline.KindIntent, step, a, data))
+	if err == nil {
+		err = r.outcome(intent, timeline.OutcomeRefused, why, 0)
+	}
+	return timeline.OutcomeRefused, errors.Join(why, err)
+}
+
+func (r *run) entry(kind timeline.Kind, step steps.Info, a steps.Action, data json.RawMessage) timeline.Entry {
+	return timeline.Entry{Kind: kind, Phase: step.Phase, Step: step.Name, Action: a.Name, Object: r.object(a.Change.Object),
+		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Data: data}
+}
+
+func (e *Engine) object(r cluster.Ref) *timeline.Object {
+	return &timeline.Object{Cluster: e.identity.ClusterUID, APIVersion: r.APIVersion(), Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: string(r.UID)}
+}
+
+func (r *run) outcome(intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) error {
+	return appendOutcome(r.handle.Log, intent, outcome, err, took)
+}
+
+func appendOutcome(log *timeline.Log, intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) error {
+	e := timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Phase: intent.Phase, Step: intent.Step, Action: intent.Action,
+		Object: intent.Object, Targets: intent.Targets, Summary: intent.Summary, Outcome: outcome, DurationMS: took.Milliseconds()}
+	if err != nil {
+		e.Error = err.Error()
+	}
+	_, appendErr := log.Append(e)
+	return appendErr
+}
+
+func outcomeOf(r change.Result) timeline.Outcome {
+	if r == change.Done {
+		return timeline.OutcomeDone
+	}
+	return timeline.OutcomeAlready
+}
+
+// settleTime bounds the look at an object after a call that failed without a
+// clear answer; it runs also when the run itself was cancelled.
+const settleTime = 3 * time.Second
+
+// settle finds out what became of a change, or of undoing it, whose call
+// failed: the server may have made it although its answer never came.
+func settle(ctx context.Context, client *cluster.Client, c change.Change, wanted change.State, err error) (timeline.Outcome, error) {
+	var drift *change.DriftError
+	if errors.As(err, &drift) {
+		return timeline.OutcomeRefused, err
+	}
+	if !change.Passing(err) && !errors.Is(err, context.Canceled) {
+		return timeline.OutcomeFailed, err
+	}
+	lookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	state, lookErr := c.Observe(lookCtx, client.Dynamic)
+	switch {
+	case lookErr != nil:
+		return timeline.OutcomeUnknown, fmt.Errorf("whether it was done is not known: %w", err)
+	case state == wanted:
+		return timeline.OutcomeDone, nil
+	case state == change.Drifted:
+		return timeline.OutcomeUnknown, err
+	}
+	return timeline.OutcomeFailed, err
+}
+
+// resume settles what a killed process was at: for every intent without an
+// outcome it looks at the object and journals what became of it.
+func (e *Engine) resume(ctx context.Context, h *incident.Handle) error {
+	pending := timeline.Pending(h.Log.Entries())
+	errs := make([]error, len(pending))
+	cluster.Parallel(len(pending), func(i int) { errs[i] = e.resolve(ctx, h, pending[i]) })
+	return errors.Join(errs...)
+}
+
+func (e *Engine) resolve(ctx context.Context, h *incident.Handle, intent timeline.Entry) error {
+	c, err := change.Parse(intent.Data)
+	if err != nil {
+		// Not a change to the cluster (a snapshot, say): it is simply unfinished.
+		return appendOutcome(h.Log, intent, timeline.OutcomeFailed, errors.New("interrupted"), 0)
+	}
+	state, err := c.Observe(ctx, e.Client.Dynamic)
+	if err != nil {
+		return fmt.Errorf("finding out what became of an interrupted action (%s): %w", intent.Summary, err)
+	}
+	wanted, original := change.After, change.Before
+	if intent.Undoes != 0 {
+		wanted, original = original, wanted
+	}
+	e.Front.Observe(Event{Kind: Noticed, Step: intent.Step, Text: fmt.Sprintf("an earlier run was interrupted during: %s; found: %s", intent.Summary, state)})
+	switch {
+	case state == wanted, state == change.Missing && intent.Undoes != 0:
+		return appendOutcome(h.Log, intent, timeline.OutcomeDone, nil, 0)
+	case state == original, state == change.Missing:
+		return appendOutcome(h.Log, intent, timeline.OutcomeFailed, errors.New("interrupted before it was done"), 0)
+	}
+	return appendOutcome(h.Log, intent, timeline.OutcomeUnknown, errors.New("interrupted, and the object was changed by someone else since"), 0)
+}

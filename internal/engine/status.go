@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/steps"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
+)
+
+// StatusResult is how an incident stands now: what its journal says was
+// changed, and what the cluster says has become of it. Its JSON form is
+// documented and stable.
+type StatusResult struct {
+	Incident incident.Incident `json:"incident"`
+	Metrics  timeline.Metrics  `json:"metrics"`
+	// Verdict is empty where nothing was contained yet, or all was undone.
+	Verdict   contain.Verdict   `json:"verdict,omitempty"`
+	Targets   []contain.Finding `json:"targets"`
+	Workloads []contain.Check   `json:"workloads,omitempty"`
+	// Standing are the changes that were made and not undone.
+	Standing []StandingChange `json:"standing"`
+	// OtherCluster: the one we talk to is not the incident's, so only its journal speaks.
+	OtherCluster bool `json:"otherCluster,omitempty"`
+}
+
+// StandingChange is a change that was made and not undone, and where its
+// object stands with regard to it.
+type StandingChange struct {
+	Seq     int64  `json:"seq"` // of the intent in the timeline
+	Step    string `json:"step"`
+	Action  string `json:"action"`
+	Object  string `json:"object"`
+	Summary string `json:"summary"`
+	// State: "after" as irctl left it; "before" somebody put it back; "drifted"
+	// somebody changed it otherwise; "missing" the object is gone; "unknown".
+	State change.State `json:"state"`
+	Error string       `json:"error,omitempty"`
+
+	change change.Change
+}
+
+// stateUnknown: the object could not be read.
+const stateUnknown change.State = "unknown"
+
+// Status looks at an incident without changing anything: it takes no lock, and
+// writes neither to the cluster nor to the journal.
+func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []timeline.Entry) *StatusResult {
+	res := &StatusResult{Incident: i, Metrics: timeline.MetricsOf(entries), Targets: []contain.Finding{}, Standing: standing(entries)}
+	if e.other(i) {
+		res.OtherCluster = true
+		for n := range res.Standing {
+			res.Standing[n].State = stateUnknown
+		}
+		return res
+	}
+	cluster.Parallel(len(res.Standing), func(n int) { res.Standing[n].observe(ctx, e.Client) })
+	options := optionsOf(res.Standing)
+	if len(options.Steps) == 0 {
+		return res
+	}
+	scene := e.sceneOf(ctx, i)
+	facts := contain.Gather(ctx, scene, e.identity.Version)
+	a := contain.Look(ctx, scene, options, facts)
+	res.Verdict, res.Targets, res.Workloads = a.Verdict, a.Findings, a.Workloads
+	return res
+}
+
+// other reports that an incident is of another cluster than ours.
+func (e *Engine) other(i incident.Incident) bool {
+	if i.Cluster.UID != "" && e.identity.ClusterUID != "" {
+		return i.Cluster.UID != e.identity.ClusterUID
+	}
+	return i.Cluster.Server != "" && i.Cluster.UID == "" && i.Cluster.Server != e.identity.Server
+}
+
+func standing(entries []timeline.Entry) []StandingChange {
+	list := []StandingChange{}
+	for _, a := range timeline.Standing(entries) {
+		c, err := change.Parse(a.Intent.Data)
+		if err != nil {
+			continue // not a change to the cluster
+		}
+		list = append(list, StandingChange{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action,
+			Object: c.Object.String(), Summary: a.Intent.Summary, change: c})
+	}
+	return list
+}
+
+func (s *StandingChange) observe(ctx context.Context, client *cluster.Client) {
+	state, err := s.change.Observe(ctx, client.Dynamic)
+	s.State = state
+	if err != nil {
+		s.State, s.Error = stateUnknown, err.Error()
+	}
+}
+
+// optionsOf reads from what was done what was meant: the steps, and whether
+// the suspects were to keep their labels.
+func optionsOf(list []StandingChange) contain.Options {
+	o := contain.Options{KeepLabels: true}
+	seen := map[string]bool{}
+	for _, s := range list {
+		if !seen[s.Step] {
+			seen[s.Step] = true
+			o.Steps = append(o.Steps, s.Step)
+		}
+		for _, f := range s.change.Fields {
+			if s.Step == contain.StepDetach && f.After == nil && len(f.Path) == 3 && f.Path[1] == "labels" {
+				o.KeepLabels = false
+			}
+		}
+	}
+	return o
+}
+
+// sceneOf is the scene of an incident from its record. A suspect that is gone
+// stays in it, and the verdict says that it can no longer be seen.
+func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene {
+	scene := &steps.Scene{Client: e.Client, Incident: string(i.ID), Now: e.Now}
+	targets := make([]*cluster.Target, len(i.Targets))
+	workloads := make([][]*cluster.Owner, len(i.Targets))
+	cluster.Parallel(len(i.Targets), func(n int) {
+		t := i.Targets[n]
+		if t.Kind != cluster.Pod.Kind {
+			workloads[n] = e.Client.WithOwners(ctx, &corev1.Pod{}, refsOf(t)).Owners
+			return
+		}
+		pod, err := e.Client.Kube.CoreV1().Pods(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
+		if err != nil || string(pod.UID) != t.UID {
+			pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, UID: types.UID(t.UID)}}
+		}
+		targets[n] = e.Client.WithOwners(ctx, pod, refsOf(t))
+	})
+	namespaces := map[string]bool{}
+	for n, t := range i.Targets {
+		namespaces[t.Namespace] = true
+		if targets[n] != nil {
+			scene.Targets = append(scene.Targets, targets[n])
+		} else {
+			scene.Workloads = append(scene.Workloads, workloads[n])
+		}
+	}
+	scene.Around = e.Client.Survey(ctx, sorted(namespaces))
+	return scene
+}
+
+// Verdicts draws the worst verdict of several incidents; "" where none has one.
+func Verdicts(list []*StatusResult) contain.Verdict {
+	worst := contain.Verdict("")
+	rank := map[contain.Verdict]int{"": 0, contain.Contained: 1, contain.Exposed: 2, contain.NotContained: 3}
+	for _, s := range list {
+		if rank[s.Verdict] > rank[worst] {
+			worst = s.Verdict
+		}
+	}
+	return worst
+}
+
+// errOtherCluster refuses to act on another cluster than the incident's.
+func (e *Engine) errOtherCluster(i incident.Incident) error {
+	return fmt.Errorf("%w: incident %s is of another cluster (%s); this one is %s", ErrRefused, i.ID, i.Cluster.Server, e.identity.Server)
+}

@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/steps"
+	"irctl/internal/timeline"
+)
+
+// UndoRequest says what to undo of an incident.
+type UndoRequest struct {
+	// All undoes everything that stands; otherwise Step, if given, everything
+	// of that step; otherwise the last action.
+	All  bool
+	Step string
+	// DryRun shows what would be restored, and changes nothing.
+	DryRun bool
+}
+
+// UndoResult is what came of it. Its JSON form is documented and stable.
+type UndoResult struct {
+	Incident  string         `json:"incident"`
+	DryRun    bool           `json:"dryRun,omitempty"`
+	Cancelled bool           `json:"cancelled,omitempty"`
+	Actions   []ActionResult `json:"actions"`
+}
+
+// Undo restores what was there before, last action first. An object that
+// somebody changed since is left as it is, with the difference in the result.
+func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) (*UndoResult, error) {
+	i := h.Incident()
+	if e.other(i) {
+		return nil, e.errOtherCluster(i)
+	}
+	res := &UndoResult{Incident: string(i.ID), DryRun: req.DryRun, Actions: []ActionResult{}}
+	if !req.DryRun {
+		if err := e.resume(ctx, h); err != nil {
+			return res, err
+		}
+	}
+	standing := timeline.Standing(h.Log.Entries())
+	chosen := choose(standing, req)
+	if len(chosen) == 0 {
+		return res, nil
+	}
+	u := &undoing{Engine: e, handle: h, dryRun: req.DryRun}
+	if !req.DryRun {
+		decision, err := e.Front.Approve(ctx, u.proposal(string(i.ID), chosen))
+		if err != nil {
+			return res, err
+		}
+		if decision != Yes {
+			res.Cancelled = true
+			return res, nil
+		}
+	}
+	for _, group := range groups(chosen) {
+		results := make([]ActionResult, len(group))
+		cluster.Parallel(len(group), func(n int) { results[n] = u.one(ctx, group[n]) })
+		res.Actions = append(res.Actions, results...)
+	}
+	return res, nil
+}
+
+// choose returns the actions to undo, last first.
+func choose(standing []timeline.Action, req UndoRequest) []timeline.Action {
+	var chosen []timeline.Action
+	for n := len(standing) - 1; n >= 0; n-- {
+		a := standing[n]
+		switch {
+		case req.All, req.Step != "" && a.Intent.Step == req.Step:
+			chosen = append(chosen, a)
+		case req.Step == "" && len(chosen) == 0:
+			chosen = append(chosen, a)
+		}
+	}
+	return chosen
+}
+
+// groups cuts the list where the step changes or an object comes again; the
+// actions of a group do not depend on each other.
+func groups(list []timeline.Action) [][]timeline.Action {
+	var out [][]timeline.Action
+	seen := map[timeline.Object]bool{}
+	for n, a := range list {
+		o := *a.Intent.Object
+		if n == 0 || list[n-1].Intent.Step != a.Intent.Step || seen[o] {
+			out = append(out, nil)
+			seen = map[timeline.Object]bool{}
+		}
+		seen[o] = true
+		out[len(out)-1] = append(out[len(out)-1], a)
+	}
+	return out
+}
+
+type undoing struct {
+	*Engine
+	handle *incident.Handle
+	dryRun bool
+}
+
+func (u *undoing) proposal(id string, list []timeline.Action) Proposal {
+	p := Proposal{Incident: id}
+	for _, a := range list {
+		c, err := change.Parse(a.Intent.Data)
+		if err != nil {
+			continue
+		}
+		action := steps.Action{Name: "undo " + a.Intent.Action, Summary: "undo: " + a.Intent.Summary, Command: c.UndoCommand(), Change: c, Diff: c.UndoDiff(), Targets: a.Intent.Targets}
+		if n := len(p.Steps); n == 0 || p.Steps[n-1].Step.Name != a.Intent.Step {
+			p.Steps = append(p.Steps, StepPlan{Step: steps.Info{Name: a.Intent.Step, Phase: a.Intent.Phase}})
+		}
+		last := &p.Steps[len(p.Steps)-1].Plan
+		last.Actions = append(last.Actions, action)
+	}
+	return p
+}
+
+// one undoes one action and journals it.
+func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
+	started := u.Now()
+	c, err := change.Parse(a.Intent.Data)
+	r := ActionResult{Step: a.Intent.Step, Action: "undo " + a.Intent.Action, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary}
+	if err == nil {
+		r.Object, r.Command = c.Object.String(), c.UndoCommand()
+		if u.dryRun {
+			r.Diff = c.UndoDiff()
+		}
+		u.Front.Observe(Event{Kind: Started, Step: r.Step, Action: r.Action, Text: r.Summary})
+		r.Outcome, err = u.attempt(ctx, a, c)
+	} else {
+		r.Outcome, err = timeline.OutcomeFailed, fmt.Errorf("the journal's entry %d cannot be read: %w", a.Intent.Seq, err)
+	}
+	e := Event{Kind: Finished, Step: r.Step, Action: r.Action, Text: r.Summary, Err: err}
+	if err != nil {
+		r.err, r.Error, e.Kind = err, err.Error(), Failed
+		if r.Outcome == timeline.OutcomeRefused {
+			e.Kind = Refused
+		}
+	}
+	r.DurationMS = u.Now().Sub(started).Milliseconds()
+	u.Front.Observe(e)
+	return r
+}
+
+func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Change) (timeline.Outcome, error) {
+	if u.dryRun {
+		err := c.DryRunUndo(ctx, u.Client.Dynamic)
+		var drift *change.DriftError
+		switch {
+		case errors.As(err, &drift):
+			return timeline.OutcomeRefused, err
+		case err != nil:
+			return timeline.OutcomeFailed, err
+		}
+		return timeline.OutcomeSkipped, nil
+	}
+	if ctx.Err() != nil {
+		return timeline.OutcomeSkipped, fmt.Errorf("not begun: %w", context.Cause(ctx))
+	}
+	intent, err := u.handle.Log.Append(timeline.Entry{Kind: timeline.KindIntent, Undoes: a.Intent.Seq, Phase: a.Intent.Phase, Step: a.Intent.Step,
+		Action: "undo " + a.Intent.Action, Object: a.Intent.Object, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary,
+		Command: c.UndoCommand(), Data: a.Intent.Data})
+	if err != nil {
+		return timeline.OutcomeFailed, fmt.Errorf("%s was not restored, since the journal could not be written: %w", c.Object, err)
+	}
+	started := u.Now()
+	result, err := c.Undo(ctx, u.Client.Dynamic)
+	outcome := outcomeOf(result)
+	if err != nil {
+		outcome, err = settle(ctx, u.Client, c, change.Before, err)
+	}
+	if journalErr := appendOutcome(u.handle.Log, intent, outcome, err, u.Now().Sub(started)); journalErr != nil {
+		return timeline.OutcomeUnknown, errors.Join(err, fmt.Errorf("undone: %s, but the outcome could not be journaled; running undo again is safe: %w", outcome, journalErr))
+	}
+	return outcome, err
+}
