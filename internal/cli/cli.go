@@ -173,8 +173,35 @@ Every change is planned, shown, done, checked, recorded and reversible.
 		}
 		return nil
 	}
-	root.AddCommand(a.contain(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.doctor(), a.version(), a.completion(root))
+	root.AddCommand(a.contain(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.doctor(), a.version(), a.completion(root), options())
+	root.SetUsageTemplate(usageTemplate)
 	return root
+}
+
+// usageTemplate is cobra's, but that the flags of all commands, most of them
+// kubectl's, are left to the command options: they would bury those at hand.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} [command]{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if and .HasParent .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+
+"irctl options" lists the flags of all commands: -n, --context, -o, --timeout, -v and others.
+`
+
+func options() *cobra.Command {
+	cmd := &cobra.Command{Use: "options", Short: "List the flags that all commands have", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		_, err := fmt.Fprintf(c.OutOrStdout(), "These flags can be given to every command:\n\n%s", c.InheritedFlags().FlagUsages())
+		return err
+	}}
+	return cmd
 }
 
 // context is the command's, bounded by --timeout.
@@ -186,6 +213,11 @@ func (a *App) client() (*cluster.Client, error) {
 	config, err := a.kube.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("no cluster to talk to: %w; name one with --kubeconfig, --context or --server", err)
+	}
+	// Without any configuration the library assumes an unprotected server on
+	// this machine, which is not where an incident is.
+	if raw, err := a.kube.ToRawKubeConfigLoader().RawConfig(); err == nil && len(raw.Clusters) == 0 && *a.kube.APIServer == "" && config.BearerTokenFile == "" {
+		return nil, fmt.Errorf("no cluster to talk to: there is no kubeconfig (KUBECONFIG is %q, else ~/.kube/config); name one with --kubeconfig, or a server with --server", a.Getenv("KUBECONFIG"))
 	}
 	return cluster.New(config)
 }

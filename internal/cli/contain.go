@@ -18,10 +18,7 @@ import (
 
 // containOptions are the flags of contain.
 type containOptions struct {
-	pods          []string
-	selector      string
-	allNamespaces bool
-	args          []string
+	targets targetRequest
 
 	steps, skip     []string
 	keepReplicas    bool
@@ -59,14 +56,14 @@ or not contained); 4 refused.`,
   irctl contain --pod web-0 --steps quarantine,detach --allow-dns`,
 		ValidArgsFunction: a.completeWorkloads,
 		RunE: func(c *cobra.Command, args []string) error {
-			o.args = args
+			o.targets.args = args
 			return a.runContain(c, o)
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&o.pods, "pod", nil, "the suspect pod; may be repeated")
-	f.StringVarP(&o.selector, "selector", "l", "", "suspects by label selector")
-	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
+	f.StringSliceVar(&o.targets.pods, "pod", nil, "the suspect pod; may be repeated")
+	f.StringVarP(&o.targets.selector, "selector", "l", "", "suspects by label selector")
+	f.BoolVarP(&o.targets.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
 	f.StringSliceVar(&o.steps, "steps", contain.DefaultSteps, "which steps to do: "+strings.Join(contain.AllSteps, ", "))
 	f.StringSliceVar(&o.skip, "skip", nil, "steps to leave out")
 	f.BoolVar(&o.options.KeepLabels, "keep-labels", false, "mark the pod but leave it with its controller and Services")
@@ -94,11 +91,8 @@ or not contained); 4 refused.`,
 
 // complete checks the flags, and derives the steps from them.
 func (o *containOptions) complete() error {
-	if len(o.pods) == 0 && o.selector == "" && len(o.args) == 0 {
-		return usagef("what is to be contained? give --pod NAME, -l SELECTOR or TYPE/NAME")
-	}
-	if o.allNamespaces && o.selector == "" {
-		return usagef("-A goes with -l SELECTOR")
+	if err := o.targets.validate(); err != nil {
+		return err
 	}
 	if o.keepReplicas {
 		o.skip = append(o.skip, contain.StepScale)
@@ -123,7 +117,7 @@ func (o *containOptions) complete() error {
 		return usagef("no step is left to do")
 	}
 	if _, err := incident.ParseSeverity(o.severity); err != nil {
-		return usageError{err}
+		return err
 	}
 	return o.options.Validate()
 }
@@ -149,7 +143,7 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 			return err
 		}
 	}
-	t, err := a.targets(ctx, e.Client, targetRequest{pods: o.pods, selector: o.selector, allNamespaces: o.allNamespaces, args: o.args})
+	t, err := a.targets(ctx, e.Client, o.targets)
 	if err != nil {
 		return err
 	}

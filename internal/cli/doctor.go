@@ -68,9 +68,16 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 		return err
 	}
 	if sick > 0 {
-		return exitError{code: ExitError, err: fmt.Errorf("%d things that an incident needs are missing", sick)}
+		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", countOf(sick, "check"))}
 	}
 	return nil
+}
+
+func countOf(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " failed"
+	}
+	return fmt.Sprintf("%d %ss failed", n, what)
 }
 
 func (a *App) printDiagnoses(list []diagnosis) error {

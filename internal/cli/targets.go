@@ -19,6 +19,21 @@ type targetRequest struct {
 	args          []string
 }
 
+// validate finds what is wrong with the words before a cluster is asked.
+func (r targetRequest) validate() error {
+	switch {
+	case len(r.pods) == 0 && r.selector == "" && len(r.args) == 0:
+		return usagef("which suspects? give --pod NAME, -l SELECTOR or TYPE/NAME")
+	case r.allNamespaces && r.selector == "":
+		return usagef("-A goes with -l SELECTOR")
+	}
+	if _, err := labels.Parse(r.selector); err != nil {
+		return usagef("-l %s: %v", r.selector, err)
+	}
+	_, err := splitRefs(r.args)
+	return err
+}
+
 // targetSet is what was found.
 type targetSet struct {
 	pods      []*cluster.Target
@@ -40,9 +55,6 @@ func (a *App) targets(ctx context.Context, client *cluster.Client, r targetReque
 	set := &targetSet{}
 	var errs []error
 	for _, ref := range refs {
-		if ref[0] == "" {
-			continue
-		}
 		kind, err := client.ResourceType(ctx, ref[0])
 		if err != nil {
 			return nil, err
@@ -66,9 +78,6 @@ func (a *App) targets(ctx context.Context, client *cluster.Client, r targetReque
 		set.add(t)
 	}
 	if r.selector != "" {
-		if _, err := labels.Parse(r.selector); err != nil {
-			return nil, usagef("-l %s: %v", r.selector, err)
-		}
 		if r.allNamespaces {
 			namespace = ""
 		}

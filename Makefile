@@ -1,0 +1,46 @@
+# make help lists the targets. VERSION is what `irctl version` prints.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X irctl/internal/cli.Version=$(VERSION)
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/irctl
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/irctl ./cmd/irctl
+
+.PHONY: test
+test: ## Run the tests, with the race detector
+	go test -race ./...
+
+.PHONY: lint
+lint: ## Check format, modules and code
+	@test -z "$$(gofmt -l cmd internal deploy test/e2e)" || { gofmt -l cmd internal deploy test/e2e; exit 1; }
+	go mod tidy -diff
+	go vet ./...
+	go tool -modfile=tools/go.mod golangci-lint run ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME
+	@go list ./... | while read -r package; do \
+		go test -list '^Fuzz' "$$package" | grep '^Fuzz' | while read -r target; do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+		done || exit 1; \
+	done
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: e2e
+e2e: ## Run the tests on a real one-node cluster (root, Linux; builds Kubernetes the first time)
+	test/e2e/install-deps.sh
+	test/e2e/build.sh >/dev/null
+	cd test/e2e && go test -count=1 -timeout 30m ./...
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
