@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -47,20 +48,26 @@ func (s style) diff(line string) string {
 
 // printObject prints v as JSON or YAML; false: the format is another.
 func (a *App) printObject(v any) (bool, error) {
-	switch a.output {
-	case "json":
-		enc := json.NewEncoder(a.Out)
-		enc.SetIndent("", "  ")
-		return true, enc.Encode(v)
-	case "yaml":
-		text, err := yaml.Marshal(v)
-		if err != nil {
-			return true, err
-		}
-		_, err = a.Out.Write(text)
+	if a.output != "json" && a.output != "yaml" {
+		return false, nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false) // commands hold < > & and are read by people
+	if err := enc.Encode(v); err != nil {
 		return true, err
 	}
-	return false, nil
+	text := sanitize.JSON(b.Bytes())
+	// JSON is YAML too: so it stays where YAML would show what was escaped.
+	if a.output == "yaml" && len(text) == b.Len() {
+		var err error
+		if text, err = yaml.JSONToYAML(text); err != nil {
+			return true, err
+		}
+	}
+	_, err := a.Out.Write(text)
+	return true, err
 }
 
 // table prints rows in columns, each cell made safe for a terminal.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -198,18 +197,15 @@ func (a *App) timelineExport(prefix *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		write := func(w io.Writer) error { return exportTimeline(w, format, i, entries) }
+		if format == "jsonl" {
+			// Byte for byte, so that the copy can be verified.
+			write = func(w io.Writer) error { return copyTimeline(w, store, id) }
+		}
 		if path == "" || path == "-" {
-			return exportTimeline(a.Out, format, i, entries)
+			return write(a.Out)
 		}
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return fmt.Errorf("exporting the timeline: %w", err)
-		}
-		err = exportTimeline(f, format, i, entries)
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-		return err
+		return writeNew(path, write)
 	}}
 	cmd.Flags().StringVar(&format, "format", "markdown", "markdown, csv or jsonl")
 	cmd.Flags().StringVarP(&path, "file", "f", "", "a new file to write to (default: standard output)")
@@ -217,16 +213,38 @@ func (a *App) timelineExport(prefix *string) *cobra.Command {
 	return cmd
 }
 
+// writeNew writes a file that must not exist.
+func writeNew(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("exporting the timeline: %w", err)
+	}
+	err = write(f)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("exporting the timeline to %s: %w", path, err)
+	}
+	return nil
+}
+
+func copyTimeline(w io.Writer, store *incident.Store, id incident.ID) error {
+	path, err := store.TimelinePath(id)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	_, err = io.Copy(w, f)
+	return err
+}
+
 func exportTimeline(w io.Writer, format string, i incident.Incident, entries []timeline.Entry) error {
 	switch format {
-	case "jsonl":
-		enc := json.NewEncoder(w)
-		for _, e := range entries {
-			if err := enc.Encode(e); err != nil {
-				return err
-			}
-		}
-		return nil
 	case "csv":
 		out := csv.NewWriter(w)
 		_ = out.Write([]string{"seq", "time", "kind", "who", "identity", "step", "action", "object", "summary", "outcome", "error", "command"}) // Error tells

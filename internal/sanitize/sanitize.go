@@ -3,14 +3,16 @@
 // through it before it reaches a screen, so that no escape sequence, no
 // direction override and no length of theirs takes effect there.
 //
-// It is applied where text is printed, never where it is stored: the journal,
-// JSON output and evidence keep the bytes as they were.
+// It is applied where text is printed, never where it is stored: evidence keeps
+// the bytes as they were, and JSON its meaning, see JSON.
 package sanitize
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -112,4 +114,28 @@ func escape(r rune) string {
 		return fmt.Sprintf(`\u%04x`, r)
 	}
 	return fmt.Sprintf(`\U%08x`, r)
+}
+
+// JSON writes what a terminal could act on as \u escapes, which any reader
+// turns back into what was meant. JSON itself escapes only the controls below
+// U+0020; DEL, the C1 controls (U+009B starts an escape sequence on some
+// terminals) and the bidirectional overrides would pass to whoever looks at it
+// with cat. Outside of its strings JSON is ASCII, so such a rune is always
+// inside one. Line breaks between values are kept.
+func JSON(text []byte) []byte {
+	special := func(r rune) bool { return r != ' ' && r != '\n' && !unicode.IsPrint(r) }
+	if !bytes.ContainsFunc(text, special) {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	for _, r := range string(text) {
+		if !special(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
 }

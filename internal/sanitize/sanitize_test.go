@@ -1,8 +1,11 @@
 package sanitize
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -66,4 +69,24 @@ func FuzzText(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestJSONKeepsItsMeaningAndShowsNothingATerminalActsOn(t *testing.T) {
+	value := "a\x7f\u009b31m\u202eb\U000e0001 <&> ünï"
+	text, err := json.Marshal(map[string]string{"k": value})
+	if err != nil {
+		t.Fatal(err)
+	}
+	safe := JSON(text)
+	var back map[string]string
+	if err := json.Unmarshal(safe, &back); err != nil || back["k"] != value {
+		t.Errorf("%s reads back as %q (%v)", safe, back, err)
+	}
+	if i := bytes.IndexFunc(safe, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("%q holds an unprintable rune at %d", safe, i)
+	}
+	lines := []byte("{\n  \"a\": 1\n}\n")
+	if got := JSON(lines); !bytes.Equal(got, lines) {
+		t.Errorf("%q became %q", lines, got)
+	}
 }

@@ -11,9 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
+
+	"irctl/internal/sanitize"
 )
 
 // Entry is one line of the journal.
@@ -195,7 +195,7 @@ func (e Entry) sanitized() (Entry, error) {
 		if err := json.Compact(&compact, bytes.ToValidUTF8(e.Data, []byte(string(utf8.RuneError)))); err != nil {
 			return e, fmt.Errorf("data is not JSON: %w", err)
 		}
-		e.Data = escapeUnprintable(compact.Bytes())
+		e.Data = sanitize.JSON(compact.Bytes())
 	}
 	return e, nil
 }
@@ -210,34 +210,11 @@ func encode(e Entry) ([]byte, error) {
 	if err := enc.Encode(e); err != nil {
 		return nil, err
 	}
-	line := escapeUnprintable(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	line := sanitize.JSON(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 	if len(line) > MaxLine {
 		return nil, fmt.Errorf("%w: a line of %d bytes, at most %d", ErrTooLarge, len(line), MaxLine)
 	}
 	return append(line, '\n'), nil
-}
-
-// escapeUnprintable writes what a terminal could act on as \u escapes. JSON
-// itself escapes only the controls below U+0020; DEL, the C1 controls (U+009B
-// starts an escape sequence on some terminals) and the bidirectional
-// overrides would pass to whoever looks at the file with cat. Outside of its
-// strings JSON is ASCII, so such a rune is always inside one.
-func escapeUnprintable(text []byte) []byte {
-	special := func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
-	if !bytes.ContainsFunc(text, special) {
-		return text
-	}
-	out := make([]byte, 0, len(text)+64)
-	for _, r := range string(text) {
-		if !special(r) {
-			out = utf8.AppendRune(out, r)
-			continue
-		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			out = fmt.Appendf(out, `\u%04x`, unit)
-		}
-	}
-	return out
 }
 
 func decode(line []byte) (Entry, error) {
