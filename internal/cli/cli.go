@@ -157,7 +157,7 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	})
 	a.kube.AddFlags(root.PersistentFlags())
 	f := root.PersistentFlags()
-	f.DurationVar(&a.timeout, "timeout", 2*time.Minute, "how long everything together may take")
+	f.DurationVar(&a.timeout, "timeout", 2*time.Minute, "how long looking, and doing, may take each; your time to answer does not count")
 	f.StringVarP(&a.output, "output", "o", "table", "output format: table, json, yaml or name")
 	f.StringVar(&a.stateDir, "state-dir", "", "where incidents are kept (default $IRCTL_STATE_DIR, $XDG_STATE_HOME/irctl or ~/.local/state/irctl)")
 	f.StringVar(&a.config, "config", "", "configuration file (default $XDG_CONFIG_HOME/irctl/irctl.yaml)")
@@ -263,7 +263,12 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 	if err != nil {
 		return nil, err
 	}
-	return engine.New(ctx, client, store, front, a.kubeContext())
+	e, err := engine.New(ctx, client, store, front, a.kubeContext())
+	if err != nil {
+		return nil, err
+	}
+	e.Timeout = a.timeout
+	return e, nil
 }
 
 // findIncident is the incident of a (prefix of an) ID, or the only open one.

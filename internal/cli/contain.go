@@ -148,7 +148,7 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 		return err
 	}
 	req.Targets, req.Workloads, req.Failures = t.pods, t.workloads, t.failures
-	res, err := e.Contain(ctx, req)
+	res, err := e.Contain(c.Context(), req) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err
 	}

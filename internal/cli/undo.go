@@ -81,7 +81,7 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 		return err
 	}
 	defer func() { _ = h.Close() }() // every entry is on disk already
-	res, err := e.Undo(ctx, h, o.request)
+	res, err := e.Undo(c.Context(), h, o.request) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err
 	}

@@ -113,15 +113,17 @@ func (c *containment) close() {
 // try is one attempt; again tells that an incident appeared that was not
 // there when it was planned.
 func (c *containment) try(ctx context.Context) (again bool, err error) {
-	if err := c.join(ctx); err != nil {
+	planning, cancel := c.within(ctx)
+	defer cancel()
+	if err := c.join(planning); err != nil {
 		return false, err
 	}
-	if err := c.plan(ctx); err != nil {
+	if err := c.plan(planning); err != nil {
 		return false, err
 	}
 	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote}
 	if c.req.DryRun {
-		c.dryRun(ctx)
+		c.dryRun(planning)
 		return false, nil
 	}
 	if proposal.Actions() > 0 {
@@ -134,10 +136,12 @@ func (c *containment) try(ctx context.Context) (again bool, err error) {
 			return false, nil
 		}
 	}
-	if again, err := c.open(ctx); again || err != nil {
+	doing, cancel := c.within(ctx)
+	defer cancel()
+	if again, err := c.open(doing); again || err != nil {
 		return again, err
 	}
-	c.run(ctx)
+	c.run(doing)
 	return false, nil
 }
 
@@ -291,8 +295,10 @@ func (c *containment) plan(ctx context.Context) error {
 	}
 	c.scene = &steps.Scene{Client: c.Client, Incident: string(c.id), Targets: c.req.Targets, Workloads: c.req.Workloads, Now: c.Now}
 	c.facts = make(chan *contain.Facts, 1)
-	scene := *c.scene // the survey is still to be filled in
-	go func() { c.facts <- contain.Gather(ctx, &scene, c.identity.Version) }()
+	if !c.req.DryRun {
+		scene := *c.scene // the survey is still to be filled in
+		go func() { c.facts <- contain.Gather(ctx, &scene, c.identity.Version) }()
+	}
 	names := sorted(namespaces)
 	c.scene.Around = c.Client.Survey(ctx, names)
 	c.warn = nil

@@ -7,6 +7,7 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"time"
 
@@ -21,6 +22,9 @@ type Engine struct {
 	Client *cluster.Client
 	Store  *incident.Store
 	Front  FrontEnd
+	// Timeout bounds the planning and the doing of a run, each; the time that a
+	// person takes to answer in between does not count. 0: no bound.
+	Timeout time.Duration
 	// Context is the name of the kubeconfig context, for the record.
 	Context string
 	// Now and Random are the clock and the source of incident IDs.
@@ -48,6 +52,14 @@ func (e *Engine) Actor() timeline.Actor {
 	a := timeline.LocalActor()
 	a.Identity = e.identity.User
 	return a
+}
+
+// within is ctx bounded by the engine's timeout.
+func (e *Engine) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if e.Timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, e.Timeout, fmt.Errorf("--timeout of %s is over: %w", e.Timeout, context.DeadlineExceeded))
 }
 
 // FrontEnd is asked and told. Observe may be called concurrently and must not block.

@@ -38,8 +38,10 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		return nil, e.errOtherCluster(i)
 	}
 	res := &UndoResult{Incident: string(i.ID), DryRun: req.DryRun, Actions: []ActionResult{}}
+	planning, cancel := e.within(ctx)
+	defer cancel()
 	if !req.DryRun {
-		if err := e.resume(ctx, h); err != nil {
+		if err := e.resume(planning, h); err != nil {
 			return res, err
 		}
 	}
@@ -59,9 +61,11 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 			return res, nil
 		}
 	}
+	doing, cancel := e.within(ctx)
+	defer cancel()
 	for _, group := range groups(chosen) {
 		results := make([]ActionResult, len(group))
-		cluster.Parallel(len(group), func(n int) { results[n] = u.one(ctx, group[n]) })
+		cluster.Parallel(len(group), func(n int) { results[n] = u.one(doing, group[n]) })
 		res.Actions = append(res.Actions, results...)
 	}
 	return res, nil
