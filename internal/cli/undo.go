@@ -26,7 +26,8 @@ func (a *App) undo() *cobra.Command {
 		Short: "Put back what was there before: the last action, a step, or all of an incident",
 		Long: `Put back exactly what was there before an action: labels, replicas, policy. Without
 --all or --step it undoes the last action. What somebody else changed since is left
-as it is, and the difference shown (exit code 4).
+as it is, and the difference shown (exit code 4); so is what was done for the same
+suspects before that. A suspect is not handed back to a controller that would delete it.
 
 The journal alone is needed: --journal takes a copy of an incident's directory from
 another machine.`,
@@ -42,6 +43,7 @@ another machine.`,
 	f.BoolVar(&o.request.All, "all", false, "everything of the incident")
 	f.StringVar(&o.request.Step, "step", "", "everything of one step, such as scale")
 	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be put back, and ask the server whether it would; change nothing")
+	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "hand a suspect back also to a controller that would delete it")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeIncidents)
 	a.mustComplete(cmd, "step", cobra.FixedCompletions(contain.AllSteps, cobra.ShellCompDirectiveNoFileComp))
@@ -80,7 +82,7 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = h.Close() }() // every entry is on disk already
+	defer func() { _ = h.Close() }()              // every entry is on disk already
 	res, err := e.Undo(c.Context(), h, o.request) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err

@@ -81,6 +81,9 @@ type Owner struct {
 	Custom bool
 }
 
+// ErrReplaced: the object that was meant is gone.
+var ErrReplaced = errors.New("it was deleted, and another of that name exists now")
+
 // NotFoundError says that a pod does not exist, and which names are near.
 type NotFoundError struct {
 	Namespace, Name string
@@ -189,16 +192,16 @@ func (c *Client) WorkloadTargets(ctx context.Context, workload Ref) ([]*Target, 
 // WithOwners is the target of a pod whose chain of owners is known from the
 // incident's record: it reads those that still exist.
 func (c *Client) WithOwners(ctx context.Context, pod *corev1.Pod, chain []Ref) *Target {
-	t := &Target{Pod: pod, Detached: true}
+	return &Target{Pod: pod, Detached: true, Owners: c.Owners(ctx, chain)}
+}
+
+// Owners reads the controllers of a chain that is known. What could not be
+// read, or was replaced by another of that name, is in the owners' Err.
+func (c *Client) Owners(ctx context.Context, chain []Ref) []*Owner {
 	r := newOwnerReader(c)
-	for _, ref := range chain {
-		o := r.owner(ctx, ref)
-		if o.Object != nil && o.Object.GetUID() != ref.UID {
-			o = &Owner{Ref: ref, Err: fmt.Errorf("%s was deleted and another of that name exists now", ref)}
-		}
-		t.Owners = append(t.Owners, o)
-	}
-	return t
+	owners := make([]*Owner, len(chain))
+	Parallel(len(chain), func(i int) { owners[i] = r.owner(ctx, chain[i]) })
+	return owners
 }
 
 // ownerReader reads each owner once however many pods share it.
@@ -295,7 +298,7 @@ func (r *ownerReader) read(ctx context.Context, ref Ref) *Owner {
 		return o
 	}
 	if ref.UID != "" && live.GetUID() != ref.UID {
-		o.Err = fmt.Errorf("%s: the owner was deleted and another of that name exists now", o.Ref)
+		o.Err = fmt.Errorf("%s: %w", o.Ref, ErrReplaced)
 		return o
 	}
 	o.Object, o.UID = live, live.GetUID()

@@ -9,6 +9,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/steps"
+	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
 )
 
@@ -20,6 +21,9 @@ type UndoRequest struct {
 	Step string
 	// DryRun shows what would be restored, and changes nothing.
 	DryRun bool
+	// AllowEvidenceLoss hands a suspect back also to a controller that would
+	// delete it.
+	AllowEvidenceLoss bool
 }
 
 // UndoResult is what came of it. Its JSON form is documented and stable.
@@ -31,7 +35,9 @@ type UndoResult struct {
 }
 
 // Undo restores what was there before, last action first. An object that
-// somebody changed since is left as it is, with the difference in the result.
+// somebody changed since is left as it is, with the difference in the result,
+// and so is everything that was done for the same suspects before that: a
+// suspect is not let out of its quarantine while it is half restored.
 func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) (*UndoResult, error) {
 	i := h.Incident()
 	if e.other(i) {
@@ -50,7 +56,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 	if len(chosen) == 0 {
 		return res, nil
 	}
-	u := &undoing{Engine: e, handle: h, dryRun: req.DryRun}
+	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}}
 	if !req.DryRun {
 		decision, err := e.Front.Approve(ctx, u.proposal(string(i.ID), chosen))
 		if err != nil {
@@ -67,6 +73,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		results := make([]ActionResult, len(group))
 		cluster.Parallel(len(group), func(n int) { results[n] = u.one(doing, group[n]) })
 		res.Actions = append(res.Actions, results...)
+		u.note(results)
 	}
 	return res, nil
 }
@@ -106,7 +113,44 @@ func groups(list []timeline.Action) [][]timeline.Action {
 type undoing struct {
 	*Engine
 	handle *incident.Handle
-	dryRun bool
+	req    UndoRequest
+	// standing says of a suspect what could not be undone.
+	standing map[string]string
+}
+
+// note remembers the suspects of what could not be undone.
+func (u *undoing) note(results []ActionResult) {
+	for _, r := range results {
+		for _, t := range r.Targets {
+			if r.err != nil {
+				u.standing[t] = r.Object
+			}
+		}
+	}
+}
+
+// harm says why undoing an action now would do harm; nil: it would not.
+func (u *undoing) harm(ctx context.Context, a timeline.Action, c change.Change) error {
+	for _, t := range a.Intent.Targets {
+		if object := u.standing[t]; object != "" {
+			return fmt.Errorf("not undone, since what was done after it for %s still stands: see %s", t, object)
+		}
+	}
+	// A dry run has restored no controller yet that could keep the pod.
+	if u.req.DryRun || u.req.AllowEvidenceLoss || !contain.Detaches(c) {
+		return nil
+	}
+	var chain []cluster.Ref
+	for _, t := range u.handle.Incident().Targets {
+		if t.UID == string(c.Object.UID) {
+			chain = refsOf(t)
+		}
+	}
+	u.Front.Observe(Event{Kind: Waiting, Step: a.Intent.Step, Text: "the controllers of " + c.Object.String() + " to run again, so that they keep it"})
+	if err := contain.AwaitReadmission(ctx, u.Client, c.Object, chain); err != nil {
+		return fmt.Errorf("not undone, to keep the evidence: %w; undo the scaling first (--all does), or go ahead with --allow-evidence-loss", err)
+	}
+	return nil
 }
 
 func (u *undoing) proposal(id string, list []timeline.Action) Proposal {
@@ -133,7 +177,7 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 	r := ActionResult{Step: a.Intent.Step, Action: "undo " + a.Intent.Action, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary}
 	if err == nil {
 		r.Object, r.Command = c.Object.String(), c.UndoCommand()
-		if u.dryRun {
+		if u.req.DryRun {
 			r.Diff = c.UndoDiff()
 		}
 		u.Front.Observe(Event{Kind: Started, Step: r.Step, Action: r.Action, Text: r.Summary})
@@ -154,7 +198,7 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 }
 
 func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Change) (timeline.Outcome, error) {
-	if u.dryRun {
+	if u.req.DryRun {
 		err := c.DryRunUndo(ctx, u.Client.Dynamic)
 		var drift *change.DriftError
 		switch {
@@ -168,11 +212,15 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 	if ctx.Err() != nil {
 		return timeline.OutcomeSkipped, fmt.Errorf("not begun: %w", context.Cause(ctx))
 	}
+	harm := u.harm(ctx, a, c)
 	intent, err := u.handle.Log.Append(timeline.Entry{Kind: timeline.KindIntent, Undoes: a.Intent.Seq, Phase: a.Intent.Phase, Step: a.Intent.Step,
 		Action: "undo " + a.Intent.Action, Object: a.Intent.Object, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary,
 		Command: c.UndoCommand(), Data: a.Intent.Data})
 	if err != nil {
 		return timeline.OutcomeFailed, fmt.Errorf("%s was not restored, since the journal could not be written: %w", c.Object, err)
+	}
+	if harm != nil {
+		return timeline.OutcomeRefused, errors.Join(harm, appendOutcome(u.handle.Log, intent, timeline.OutcomeRefused, harm, 0))
 	}
 	started := u.Now()
 	result, err := c.Undo(ctx, u.Client.Dynamic)
