@@ -1,0 +1,297 @@
+// Package sim owns a simulated cluster: objects, an API server in front of
+// them, and the controllers that react to every write. Practice drills run on
+// it, and so do the tests, with irctl's real clients over real HTTP.
+//
+// It answers as a real API server does where irctl depends on it: resource
+// versions and UIDs with their preconditions, conflicts, dry runs, pages of a
+// list, label selectors, the /scale subresource, reviews of rights, and the
+// words of its errors. Objects pass through their Go types, so that they read
+// back exactly as the real server would write them. After every write the
+// controllers run until nothing changes any more: Deployments, ReplicaSets,
+// StatefulSets, ReplicationControllers, DaemonSets, Jobs, custom kinds that
+// can be scaled, EndpointSlices, scheduler, kubelet and garbage collector.
+//
+// Everything is deterministic: names, UIDs and versions are counted, time is
+// given.
+//
+// It does not simulate: packets, defaulting and validation beyond what is
+// said here, managed fields, server-side apply, watches, graceful deletion
+// (a pod is gone at once), rolling updates (a new template replaces all pods)
+// and schedules (see RunCronJob).
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/scheme"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+// Cluster is a simulated cluster. Its methods may be called concurrently.
+// What they do is done as nobody in particular: rights bind only requests.
+type Cluster struct {
+	opts  Options
+	kinds []Kind
+
+	// mu makes a write and the controllers' answer to it one step.
+	mu      sync.RWMutex
+	store   clienttesting.ObjectTracker
+	counted int64 // of UIDs and random names
+	version int64 // of the last write
+
+	authMu  sync.Mutex
+	denied  []Rule
+	expired bool
+}
+
+// Options of a Cluster. The zero value is ready for use.
+type Options struct {
+	// Now is the clock; nil: it stands still at an arbitrary time.
+	Now func() time.Time
+	// Token is the bearer token to present; "": anybody may come in.
+	Token string
+	// User is who presents it; "": "responder".
+	User string
+	// Kinds are served besides those of a plain cluster.
+	Kinds []Kind
+	// Nodes are how many nodes there are; 0: two.
+	Nodes int
+}
+
+// New makes a cluster with its nodes, the namespaces of a new cluster, and a
+// DaemonSet that is known to enforce NetworkPolicy.
+func New(o Options) (*Cluster, error) {
+	if o.Now == nil {
+		o.Now = func() time.Time { return time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC) }
+	}
+	if o.User == "" {
+		o.User = "responder"
+	}
+	if o.Nodes == 0 {
+		o.Nodes = 2
+	}
+	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds)}
+	lists := map[schema.GroupVersionResource]string{}
+	for _, k := range c.kinds {
+		lists[k.GVR()] = k.Kind + "List"
+	}
+	c.store = dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists).Tracker()
+	if err := c.Apply(bootstrap(o.Nodes)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func bootstrap(nodes int) string {
+	var b strings.Builder
+	for _, ns := range []string{"default", "kube-system"} {
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", ns)
+	}
+	for i := range nodes {
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Node\nmetadata: {name: node-%d}\n", i+1)
+	}
+	return b.String() + cni
+}
+
+const cni = `---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kube-router, namespace: kube-system, labels: {k8s-app: kube-router}}
+spec:
+  selector: {matchLabels: {k8s-app: kube-router}}
+  template:
+    metadata: {labels: {k8s-app: kube-router}}
+    spec:
+      automountServiceAccountToken: false
+      hostNetwork: true
+      containers: [{name: kube-router, image: registry.example.com/kube-router:2}]
+`
+
+// Get returns a copy of an object, or the API server's NotFound.
+func (c *Cluster) Get(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.get(gvr, namespace, name)
+}
+
+// List returns copies of the objects of a resource, in a namespace or in all
+// ("") of them, sorted by namespace and name.
+func (c *Cluster) List(gvr schema.GroupVersionResource, namespace string) []unstructured.Unstructured {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.list(gvr, namespace)
+}
+
+// State returns copies of all objects there are, sorted by kind, namespace and name.
+func (c *Cluster) State() []unstructured.Unstructured {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var all []unstructured.Unstructured
+	for _, k := range c.kinds {
+		all = append(all, c.list(k.GVR(), "")...)
+	}
+	return all
+}
+
+// Edit changes an object as somebody else would do it.
+func (c *Cluster) Edit(gvr schema.GroupVersionResource, namespace, name string, change func(*unstructured.Unstructured)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old, err := c.get(gvr, namespace, name)
+	if err != nil {
+		return err
+	}
+	next := old.DeepCopy()
+	change(next)
+	if _, err := c.update(c.kindOf(gvr), old, next, false); err != nil {
+		return err
+	}
+	return c.settle(namespace)
+}
+
+// Delete deletes an object as somebody else would do it.
+func (c *Cluster) Delete(gvr schema.GroupVersionResource, namespace, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.store.Delete(gvr, namespace, name); err != nil {
+		return err
+	}
+	c.version++
+	return c.settle(namespace)
+}
+
+func (c *Cluster) get(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+	o, err := c.store.Get(gvr, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := o.(*unstructured.Unstructured)
+	if !ok {
+		return nil, fmt.Errorf("%s %s/%s is stored as %T", gvr.Resource, namespace, name, o)
+	}
+	return u, nil
+}
+
+func (c *Cluster) list(gvr schema.GroupVersionResource, namespace string) []unstructured.Unstructured {
+	o, err := c.store.List(gvr, gvr.GroupVersion().WithKind(c.kindOf(gvr).Kind), namespace)
+	if err != nil {
+		panic("a kind that is not registered: " + err.Error()) // New registers every one
+	}
+	items := o.(*unstructured.UnstructuredList).Items
+	slices.SortFunc(items, func(a, b unstructured.Unstructured) int {
+		return strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
+	})
+	return items
+}
+
+func (c *Cluster) kindOf(gvr schema.GroupVersionResource) Kind {
+	for _, k := range c.kinds {
+		if k.GVR() == gvr {
+			return k
+		}
+	}
+	return Kind{}
+}
+
+// create adds an object; with dryRun it only says how it would look.
+func (c *Cluster) create(k Kind, o *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
+	o = o.DeepCopy()
+	if o.GetName() == "" && o.GetGenerateName() != "" {
+		o.SetName(o.GetGenerateName() + c.suffix())
+	}
+	if o.GetName() == "" {
+		return nil, apierrors.NewBadRequest("the object has neither a name nor a generateName")
+	}
+	if _, err := c.get(k.GVR(), o.GetNamespace(), o.GetName()); err == nil {
+		return nil, apierrors.NewAlreadyExists(k.GVR().GroupResource(), o.GetName())
+	}
+	o.SetUID(c.uid())
+	o.SetCreationTimestamp(metav1.NewTime(c.opts.Now().UTC().Truncate(time.Second)))
+	o.SetGeneration(1)
+	k.defaults(o)
+	o, err := k.asStored(o)
+	if err != nil || dryRun {
+		return o, err
+	}
+	c.version++
+	o.SetResourceVersion(fmt.Sprint(c.version))
+	return o, c.store.Create(k.GVR(), o, o.GetNamespace())
+}
+
+// update replaces an object by a newer form of it. What does not change
+// anything is not a write, as on the real server.
+func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
+	next.SetUID(old.GetUID())
+	next.SetResourceVersion(old.GetResourceVersion())
+	next.SetCreationTimestamp(old.GetCreationTimestamp())
+	next.SetGeneration(old.GetGeneration())
+	next, err := k.asStored(next)
+	if err != nil {
+		return nil, err
+	}
+	if equalJSON(old.Object, next.Object) {
+		return old, nil
+	}
+	if !equalJSON(old.Object["spec"], next.Object["spec"]) {
+		next.SetGeneration(old.GetGeneration() + 1)
+	}
+	if dryRun {
+		return next, nil
+	}
+	c.version++
+	next.SetResourceVersion(fmt.Sprint(c.version))
+	return next, c.store.Update(k.GVR(), next, next.GetNamespace())
+}
+
+func (c *Cluster) uid() types.UID {
+	c.counted++
+	return types.UID(fmt.Sprintf("00000000-0000-4000-8000-%012d", c.counted))
+}
+
+// suffix is the random end of a generated name.
+func (c *Cluster) suffix() string {
+	const alphabet = "bcdfghjklmnpqrstvwxz2456789" // the real server's: no words can be formed of it
+	c.counted++
+	n := c.counted * 7_919_333 // spreads neighbours
+	var b [5]byte
+	for i := range b {
+		b[i] = alphabet[n%int64(len(alphabet))]
+		n /= int64(len(alphabet))
+	}
+	return string(b[:])
+}
+
+// asStored passes an object through its Go type: what the type does not know
+// is dropped, and what it omits when empty is omitted. It is what makes a
+// scale of zero read "spec: {}".
+func (k Kind) asStored(o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	gvk := schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
+	if !scheme.Scheme.Recognizes(gvk) {
+		return o, nil
+	}
+	typed, err := scheme.Scheme.New(gvk)
+	if err == nil {
+		err = runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.Kind, k.Version, k.Kind, err))
+	}
+	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	stored := &unstructured.Unstructured{Object: m}
+	stored.SetGroupVersionKind(gvk)
+	return stored, nil
+}

@@ -1,0 +1,433 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// maxRounds bounds how often the controllers of a namespace run after a
+// write; two that fight each other for ever are a mistake in the simulation.
+const maxRounds = 100
+
+// settle runs the controllers of a namespace until none changes anything.
+func (c *Cluster) settle(namespace string) error {
+	if namespace == "" {
+		return nil // nothing reacts to objects without a namespace
+	}
+	for range maxRounds {
+		before := c.version
+		for _, control := range []func(string) error{c.collectGarbage, c.runDeployments, c.runPodOwners, c.runPods, c.runServices} {
+			if err := control(namespace); err != nil {
+				return fmt.Errorf("a controller in namespace %s: %w", namespace, err)
+			}
+		}
+		if c.version == before {
+			return nil
+		}
+	}
+	return fmt.Errorf("the controllers in namespace %s do not come to rest", namespace)
+}
+
+// collectGarbage deletes what is owned by something that is gone.
+func (c *Cluster) collectGarbage(namespace string) error {
+	exists := map[string]bool{}
+	var owned []*unstructured.Unstructured
+	for _, k := range c.kinds {
+		list := c.list(k.GVR(), namespace)
+		for i := range list {
+			exists[string(list[i].GetUID())] = true
+			if len(list[i].GetOwnerReferences()) > 0 {
+				owned = append(owned, &list[i])
+			}
+		}
+	}
+	for _, o := range owned {
+		if slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return exists[string(r.UID)] || r.Kind == "Node" }) {
+			continue
+		}
+		if err := c.remove(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) remove(o *unstructured.Unstructured) error {
+	c.version++
+	return c.store.Delete(c.gvrOf(o), o.GetNamespace(), o.GetName())
+}
+
+func (c *Cluster) gvrOf(o *unstructured.Unstructured) schema.GroupVersionResource {
+	gvk := o.GroupVersionKind()
+	for _, k := range c.kinds {
+		if k.Group == gvk.Group && k.Version == gvk.Version && k.Kind == gvk.Kind {
+			return k.GVR()
+		}
+	}
+	return schema.GroupVersionResource{}
+}
+
+// edit changes fields of an object; what is so already is no write.
+func (c *Cluster) edit(o *unstructured.Unstructured, change func(m map[string]any)) error {
+	next := o.DeepCopy()
+	change(next.Object)
+	_, err := c.update(c.kindOf(c.gvrOf(o)), o, next, false)
+	return err
+}
+
+// runDeployments keeps one ReplicaSet for each template, and the current one
+// at the Deployment's replicas.
+func (c *Cluster) runDeployments(namespace string) error {
+	sets := c.list(ReplicaSets, namespace)
+	deployments := c.list(Deployments, namespace)
+	for i := range deployments {
+		d := &deployments[i]
+		hash := templateHash(d)
+		want, _, _ := unstructured.NestedInt64(d.Object, "spec", "replicas")
+		var current *unstructured.Unstructured
+		for j := range sets {
+			rs := &sets[j]
+			if !metav1.IsControlledBy(rs, d) {
+				continue
+			}
+			n := int64(0)
+			if rs.GetLabels()["pod-template-hash"] == hash {
+				current, n = rs, want
+			}
+			if err := c.edit(rs, func(m map[string]any) { _ = unstructured.SetNestedField(m, n, "spec", "replicas") }); err != nil { // spec is an object
+				return err
+			}
+		}
+		if current == nil {
+			if err := c.createReplicaSet(d, hash, want); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.edit(d, func(m map[string]any) { copyStatus(m, current, "replicas", "readyReplicas", "availableReplicas") }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyStatus takes the counts of a ReplicaSet over.
+func copyStatus(m map[string]any, from *unstructured.Unstructured, names ...string) {
+	status := map[string]any{"observedGeneration": generationOf(m)}
+	for _, n := range names {
+		if v, found, _ := unstructured.NestedInt64(from.Object, "status", n); found {
+			status[n] = v
+		}
+	}
+	if v, ok := status["replicas"]; ok {
+		status["updatedReplicas"] = v
+	}
+	m["status"] = status
+}
+
+func generationOf(m map[string]any) int64 {
+	return (&unstructured.Unstructured{Object: m}).GetGeneration()
+}
+
+func templateHash(o *unstructured.Unstructured) string {
+	template, _, _ := unstructured.NestedMap(o.Object, "spec", "template")
+	text, _ := json.Marshal(template) // it came from JSON
+	h := fnv.New32a()
+	_, _ = h.Write(text) // never fails
+	return fmt.Sprintf("%08x", h.Sum32())
+}
+
+func (c *Cluster) createReplicaSet(d *unstructured.Unstructured, hash string, replicas int64) error {
+	spec, _, _ := unstructured.NestedMap(d.Object, "spec")
+	rs := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+		"spec": map[string]any{"replicas": replicas, "selector": spec["selector"], "template": spec["template"]}}}
+	rs.SetNamespace(d.GetNamespace())
+	rs.SetName(d.GetName() + "-" + hash)
+	rs.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(d, d.GroupVersionKind())})
+	template, _, _ := unstructured.NestedStringMap(rs.Object, "spec", "template", "metadata", "labels")
+	rs.SetLabels(with(template, hash))
+	for _, path := range [][]string{{"spec", "selector", "matchLabels"}, {"spec", "template", "metadata", "labels"}} {
+		l, _, _ := unstructured.NestedStringMap(rs.Object, path...)
+		_ = unstructured.SetNestedStringMap(rs.Object, with(l, hash), path...) // the path leads through objects
+	}
+	_, err := c.create(c.kindOf(ReplicaSets), rs, false)
+	return err
+}
+
+func with(l map[string]string, hash string) map[string]string {
+	out := map[string]string{"pod-template-hash": hash}
+	for k, v := range l {
+		out[k] = v
+	}
+	return out
+}
+
+// selectorOf is how a controller of pods selects them.
+func selectorOf(o *unstructured.Unstructured) (labels.Selector, error) {
+	raw, _, _ := unstructured.NestedMap(o.Object, "spec", "selector")
+	if o.GetKind() == "ReplicationController" {
+		set, _, err := unstructured.NestedStringMap(o.Object, "spec", "selector")
+		return labels.Set(set).AsSelector(), err
+	}
+	var sel metav1.LabelSelector
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &sel); err != nil {
+		return nil, err
+	}
+	return metav1.LabelSelectorAsSelector(&sel)
+}
+
+// runPodOwners runs every controller that owns pods itself.
+func (c *Cluster) runPodOwners(namespace string) error {
+	for _, k := range c.kinds {
+		switch k.Kind {
+		case "ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet", "Job", "Gadget":
+		default:
+			continue
+		}
+		list := c.list(k.GVR(), namespace)
+		for i := range list {
+			if err := c.runPodOwner(&list[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// place is a pod that a controller wants to have: with a name, on a node, or
+// any ("").
+type place struct{ name, node string }
+
+// runPodOwner does what all controllers of pods have in common: let go of
+// pods whose labels no longer match, adopt matching orphans, delete what is
+// too many, create what is missing, and count.
+func (c *Cluster) runPodOwner(owner *unstructured.Unstructured) error {
+	sel, err := selectorOf(owner)
+	if err != nil || sel.Empty() {
+		return err
+	}
+	mine, err := c.claim(owner, sel)
+	if err != nil {
+		return err
+	}
+	missing, surplus := match(c.places(owner), mine)
+	for _, p := range surplus {
+		if err := c.remove(p); err != nil {
+			return err
+		}
+		mine = slices.DeleteFunc(mine, func(m *unstructured.Unstructured) bool { return m == p })
+	}
+	for _, p := range missing {
+		pod, err := c.createPod(owner, p)
+		if err != nil {
+			return err
+		}
+		if pod != nil {
+			mine = append(mine, pod)
+		}
+	}
+	return c.edit(owner, func(m map[string]any) { m["status"] = status(owner, sel, mine) })
+}
+
+func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector) ([]*unstructured.Unstructured, error) {
+	var mine []*unstructured.Unstructured
+	pods := c.list(Pods, owner.GetNamespace())
+	for i := range pods {
+		pod := &pods[i]
+		owned, matches := metav1.IsControlledBy(pod, owner), sel.Matches(labels.Set(pod.GetLabels()))
+		switch {
+		case owned && !matches:
+			if err := c.edit(pod, func(m map[string]any) { delete(m["metadata"].(map[string]any), "ownerReferences") }); err != nil {
+				return nil, err
+			}
+		case owned:
+			mine = append(mine, pod)
+		case matches && metav1.GetControllerOf(pod) == nil && adoptable(owner, pod):
+			pod.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, owner.GroupVersionKind())})
+			old, err := c.get(Pods, pod.GetNamespace(), pod.GetName())
+			if err == nil {
+				pod, err = c.update(c.kindOf(Pods), old, pod, false)
+			}
+			if err != nil {
+				return nil, err
+			}
+			mine = append(mine, pod)
+		}
+	}
+	return mine, nil
+}
+
+// adoptable: a StatefulSet takes only pods that have one of its names.
+func adoptable(owner, pod *unstructured.Unstructured) bool {
+	return owner.GetKind() != "StatefulSet" || strings.HasPrefix(pod.GetName(), owner.GetName()+"-")
+}
+
+// places are the pods that a controller wants.
+func (c *Cluster) places(owner *unstructured.Unstructured) []place {
+	replicas, _, _ := unstructured.NestedInt64(owner.Object, "spec", "replicas")
+	switch owner.GetKind() {
+	case "DaemonSet":
+		return c.daemonPlaces(owner)
+	case "Job":
+		replicas, _, _ = unstructured.NestedInt64(owner.Object, "spec", "parallelism")
+		if suspended, _, _ := unstructured.NestedBool(owner.Object, "spec", "suspend"); suspended {
+			replicas = 0
+		}
+	}
+	var places []place
+	for i := range replicas {
+		p := place{}
+		if owner.GetKind() == "StatefulSet" {
+			p.name = fmt.Sprintf("%s-%d", owner.GetName(), i)
+		}
+		places = append(places, p)
+	}
+	return places
+}
+
+// daemonPlaces are the nodes that the template's affinity does not exclude by name.
+func (c *Cluster) daemonPlaces(owner *unstructured.Unstructured) []place {
+	terms, _, _ := unstructured.NestedSlice(owner.Object, "spec", "template", "spec", "affinity", "nodeAffinity",
+		"requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+	var places []place
+	for _, node := range c.list(Nodes, "") {
+		allowed := len(terms) == 0
+		for _, t := range terms {
+			term, _ := t.(map[string]any)
+			allowed = allowed || !excludes(term, node.GetName())
+		}
+		if allowed {
+			places = append(places, place{node: node.GetName()})
+		}
+	}
+	return places
+}
+
+func excludes(term map[string]any, node string) bool {
+	fields, _, _ := unstructured.NestedSlice(term, "matchFields")
+	for _, f := range fields {
+		m, _ := f.(map[string]any)
+		values, _, _ := unstructured.NestedStringSlice(m, "values")
+		if m["key"] == "metadata.name" && m["operator"] == "NotIn" && slices.Contains(values, node) {
+			return true
+		}
+	}
+	return false
+}
+
+// match assigns pods to places. Of pods that are too many those go first that
+// are not running, and then the newest: as a ReplicaSet chooses.
+func match(places []place, pods []*unstructured.Unstructured) (missing []place, surplus []*unstructured.Unstructured) {
+	left := slices.Clone(pods)
+	slices.SortStableFunc(left, func(a, b *unstructured.Unstructured) int {
+		if r := strings.Compare(phase(b), phase(a)); r != 0 {
+			return r // Running before Pending
+		}
+		return strings.Compare(string(a.GetUID()), string(b.GetUID())) // counted, so by age
+	})
+	for _, p := range places {
+		i := slices.IndexFunc(left, func(pod *unstructured.Unstructured) bool {
+			node, _, _ := unstructured.NestedString(pod.Object, "spec", "nodeName")
+			return (p.name == "" || p.name == pod.GetName()) && (p.node == "" || p.node == node)
+		})
+		if i < 0 {
+			missing = append(missing, p)
+			continue
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	return missing, left
+}
+
+func phase(pod *unstructured.Unstructured) string {
+	p, _, _ := unstructured.NestedString(pod.Object, "status", "phase")
+	return p
+}
+
+// createPod returns nil where the name that it must have is taken, by a
+// detached pod perhaps.
+func (c *Cluster) createPod(owner *unstructured.Unstructured, p place) (*unstructured.Unstructured, error) {
+	template, _, _ := unstructured.NestedMap(owner.Object, "spec", "template")
+	pod := &unstructured.Unstructured{Object: template}
+	pod.SetAPIVersion("v1")
+	pod.SetKind("Pod")
+	pod.SetNamespace(owner.GetNamespace())
+	pod.SetName(p.name)
+	if p.name == "" {
+		pod.SetGenerateName(owner.GetName() + "-")
+	} else if _, err := c.get(Pods, owner.GetNamespace(), p.name); err == nil {
+		return nil, nil
+	}
+	if p.node != "" {
+		_ = unstructured.SetNestedField(pod.Object, p.node, "spec", "nodeName") // spec is an object
+	}
+	pod.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, owner.GroupVersionKind())})
+	return c.create(c.kindOf(Pods), pod, false)
+}
+
+func status(owner *unstructured.Unstructured, sel labels.Selector, pods []*unstructured.Unstructured) map[string]any {
+	total, ready := int64(len(pods)), int64(0)
+	for _, p := range pods {
+		if phase(p) == string(corev1.PodRunning) {
+			ready++
+		}
+	}
+	gen := owner.GetGeneration()
+	switch owner.GetKind() {
+	case "DaemonSet":
+		return map[string]any{"desiredNumberScheduled": total, "currentNumberScheduled": total, "numberReady": ready, "observedGeneration": gen}
+	case "Job":
+		return map[string]any{"active": total, "ready": ready}
+	case "Gadget":
+		return map[string]any{"replicas": total, "selector": sel.String()}
+	}
+	return map[string]any{"replicas": total, "readyReplicas": ready, "availableReplicas": ready, "observedGeneration": gen}
+}
+
+// runPods is scheduler and kubelet: it gives pods a node, then starts them.
+func (c *Cluster) runPods(namespace string) error {
+	nodes := c.list(Nodes, "")
+	pods := c.list(Pods, namespace)
+	for i := range pods {
+		pod := &pods[i]
+		if phase(pod) != string(corev1.PodPending) {
+			continue
+		}
+		var n int64
+		_, _ = fmt.Sscanf(string(pod.GetUID())[24:], "%d", &n) // counted, see uid
+		err := c.edit(pod, func(m map[string]any) {
+			if name, _, _ := unstructured.NestedString(m, "spec", "nodeName"); name == "" {
+				_ = unstructured.SetNestedField(m, nodes[n%int64(len(nodes))].GetName(), "spec", "nodeName") // spec is an object
+			}
+			m["status"] = running(pod, n, c.opts.Now())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func running(pod *unstructured.Unstructured, n int64, now time.Time) map[string]any {
+	var statuses []any
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	for _, raw := range containers {
+		container, _ := raw.(map[string]any)
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": true, "started": true,
+			"imageID": "", "restartCount": int64(0), "state": map[string]any{"running": map[string]any{"startedAt": now.UTC().Format(time.RFC3339)}}})
+	}
+	ip := fmt.Sprintf("10.244.%d.%d", n/250, n%250+1)
+	return map[string]any{"phase": string(corev1.PodRunning), "podIP": ip, "podIPs": []any{map[string]any{"ip": ip}}, "startTime": now.UTC().Format(time.RFC3339),
+		"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "containerStatuses": statuses}
+}
