@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ func System() Streams {
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 		InTerminal: term.IsTerminal(int(os.Stdin.Fd())), OutTerminal: term.IsTerminal(int(os.Stdout.Fd())), ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
 }
+
+// outputs are the formats of -o.
+var outputs = []string{"table", "json", "yaml", "name"}
 
 // App is what commands share.
 type App struct {
@@ -162,10 +166,10 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	f.StringVar(&a.stateDir, "state-dir", "", "where incidents are kept (default $IRCTL_STATE_DIR, $XDG_STATE_HOME/irctl or ~/.local/state/irctl)")
 	f.StringVar(&a.config, "config", "", "configuration file (default $XDG_CONFIG_HOME/irctl/irctl.yaml)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show more: every diff and kubectl equivalent, every wait")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml", "name"}, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if !strings.Contains(" table json yaml name ", " "+a.output+" ") {
+		if !slices.Contains(outputs, a.output) {
 			return usagef("-o %s: use table, json, yaml or name", a.output)
 		}
 		if a.timeout <= 0 {

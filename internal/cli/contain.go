@@ -237,19 +237,12 @@ func (a *App) printContain(res *engine.ContainResult) error {
 			changed++
 		}
 	}
-	p("%s  %s, %d changed (irctl undo --all --incident %s puts it back)", verdictText(st, res.Verdict), targetCount(len(res.Targets)), changed, res.Incident)
+	p("%s  %s, %d changed (irctl undo --all --incident %s puts it back)", verdictText(st, res.Verdict), count(len(res.Targets), "pod"), changed, res.Incident)
 	return nil
 }
 
-func targetCount(n int) string {
-	if n == 1 {
-		return "1 pod"
-	}
-	return fmt.Sprintf("%d pods", n)
-}
-
 func (a *App) printDryRun(res *engine.ContainResult, st style) {
-	fmt.Fprintf(a.Out, "dry run: nothing was changed; %d changes would be made\n", len(res.Actions))
+	fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be made\n", count(len(res.Actions), "change"))
 	for _, w := range res.Warnings {
 		fmt.Fprintf(a.Out, "%s %s\n", st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
 		if w.Fix != "" {

@@ -22,6 +22,9 @@ type diagnosis struct {
 	State string `json:"state"`
 	Text  string `json:"text"`
 	Fix   string `json:"fix,omitempty"`
+
+	// short names it among many of its kind.
+	short string
 }
 
 const (
@@ -68,16 +71,9 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 		return err
 	}
 	if sick > 0 {
-		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", countOf(sick, "check"))}
+		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", count(sick, "check")+" failed")}
 	}
 	return nil
-}
-
-func countOf(n int, what string) string {
-	if n == 1 {
-		return "1 " + what + " failed"
-	}
-	return fmt.Sprintf("%d %ss failed", n, what)
 }
 
 func (a *App) printDiagnoses(list []diagnosis) error {
@@ -85,7 +81,7 @@ func (a *App) printDiagnoses(list []diagnosis) error {
 		return err
 	}
 	st := a.style(a.OutTerminal)
-	for _, d := range list {
+	for _, d := range a.gathered(list) {
 		sign := map[string]string{healthy: st.good("✓"), warning: st.warn("!"), ill: st.bad("✗")}[d.State]
 		fmt.Fprintf(a.Out, "%s %s: %s\n", sign, d.Check, sanitize.Line(d.Text))
 		if d.Fix != "" {
@@ -95,42 +91,68 @@ func (a *App) printDiagnoses(list []diagnosis) error {
 	return nil
 }
 
+// gathered joins many of one kind into one line, unless -v: nobody who has no
+// rights at all wants to read fifty times that one is missing.
+func (a *App) gathered(list []diagnosis) []diagnosis {
+	const many = 3
+	type kind struct{ check, state string }
+	alike := map[kind][]string{}
+	for _, d := range list {
+		if d.short != "" {
+			k := kind{d.Check, d.State}
+			alike[k] = append(alike[k], d.short)
+		}
+	}
+	var out []diagnosis
+	for _, d := range list {
+		k := kind{d.Check, d.State}
+		switch names := alike[k]; {
+		case d.short == "" || a.verbose || len(names) <= many:
+			out = append(out, d)
+		case names[0] == d.short:
+			d.Text = fmt.Sprintf("%d rights are missing (-v says what for): %s", len(names), strings.Join(names, ", "))
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 func (a *App) checkStore() diagnosis {
 	store, err := a.store()
 	if err != nil {
-		return diagnosis{"state directory", ill, err.Error(), "set IRCTL_STATE_DIR to a directory of your own that can be written"}
+		return diagnosis{Check: "state directory", State: ill, Text: err.Error(), Fix: "set IRCTL_STATE_DIR to a directory of your own that can be written"}
 	}
-	return diagnosis{"state directory", healthy, store.Dir(), ""}
+	return diagnosis{Check: "state directory", State: healthy, Text: store.Dir()}
 }
 
 func (a *App) checkRecipients(ctx context.Context, refs []string) diagnosis {
 	take, note, err := a.snapshot(ctx, refs)
 	switch {
 	case err != nil:
-		return diagnosis{"recipients", ill, err.Error(), "name keys that can be used, in the configuration file or with -r"}
+		return diagnosis{Check: "recipients", State: ill, Text: err.Error(), Fix: "name keys that can be used, in the configuration file or with -r"}
 	case take == nil:
-		return diagnosis{"recipients", warning, note, ""}
+		return diagnosis{Check: "recipients", State: warning, Text: note}
 	}
-	return diagnosis{"recipients", healthy, note, ""}
+	return diagnosis{Check: "recipients", State: healthy, Text: note}
 }
 
 func (a *App) checkCluster(ctx context.Context, o *doctorOptions) []diagnosis {
 	client, err := a.client()
 	if err != nil {
-		return []diagnosis{{"server", ill, err.Error(), ""}}
+		return []diagnosis{{Check: "server", State: ill, Text: err.Error()}}
 	}
 	id, err := client.Identify(ctx)
 	if err != nil {
-		return []diagnosis{{"server", ill, err.Error(), cluster.Explain(err)}}
+		return []diagnosis{{Check: "server", State: ill, Text: err.Error(), Fix: cluster.Explain(err)}}
 	}
 	list := []diagnosis{
-		{"server", healthy, fmt.Sprintf("%s, version %s, cluster %s", id.Server, dash(id.Version), dash(id.ClusterUID)), ""},
+		{Check: "server", State: healthy, Text: fmt.Sprintf("%s, version %s, cluster %s", id.Server, dash(id.Version), dash(id.ClusterUID))},
 		identityCheck(id), clockCheck(client),
 	}
 	namespace := ""
 	if !o.allNamespaces {
 		if namespace, err = a.namespace(); err != nil {
-			return append(list, diagnosis{"rights", ill, err.Error(), ""})
+			return append(list, diagnosis{Check: "rights", State: ill, Text: err.Error()})
 		}
 	}
 	list = append(list, rightsChecks(ctx, client, namespace)...)
@@ -139,9 +161,9 @@ func (a *App) checkCluster(ctx context.Context, o *doctorOptions) []diagnosis {
 
 func identityCheck(id cluster.Identity) diagnosis {
 	if id.User == "" {
-		return diagnosis{"identity", warning, "the server does not say who we are (SelfSubjectReview, since Kubernetes 1.28); the timeline will name the local user only", ""}
+		return diagnosis{Check: "identity", State: warning, Text: "the server does not say who we are (SelfSubjectReview, since Kubernetes 1.28); the timeline will name the local user only"}
 	}
-	return diagnosis{"identity", healthy, fmt.Sprintf("%s, of %s", id.User, dash(strings.Join(id.Groups, ", "))), ""}
+	return diagnosis{Check: "identity", State: healthy, Text: fmt.Sprintf("%s, of %s", id.User, dash(strings.Join(id.Groups, ", ")))}
 }
 
 // maxSkew is from when on the times in a timeline mislead.
@@ -151,11 +173,11 @@ func clockCheck(client *cluster.Client) diagnosis {
 	offset, known := client.ClockOffset()
 	switch {
 	case !known:
-		return diagnosis{"clock", warning, "the server's answers carry no time", ""}
+		return diagnosis{Check: "clock", State: warning, Text: "the server's answers carry no time"}
 	case offset.Abs() > maxSkew:
-		return diagnosis{"clock", warning, fmt.Sprintf("the server's clock is %s off from this machine's: the timeline and the cluster's events will not agree", offset.Round(time.Second)), "synchronise the clocks (NTP)"}
+		return diagnosis{Check: "clock", State: warning, Text: fmt.Sprintf("the server's clock is %s off from this machine's: the timeline and the cluster's events will not agree", offset.Round(time.Second)), Fix: "synchronise the clocks (NTP)"}
 	}
-	return diagnosis{"clock", healthy, "this machine and the server agree to within " + max(offset.Abs(), time.Second).Round(time.Second).String(), ""}
+	return diagnosis{Check: "clock", State: healthy, Text: "this machine and the server agree to within " + max(offset.Abs(), time.Second).Round(time.Second).String()}
 }
 
 func rightsChecks(ctx context.Context, client *cluster.Client, namespace string) []diagnosis {
@@ -184,7 +206,7 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			continue
 		}
 		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s", r.Verb, qualified(r), where, r.For),
-			Fix: "bind the ClusterRole irctl-responder (irctl doctor --roles prints it)"}
+			Fix: "bind the ClusterRole irctl-responder (irctl doctor --roles prints it)", short: r.Verb + " " + qualified(r)}
 		if r.ClusterWide {
 			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r), r.For)
 		}
@@ -204,7 +226,7 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			}
 		}
 		if have[p] == total {
-			list = append(list, diagnosis{"right to " + p, healthy, fmt.Sprintf("all %d rights in %s", total, where), ""})
+			list = append(list, diagnosis{Check: "right to " + p, State: healthy, Text: fmt.Sprintf("all %d rights in %s", total, where)})
 		}
 	}
 	return list
@@ -221,10 +243,10 @@ func enforcementCheck(ctx context.Context, client *cluster.Client, version strin
 	enforcers, err := contain.Enforcers(ctx, client, version)
 	switch {
 	case err != nil:
-		return diagnosis{"policy enforcement", warning, "unknown: " + err.Error(), ""}
+		return diagnosis{Check: "policy enforcement", State: warning, Text: "unknown: " + err.Error()}
 	case len(enforcers) == 0:
-		return diagnosis{"policy enforcement", warning, "nothing was recognised that enforces NetworkPolicy: a quarantine may be without effect",
-			"find out from your network plugin's documentation, and try it: a pod under a deny-all policy must not be reachable"}
+		return diagnosis{Check: "policy enforcement", State: warning, Text: "nothing was recognised that enforces NetworkPolicy: a quarantine may be without effect",
+			Fix: "find out from your network plugin's documentation, and try it: a pod under a deny-all policy must not be reachable"}
 	}
-	return diagnosis{"policy enforcement", healthy, strings.Join(enforcers, ", "), ""}
+	return diagnosis{Check: "policy enforcement", State: healthy, Text: strings.Join(enforcers, ", ")}
 }

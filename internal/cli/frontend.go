@@ -40,7 +40,7 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 	if !l.app.InTerminal {
 		return engine.No, fmt.Errorf("%w: nothing was changed, since there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
 	}
-	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(fmt.Sprintf("Do these %d changes?", p.Actions())))
+	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(fmt.Sprintf("Make %s?", count(p.Actions(), "change"))))
 	answer, err := readAnswer(ctx, l.app.In)
 	if err != nil {
 		return engine.No, err
@@ -94,7 +94,7 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 	for _, s := range p.Steps {
 		if brief {
 			if n := len(s.Plan.Actions); n > 0 {
-				fmt.Fprintf(l.out, "  %s: %d changes (-v shows each)\n", s.Step.Name, n)
+				fmt.Fprintf(l.out, "  %s: %s (-v shows each)\n", s.Step.Name, count(n, "change"))
 			}
 			continue
 		}

@@ -59,7 +59,7 @@ func takeSnapshot(ctx context.Context, e *engine.Engine, h *incident.Handle, tar
 	if err != nil {
 		return nil, "", fmt.Errorf("encoding the receipt of %s: %w", path, err)
 	}
-	text := fmt.Sprintf("snapshot of %s sealed in %s, sha256 %s", targetCount(len(targets)), filepath.Base(path), receipt.SHA256)
+	text := fmt.Sprintf("snapshot of %s sealed in %s, sha256 %s", count(len(targets), "pod"), filepath.Base(path), receipt.SHA256)
 	if !receipt.Complete {
 		text += "; incomplete, its INDEX.md says what is missing"
 	}

@@ -132,8 +132,8 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 		fmt.Fprintln(a.Out, "nothing stands: nothing was contained, or all was undone")
 		return
 	}
-	fmt.Fprintf(a.Out, "%s  %s, %d changes stand (irctl undo --all --incident %s puts them back)\n",
-		verdictText(st, s.Verdict), targetCount(len(s.Targets)), len(s.Standing), i.ID)
+	fmt.Fprintf(a.Out, "%s  %s, standing: %s (irctl undo --all --incident %s puts them back)\n",
+		verdictText(st, s.Verdict), count(len(s.Targets), "pod"), count(len(s.Standing), "change"), i.ID)
 }
 
 // standingText says where the object of a change stands, when it is not as

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -175,10 +177,13 @@ func (a *App) printReport(r timeline.Report) error {
 	return nil
 }
 
+// exports are the formats of a timeline for others than irctl.
+var exports = []string{"markdown", "csv", "jsonl"}
+
 func (a *App) timelineExport(prefix *string) *cobra.Command {
 	var format, path string
 	cmd := &cobra.Command{Use: "export", Short: "Write the timeline as Markdown, CSV or JSON lines", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		if !strings.Contains(" markdown csv jsonl ", " "+format+" ") {
+		if !slices.Contains(exports, format) {
 			return usagef("--format %s: use markdown, csv or jsonl", format)
 		}
 		store, err := a.store()
@@ -209,7 +214,7 @@ func (a *App) timelineExport(prefix *string) *cobra.Command {
 	}}
 	cmd.Flags().StringVar(&format, "format", "markdown", "markdown, csv or jsonl")
 	cmd.Flags().StringVarP(&path, "file", "f", "", "a new file to write to (default: standard output)")
-	a.mustComplete(cmd, "format", cobra.FixedCompletions([]string{"markdown", "csv", "jsonl"}, cobra.ShellCompDirectiveNoFileComp))
+	a.mustComplete(cmd, "format", cobra.FixedCompletions(exports, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -244,23 +249,8 @@ func copyTimeline(w io.Writer, store *incident.Store, id incident.ID) error {
 }
 
 func exportTimeline(w io.Writer, format string, i incident.Incident, entries []timeline.Entry) error {
-	switch format {
-	case "csv":
-		out := csv.NewWriter(w)
-		_ = out.Write([]string{"seq", "time", "kind", "who", "identity", "step", "action", "object", "summary", "outcome", "error", "command"}) // Error tells
-		for _, e := range entries {
-			object := ""
-			if e.Object != nil {
-				object = e.Object.Kind + " " + e.Object.Namespace + "/" + e.Object.Name
-			}
-			cells := []string{fmt.Sprint(e.Seq), e.Time.UTC().Format(time.RFC3339Nano), string(e.Kind), e.Actor.OSUser, e.Actor.Identity, e.Step, e.Action, object, e.Summary, string(e.Outcome), e.Error, e.Command}
-			for n := range cells {
-				cells[n] = csvSafe(cells[n])
-			}
-			_ = out.Write(cells)
-		}
-		out.Flush()
-		return out.Error()
+	if format == "csv" {
+		return exportCSV(w, entries)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Timeline of incident %s\n\n%s\n\n| time (UTC) | who | step | what | outcome |\n|---|---|---|---|---|\n", i.ID, markdown(i.Title))
@@ -276,6 +266,23 @@ func exportTimeline(w io.Writer, format string, i incident.Incident, entries []t
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func exportCSV(w io.Writer, entries []timeline.Entry) error {
+	rows := [][]string{{"seq", "time", "kind", "who", "identity", "step", "action", "object", "summary", "outcome", "error", "command"}}
+	for _, e := range entries {
+		object := ""
+		if e.Object != nil {
+			object = e.Object.Kind + " " + e.Object.Namespace + "/" + e.Object.Name
+		}
+		cells := []string{strconv.FormatInt(e.Seq, 10), e.Time.UTC().Format(time.RFC3339Nano), string(e.Kind), e.Actor.OSUser, e.Actor.Identity,
+			e.Step, e.Action, object, e.Summary, string(e.Outcome), e.Error, e.Command}
+		for n := range cells {
+			cells[n] = csvSafe(cells[n])
+		}
+		rows = append(rows, cells)
+	}
+	return csv.NewWriter(w).WriteAll(rows)
 }
 
 // csvSafe keeps a spreadsheet from taking what an attacker wrote for a formula.

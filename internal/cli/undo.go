@@ -128,7 +128,7 @@ func (a *App) printUndo(res *engine.UndoResult) error {
 	}
 	st := a.style(a.OutTerminal)
 	if res.DryRun {
-		fmt.Fprintf(a.Out, "dry run: nothing was changed; %d actions would be undone\n", len(res.Actions))
+		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be undone\n", count(len(res.Actions), "change"))
 		a.printPlanned(res.Actions, st)
 		return nil
 	}
@@ -148,9 +148,9 @@ func (a *App) printUndo(res *engine.UndoResult) error {
 	case undone+left == 0:
 		fmt.Fprintf(a.Out, "nothing to undo in incident %s\n", res.Incident)
 	case left == 0:
-		fmt.Fprintf(a.Out, "%s %d actions of incident %s undone\n", st.good("✓"), undone, res.Incident)
+		fmt.Fprintf(a.Out, "%s %s of incident %s undone\n", st.good("✓"), count(undone, "change"), res.Incident)
 	default:
-		fmt.Fprintf(a.Out, "%s %d actions of incident %s undone, %d not\n", st.warn("!"), undone, res.Incident, left)
+		fmt.Fprintf(a.Out, "%s %s of incident %s undone, %d not\n", st.warn("!"), count(undone, "change"), res.Incident, left)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func clean(s string, limit int, multiline bool) string {
 }
 
 func isPlain(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] < 0x20 || s[i] >= 0x7f {
 			return false
 		}

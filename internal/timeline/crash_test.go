@@ -159,7 +159,7 @@ func writeOverTheLimit(path string) error {
 		}
 		after, err := os.ReadFile(path)
 		if err != nil || string(after) != string(before) {
-			return fmt.Errorf("the file changed: %d bytes, were %d, %v", len(after), len(before), err)
+			return fmt.Errorf("the file changed: %d bytes, were %d, %w", len(after), len(before), err)
 		}
 	}
 	if err := fullDisk(1 << 40); err != nil {
