@@ -11,6 +11,10 @@ help: ## List the targets
 build: ## Build bin/irctl
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/irctl ./cmd/irctl
 
+.PHONY: demo
+demo: ## Contain a pod of a simulated cluster, and undo it
+	go run ./internal/drill/demo
+
 .PHONY: test
 test: ## Run the tests, with the race detector
 	go test -race ./...

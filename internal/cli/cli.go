@@ -48,11 +48,17 @@ type Streams struct {
 	Out, Err io.Writer
 	// Terminal tells which of them are terminals.
 	InTerminal, OutTerminal, ErrTerminal bool
+	// Width of the terminal that Out is, in columns; 0: it is none.
+	Width int
 }
 
 // System is the process's own streams.
 func System() Streams {
-	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+	width, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		width = 0
+	}
+	return Streams{In: os.Stdin, Width: width, Out: os.Stdout, Err: os.Stderr,
 		InTerminal: term.IsTerminal(int(os.Stdin.Fd())), OutTerminal: term.IsTerminal(int(os.Stdout.Fd())), ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -56,12 +57,25 @@ func (a *App) printTimeline(entries []timeline.Entry) error {
 		if e.Kind == timeline.KindIntent && !a.verbose && hasOutcome(entries, e.Seq) {
 			continue // its outcome says the same
 		}
-		rows = append(rows, timelineRow(e))
+		rows = append(rows, a.fitted(timelineRow(e)))
 		if a.verbose && e.Command != "" {
 			rows = append(rows, []string{"", "", "", "  $ " + e.Command})
 		}
 	}
 	return table(a.Out, rows)
+}
+
+// fitted cuts what was done, and what came of it, so that a row stays on one
+// line of the terminal; -v and pipes get all of it.
+func (a *App) fitted(row []string) []string {
+	if a.Width == 0 || a.verbose {
+		return row
+	}
+	const least, gaps = 24, 4 * 3
+	row[4] = sanitize.Short(row[4], least)
+	rest := a.Width - gaps - len(row[0]) - utf8.RuneCountInString(row[1]) - utf8.RuneCountInString("suspend-controllers") - least
+	row[3] = sanitize.Short(row[3], max(rest, least))
+	return row
 }
 
 func hasOutcome(entries []timeline.Entry, intent int64) bool {

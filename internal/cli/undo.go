@@ -142,6 +142,9 @@ func (a *App) printUndo(res *engine.UndoResult) error {
 			continue
 		}
 		left++
+		if a.OutTerminal && a.ErrTerminal {
+			continue // the progress has just said so, on the same screen
+		}
 		fmt.Fprintf(a.Out, "%s %s: %s\n", st.bad("✗"), sanitize.Line(r.Summary), sanitize.Line(r.Error))
 	}
 	switch {
