@@ -287,15 +287,24 @@ func findIncident(ctx context.Context, store *incident.Store, prefix string) (in
 		return store.Find(prefix)
 	}
 	open, _ := store.FindOpen(ctx, func(incident.Incident) bool { return true })
+	return only(open)
+}
+
+// only is the one incident there is; several are named, with what they are about.
+func only(open []incident.Incident) (incident.ID, error) {
 	switch len(open) {
 	case 0:
-		return "", fmt.Errorf("%w is open; name one with --incident (irctl incident list shows all)", incident.ErrNotFound)
+		return "", fmt.Errorf("%w is open; name one with --incident (irctl incident list --all shows all)", incident.ErrNotFound)
 	case 1:
 		return open[0].ID, nil
 	}
+	const most = 10
 	var names []string
-	for _, i := range open {
-		names = append(names, string(i.ID))
+	for _, i := range open[:min(len(open), most)] {
+		names = append(names, fmt.Sprintf("%s (%s)", i.ID, targetNames(i)))
 	}
-	return "", usagef("several incidents are open (%s): name one with --incident", strings.Join(names, ", "))
+	if len(open) > most {
+		names = append(names, fmt.Sprintf("and %d more", len(open)-most))
+	}
+	return "", usagef("%d incidents are open: name one with --incident: %s", len(open), strings.Join(names, ", "))
 }

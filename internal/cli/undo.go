@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ another machine.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUndo(c, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one)")
+	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one with something to undo)")
 	f.StringVar(&o.journal, "journal", "", "directory of an incident that was copied from another machine")
 	f.BoolVar(&o.request.All, "all", false, "everything of the incident")
 	f.StringVar(&o.request.Step, "step", "", "everything of one step, such as scale")
@@ -75,7 +76,7 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 		h, err = e.Store.OpenDir(ctx, o.journal, e.Actor())
 	} else {
 		var id incident.ID
-		if id, err = findIncident(ctx, e.Store, o.incident); err == nil {
+		if id, err = incidentToUndo(ctx, e.Store, o.incident); err == nil {
 			h, err = e.Store.Open(ctx, id, e.Actor())
 		}
 	}
@@ -91,6 +92,26 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 		return err
 	}
 	return undoExit(res)
+}
+
+// incidentToUndo is the one named; else the only open one in which there is
+// something to undo, or the only open one.
+func incidentToUndo(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
+	if prefix != "" {
+		return store.Find(prefix)
+	}
+	open, _ := store.FindOpen(ctx, func(incident.Incident) bool { return true })
+	var changed []incident.Incident
+	for _, i := range open {
+		// One that cannot be read might have something to undo.
+		if entries, err := readTimeline(store, i.ID); err != nil || len(timeline.Standing(entries)) > 0 {
+			changed = append(changed, i)
+		}
+	}
+	if len(changed) > 0 {
+		open = changed
+	}
+	return only(open)
 }
 
 func undoExit(res *engine.UndoResult) error {
