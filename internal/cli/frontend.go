@@ -43,6 +43,7 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(fmt.Sprintf("Make %s?", count(p.Actions(), "change"))))
 	answer, err := readAnswer(ctx, l.app.In)
 	if err != nil {
+		fmt.Fprintln(l.out) // the question's line has no end yet
 		return engine.No, err
 	}
 	if a := strings.ToLower(strings.TrimSpace(answer)); a == "y" || a == "yes" {
@@ -80,7 +81,7 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 	if p.Opens {
 		new = " (new)"
 	}
-	fmt.Fprintf(l.out, "incident %s%s\n", l.st.bold(p.Incident), new)
+	fmt.Fprintf(l.out, "incident %s%s on %s\n", l.st.bold(p.Incident), new, l.st.bold(sanitize.Line(clusterName(p.Context, p.Server))))
 	for _, w := range p.Warnings {
 		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
 		if w.Fix != "" {
@@ -107,6 +108,14 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 			}
 		}
 	}
+}
+
+// clusterName is a cluster as people tell it from others.
+func clusterName(context, server string) string {
+	if context == "" {
+		return server
+	}
+	return context + " (" + server + ")"
 }
 
 func targetPrefix(targets []string) string {

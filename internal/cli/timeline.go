@@ -65,15 +65,23 @@ func (a *App) printTimeline(entries []timeline.Entry) error {
 	return table(a.Out, rows)
 }
 
-// fitted cuts what was done, and what came of it, so that a row stays on one
-// line of the terminal; -v and pipes get all of it.
+// fitted makes a row fit on one line of the terminal; -v and pipes get all of it.
 func (a *App) fitted(row []string) []string {
+	const gap, steps, outcome, least = 3, len("suspend-controllers"), 24, 20
 	if a.Width == 0 || a.verbose {
 		return row
 	}
-	const least, gaps = 24, 4 * 3
-	row[4] = sanitize.Short(row[4], least)
-	rest := a.Width - gaps - len(row[0]) - utf8.RuneCountInString(row[1]) - utf8.RuneCountInString("suspend-controllers") - least
+	row[4] = sanitize.Short(row[4], outcome)
+	rest := a.Width - len(row[0]) - utf8.RuneCountInString(row[1]) - steps - outcome - 4*gap
+	if rest < least {
+		// The day is known, and who it was mostly too.
+		if _, clock, ok := strings.Cut(row[0], "T"); ok {
+			row[0], _, _ = strings.Cut(clock, ".")
+		}
+		row[1] = sanitize.Short(row[1], 8)
+		row[4] = sanitize.Short(row[4], 10)
+		rest = a.Width - len("15:04:05") - 9 - len("quarantine") - 11 - 4*gap
+	}
 	row[3] = sanitize.Short(row[3], max(rest, least))
 	return row
 }

@@ -121,7 +121,7 @@ func (c *containment) try(ctx context.Context) (again bool, err error) {
 	if err := c.plan(planning); err != nil {
 		return false, err
 	}
-	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote}
+	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Server: c.identity.Server, Context: c.Context, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote}
 	if c.req.DryRun {
 		c.dryRun(planning)
 		return false, nil

@@ -73,7 +73,9 @@ type FrontEnd interface {
 type Proposal struct {
 	Incident string
 	// Opens: the incident does not exist yet.
-	Opens    bool
+	Opens bool
+	// Server and Context say which cluster it is.
+	Server, Context string
 	Targets  []*cluster.Target
 	Steps    []StepPlan
 	Warnings []steps.Warning

@@ -154,7 +154,7 @@ func (u *undoing) harm(ctx context.Context, a timeline.Action, c change.Change) 
 }
 
 func (u *undoing) proposal(id string, list []timeline.Action) Proposal {
-	p := Proposal{Incident: id}
+	p := Proposal{Incident: id, Server: u.identity.Server, Context: u.Context}
 	for _, a := range list {
 		c, err := change.Parse(a.Intent.Data)
 		if err != nil {
