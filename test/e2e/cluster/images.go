@@ -1,0 +1,172 @@
+package cluster
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// The images of the test pods. No registry has them.
+const (
+	PauseImage  = "irctl.test/pause:1"
+	NetboxImage = "irctl.test/netbox:1"
+)
+
+// imageArchives are the files that WriteImages writes.
+var imageArchives = []string{"pause.tar", "netbox.tar"}
+
+// busyboxPath is where Debian's busybox-static puts it.
+const busyboxPath = "/bin/busybox"
+
+// WriteImages builds the images of the test pods as docker archives in dir, for
+// loading into a cluster of another making, and returns their paths.
+func WriteImages(ctx context.Context, dir string, log io.Writer) ([]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("write images: %w", err)
+	}
+	tools, err := os.MkdirTemp("", "irctl-e2e-images-")
+	if err != nil {
+		return nil, fmt.Errorf("write images: %w", err)
+	}
+	defer os.RemoveAll(tools)
+	c := &Cluster{log: log}
+	if err := c.buildTools(ctx, tools); err != nil {
+		return nil, fmt.Errorf("write images: %w", err)
+	}
+	if err := writeImages(tools, dir); err != nil {
+		return nil, fmt.Errorf("write images: %w", err)
+	}
+	var paths []string
+	for _, archive := range imageArchives {
+		paths = append(paths, filepath.Join(dir, archive))
+	}
+	return paths, nil
+}
+
+func (c *Cluster) buildImages(ctx context.Context) error {
+	if err := c.buildTools(ctx, c.path("bin")); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.path("images"), 0o755); err != nil {
+		return err
+	}
+	return writeImages(c.path("bin"), c.path("images"))
+}
+
+func writeImages(tools, dir string) error {
+	var pause layer
+	pause.program("pause", filepath.Join(tools, "pause"))
+	if err := pause.writeImage(filepath.Join(dir, "pause.tar"), PauseImage, "/bin/pause"); err != nil {
+		return fmt.Errorf("image %s: %w", PauseImage, err)
+	}
+
+	applets, err := exec.Command(busyboxPath, "--list").Output()
+	if err != nil {
+		return fmt.Errorf("%w: run test/e2e/install-deps.sh", err)
+	}
+	var netbox layer
+	netbox.program("netbox", filepath.Join(tools, "netbox"))
+	netbox.program("busybox", busyboxPath)
+	for _, applet := range strings.Fields(string(applets)) {
+		if applet != "busybox" {
+			netbox.add(tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}, nil)
+		}
+	}
+	netbox.add(tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	netbox.add(tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
+	users := "root:x:0:0:root:/:/bin/sh\nappuser:x:1000:1000:appuser:/tmp:/bin/sh\n"
+	netbox.add(tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Mode: 0o644}, []byte(users))
+	if err := netbox.writeImage(filepath.Join(dir, "netbox.tar"), NetboxImage, "/bin/netbox"); err != nil {
+		return fmt.Errorf("image %s: %w", NetboxImage, err)
+	}
+	return nil
+}
+
+// A layer is a root file system in the making. The first error sticks.
+type layer struct {
+	content bytes.Buffer
+	writer  *tar.Writer
+	err     error
+}
+
+func (l *layer) add(header tar.Header, data []byte) {
+	if l.writer == nil {
+		l.writer = tar.NewWriter(&l.content)
+		l.add(tar.Header{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	}
+	if l.err != nil {
+		return
+	}
+	header.Size = int64(len(data))
+	if l.err = l.writer.WriteHeader(&header); l.err == nil {
+		_, l.err = l.writer.Write(data)
+	}
+}
+
+func (l *layer) program(name, path string) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		l.err = errors.Join(l.err, err)
+		return
+	}
+	l.add(tar.Header{Name: "bin/" + name, Typeflag: tar.TypeReg, Mode: 0o755}, data)
+}
+
+// writeImage writes the layer as an image in the format of `docker save`.
+func (l *layer) writeImage(path, reference, entrypoint string) error {
+	if l.err != nil {
+		return l.err
+	}
+	if err := l.writer.Close(); err != nil {
+		return err
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH,
+		"os":           "linux",
+		"config":       map[string]any{"Entrypoint": []string{entrypoint}, "Env": []string{"PATH=/bin"}},
+		"rootfs": map[string]any{
+			"type":     "layers",
+			"diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(l.content.Bytes()))},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	manifest, err := json.Marshal([]map[string]any{{
+		"Config": "config.json", "RepoTags": []string{reference}, "Layers": []string{"layer.tar"},
+	}})
+	if err != nil {
+		return err
+	}
+	var archive bytes.Buffer
+	writer := tar.NewWriter(&archive)
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{
+		{"config.json", config},
+		{"layer.tar", l.content.Bytes()},
+		{"manifest.json", manifest},
+	} {
+		if err := writer.WriteHeader(&tar.Header{Name: file.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(file.data))}); err != nil {
+			return err
+		}
+		if _, err := writer.Write(file.data); err != nil {
+			return err
+		}
+	}
+	if err := writer.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(path, archive.Bytes(), 0o644)
+}
