@@ -76,9 +76,9 @@ type Proposal struct {
 	Opens bool
 	// Server and Context say which cluster it is.
 	Server, Context string
-	Targets  []*cluster.Target
-	Steps    []StepPlan
-	Warnings []steps.Warning
+	Targets         []*cluster.Target
+	Steps           []StepPlan
+	Warnings        []steps.Warning
 	// Evidence says whether a snapshot will be taken before the first write.
 	Evidence string
 }
