@@ -112,7 +112,7 @@ var ErrNoReceipt = errors.New("not the record of a change")
 func NewEdit(object cluster.Ref, subresource, resourceVersion string, fields ...Field) (c Change, ok bool) {
 	kept := make([]Field, 0, len(fields))
 	for _, f := range fields {
-		f.Before, f.After = normal(f.Before), normal(f.After)
+		f.Before, f.After = plain(f.Before), plain(f.After)
 		if !equal(f.Before, f.After) {
 			kept = append(kept, f)
 		}
@@ -123,7 +123,7 @@ func NewEdit(object cluster.Ref, subresource, resourceVersion string, fields ...
 // NewCreate plans to add an object. The manifest must spell out what the
 // server would default in its spec, since that is compared afterwards.
 func NewCreate(object cluster.Ref, manifest map[string]any) Change {
-	m, _ := normal(manifest).(map[string]any)
+	m, _ := plain(manifest).(map[string]any)
 	return Change{Object: object, Manifest: m}
 }
 
@@ -133,14 +133,13 @@ func Parse(data []byte) (Change, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Change{}, fmt.Errorf("%w: %w", ErrNoReceipt, err)
 	}
-	if c.Object.Resource == "" || c.Object.Name == "" || (c.Manifest == nil) == (len(c.Fields) == 0) {
+	if c.Object.Version == "" || c.Object.Resource == "" || c.Object.Name == "" || (c.Manifest == nil) == (len(c.Fields) == 0) {
 		return Change{}, ErrNoReceipt
 	}
 	for i, f := range c.Fields {
 		if len(f.Path) == 0 {
 			return Change{}, fmt.Errorf("%w: field %d has no path", ErrNoReceipt, i)
 		}
-		c.Fields[i].Before, c.Fields[i].After = normal(f.Before), normal(f.After)
 	}
 	return c, nil
 }
@@ -175,7 +174,7 @@ func (c Change) stateOf(live *unstructured.Unstructured) State {
 	}
 	before, after := true, true
 	for _, f := range c.Fields {
-		v := fieldOf(live, f.Path)
+		v := c.fieldOf(live, f.Path)
 		before = before && equal(v, f.Before)
 		after = after && equal(v, f.After)
 	}

@@ -12,12 +12,12 @@ import (
 
 func (c Change) create(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
 	result := Done
-	attempted := false
+	unclear := false // whether an earlier attempt was executed
 	err := retry(ctx, func(ctx context.Context) error {
-		_, err := c.resource(client).Create(ctx, &unstructured.Unstructured{Object: copyMap(c.Manifest)},
+		_, err := c.resource(client).Create(ctx, (&unstructured.Unstructured{Object: c.Manifest}).DeepCopy(),
 			metav1.CreateOptions{FieldManager: FieldManager, DryRun: dryRun})
 		if !apierrors.IsAlreadyExists(err) {
-			attempted = true
+			unclear = unclear || mayHaveExecuted(err)
 			return err
 		}
 		live, err := c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{})
@@ -28,7 +28,7 @@ func (c Change) create(ctx context.Context, client dynamic.Interface, dryRun []s
 			return err
 		}
 		// A create that failed on the wire but was executed is ours.
-		if !attempted {
+		if !unclear {
 			result = Already
 		}
 		return nil
@@ -46,8 +46,8 @@ func (c Change) createdAs(live *unstructured.Unstructured) error {
 	want := &unstructured.Unstructured{Object: c.Manifest}
 	var diff []string
 	for _, path := range [][]string{{"metadata", "labels"}, {"metadata", "annotations"}} {
-		given, _ := fieldOf(want, path).(map[string]any)
-		found, _ := fieldOf(live, path).(map[string]any)
+		given, _ := c.fieldOf(want, path).(map[string]any)
+		found, _ := c.fieldOf(live, path).(map[string]any)
 		for k, v := range given {
 			if !equal(found[k], v) {
 				diff = append(diff, fmt.Sprintf("%s is %s, expected %s",
@@ -55,7 +55,7 @@ func (c Change) createdAs(live *unstructured.Unstructured) error {
 			}
 		}
 	}
-	if w, l := fieldOf(want, []string{"spec"}), fieldOf(live, []string{"spec"}); !equal(w, l) {
+	if w, l := c.fieldOf(want, []string{"spec"}), c.fieldOf(live, []string{"spec"}); !equal(w, l) {
 		diff = append(diff, fmt.Sprintf("spec is %s, expected %s", show(l), show(w)))
 	}
 	if diff != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,34 +18,34 @@ import (
 // merge patch that is conditional on the object's UID and on the version that
 // was looked at, so that it never overwrites what it has not seen.
 func (c Change) edit(ctx context.Context, client dynamic.Interface, fields []Field, version string, dryRun []string) (Result, error) {
-	tried := false
 	result := Done
+	left := fields
+	tried, unclear := false, false // unclear: whether an earlier attempt was executed
 	err := retry(ctx, func(ctx context.Context) error {
 		if version == "" || tried {
 			live, err := c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{}, c.subresources()...)
 			if err != nil {
 				return err
 			}
-			left, err := c.remaining(live, fields)
-			if err != nil {
+			if left, err = c.remaining(live, fields); err != nil {
 				return err
 			}
 			if len(left) == 0 {
-				// After a failed attempt this means that it had been executed after all.
-				if !tried {
+				if !unclear {
 					result = Already
 				}
 				return nil
 			}
-			fields, version = left, live.GetResourceVersion()
+			version = live.GetResourceVersion()
 		}
 		tried = true
-		patch, err := mergePatch(fields, c.Object.UID, version)
+		patch, err := mergePatch(left, c.Object.UID, version)
 		if err != nil {
 			return err
 		}
 		_, err = c.resource(client).Patch(ctx, c.Object.Name, types.MergePatchType, patch,
 			metav1.PatchOptions{FieldManager: FieldManager, DryRun: dryRun}, c.subresources()...)
+		unclear = unclear || mayHaveExecuted(err)
 		return err
 	})
 	if err != nil {
@@ -63,7 +64,7 @@ func (c Change) remaining(live *unstructured.Unstructured, fields []Field) ([]Fi
 	var left []Field
 	var drift []string
 	for _, f := range fields {
-		switch v := fieldOf(live, f.Path); {
+		switch v := c.fieldOf(live, f.Path); {
 		case equal(v, f.After):
 		case equal(v, f.Before):
 			left = append(left, f)
@@ -116,9 +117,9 @@ func reversed(fields []Field) []Field {
 	return back
 }
 
-// fieldOf returns the value at path, nil if absent. A map that is empty is
-// absent too: the API server does not keep the difference.
-func fieldOf(u *unstructured.Unstructured, path []string) any {
+// fieldOf returns the value at path, nil if absent. A Scale leaves out replicas
+// that are zero (k8s.io/api/autoscaling/v1, ScaleSpec): absent is zero there.
+func (c Change) fieldOf(u *unstructured.Unstructured, path []string) any {
 	var v any = u.Object
 	for _, p := range path {
 		m, ok := v.(map[string]any)
@@ -127,7 +128,10 @@ func fieldOf(u *unstructured.Unstructured, path []string) any {
 		}
 		v = m[p]
 	}
-	return normal(v)
+	if v == nil && c.Subresource == "scale" && slices.Equal(path, []string{"spec", "replicas"}) {
+		return float64(0)
+	}
+	return v
 }
 
 func setField(m map[string]any, path []string, v any) {

@@ -20,6 +20,9 @@ import (
 // answers costs an attempt and not the whole time.
 const attemptTimeout = 10 * time.Second
 
+// longestPause bounds how long a server can make us wait between attempts.
+const longestPause = 30 * time.Second
+
 // retry calls f until it succeeds, fails for good, or the context ends; it
 // waits as long as the server asks for, or 50 ms doubling up to 2 s.
 // The error returned is the last one of f, so that it names the cause rather
@@ -35,7 +38,7 @@ func retry(ctx context.Context, f func(context.Context) error) error {
 		}
 		pause := backoff.Step()
 		if s, ok := apierrors.SuggestsClientDelay(err); ok && s > 0 {
-			pause = time.Duration(s) * time.Second
+			pause = min(time.Duration(s)*time.Second, longestPause)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -45,6 +48,12 @@ func retry(ctx context.Context, f func(context.Context) error) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// mayHaveExecuted reports whether a write that failed may have been made all
+// the same: unless the server said that it did not, its answer may have got lost.
+func mayHaveExecuted(err error) bool {
+	return err != nil && !apierrors.IsConflict(err) && !apierrors.IsTooManyRequests(err)
 }
 
 // Passing reports whether an error may go away by itself: a conflict,

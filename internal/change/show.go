@@ -65,7 +65,7 @@ func (c Change) Command() string {
 // UndoCommand is the kubectl command that would undo the change.
 func (c Change) UndoCommand() string {
 	if c.IsCreate() {
-		return fmt.Sprintf("kubectl delete %s -n %s", c.Object.KubectlName(), c.Object.Namespace)
+		return strings.Join(c.kubectl("delete"), " ")
 	}
 	return c.patchCommand(reversed(c.Fields))
 }
@@ -75,21 +75,28 @@ func (c Change) patchCommand(fields []Field) string {
 	if err != nil {
 		return ""
 	}
-	words := []string{"kubectl", "patch", c.Object.KubectlName()}
-	if c.Object.Namespace != "" {
-		words = append(words, "-n", c.Object.Namespace)
-	}
+	words := c.kubectl("patch")
 	if c.Subresource != "" {
-		words = append(words, "--subresource="+c.Subresource)
+		words = append(words, ShellQuote("--subresource="+c.Subresource))
 	}
 	return strings.Join(append(words, "--type=merge", "-p", ShellQuote(string(patch))), " ")
+}
+
+// kubectl is the beginning of a command about the object.
+func (c Change) kubectl(verb string) []string {
+	words := []string{"kubectl", verb, ShellQuote(c.Object.KubectlName())}
+	if c.Object.Namespace != "" {
+		words = append(words, "-n", ShellQuote(c.Object.Namespace))
+	}
+	return words
 }
 
 // ShellQuote makes s one word of a POSIX shell. What it quotes comes from the
 // cluster, and people paste the commands that are shown to them.
 func ShellQuote(s string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+"
-	if s != "" && strings.Trim(s, plain) == "" {
+	// zsh expands a word that begins with "=".
+	if s != "" && s[0] != '=' && strings.Trim(s, plain) == "" {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

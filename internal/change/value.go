@@ -6,14 +6,25 @@ import (
 	"unicode/utf8"
 )
 
-// normal brings a value into the one form in which values are compared: as
-// JSON decodes it with all numbers float64, and with nulls and empty maps
-// and lists pruned, which the API server does not tell from absent ones in
-// the fields that irctl sets.
+// plain is a value as JSON decodes it: what the journal gives back. Nothing
+// is taken away from it, so that an undo restores to the letter.
+func plain(v any) any {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return v
+	}
+	var out any
+	if err := json.Unmarshal(data, &out); err != nil {
+		return v
+	}
+	return out
+}
+
+// normal brings a plain value into the one form in which values are compared:
+// with nulls and with empty maps and lists pruned, which the API server does
+// not tell from absent ones in the fields that irctl sets.
 func normal(v any) any {
 	switch v := v.(type) {
-	case nil:
-		return nil
 	case map[string]any:
 		m := map[string]any{}
 		for k, e := range v {
@@ -41,43 +52,15 @@ func normal(v any) any {
 			}
 		}
 		return l
-	case int64:
-		return float64(v)
-	case int32:
-		return float64(v)
-	case int:
-		return float64(v)
-	case string, bool, float64:
-		return v
 	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return v
-	}
-	var out any
-	if err := json.Unmarshal(data, &out); err != nil {
-		return v
-	}
-	return normal(out)
+	return v
 }
 
 func isSelector(key string) bool {
 	return key == "podSelector" || key == "namespaceSelector" || key == "selector"
 }
 
-func equal(a, b any) bool { return reflect.DeepEqual(normal(a), normal(b)) }
-
-func copyMap(m map[string]any) map[string]any {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return m
-	}
-	out := map[string]any{}
-	if err := json.Unmarshal(data, &out); err != nil {
-		return m
-	}
-	return out
-}
+func equal(a, b any) bool { return reflect.DeepEqual(normal(plain(a)), normal(plain(b))) }
 
 // show is a value as a person reads it in a difference, bounded.
 func show(v any) string {

@@ -15,45 +15,58 @@ import (
 // retryReads repeats requests that read, or that only ask a question, when the
 // server throttles, fails or drops the connection. Writes are never repeated
 // here: package change does that, looking at the object in between.
+//
+// client-go repeats whatever is answered with Retry-After, up to ten times.
+// That header is taken off: reads have been repeated often enough by then, and
+// a write may have been executed although the server answers that it failed.
 func retryReads(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		if !reads(r) {
-			return next.RoundTrip(r)
+		resp, err := next.RoundTrip(r)
+		if reads(r) {
+			resp, err = repeat(next, r, resp, err)
 		}
-		backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: time.Second}
-		for attempt := 1; ; attempt++ {
-			resp, err := next.RoundTrip(r)
-			pause, again := again(r, resp, err, attempt)
-			if !again {
-				return resp, err
-			}
-			if r.Body != nil {
-				if r.GetBody == nil {
-					return resp, err
-				}
-				body, bodyErr := r.GetBody()
-				if bodyErr != nil {
-					return resp, err
-				}
-				r = r.Clone(r.Context())
-				r.Body = body
-			}
-			if pause == 0 {
-				pause = backoff.Step()
-			}
-			timer := time.NewTimer(pause)
-			select {
-			case <-r.Context().Done():
-				timer.Stop()
-				return resp, err
-			case <-timer.C:
-			}
-			if resp != nil {
-				_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
-				_ = resp.Body.Close()
-			}
+		if resp != nil && (reads(r) || resp.StatusCode != http.StatusTooManyRequests) {
+			resp.Header.Del("Retry-After")
 		}
+		return resp, err
 	})
+}
+
+// repeat repeats a request until it is answered, or failed often enough.
+func repeat(next http.RoundTripper, r *http.Request, resp *http.Response, err error) (*http.Response, error) {
+	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 10, Cap: time.Second}
+	for attempt := 1; ; attempt++ {
+		pause, again := again(r, resp, err, attempt)
+		if !again {
+			return resp, err
+		}
+		if r.Body != nil {
+			if r.GetBody == nil {
+				return resp, err
+			}
+			body, bodyErr := r.GetBody()
+			if bodyErr != nil {
+				return resp, err
+			}
+			r = r.Clone(r.Context())
+			r.Body = body
+		}
+		if pause == 0 {
+			pause = backoff.Step()
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-r.Context().Done():
+			timer.Stop()
+			return resp, err
+		case <-timer.C:
+		}
+		if resp != nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
+			_ = resp.Body.Close()
+		}
+		resp, err = next.RoundTrip(r)
+	}
 }
 
 // reads: GET, and the reviews by which one asks about oneself.
