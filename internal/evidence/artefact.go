@@ -25,6 +25,8 @@ type ArtefactWriter struct {
 	whole  hash.Hash
 	part   hash.Hash // from the second part on
 	ended  bool
+	// withheld: the record is there, the content is not to be.
+	withheld bool
 }
 
 // Errors that End records as something else than a failure. Wrap them with the
@@ -114,7 +116,9 @@ func (a *ArtefactWriter) End(cause error) error {
 	a.record.Status = statusOf(cause)
 	if cause != nil {
 		a.record.Reason = shorten(cause.Error(), maxReason)
-		if a.record.Size > 0 {
+		if a.withheld {
+			a.record.Status = Withheld
+		} else if a.record.Size > 0 {
 			a.record.Status = Truncated
 		} else if a.record.Status == Truncated {
 			a.record.Status = Failed
@@ -134,6 +138,21 @@ func (a *ArtefactWriter) End(cause error) error {
 		}
 	}
 	return a.bag.end(a, entry)
+}
+
+// digest is what the redacted bundle tells of the original.
+func (a *ArtefactWriter) digest() Redaction {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return Redaction{OriginalSize: a.record.Size, OriginalSHA256: a.record.SHA256}
+}
+
+// annotate adds to the record what the original was.
+func (a *ArtefactWriter) annotate(status Status, r Redaction) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.withheld = status == Withheld
+	a.record.Redaction = &r
 }
 
 // shorten cuts at a character's border.

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,21 +26,24 @@ type Bundle struct {
 	bag        *Bag
 	path       string
 	partial    *os.File
-	sum        *countingHash
+	sum        *fileDigest
+	signer     *Signer
 	seal       io.WriteCloser
 	compressor io.WriteCloser
 	receipt    Receipt
 	now        func() time.Time
-	done       bool
+	done       bool // finished or aborted
+	named      bool // the bundle is in its place
 }
 
 // ErrBundleExists: a bundle is never overwritten.
 var ErrBundleExists = errors.New("a file of that name exists")
 
 // Create begins a bundle at path, which ends in Extension and must not exist;
-// neither may path.json, its receipt. The folder must exist. The clock gives
-// the times in the bag. The bundle must be finished or aborted.
-func Create(path string, recipients []Recipient, meta Meta, clock func() time.Time) (*Bundle, error) {
+// neither may the files that belong to it, such as path.json, its receipt. The folder must exist. The clock gives
+// the times in the bag. Without a signer the receipt is not signed. The bundle
+// must be finished or aborted.
+func Create(path string, recipients []Recipient, signer *Signer, meta Meta, clock func() time.Time) (*Bundle, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("creating the bundle: %w", err)
@@ -50,14 +54,14 @@ func Create(path string, recipients []Recipient, meta Meta, clock func() time.Ti
 	if len(recipients) == 0 {
 		return nil, fmt.Errorf("creating the bundle %s: %w", path, ErrNoRecipients)
 	}
-	for _, p := range []string{path, receiptPath(path)} {
+	for _, p := range []string{path, receiptPath(path), path + SignatureSuffix, path + CustodySuffix} {
 		if _, err := os.Lstat(p); err == nil {
 			return nil, fmt.Errorf("creating the bundle: %w: %s; choose another name", ErrBundleExists, p)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("creating the bundle: %w", err)
 		}
 	}
-	b := &Bundle{path: path, sum: &countingHash{Hash: sha256.New()}, now: clock}
+	b := &Bundle{path: path, sum: newFileDigest(), signer: signer, now: clock}
 	if b.partial, err = createPartial(path); err != nil {
 		return nil, b.explain("creating", err)
 	}
@@ -75,7 +79,7 @@ func (b *Bundle) begin(recipients []Recipient, meta Meta) (err error) {
 	if b.compressor, err = newCompressor(b.seal); err != nil {
 		return err
 	}
-	b.receipt = Receipt{Format: ReceiptFormat, Path: b.path, Incident: meta.Incident, Purpose: meta.Purpose, Tool: meta.Tool}
+	b.receipt = Receipt{Format: ReceiptFormat, Path: b.path, Incident: meta.Incident, Purpose: meta.Purpose, Tool: meta.Tool, Timeline: meta.Timeline, Redacted: meta.RedactedFrom}
 	for _, r := range recipients {
 		b.receipt.Recipients = append(b.receipt.Recipients, r.Fingerprint())
 	}
@@ -97,31 +101,83 @@ func createPartial(path string) (*os.File, error) {
 
 // Finish closes the bag, with a reason if it is incomplete, completes the
 // encryption, and gives the file its name once it is safely on disk. The
-// receipt is written beside it, to path.json. On an error there is nothing
-// under the bundle's name; only if the receipt alone could not be put in place
-// is the bundle there, and Receipt.Path is set.
-func (b *Bundle) Finish(incomplete string) (Receipt, error) {
+// receipt is written beside it, to path.json, and signed if there is a signer.
+//
+// On an error there is nothing under the bundle's name, but for two: if the
+// receipt could not be put in place, or was not signed (ErrNotSigned), the
+// bundle is there, and Receipt.Path is set.
+func (b *Bundle) Finish(ctx context.Context, incomplete string) (Receipt, error) {
 	if b.done {
 		return Receipt{}, ErrBagClosed
 	}
 	if err := b.complete(incomplete); err != nil {
 		return Receipt{}, errors.Join(b.explain("writing", err), b.Abort())
 	}
-	sidecar, err := b.writeReceipt()
+	signature, unsigned := b.signReceipt(ctx)
+	if err := b.place(); err != nil {
+		return b.placed(), err
+	}
+	if signature != nil {
+		if err := writeNew(b.path+SignatureSuffix, signature); err != nil {
+			return b.receipt, b.explain("writing the signature of", err)
+		}
+	}
+	return b.receipt, unsigned
+}
+
+// signTimeout is how long a person has to enter the passphrase.
+const signTimeout = 2 * time.Minute
+
+// signReceipt signs what the receipt will be. Evidence is not lost because a
+// passphrase was not given: then the receipt names no signer.
+func (b *Bundle) signReceipt(ctx context.Context) ([]byte, error) {
+	if b.signer == nil {
+		return nil, nil
+	}
+	b.receipt.Signer = b.signer.Fingerprint()
+	data, err := b.receipt.encode()
+	if err == nil {
+		// Ctrl-C ends the collection; what there is, is still signed.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signTimeout)
+		defer cancel()
+		var signature []byte
+		if signature, err = b.signer.Sign(ctx, data); err == nil {
+			return signature, nil
+		}
+	}
+	b.receipt.Signer = ""
+	return nil, fmt.Errorf("the bundle %s is complete, and its receipt: %w", b.path, err)
+}
+
+// placed is the receipt of a bundle that got its name, else none.
+func (b *Bundle) placed() Receipt {
+	if b.named {
+		return b.receipt
+	}
+	return Receipt{}
+}
+
+// place gives the bundle and its receipt their names.
+func (b *Bundle) place() error {
+	data, err := b.receipt.encode()
 	if err != nil {
-		return Receipt{}, errors.Join(b.explain("writing the receipt of", err), b.Abort())
+		return errors.Join(b.explain("writing the receipt of", err), b.Abort())
+	}
+	sidecar, err := writePartial(receiptPath(b.path), data)
+	if err != nil {
+		return errors.Join(b.explain("writing the receipt of", err), b.Abort())
 	}
 	if err := renameNew(b.partial.Name(), b.path); err != nil {
-		return Receipt{}, errors.Join(b.explain("naming", err), os.Remove(sidecar), b.Abort())
+		return errors.Join(b.explain("naming", err), os.Remove(sidecar), b.Abort())
 	}
-	b.done = true
+	b.done, b.named = true, true
 	if err := renameNew(sidecar, receiptPath(b.path)); err != nil {
-		return b.receipt, errors.Join(b.explain("naming the receipt of", err), os.Remove(sidecar))
+		return errors.Join(b.explain("naming the receipt of", err), os.Remove(sidecar))
 	}
 	if err := syncFolder(filepath.Dir(b.path)); err != nil {
-		return b.receipt, b.explain("making durable", err)
+		return b.explain("making durable", err)
 	}
-	return b.receipt, nil
+	return nil
 }
 
 func (b *Bundle) complete(incomplete string) error {
@@ -142,8 +198,9 @@ func (b *Bundle) complete(incomplete string) error {
 		return err
 	}
 	b.receipt.Created = b.now().UTC()
-	b.receipt.SHA256 = hex.EncodeToString(b.sum.Sum(nil))
+	b.receipt.SHA256 = b.sum.hex()
 	b.receipt.Size = b.sum.size
+	b.receipt.SegmentSize, b.receipt.Segments = segmentSize, b.sum.segments()
 	b.receipt.Summary = summary
 	return nil
 }
@@ -175,15 +232,40 @@ func (b *Bundle) explain(doing string, err error) error {
 	return fmt.Errorf("%s the bundle %s: %w%s", doing, b.path, err, advice)
 }
 
-// countingHash is the digest and the size of the file.
-type countingHash struct {
-	hash.Hash
-	size int64
+// fileDigest is the digest of a file as it is written, and of its segments.
+type fileDigest struct {
+	whole   hash.Hash
+	segment hash.Hash
+	size    int64
+	ended   []string
 }
 
-func (h *countingHash) Write(p []byte) (int, error) {
-	h.size += int64(len(p))
-	return h.Hash.Write(p)
+func newFileDigest() *fileDigest {
+	return &fileDigest{whole: sha256.New(), segment: sha256.New()}
+}
+
+func (d *fileDigest) Write(p []byte) (int, error) {
+	written := len(p)
+	d.whole.Write(p)
+	for len(p) > 0 {
+		n := min(int64(len(p)), segmentSize-d.size%segmentSize)
+		d.segment.Write(p[:n])
+		p = p[n:]
+		if d.size += n; d.size%segmentSize == 0 {
+			d.ended = append(d.ended, hex.EncodeToString(d.segment.Sum(nil)))
+			d.segment.Reset()
+		}
+	}
+	return written, nil
+}
+
+func (d *fileDigest) hex() string { return hex.EncodeToString(d.whole.Sum(nil)) }
+
+func (d *fileDigest) segments() []string {
+	if d.size%segmentSize == 0 {
+		return d.ended
+	}
+	return append(d.ended[:len(d.ended):len(d.ended)], hex.EncodeToString(d.segment.Sum(nil)))
 }
 
 // linkNew gives a file a second name and removes the first: unlike rename it

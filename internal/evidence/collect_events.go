@@ -45,15 +45,39 @@ func (c *eventCollector) Collect(ctx context.Context, out *Output) error {
 			list.items = append(list.items, part.items...)
 			list.err = errors.Join(list.err, part.err)
 		}
-		if list.err != nil && len(list.items) == 0 {
-			out.Fail(api.source(subjects), list.err, "events", api.file)
-			continue
+		list.record(out, api, subjects, "events", api.file)
+	}
+	return nil
+}
+
+// record puts the events out, in order.
+func (l *eventList) record(out *Output, api eventAPI, subjects []eventSubject, names ...string) {
+	if l.err != nil && len(l.items) == 0 {
+		out.Fail(api.source(subjects), l.err, names...)
+		return
+	}
+	body, err := l.encode(api)
+	out.Bytes(api.source(subjects), body, cmpError(err, l.err), names...)
+}
+
+// surroundingEvents takes all events of the pods' namespaces, and those of
+// their nodes, which are in the namespace default.
+type surroundingEvents struct{ *inquiry }
+
+func (c *surroundingEvents) Name() string { return "surrounding-events" }
+
+func (c *surroundingEvents) Collect(ctx context.Context, out *Output) error {
+	take := func(s eventSubject, folder ...string) {
+		for _, api := range eventAPIs {
+			list := readEvents(ctx, c.api, api, s, maxNamespaceEvents)
+			list.record(out, api, []eventSubject{s}, append(folder, "events", api.file)...)
 		}
-		body, err := list.encode(api)
-		if err != nil {
-			return err
-		}
-		out.Bytes(api.source(subjects), body, list.err, "events", api.file)
+	}
+	for _, ns := range c.namespaces() {
+		take(eventSubject{namespace: ns}, "namespaces", ns)
+	}
+	for _, node := range c.nodes(ctx) {
+		take(eventSubject{namespace: metav1.NamespaceDefault, kind: "Node", name: node}, "nodes", node)
 	}
 	return nil
 }
@@ -73,6 +97,9 @@ var eventAPIs = []eventAPI{
 type eventSubject struct{ namespace, kind, name string }
 
 func (a eventAPI) selector(s eventSubject) string {
+	if s.kind == "" {
+		return "" // all of the namespace
+	}
 	return fields.AndSelectors(fields.OneTermEqualSelector(a.ref+".kind", s.kind), fields.OneTermEqualSelector(a.ref+".name", s.name)).String()
 }
 
@@ -95,15 +122,17 @@ type eventList struct {
 const (
 	maxEvents     = 1 << 20
 	eventPageSize = 200
+	// maxNamespaceEvents bounds those of a namespace.
+	maxNamespaceEvents = 4 << 20
 )
 
 func (c *eventCollector) list(ctx context.Context, api eventAPI, s eventSubject, shared bool) eventList {
 	if !shared {
-		return c.read(ctx, api, s)
+		return readEvents(ctx, c.pod.api, api, s, maxEvents)
 	}
 	key := strings.Join([]string{api.gvr.String(), s.namespace, s.kind, s.name}, "\x00")
 	return c.pod.memo.events.get(key, func() (eventList, int) {
-		list := c.read(ctx, api, s)
+		list := readEvents(ctx, c.pod.api, api, s, maxEvents)
 		weight := 0
 		for _, item := range list.items {
 			weight += len(item)
@@ -112,17 +141,27 @@ func (c *eventCollector) list(ctx context.Context, api eventAPI, s eventSubject,
 	})
 }
 
-// read pages through the events of one object.
-func (c *eventCollector) read(ctx context.Context, api eventAPI, s eventSubject) (list eventList) {
+// readEvents pages through the events of one object, or of a namespace. It
+// reads item by item, so that no length the server gives becomes memory.
+func readEvents(ctx context.Context, a *api, api eventAPI, s eventSubject, limit int) (list eventList) {
 	opts := metav1.ListOptions{FieldSelector: api.selector(s), Limit: eventPageSize}
-	for room := maxEvents; ; {
-		var err error
-		opts.Continue, err = c.page(ctx, api, s, opts, func(item json.RawMessage) error {
-			if room -= len(item); room < 0 {
-				return fmt.Errorf("%w at the limit of %d bytes of events of one object", ErrTruncated, maxEvents)
-			}
-			list.items = append(list.items, item)
+	room := limit
+	keep := func(item json.RawMessage) error {
+		if !api.concerns(item, s) {
 			return nil
+		}
+		if room -= len(item); room < 0 {
+			return fmt.Errorf("%w of %d bytes of events", errLimit, limit)
+		}
+		list.items = append(list.items, item)
+		return nil
+	}
+	for {
+		err := a.requests.do(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+			return a.list(ctx, api.gvr, s.namespace, opts)
+		}, func(body io.Reader) (err error) {
+			opts.Continue, err = decodeList(io.LimitReader(body, int64(2*limit)), keep)
+			return err
 		})
 		if err != nil {
 			list.err = fmt.Errorf("events of %s %s: %w", s.kind, s.name, err)
@@ -133,29 +172,15 @@ func (c *eventCollector) read(ctx context.Context, api eventAPI, s eventSubject)
 	}
 }
 
-// page reads one page item by item, so that no length the server gives becomes
-// memory.
-func (c *eventCollector) page(ctx context.Context, api eventAPI, s eventSubject, opts metav1.ListOptions, keep func(json.RawMessage) error) (next string, err error) {
-	err = c.pod.api.requests.do(ctx, func(ctx context.Context) (io.ReadCloser, error) {
-		return c.pod.api.list(ctx, api.gvr, s.namespace, opts)
-	}, func(body io.Reader) (err error) {
-		next, err = decodeList(io.LimitReader(body, 2*maxEvents), func(item json.RawMessage) error {
-			if !api.concerns(item, s) {
-				return nil
-			}
-			return keep(item)
-		})
-		return err
-	})
-	return next, err
-}
-
 // concerns checks the object of an event: simulated clusters know no selectors.
 func (a eventAPI) concerns(item json.RawMessage, s eventSubject) bool {
 	type object struct{ Kind, Name string }
 	var event struct{ InvolvedObject, Regarding object }
 	if json.Unmarshal(item, &event) != nil {
 		return true // kept as it is, for a person to judge
+	}
+	if s.kind == "" {
+		return true
 	}
 	o := event.InvolvedObject
 	if a.ref == "regarding" {

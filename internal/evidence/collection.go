@@ -36,6 +36,10 @@ type Meta struct {
 	Actor    Actor   `json:"actor"`
 	Cluster  Cluster `json:"cluster"`
 	Tool     Tool    `json:"tool"`
+	// Timeline is the head of the incident's journal when it was read.
+	Timeline *ChainHead `json:"timeline,omitempty"`
+	// RedactedFrom is the name of the bundle of which this is the shareable one.
+	RedactedFrom string `json:"redactedFrom,omitempty"`
 }
 
 // Actor is who collects: the person on this machine, and whom the API server
@@ -80,6 +84,8 @@ const (
 	// Absent: the cluster says that there is nothing, such as the log of a
 	// container that never started. It does not make a collection incomplete.
 	Absent Status = "absent"
+	// Withheld: it is in the original, not in this redacted bundle.
+	Withheld Status = "withheld"
 )
 
 // Artefact is the record of one thing that was collected, or should have been.
@@ -104,6 +110,8 @@ type Artefact struct {
 	Reason string `json:"reason,omitempty"`
 	// Parts of content that is larger than PartSize.
 	Parts []Part `json:"parts,omitempty"`
+	// Redaction is set in a redacted bundle alone.
+	Redaction *Redaction `json:"redaction,omitempty"`
 }
 
 // Part is one file of an artefact's content.
@@ -129,11 +137,17 @@ func originalNames(names []string) []string {
 }
 
 func (c *Collection) encode() ([]byte, error) {
-	data, err := json.MarshalIndent(c, "", "  ")
+	data, err := marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("encoding collection.json: %w", err)
 	}
-	return append(data, '\n'), nil
+	return data, nil
+}
+
+// marshal is JSON as it is written into bags: indented, for people.
+func marshal(v any) ([]byte, error) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	return append(data, '\n'), err
 }
 
 // counts of artefacts by status.
@@ -150,7 +164,7 @@ func (c *Collection) counts() map[Status]int {
 func (c *Collection) index() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Evidence of incident %s\n\n", cell(c.Incident))
-	fmt.Fprintf(&b, "Collected by %s from %s to %s (UTC).\n", cell(c.Tool.Name+" "+c.Tool.Version), timestamp(c.Started), timestamp(c.Finished))
+	fmt.Fprintf(&b, "Collected by %s from %s to %s (UTC).\n", cell(c.Tool.Name+" "+c.Tool.Version), utc(c.Started), utc(c.Finished))
 	if c.Complete {
 		b.WriteString("Everything that was asked for is here.\n")
 	} else {
@@ -189,7 +203,7 @@ func cell(s string) string { return markdownEscapes.Replace(sanitize.Short(s, 51
 var markdownEscapes = strings.NewReplacer(
 	"|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "~", `\~`, `\`, `\\`, "!", `\!`, "#", `\#`)
 
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+func utc(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
 // bagInfo is bag-info.txt: RFC 8493, section 2.2.2. A value is one line here.
 func (c *Collection) bagInfo(payloadBytes int64, payloadFiles int) []byte {
@@ -210,8 +224,8 @@ func (c *Collection) bagInfo(payloadBytes int64, payloadFiles int) []byte {
 	line("Cluster-Server", c.Cluster.Server)
 	line("Cluster-UID", c.Cluster.UID)
 	line("Cluster-Version", c.Cluster.Version)
-	line("Collection-Started", timestamp(c.Started))
-	line("Collection-Finished", timestamp(c.Finished))
+	line("Collection-Started", utc(c.Started))
+	line("Collection-Finished", utc(c.Finished))
 	line("Collection-Complete", fmt.Sprint(c.Complete))
 	line("Collection-Incomplete-Reason", c.Incomplete)
 	return []byte(b.String())

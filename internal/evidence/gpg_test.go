@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
 // gnupg is a GnuPG home of its own. Other people's tools are the judges of what

@@ -4,12 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
-	"crypto/sha256"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
+	"os"
 	"strings"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -20,6 +19,7 @@ import (
 // the encrypted message came to its authenticated end.
 type Reader struct {
 	message      io.Reader // decrypted
+	close        func() error
 	decompressor io.ReadCloser
 	tar          *tar.Reader
 	root         string
@@ -48,6 +48,42 @@ const (
 	maxPadding = 1 << 20
 )
 
+// Key opens bundles. The zero value stands for the keys of the user's GnuPG
+// keyring: then gpg decrypts, and its agent asks for what it needs to know.
+type Key struct{ keyring openpgp.EntityList }
+
+// LoadKey reads a private key from a file.
+func LoadKey(ctx context.Context, path string, ask Passphrase) (Key, error) {
+	e, err := readPrivateKey(ctx, path, ask)
+	if err != nil {
+		return Key{}, fmt.Errorf("private key %q: %w", path, err)
+	}
+	return Key{keyring: openpgp.EntityList{e}}, nil
+}
+
+// OpenFile begins to read the bundle at path. The reader must be closed.
+func OpenFile(ctx context.Context, path string, key Key) (*Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the bundle: %w", err)
+	}
+	var r *Reader
+	if key.keyring != nil {
+		r, err = Open(f, key.keyring)
+	} else {
+		r, err = openWithGpg(ctx, f)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	inner := r.close
+	r.close = func() error { return errors.Join(inner(), f.Close()) }
+	return r, nil
+}
+
+// Close lets go of the bundle. It does not say whether the bundle is intact.
+func (r *Reader) Close() error { return r.close() }
+
 // Open begins to read a bundle with the private keys of a keyring.
 func Open(r io.Reader, keyring openpgp.KeyRing) (*Reader, error) {
 	md, err := openpgp.ReadMessage(r, keyring, nil, nil)
@@ -55,15 +91,19 @@ func Open(r io.Reader, keyring openpgp.KeyRing) (*Reader, error) {
 	case err != nil && strings.Contains(err.Error(), "incorrect key"):
 		return nil, fmt.Errorf("opening the bundle: %w: %w", ErrNoKey, err)
 	case err != nil:
-		return nil, fmt.Errorf("opening the bundle: %w: %w", ErrAltered, err)
+		return nil, fmt.Errorf("opening the bundle: %w: its OpenPGP header: %w", ErrAltered, err)
 	case !md.IsEncrypted:
 		return nil, fmt.Errorf("opening the bundle: %w: it is not encrypted", ErrAltered)
 	}
-	decompressor, err := newDecompressor(md.UnverifiedBody)
+	return newReader(md.UnverifiedBody, func() error { return nil })
+}
+
+func newReader(message io.Reader, closer func() error) (*Reader, error) {
+	decompressor, err := newDecompressor(message)
 	if err != nil {
 		return nil, fmt.Errorf("opening the bundle: %w: %w", ErrAltered, err)
 	}
-	return &Reader{message: md.UnverifiedBody, decompressor: decompressor, tar: tar.NewReader(decompressor), seen: map[string]bool{}}, nil
+	return &Reader{message: message, close: closer, decompressor: decompressor, tar: tar.NewReader(decompressor), seen: map[string]bool{}}, nil
 }
 
 // Next advances to the next entry. It returns io.EOF after the last, if the
@@ -143,94 +183,4 @@ func onlyZeros(r io.Reader) error {
 		}
 	}
 	return fmt.Errorf("%w: something follows the archive", ErrAltered)
-}
-
-// Problem is one thing that is wrong in a bag.
-type Problem struct {
-	Path string // below the bag's directory
-	What string
-}
-
-func (p Problem) String() string { return p.Path + ": " + p.What }
-
-// Verification is what Verify found.
-type Verification struct {
-	// Files and Bytes of the payload.
-	Files int
-	Bytes int64
-	// Problems by path; none: all is as it was sealed.
-	Problems []Problem
-}
-
-// maxManifestBytes bounds a manifest that is read.
-const maxManifestBytes = 512 << 20
-
-// Verify reads a bundle to its end and compares every file with the manifests.
-// It returns an error if the bundle cannot be read to its authentic end, and
-// what was found until then with it.
-func Verify(r *Reader) (Verification, error) {
-	var v Verification
-	found := map[string]digest{}
-	manifests := map[string]map[string]digest{}
-	for {
-		entry, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return v, err
-		}
-		sum := sha256.New()
-		var content io.Reader = io.TeeReader(r, sum)
-		if entry.Path == manifestFile || entry.Path == tagManifestFile {
-			listed, err := parseManifest(io.LimitReader(content, maxManifestBytes))
-			if err != nil {
-				v.Problems = append(v.Problems, Problem{entry.Path, err.Error()})
-			}
-			manifests[entry.Path] = listed
-		}
-		if _, err := io.Copy(io.Discard, content); err != nil {
-			return v, fmt.Errorf("reading %s: %w", entry.Path, err)
-		}
-		found[entry.Path] = digest(sum.Sum(nil))
-		if strings.HasPrefix(entry.Path, payloadPrefix) {
-			v.Files++
-			v.Bytes += entry.Size
-		}
-	}
-	v.Problems = append(v.Problems, compare(found, manifests)...)
-	slices.SortFunc(v.Problems, func(x, y Problem) int { return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.What, y.What)) })
-	return v, nil
-}
-
-// compare checks that the manifest lists exactly the payload, and the tag
-// manifest exactly the other files.
-func compare(found map[string]digest, manifests map[string]map[string]digest) []Problem {
-	var problems []Problem
-	listed := map[string]digest{}
-	for _, name := range []string{manifestFile, tagManifestFile} {
-		if manifests[name] == nil {
-			problems = append(problems, Problem{name, "missing"})
-		}
-		for path, sum := range manifests[name] {
-			if strings.HasPrefix(path, payloadPrefix) != (name == manifestFile) {
-				problems = append(problems, Problem{path, "listed in the wrong manifest, " + name})
-			}
-			listed[path] = sum
-		}
-	}
-	for path, sum := range listed {
-		switch actual, ok := found[path]; {
-		case !ok:
-			problems = append(problems, Problem{path, "missing"})
-		case actual != sum:
-			problems = append(problems, Problem{path, "altered: its SHA-256 is not that of the manifest"})
-		}
-	}
-	for path := range maps.Keys(found) {
-		if _, ok := listed[path]; !ok && path != tagManifestFile {
-			problems = append(problems, Problem{path, "in no manifest"})
-		}
-	}
-	return problems
 }

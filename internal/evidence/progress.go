@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -15,9 +16,13 @@ type Progress struct {
 	Current string
 }
 
+// ErrBundleLimit is the reason of what was cut for Limits.BundleBytes.
+var ErrBundleLimit = fmt.Errorf("%w at the limit of the whole bundle", ErrTruncated)
+
 // progress counts, and tells at every artefact and else not more often than
 // progressInterval.
 type progress struct {
+	limit  int64 // of all bytes together
 	mu     sync.Mutex
 	tell   func(Progress) // nil: nobody listens
 	now    Progress
@@ -41,13 +46,16 @@ func (p *progress) end() {
 	p.report()
 }
 
-func (p *progress) add(n int) {
+// add tells how many of n bytes may still be written.
+func (p *progress) add(n int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n = int(min(int64(n), p.limit-p.now.Bytes))
 	p.now.Bytes += int64(n)
 	if time.Since(p.told) >= progressInterval {
 		p.report()
 	}
+	return n
 }
 
 func (p *progress) report() {
@@ -72,7 +80,10 @@ type progressWriter struct {
 }
 
 func (w progressWriter) Write(b []byte) (int, error) {
-	n, err := w.to.Write(b)
-	w.p.add(n)
+	room := w.p.add(len(b))
+	n, err := w.to.Write(b[:room])
+	if err == nil && room < len(b) {
+		err = fmt.Errorf("%w, %d bytes", ErrBundleLimit, w.p.limit)
+	}
 	return n, err
 }

@@ -1,17 +1,22 @@
 package evidence
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
 // Receipt says which file a bundle is and what is in it, without opening it. It
 // is written beside the bundle and belongs into the incident's timeline, which
-// proves that neither was changed since.
+// proves that neither was changed since. What vouches for the receipt (the
+// responder's signature, a time stamp, the custody chain) vouches for the
+// bundle by its digest.
 type Receipt struct {
 	Format string `json:"format"`
 	// Path is absolute; in the file beside the bundle it is the bundle's name alone.
@@ -23,30 +28,123 @@ type Receipt struct {
 	// SHA256 and Size, in bytes, of the bundle as it lies on disk.
 	SHA256 string `json:"sha256"`
 	Size   int64  `json:"size"`
+	// Segments are the SHA-256 of each SegmentSize bytes of the bundle, the
+	// last one shorter: they tell where a bundle was altered.
+	SegmentSize int64    `json:"segmentSize"`
+	Segments    []string `json:"segments"`
 	// Recipients are the fingerprints of the keys that open it.
 	Recipients []string `json:"recipients"`
+	// Signer is the fingerprint of the key that signed this receipt, in
+	// SignatureSuffix; empty if none did.
+	Signer string `json:"signer,omitempty"`
+	// Redacted is the name of the bundle of which this is the shareable one.
+	Redacted string `json:"redactedFrom,omitempty"`
+	// Timeline is the head of the incident's journal at the time.
+	Timeline *ChainHead `json:"timeline,omitempty"`
 	Summary
+}
+
+// ChainHead names an entry of a journal by its number and the hash of its
+// line, and with it the whole journal up to it.
+type ChainHead struct {
+	Seq    int64  `json:"seq"`
+	SHA256 string `json:"sha256"`
 }
 
 // ReceiptFormat is the value of Receipt.Format.
 const ReceiptFormat = "irctl-receipt/1"
 
-func receiptPath(bundle string) string { return bundle + ".json" }
+// What the files beside a bundle are called, after its name.
+const (
+	receiptSuffix = ".json"
+	// SignatureSuffix: the detached signature of the receipt.
+	SignatureSuffix = receiptSuffix + ".asc"
+	// QuerySuffix and TimestampSuffix: what is asked of a time-stamping
+	// authority about the receipt, and what it answers.
+	QuerySuffix     = receiptSuffix + ".tsq"
+	TimestampSuffix = receiptSuffix + ".tsr"
+	// CustodySuffix: the directory of the custody entries.
+	CustodySuffix = ".custody"
+)
 
-// writeReceipt writes the receipt to a temporary file, durably, and returns its
-// name.
-func (b *Bundle) writeReceipt() (name string, err error) {
-	receipt := b.receipt
-	receipt.Path = filepath.Base(b.path)
-	data, err := json.MarshalIndent(receipt, "", "  ")
+func receiptPath(bundle string) string { return bundle + receiptSuffix }
+
+const (
+	// maxReceipt bounds a receipt that is read, in bytes.
+	maxReceipt = 16 << 20
+	// maxSegments that a receipt can list: terabytes.
+	maxSegments = 200_000
+	// segmentSize is what a difference is narrowed down to.
+	segmentSize = 8 << 20
+)
+
+// ErrReceipt: a receipt is not one that irctl wrote.
+var ErrReceipt = errors.New("malformed receipt")
+
+// ReadReceipt reads the receipt of a bundle.
+func ReadReceipt(bundle string) (Receipt, error) {
+	data, err := readSmallFile(receiptPath(bundle), maxReceipt)
 	if err != nil {
-		return "", fmt.Errorf("encoding the receipt: %w", err)
+		return Receipt{}, fmt.Errorf("reading the receipt: %w", err)
 	}
-	f, err := createPartial(receiptPath(b.path))
+	return parseReceipt(data)
+}
+
+// parseReceipt is strict: a receipt that says more than it can is as wrong as
+// one that says less.
+func parseReceipt(data []byte) (Receipt, error) {
+	var r Receipt
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	if d.More() || len(bytes.TrimSpace(data[d.InputOffset():])) > 0 {
+		return Receipt{}, fmt.Errorf("%w: something follows it", ErrReceipt)
+	}
+	return r, r.validate()
+}
+
+func (r *Receipt) validate() error {
+	isDigest := func(s string) bool { b, err := hex.DecodeString(s); return err == nil && len(b) == 32 }
+	segments := int64(-1)
+	if r.SegmentSize > 0 && r.Size >= 0 {
+		segments = (r.Size-1)/r.SegmentSize + 1
+	}
+	switch {
+	case r.Format != ReceiptFormat:
+		return fmt.Errorf("%w: its format is %q, not %q", ErrReceipt, r.Format, ReceiptFormat)
+	case r.Path != filepath.Base(r.Path) || r.Path == "." || r.Path == "/":
+		return fmt.Errorf("%w: the bundle's name %q is no file name", ErrReceipt, r.Path)
+	case !isDigest(r.SHA256) || !isDigest(r.ManifestSHA256) || !isDigest(r.TagManifestSHA256):
+		return fmt.Errorf("%w: a digest is missing or no SHA-256", ErrReceipt)
+	case r.Size <= 0 || int64(len(r.Segments)) != segments || len(r.Segments) > maxSegments:
+		return fmt.Errorf("%w: %d segments of %d bytes do not make %d bytes", ErrReceipt, len(r.Segments), r.SegmentSize, r.Size)
+	case len(r.Recipients) == 0 || len(r.Recipients) > MaxRecipients:
+		return fmt.Errorf("%w: %d recipients", ErrReceipt, len(r.Recipients))
+	case slices.ContainsFunc(r.Segments, func(s string) bool { return !isDigest(s) }):
+		return fmt.Errorf("%w: a segment's digest is no SHA-256", ErrReceipt)
+	}
+	return nil
+}
+
+// encode gives the bytes of the file beside the bundle.
+func (r Receipt) encode() ([]byte, error) {
+	r.Path = filepath.Base(r.Path)
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding the receipt: %w", err)
+	}
+	return append(data, '\n'), nil
+}
+
+// writePartial writes a file durably under a temporary name, which it returns.
+func writePartial(path string, data []byte) (name string, err error) {
+	f, err := createPartial(path)
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -54,4 +152,16 @@ func (b *Bundle) writeReceipt() (name string, err error) {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), nil
+}
+
+// writeNew writes a file durably; it fails if the name is taken.
+func writeNew(path string, data []byte) error {
+	partial, err := writePartial(path, data)
+	if err != nil {
+		return err
+	}
+	if err := renameNew(partial, path); err != nil {
+		return errors.Join(err, os.Remove(partial))
+	}
+	return syncFolder(filepath.Dir(path))
 }

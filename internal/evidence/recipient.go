@@ -109,6 +109,11 @@ var (
 	emailAddress    = regexp.MustCompile(`^[^@\s<>/\\\x00-\x1f]+@[^@\s<>/\\\x00-\x1f]+$`)
 )
 
+// isKeyringRef tells references into the GnuPG keyring from files.
+func isKeyringRef(ref string) bool {
+	return fullFingerprint.MatchString(strings.Join(strings.Fields(ref), "")) || emailAddress.MatchString(ref) && len(ref) <= 254
+}
+
 func loadKeys(ctx context.Context, ref string) ([]*openpgp.Entity, error) {
 	compact := strings.Join(strings.Fields(ref), "") // gpg prints fingerprints in groups
 	switch {

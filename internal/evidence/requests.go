@@ -81,6 +81,9 @@ func orCause(ctx context.Context, err error) error {
 	return err
 }
 
+// errLimit: there is more than was asked for.
+var errLimit = fmt.Errorf("%w at the limit", ErrTruncated)
+
 // copyLimited copies at most limit bytes and tells with ErrTruncated if there
 // was more. Bytes that came before an error are kept.
 func copyLimited(dst io.Writer, src io.Reader, limit int64) error {
@@ -95,7 +98,7 @@ func copyLimited(dst io.Writer, src io.Reader, limit int64) error {
 		}
 		switch {
 		case over:
-			return fmt.Errorf("%w at the limit of %d bytes", ErrTruncated, limit)
+			return fmt.Errorf("%w of %d bytes", errLimit, limit)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil && n == 0:

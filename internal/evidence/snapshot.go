@@ -12,12 +12,16 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
-// Request says what Snapshot is to collect and where to put it.
+// Request says what to collect and where to put it.
 type Request struct {
 	Client  kubernetes.Interface
 	Dynamic dynamic.Interface
+	// Config is the connection for commands in containers; without it there
+	// are none.
+	Config *rest.Config
 	// Mapper finds the resources of owners that are custom resources; without
 	// it those cost themselves.
 	Mapper meta.RESTMapper
@@ -26,15 +30,46 @@ type Request struct {
 	// Path of the bundle; see Create. FileName makes names.
 	Path       string
 	Recipients []Recipient
-	Meta       Meta
-	Limits     Limits
+	// Signer of the receipt; nil: it is not signed.
+	Signer *Signer
+	Meta   Meta
+	Limits Limits
+	// Scope is what Investigate collects beyond what it always does.
+	Scope Scope
 	// Timeline of the incident so far; nil if there is none.
 	Timeline io.Reader
 	// Progress is called in turn, from several goroutines; it must not block.
 	// Nil: nobody listens.
 	Progress func(Progress)
+	// Announce is called before anything is changed in the cluster (a debug
+	// container, a checkpoint); what it returns is called with what came of it.
+	// An error keeps it from being done. Nil: nothing is changed.
+	Announce func(ctx context.Context, change string) (done func(error), err error)
 	// Now is the clock; nil is that of this machine.
 	Now func() time.Time
+}
+
+// Scope says how far an investigation goes.
+type Scope struct {
+	// Since is the beginning of the window of logs and audit entries; zero: all.
+	Since time.Time
+	// Live runs commands in the containers: processes, sockets, mounts,
+	// environment, files changed lately.
+	Live bool
+	// DebugImage is run as an ephemeral container, which cannot be removed
+	// again, where a container has no shell. Empty: that is not done.
+	DebugImage string
+	// Checkpoint has the kubelet write each container's memory to the node's disk.
+	Checkpoint bool
+	// Files are absolute paths in the containers.
+	Files []string
+	// AuditLog is a file of the API server's audit log.
+	AuditLog string
+	// SecretValues collects Secrets with their values.
+	SecretValues bool
+	// Shared is the path of a second bundle, in which what looks like a secret is
+	// replaced. Empty: there is none.
+	Shared string
 }
 
 // Limits of a collection. Zero values stand for the defaults.
@@ -45,17 +80,20 @@ type Limits struct {
 	// Stall is how long a request may bring nothing before it is given up.
 	// Default 3 s.
 	Stall time.Duration
-	// LogBytes is kept of each log, from its beginning. Default 10 MiB, which is
-	// where the kubelet rotates logs by default, so that it cuts few.
+	// LogBytes is kept of each log, or file, from its beginning, and tailBytes from
+	// its end. Default 10 MiB, which is where the kubelet rotates logs by default,
+	// so that it cuts few.
 	LogBytes int64
+	// BundleBytes is kept of everything together, before compression. Default 64 GiB.
+	BundleBytes int64
 	// Concurrency is how many requests are under way at once, 1 to 12. Default
 	// 8. It also bounds memory: see the package's comment.
 	Concurrency int
 }
 
 const (
-	// MaxPods is how many pods one snapshot takes.
-	MaxPods        = 500
+	// MaxPods is how many pods one collection takes.
+	MaxPods        = 2000
 	maxConcurrency = 12
 	// maxTimeline bounds the timeline in the bag, in bytes.
 	maxTimeline = 256 << 20
@@ -71,6 +109,7 @@ func (l Limits) orDefault() Limits {
 		Time:        cmp.Or(max(l.Time, 0), 10*time.Second),
 		Stall:       cmp.Or(max(l.Stall, 0), 3*time.Second),
 		LogBytes:    cmp.Or(max(l.LogBytes, 0), 10<<20),
+		BundleBytes: cmp.Or(max(l.BundleBytes, 0), 64<<30),
 		Concurrency: min(cmp.Or(max(l.Concurrency, 0), 8), maxConcurrency),
 	}
 }
@@ -83,45 +122,100 @@ func (l Limits) orDefault() Limits {
 // why, and Receipt.Complete is false. When the time limit is reached, what
 // there is until then is sealed. So it is when ctx is cancelled; then the
 // receipt comes with the context's error, so that no caller goes on by mistake.
-// With any other error there is no bundle.
+// With any other error there is no bundle, except where Bundle.Finish says so.
 func Snapshot(ctx context.Context, req Request) (Receipt, error) {
+	req.Meta.Purpose = cmp.Or(req.Meta.Purpose, "snapshot")
+	req.Scope = Scope{}
+	result, err := gather(ctx, req, snapshotStages())
+	return result.Receipt, err
+}
+
+// Result of an investigation.
+type Result struct {
+	Receipt Receipt `json:"receipt"`
+	// Shared is the receipt of the redacted bundle, if one was asked for.
+	Shared *Receipt `json:"shared,omitempty"`
+}
+
+// Investigate seals everything that the cluster can tell of the pods, as far as
+// Scope goes, most volatile first. It changes something in the cluster only as
+// Request.Announce lets it. Else it is like Snapshot.
+func Investigate(ctx context.Context, req Request) (Result, error) {
+	req.Meta.Purpose = cmp.Or(req.Meta.Purpose, "investigation")
+	return gather(ctx, req, wantedStages(req.Scope))
+}
+
+func wantedStages(scope Scope) []stage {
+	var wanted []stage
+	for _, s := range allStages() {
+		if s.wanted == nil || s.wanted(scope) {
+			wanted = append(wanted, s)
+		}
+	}
+	return wanted
+}
+
+func gather(ctx context.Context, req Request, stages []stage) (Result, error) {
 	if len(req.Pods) == 0 || len(req.Pods) > MaxPods {
-		return Receipt{}, fmt.Errorf("a snapshot takes 1 to %d pods, not %d; take several", MaxPods, len(req.Pods))
+		return Result{}, fmt.Errorf("evidence is collected of 1 to %d pods at a time, not of %d", MaxPods, len(req.Pods))
 	}
 	if req.Now == nil {
 		req.Now = time.Now
 	}
-	req.Meta.Purpose = cmp.Or(req.Meta.Purpose, "snapshot")
-	bundle, err := Create(req.Path, req.Recipients, req.Meta, req.Now)
+	original, err := Create(req.Path, req.Recipients, req.Signer, req.Meta, req.Now)
 	if err != nil {
-		return Receipt{}, err
+		return Result{}, err
 	}
-	incomplete := collect(ctx, req, bundle.Bag())
-	receipt, err := bundle.Finish(incomplete)
-	if err != nil {
-		return receipt, err
+	bundles := []*Bundle{original}
+	if req.Scope.Shared != "" {
+		meta := req.Meta
+		meta.RedactedFrom = bundleName(original.path)
+		shared, err := Create(req.Scope.Shared, req.Recipients, req.Signer, meta, req.Now)
+		if err != nil {
+			return Result{}, errors.Join(err, original.Abort())
+		}
+		bundles = append(bundles, shared)
 	}
-	if ctx.Err() != nil {
-		return receipt, fmt.Errorf("collecting evidence was interrupted; what there was is in %s: %w", receipt.Path, context.Cause(ctx))
+	bags := newBags(bundles)
+	incomplete := collect(ctx, req, stages, bags)
+	if err := bags.finish(); err != nil {
+		bags.lose(err)
 	}
-	return receipt, nil
+	return finish(ctx, bundles, incomplete)
 }
 
-// collect fills the bag and says why it stopped early, if it did. It returns
+// finish seals the bundles; that one of them fails does not cost the other.
+func finish(ctx context.Context, bundles []*Bundle, incomplete string) (result Result, err error) {
+	result.Receipt, err = bundles[0].Finish(ctx, incomplete)
+	if len(bundles) > 1 {
+		shared, sharedErr := bundles[1].Finish(ctx, incomplete)
+		if shared.Path != "" {
+			result.Shared = &shared
+		}
+		err = errors.Join(err, sharedErr)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("collecting evidence was interrupted; what there was is in %s: %w", result.Receipt.Path, context.Cause(ctx))
+	}
+	return result, err
+}
+
+// collect fills the bags and says why it stopped early, if it did. It returns
 // in time whatever the collectors do.
-func collect(parent context.Context, req Request, bag *Bag) (incomplete string) {
+func collect(parent context.Context, req Request, stages []stage, bags bags) (incomplete string) {
 	limits := req.Limits.orDefault()
 	ctx, cancel := context.WithTimeoutCause(parent, limits.Time, fmt.Errorf("%w: %s", ErrTimeLimit, limits.Time))
 	defer cancel()
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	s := &session{bag: bag, requests: newRequests(limits), progress: &progress{tell: req.Progress}, abort: abort}
+	s := &session{bags: bags, progress: &progress{tell: req.Progress, limit: limits.BundleBytes}, abort: abort}
+	s.api = newAPI(req.Client, req.Dynamic, req.Config, newRequests(limits))
 	defer s.progress.close()
 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.run(ctx, req, limits)
+		s.run(ctx, req, stages, limits)
 	}()
 	select {
 	case <-done:
@@ -139,50 +233,52 @@ func collect(parent context.Context, req Request, bag *Bag) (incomplete string) 
 
 // session is one collection under way.
 type session struct {
-	bag      *Bag
-	requests *requests
+	bags     bags
+	api      *api
 	progress *progress
 	abort    context.CancelCauseFunc
 }
 
 func (s *session) output(collector string, folder ...string) *Output {
-	return &Output{bag: s.bag, collector: collector, folder: folder, requests: s.requests, progress: s.progress, abort: s.abort}
+	return &Output{bags: s.bags, collector: collector, folder: folder, api: s.api, progress: s.progress, abort: s.abort}
 }
 
 // run goes through the collectors in the order of volatility and through all
 // pods for each. Those it does not come to are recorded too.
-func (s *session) run(ctx context.Context, req Request, limits Limits) {
+func (s *session) run(ctx context.Context, req Request, stages []stage, limits Limits) {
 	if req.Timeline != nil {
-		s.output("timeline").Stream(ctx, "the incident's timeline", maxTimeline, func(context.Context) (io.ReadCloser, error) {
+		_ = s.output("timeline").Stream(ctx, "the incident's timeline", maxTimeline, func(context.Context) (io.ReadCloser, error) {
 			return io.NopCloser(req.Timeline), nil
-		}, "timeline.jsonl")
+		}, "timeline.jsonl") // recorded
 	}
-	api := newAPI(req.Client, req.Dynamic, s.requests)
-	memos := &memos{api: api, mapper: req.Mapper}
-	var perPod [][]Collector
-	for _, ref := range req.Pods {
-		perPod = append(perPod, podCollectors(&pod{PodRef: ref, api: api, memo: memos}, limits))
-	}
+	q := newInquiry(req, s.api, limits)
 	var running errgroup.Group
 	running.SetLimit(limits.Concurrency)
-	for kind := range perPod[0] {
-		for i, ref := range req.Pods {
-			running.Go(func() error {
-				s.collect(ctx, perPod[i][kind], ref)
-				return nil
-			})
+	start := func(c Collector, about string, folder ...string) {
+		running.Go(func() error {
+			s.collect(ctx, c, about, folder...)
+			return nil
+		})
+	}
+	for _, stage := range stages {
+		if stage.overall != nil {
+			start(stage.overall(q), "all pods")
+			continue
+		}
+		for _, pod := range q.pods {
+			start(stage.perPod(q, pod), "pod "+pod.String(), "pods", pod.Namespace, pod.Name)
 		}
 	}
 	_ = running.Wait() // the functions return no errors
 }
 
-func (s *session) collect(ctx context.Context, c Collector, about PodRef) {
-	out := s.output(c.Name(), "pods", about.Namespace, about.Name)
+func (s *session) collect(ctx context.Context, c Collector, about string, folder ...string) {
+	out := s.output(c.Name(), folder...)
 	err := context.Cause(ctx)
 	if err == nil {
 		err = c.Collect(ctx, out)
 	}
 	if err != nil {
-		out.Fail("pod "+about.String(), err, c.Name()+".incomplete")
+		out.Fail(about, err, c.Name()+".incomplete")
 	}
 }

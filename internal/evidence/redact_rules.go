@@ -1,0 +1,314 @@
+package evidence
+
+import (
+	"bytes"
+)
+
+// match is a secret that was found, buf[from:to].
+type match struct {
+	rule     string
+	from, to int
+	// open: it goes on beyond the window; end is what will end it.
+	open bool
+	end  []byte
+}
+
+// interesting are the bytes at which a rule can match; all others are passed
+// over at the speed of a table look-up.
+var interesting = func() (table [256]bool) {
+	for _, c := range []byte("=:-JKSx_Bb") {
+		table[c] = true
+	}
+	return table
+}()
+
+// match applies the rules for the byte at i. A match begins where nothing was
+// written yet.
+func (r *redaction) match(i int) (m match) {
+	switch b := r.buf; b[i] {
+	case '=', ':':
+		if m = urlPassword(b, i); m.rule == "" {
+			m = r.keyed(i)
+		}
+	case '-':
+		if m = privateKey(b, i); m.rule == "" {
+			m = flag(b, i)
+		}
+	case 'J':
+		m = token(b, i, "ey", "", 16, "jwt")
+	case 'K', 'S':
+		m = token(b, i, "A", "IA", 16, "aws-access-key-id")
+	case '_':
+		for _, prefix := range []string{"ghp", "gho", "ghu", "ghs", "ghr", "github_pat", "glpat"} {
+			if m.rule == "" {
+				m = token(b, i, prefix, "", 20, "git-token")
+			}
+		}
+	case 'x':
+		for _, kind := range []string{"oxb-", "oxp-", "oxa-", "oxr-", "oxs-"} {
+			if m.rule == "" {
+				m = token(b, i, "", kind, 10, "slack-token")
+			}
+		}
+	case 'B', 'b':
+		m = authorization(b, i)
+	}
+	if m.from < r.emitted {
+		return match{}
+	}
+	return m
+}
+
+// token is a word of at least so many characters around b[i], with what it
+// begins with before and after that byte.
+func token(b []byte, i int, before, after string, length int, rule string) match {
+	from := i - len(before)
+	if from < 0 || string(b[from:i]) != before || !bytes.HasPrefix(b[i+1:], []byte(after)) || from > 0 && isWordByte(b[from-1]) {
+		return match{}
+	}
+	to := i + 1 + len(after)
+	for to < len(b) && isTokenByte(b[to]) {
+		to++
+	}
+	if to-i-1-len(after) < length {
+		return match{}
+	}
+	return match{rule: rule, from: from, to: to, open: to == len(b), end: []byte("\n")}
+}
+
+func isWordByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+func isTokenByte(c byte) bool { return isWordByte(c) || c == '-' || c == '_' || c == '.' }
+
+// authorization is what follows "Bearer " and "Basic ".
+func authorization(b []byte, i int) match {
+	for _, rest := range []string{"earer ", "asic "} {
+		if !bytes.HasPrefix(b[i+1:], []byte(rest)) {
+			continue
+		}
+		from := i + 1 + len(rest)
+		to := from
+		for to < len(b) && (isTokenByte(b[to]) || bytes.IndexByte([]byte("+/=~"), b[to]) >= 0) {
+			to++
+		}
+		if to-from >= 8 {
+			return match{rule: "authorization", from: from, to: to, open: to == len(b), end: []byte("\n")}
+		}
+	}
+	return match{}
+}
+
+// privateKey is a PEM block of a private key, in lines or in a JSON string.
+func privateKey(b []byte, i int) match {
+	const begin, end = "-----BEGIN ", "-----END "
+	if !bytes.HasPrefix(b[i:], []byte(begin)) {
+		return match{}
+	}
+	title := b[i+len(begin) : min(len(b), i+len(begin)+64)]
+	if at := bytes.Index(title, []byte("-----")); at < 0 || !bytes.Contains(title[:at], []byte("PRIVATE KEY")) {
+		return match{}
+	}
+	if at := bytes.Index(b[i:], []byte(end)); at >= 0 {
+		return match{rule: "private-key", from: i, to: i + at}
+	}
+	return match{rule: "private-key", from: i, to: len(b), open: true, end: []byte(end)}
+}
+
+// urlPassword is the password in "scheme://user:password@host".
+func urlPassword(b []byte, i int) match {
+	if !bytes.HasPrefix(b[i:], []byte("://")) {
+		return match{}
+	}
+	const longest = 512
+	colon := -1
+	for j := i + 3; j < min(len(b), i+longest); j++ {
+		switch b[j] {
+		case ':':
+			if colon < 0 {
+				colon = j
+			}
+		case '@':
+			if colon < 0 || j == colon+1 {
+				return match{}
+			}
+			return match{rule: "url-password", from: colon + 1, to: j}
+		case '/', ' ', '\n', '"', '\'', '?', '#':
+			return match{}
+		}
+	}
+	return match{}
+}
+
+// flag is a command's "--password VALUE"; with a "=" it is keyed.
+func flag(b []byte, i int) match {
+	if !bytes.HasPrefix(b[i:], []byte("--")) || i > 0 && b[i-1] == '-' {
+		return match{}
+	}
+	end := i + 2
+	for end < min(len(b), i+66) && isTokenByte(b[end]) {
+		end++
+	}
+	if end >= len(b)-1 || b[end] != ' ' || b[end+1] == '-' || !sensitive(b[i+2:end]) {
+		return match{}
+	}
+	to := end + 1
+	for to < len(b) && !isBlank(b[to]) {
+		to++
+	}
+	if to == end+1 {
+		return match{}
+	}
+	return match{rule: "sensitive-flag", from: end + 1, to: to, open: to == len(b), end: []byte("\n")}
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == 0 }
+
+// keyed is the value of a key that looks like that of a secret: key=value,
+// key: value, "key":"value", and the same within a string of JSON. A "name"
+// that looks so makes the next "value" one.
+func (r *redaction) keyed(i int) match {
+	b := r.buf
+	key, ok := keyBefore(b, i)
+	if !ok {
+		return match{}
+	}
+	switch {
+	case string(key) == "name":
+		if from, to, _, _ := valueAfter(b, i+1, nil); to > from {
+			r.namedSecret = sensitive(b[from:to])
+		}
+		return match{}
+	case string(key) == "value" && r.namedSecret:
+	case !sensitive(key):
+		return match{}
+	}
+	from, to, open, end := valueAfter(b, i+1, key)
+	if !open { // else it is looked at again
+		r.namedSecret = false
+	}
+	if to == from || isHarmless(b[from:to]) {
+		return match{}
+	}
+	return match{rule: "sensitive-key", from: from, to: to, open: open, end: end}
+}
+
+// keyBefore is the word that ends before b[i], within quotes or not.
+func keyBefore(b []byte, i int) (key []byte, ok bool) {
+	end := i
+	for end > 0 && (b[end-1] == '"' || b[end-1] == '\'' || b[end-1] == '\\' || b[end-1] == ' ') && i-end < 3 {
+		end--
+	}
+	if end == 0 || !isWordByte(b[end-1]) {
+		return nil, false
+	}
+	start := end
+	for start > 0 && end-start < 64 && isTokenByte(b[start-1]) {
+		start--
+	}
+	return b[start:end], true
+}
+
+// valueAfter finds a value that begins at b[i], and what will end it if the
+// window does not hold its end.
+func valueAfter(b []byte, i int, key []byte) (from, to int, open bool, end []byte) {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t') {
+		i++
+	}
+	if i >= len(b) {
+		return i, i, false, nil
+	}
+	for _, quote := range []string{`\"`, `"`, `'`} {
+		if bytes.HasPrefix(b[i:], []byte(quote)) {
+			from = i + len(quote)
+			to, open = closing(b, from, quote)
+			return from, to, open, []byte(quote)
+		}
+	}
+	stops := []byte(" \t\n\r,;&\"')}]<\x00")
+	if wholeLine(key) {
+		stops = []byte("\n\r\"")
+	}
+	to = i
+	for to < len(b) && bytes.IndexByte(stops, b[to]) < 0 {
+		to++
+	}
+	return i, to, to == len(b), []byte("\n")
+}
+
+// closing finds the quote that ends a string.
+func closing(b []byte, from int, quote string) (to int, open bool) {
+	for to = from; to < len(b); to++ {
+		if quote == `"` && b[to] == '\\' {
+			to++
+			continue
+		}
+		if bytes.HasPrefix(b[to:], []byte(quote)) {
+			return to, false
+		}
+	}
+	return len(b), true
+}
+
+// wholeLine: the values of these headers have blanks in them.
+func wholeLine(key []byte) bool {
+	return bytes.EqualFold(key, []byte("authorization")) || bytes.EqualFold(key, []byte("cookie")) || bytes.EqualFold(key, []byte("set-cookie")) ||
+		bytes.EqualFold(key, []byte("proxy-authorization"))
+}
+
+// isHarmless: what is no secret whatever its key: the beginning of a nested
+// value, nothing, or what was replaced already.
+func isHarmless(value []byte) bool {
+	switch string(value) {
+	case "null", "true", "false", "{", "[", "|", ">", "|-", ">-", "{}", "[]", "<nil>", mark:
+		return true
+	}
+	return value[0] == '{' || value[0] == '['
+}
+
+// secretWords make a key sensitive wherever they are in it; notSecret at its
+// end make it the name of something about a secret.
+var (
+	secretWords = [][]byte{
+		[]byte("password"), []byte("passwd"), []byte("passphrase"), []byte("pwd"), []byte("secret"), []byte("token"), []byte("credential"),
+		[]byte("authorization"), []byte("cookie"), []byte("apikey"), []byte("api_key"), []byte("api-key"), []byte("accesskey"), []byte("access_key"), []byte("access-key"),
+		[]byte("privatekey"), []byte("private_key"), []byte("private-key"), []byte("signing_key"), []byte("signingkey"), []byte("encryption_key"), []byte("encryptionkey"),
+	}
+	notSecret = [][]byte{
+		[]byte("name"), []byte("names"), []byte("ref"), []byte("path"), []byte("file"), []byte("type"), []byte("version"), []byte("count"), []byte("seconds"),
+		[]byte("serviceaccounttoken"), []byte("expires"), []byte("expiry"), []byte("ttl"), []byte("secrets"),
+	}
+)
+
+// sensitive reports whether a key looks like that of a secret.
+func sensitive(key []byte) bool {
+	var small [64]byte
+	if len(key) < 3 || len(key) > len(small) {
+		return false
+	}
+	lower := small[:len(key)]
+	candidate := false
+	for i, c := range key {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+		// Every secret word has one of these; most keys of logs have none.
+		candidate = candidate || c == 'w' || c == 'k' || c == 'c' || c == 'z' || c == 'p'
+	}
+	if !candidate {
+		return false
+	}
+	for _, suffix := range notSecret {
+		if bytes.HasSuffix(lower, suffix) {
+			return false
+		}
+	}
+	for _, word := range secretWords {
+		if bytes.Contains(lower, word) {
+			return true
+		}
+	}
+	return false
+}
