@@ -317,7 +317,7 @@ func useReadOnly(dir string) error {
 			(errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)) {
 			return nil
 		}
-		return fmt.Errorf("%s: %v", what, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	s, err := incident.NewStore(dir, options())
 	if err != nil {
@@ -339,7 +339,7 @@ func useReadOnly(dir string) error {
 			if errors.Is(newErr, incident.ErrStateDir) && strings.Contains(newErr.Error(), "IRCTL_STATE_DIR") {
 				return nil
 			}
-			return fmt.Errorf("new store: %v", newErr)
+			return fmt.Errorf("new store: %w", newErr)
 		}())
 }
 

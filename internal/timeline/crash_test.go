@@ -180,7 +180,7 @@ func appendsFail(l *timeline.Log) error {
 			if errors.Is(err, syscall.EFBIG) && strings.Contains(err.Error(), "nothing was recorded") {
 				err = nil
 			} else {
-				err = fmt.Errorf("Append over the limit: %v", err)
+				err = fmt.Errorf("Append over the limit: %w", err)
 			}
 			errs <- err
 		}()

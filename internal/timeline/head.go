@@ -43,7 +43,7 @@ func readHead(path string) (*Head, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	text, err := io.ReadAll(io.LimitReader(f, 4096))
 	if err != nil {
 		return nil, "", err
@@ -119,7 +119,7 @@ func openRegularOnce(path string, flag int) (*os.File, error) {
 		err = fmt.Errorf("%s: %w", path, errReplaced)
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close() // it was not used
 		return nil, err
 	}
 	return f, nil

@@ -77,7 +77,7 @@ func Open(path string, opts Options) (*Log, error) {
 	}
 	l := &Log{path: path, opts: opts, file: f}
 	if err := l.load(head); err != nil {
-		f.Close()
+		_ = f.Close() // nothing was written
 		return nil, err
 	}
 	return l, nil

@@ -223,9 +223,9 @@ func TestAppendRefuses(t *testing.T) {
 func TestTheLargestEntryIsWrittenAndReadBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "timeline.jsonl")
 	l := open(t, path)
-	probe := appendTo(t, l, timeline.Entry{Kind: timeline.KindNote})
+	appendTo(t, l, timeline.Entry{Kind: timeline.KindNote})
 	room := timeline.MaxLine - (len(readFile(t, path)) - 1)
-	probe = appendTo(t, l, timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", room)})
+	probe := appendTo(t, l, timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", room)})
 	if _, err := l.Append(timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", room+1)}); !errors.Is(err, timeline.ErrTooLarge) {
 		t.Errorf("one byte more: %v", err)
 	}

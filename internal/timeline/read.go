@@ -66,7 +66,7 @@ func inspectFile(path string, visit func(Entry)) (*inspector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("timeline: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	in, err := inspectOpen(f, head, visit)
 	if err != nil {
 		return nil, err
