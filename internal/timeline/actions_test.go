@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"irctl/internal/timeline"
 )
 
@@ -133,6 +135,52 @@ func TestMetrics(t *testing.T) {
 			}
 			if d, ok := m.TimeToClose(); ok != (tt.close >= 0) || ok && d != tt.close {
 				t.Errorf("time to close %v, %v", d, ok)
+			}
+		})
+	}
+}
+
+func TestMoments(t *testing.T) {
+	day := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
+	at := func(minute int) time.Time { return day.Add(time.Duration(minute) * time.Minute) }
+	set := func(key, after string) timeline.Entry {
+		data, err := json.Marshal(timeline.Changed{Key: key, After: after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return timeline.Entry{Kind: timeline.KindChanged, Data: data}
+	}
+	opened := timeline.Entry{Kind: timeline.KindOpened}
+	seen := timeline.Entry{Kind: timeline.KindObservation, Phase: "detect"}
+	reached := func(phase string) timeline.Entry {
+		return timeline.Entry{Kind: timeline.KindVerdict, Phase: phase, Outcome: timeline.OutcomeDone}
+	}
+	tests := map[string]struct {
+		entries []timeline.Entry // minutes and Seq count from 1
+		want    timeline.Metrics
+	}{
+		"opened by hand: when it was detected is not known": {[]timeline.Entry{opened},
+			timeline.Metrics{OpenedAt: at(1), DetectedAt: at(1), Sources: map[timeline.Moment]int64{}}},
+		"an alert, then the opening": {[]timeline.Entry{seen, opened},
+			timeline.Metrics{DetectedAt: at(1), OpenedAt: at(2), AcknowledgedAt: at(2), Sources: map[timeline.Moment]int64{timeline.Detected: 1, timeline.Acknowledged: 2}}},
+		"every phase": {[]timeline.Entry{seen, opened, reached("contain"), reached("eradicate"), reached("recover"), reached("recover")},
+			timeline.Metrics{DetectedAt: at(1), OpenedAt: at(2), AcknowledgedAt: at(2), ContainedAt: at(3), EradicatedAt: at(4), RecoveredAt: at(5), Sources: map[timeline.Moment]int64{
+				timeline.Detected: 1, timeline.Acknowledged: 2, timeline.Contained: 3, timeline.Eradicated: 4, timeline.Recovered: 5}}},
+		"what a person says counts for more": {[]timeline.Entry{opened, reached("contain"), set("started", "2026-01-02T15:00:00+01:00"), set("detected", "2026-01-02T14:30:00Z"), set("contained", "2026-01-02T15:00:30Z")},
+			timeline.Metrics{StartedAt: at(-60), DetectedAt: at(-30), OpenedAt: at(1), AcknowledgedAt: at(1), ContainedAt: day.Add(30 * time.Second), Sources: map[timeline.Moment]int64{
+				timeline.Started: 3, timeline.Detected: 4, timeline.Acknowledged: 1, timeline.Contained: 5}}},
+		"and can be taken back": {[]timeline.Entry{seen, opened, set("detected", "2026-01-02T14:30:00Z"), set("detected", ""), set("severity", "sev1")},
+			timeline.Metrics{DetectedAt: at(1), OpenedAt: at(2), AcknowledgedAt: at(2), Sources: map[timeline.Moment]int64{timeline.Detected: 1, timeline.Acknowledged: 2}}},
+		"a journal that was tampered with": {[]timeline.Entry{opened, set("no moment", "2026-01-02T14:30:00Z"), {Kind: timeline.KindChanged, Data: json.RawMessage(`[]`)}},
+			timeline.Metrics{OpenedAt: at(1), DetectedAt: at(1), Sources: map[timeline.Moment]int64{}}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			for i := range tt.entries {
+				tt.entries[i].Seq, tt.entries[i].Time = int64(i+1), at(i+1)
+			}
+			if diff := cmp.Diff(tt.want, timeline.MetricsOf(tt.entries)); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}

@@ -62,7 +62,15 @@ const (
 	KindClosed      Kind = "closed"      // the incident was closed
 	KindReopened    Kind = "reopened"    // the incident was opened again
 	KindRecovered   Kind = "recovered"   // a torn last line was cut off and is kept here
+	KindChanged     Kind = "changed"     // what is recorded of the incident was changed; Data is a Changed
 )
+
+// Changed is what became of one field of the incident's record.
+type Changed struct {
+	Key    string `json:"key"` // severity, or the name of a Moment, say
+	Before string `json:"before"`
+	After  string `json:"after"` // empty: it is no longer known
+}
 
 // Outcome is how an action ended. Of a verdict it says whether the phase
 // reached its aim: done or failed.
@@ -130,7 +138,7 @@ func (a Actor) orElse(b Actor) Actor {
 
 var (
 	kinds = []Kind{KindOpened, KindIntent, KindOutcome, KindObservation, KindNote,
-		KindVerdict, KindClosed, KindReopened, KindRecovered}
+		KindVerdict, KindClosed, KindReopened, KindRecovered, KindChanged}
 	outcomes = []Outcome{OutcomeDone, OutcomeAlready, OutcomeFailed, OutcomeRefused,
 		OutcomeSkipped, OutcomeUnknown}
 )

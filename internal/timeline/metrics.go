@@ -1,38 +1,118 @@
 package timeline
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Metrics are the moments by which the handling of an incident is judged. A
-// zero time has not happened, or was not recorded.
+// zero time has not happened, or was not recorded. What a person said of a
+// moment (`irctl incident set detected=…`) counts for more than what the
+// journal shows by itself.
 type Metrics struct {
-	DetectedAt  time.Time `json:"detectedAt,omitzero"`  // first entry of the phase detect, else OpenedAt
-	OpenedAt    time.Time `json:"openedAt,omitzero"`    // first opened entry
-	ContainedAt time.Time `json:"containedAt,omitzero"` // first verdict of the phase contain with outcome done
-	ClosedAt    time.Time `json:"closedAt,omitzero"`    // last closed entry, unless reopened after it
+	StartedAt      time.Time `json:"startedAt,omitzero"`      // when it began: only a person can know
+	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // first entry of the phase detect, else OpenedAt
+	OpenedAt       time.Time `json:"openedAt,omitzero"`       // first opened entry
+	AcknowledgedAt time.Time `json:"acknowledgedAt,omitzero"` // OpenedAt, if something had told of it before
+	ContainedAt    time.Time `json:"containedAt,omitzero"`    // first verdict of the phase contain with outcome done
+	EradicatedAt   time.Time `json:"eradicatedAt,omitzero"`   // the same of the phase eradicate
+	RecoveredAt    time.Time `json:"recoveredAt,omitzero"`    // and of recover
+	ClosedAt       time.Time `json:"closedAt,omitzero"`       // last closed entry, unless reopened after it
+
+	// Sources are the entries from which the moments are known, by Seq. Where
+	// detection is known from the opening alone, it has none.
+	Sources map[Moment]int64 `json:"-"`
+}
+
+// Moment is one that the metrics tell, and the key by which a person can say
+// when it was.
+type Moment string
+
+// The moments that a person can say, in the order in which they come.
+const (
+	Started      Moment = "started"
+	Detected     Moment = "detected"
+	Acknowledged Moment = "acknowledged"
+	Contained    Moment = "contained"
+	Eradicated   Moment = "eradicated"
+	Recovered    Moment = "recovered"
+)
+
+// Moments are all of them.
+var Moments = []Moment{Started, Detected, Acknowledged, Contained, Eradicated, Recovered}
+
+// phaseAim is the moment at which a phase has reached its aim.
+var phaseAim = map[string]Moment{"contain": Contained, "eradicate": Eradicated, "recover": Recovered}
+
+// sighting is a moment and the entry that tells it.
+type sighting struct {
+	at  time.Time
+	seq int64
 }
 
 // MetricsOf reads the metrics out of a journal.
 func MetricsOf(entries []Entry) Metrics {
 	var m Metrics
+	seen, said := map[Moment]sighting{}, map[Moment]sighting{}
+	see := func(moment Moment, e Entry) {
+		if _, known := seen[moment]; !known {
+			seen[moment] = sighting{e.Time, e.Seq}
+		}
+	}
 	for _, e := range entries {
 		if e.Phase == "detect" {
-			first(&m.DetectedAt, e.Time)
+			see(Detected, e)
 		}
 		switch e.Kind {
 		case KindOpened:
 			first(&m.OpenedAt, e.Time)
+			see(Acknowledged, e)
 		case KindVerdict:
-			if e.Phase == "contain" && e.Outcome == OutcomeDone {
-				first(&m.ContainedAt, e.Time)
+			if aim, ok := phaseAim[e.Phase]; ok && e.Outcome == OutcomeDone {
+				see(aim, e)
 			}
+		case KindChanged:
+			hear(said, e)
 		case KindClosed:
 			m.ClosedAt = e.Time
 		case KindReopened:
 			m.ClosedAt = time.Time{}
 		}
 	}
+	_, heardOf := seen[Detected]
+	if _, ok := said[Detected]; !ok && !heardOf {
+		delete(seen, Acknowledged) // the opening is all there is
+	}
+	m.fill(seen, said)
 	first(&m.DetectedAt, m.OpenedAt)
 	return m
+}
+
+// hear takes down what a person said of a moment, or took back.
+func hear(said map[Moment]sighting, e Entry) {
+	var c Changed
+	if json.Unmarshal(e.Data, &c) != nil {
+		return
+	}
+	if at, err := time.Parse(time.RFC3339, c.After); err == nil {
+		said[Moment(c.Key)] = sighting{at, e.Seq}
+	} else {
+		delete(said, Moment(c.Key))
+	}
+}
+
+func (m *Metrics) fill(seen, said map[Moment]sighting) {
+	m.Sources = map[Moment]int64{}
+	for moment, at := range map[Moment]*time.Time{Started: &m.StartedAt, Detected: &m.DetectedAt, Acknowledged: &m.AcknowledgedAt,
+		Contained: &m.ContainedAt, Eradicated: &m.EradicatedAt, Recovered: &m.RecoveredAt} {
+		s, ok := said[moment]
+		if !ok {
+			s, ok = seen[moment]
+		}
+		if ok {
+			*at, m.Sources[moment] = s.at, s.seq
+		}
+	}
 }
 
 func first(at *time.Time, t time.Time) {
