@@ -95,7 +95,7 @@ func (a *ArtefactWriter) writePart() error {
 	if len(a.record.Parts) == 0 {
 		sum = a.whole // all there is so far
 	}
-	entry := payloadEntry{path: fmt.Sprintf("%s.part%05d", a.record.Path, len(a.record.Parts)+1), chunks: a.chunks, size: a.size}
+	entry := payloadEntry{path: partName(a.record.Path, len(a.record.Parts)+1), chunks: a.chunks, size: a.size}
 	sum.Sum(entry.sha256[:0])
 	a.part.Reset()
 	a.record.Parts = append(a.record.Parts, Part{Path: entry.path, Size: int64(a.size), SHA256: hex.EncodeToString(entry.sha256[:])})

@@ -278,18 +278,18 @@ func (v *Verification) checkCustody(ctx context.Context, path string, keys Publi
 
 // checkContent opens the bundle and compares what is in it with its manifests,
 // and those with the receipt. That it is damaged is a problem, named by the
-// file that was being read; that no key opens it is an error.
+// file that was being read; so is that no key opens it.
 func (v *Verification) checkContent(ctx context.Context, path string, key Key) error {
 	r, err := OpenFile(ctx, path, key)
-	if errors.Is(err, ErrAltered) {
-		v.problem(v.Bundle, "%v", err)
+	if errors.Is(err, ErrAltered) || errors.Is(err, ErrNoKey) {
+		v.Problems = append(v.Problems, Problem{Path: v.Bundle, What: err.Error(), unknown: errors.Is(err, ErrNoKey)})
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }() // only read
-	bag, err := checkBag(r)
+	bag, err := checkBag(r, discard)
 	v.Opened, v.Files, v.Bytes = true, bag.files, bag.bytes
 	v.Problems = append(v.Problems, bag.problems...)
 	if ctx.Err() != nil {
@@ -324,11 +324,12 @@ type bagCheck struct {
 }
 
 // maxManifestBytes bounds a manifest that is read.
-const maxManifestBytes = 512 << 20
+const maxManifestBytes = 256 << 20
 
 // checkBag reads a bag to its end. It returns an error if that is not its
-// authentic end, and what was found until then with it.
-func checkBag(r *Reader) (bagCheck, error) {
+// authentic end, and what was found until then with it. The sink gets each
+// file's content on the way.
+func checkBag(r *Reader, sink func(Entry, io.Reader) error) (bagCheck, error) {
 	c := bagCheck{found: map[string]digest{}}
 	manifests := map[string]map[string]digest{}
 	for {
@@ -340,7 +341,7 @@ func checkBag(r *Reader) (bagCheck, error) {
 			return c, err
 		}
 		c.reading = entry.Path
-		listed, err := c.entry(entry, r)
+		listed, err := c.entry(entry, r, sink)
 		if err != nil {
 			return c, err
 		}
@@ -357,19 +358,28 @@ func checkBag(r *Reader) (bagCheck, error) {
 }
 
 // entry reads one file; a manifest is returned too.
-func (c *bagCheck) entry(entry Entry, r io.Reader) (listed map[string]digest, err error) {
+func (c *bagCheck) entry(entry Entry, r io.Reader, sink func(Entry, io.Reader) error) (listed map[string]digest, err error) {
 	sum := sha256.New()
 	content := io.TeeReader(r, sum)
 	if entry.Path == timelinePath || strings.HasPrefix(entry.Path, timelinePath+".part") {
 		content = io.TeeReader(content, &c.timeline)
 	}
 	if entry.Path == manifestFile || entry.Path == tagManifestFile {
-		if listed, err = parseManifest(io.LimitReader(content, maxManifestBytes)); err != nil {
+		if entry.Size > maxManifestBytes {
+			return nil, fmt.Errorf("%w: of %d bytes", ErrManifest, entry.Size)
+		}
+		// Small beside what its entries take in memory.
+		text, err := io.ReadAll(content)
+		if err != nil {
+			return nil, err
+		}
+		if listed, err = parseManifest(bytes.NewReader(text)); err != nil {
 			c.problems = append(c.problems, Problem{Path: entry.Path, What: err.Error()})
 			listed = map[string]digest{}
 		}
+		content = bytes.NewReader(text)
 	}
-	if _, err := io.Copy(io.Discard, content); err != nil {
+	if err := sink(entry, content); err != nil {
 		return nil, err
 	}
 	c.found[entry.Path] = digest(sum.Sum(nil))
@@ -378,6 +388,11 @@ func (c *bagCheck) entry(entry Entry, r io.Reader) (listed map[string]digest, er
 		c.bytes += entry.Size
 	}
 	return listed, nil
+}
+
+func discard(_ Entry, content io.Reader) error {
+	_, err := io.Copy(io.Discard, content)
+	return err
 }
 
 // compare checks that the manifest lists exactly the payload, and the tag
