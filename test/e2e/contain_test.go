@@ -66,8 +66,8 @@ func TestContainCutsThePodOffAndUndoPutsEverythingBack(t *testing.T) {
 	if owners := n.again(suspect).OwnerReferences; len(owners) > 0 {
 		t.Errorf("the suspect is still owned by %v", owners)
 	}
-	if left := n.pods("app=backend"); len(left) > 0 {
-		t.Errorf("%d pods of the workload are left", len(left))
+	if left := n.siblings("app=backend", suspect); len(left) > 0 {
+		t.Errorf("pods of the workload are left: %v", left)
 	}
 	if served := n.endpoints("backend"); len(served) > 0 {
 		t.Errorf("the Service still sends to %v", served)
@@ -217,9 +217,7 @@ func TestForensicsNamespaceMayTalkToTheSuspect(t *testing.T) {
 	needsEnforcement(t)
 	n, forensics := newNamespace(t), newNamespace(t)
 	n.workload("deployment", 2)
-	n.workload("pod", 1)
-	forensics.workload("pod", 1)
-	suspect, neighbour, analyst := n.pod("app=deployment"), n.pod("app=pod"), forensics.pod("app=pod")
+	suspect, neighbour, analyst := n.pod("app=deployment"), n.neighbour(), forensics.neighbour()
 	n.flows(flow(neighbour, suspect, 8080))
 
 	newPerson(t, responder).contain("--pod", suspect.Name, "-n", n.name, "--allow-namespace", forensics.name).exitsContained()
@@ -258,8 +256,8 @@ spec:
 	if len(c.PutBack) > 0 {
 		t.Errorf("put back: %v", c.PutBack)
 	}
-	if left := n.pods("app=deployment"); len(left) > 0 {
-		t.Errorf("%d pods of the workload are left", len(left))
+	if left := n.siblings("app=deployment", suspect); len(left) > 0 {
+		t.Errorf("pods of the workload are left: %v", left)
 	}
 	jane.undo("--all").exits(exitDone)
 	n.restored(before, besides, suspect)

@@ -194,6 +194,12 @@ type Warning struct {
 	Text string `json:"text"`
 }
 
+func (c *Containment) exits(code int) *Containment {
+	c.t.Helper()
+	c.Run.exits(code)
+	return c
+}
+
 // contain runs irctl contain without asking, and reads what it prints.
 func (p *Person) contain(args ...string) *Containment {
 	p.t.Helper()
@@ -251,6 +257,12 @@ type Undoing struct {
 	*Run     `json:"-"`
 	Incident string   `json:"incident"`
 	Actions  []Action `json:"actions"`
+}
+
+func (u *Undoing) exits(code int) *Undoing {
+	u.t.Helper()
+	u.Run.exits(code)
+	return u
 }
 
 // undo runs irctl undo without asking, and reads what it prints.

@@ -112,6 +112,22 @@ func (n *Namespace) workload(kind string, pods int) {
 	n.awaitPods("app="+kind, pods)
 }
 
+// neighbour is a pod beside the suspects that answers on port 8080.
+func (n *Namespace) neighbour() *corev1.Pod {
+	n.t.Helper()
+	n.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: neighbour, labels: {app: neighbour}}
+spec:
+  terminationGracePeriodSeconds: 2
+  automountServiceAccountToken: false
+  containers: [{name: main, image: irctl.test/netbox:1, args: [serve, ":8080"]}]
+`)
+	n.awaitPods("app=neighbour", 1)
+	return n.pod("app=neighbour")
+}
+
 func (n *Namespace) awaitPods(selector string, count int) {
 	n.t.Helper()
 	if err := todoapp.AwaitPods(n.ctx(), world.Client, n.name, selector, count); err != nil {
@@ -137,6 +153,18 @@ func (n *Namespace) pod(selector string) *corev1.Pod {
 		n.t.Fatalf("no pod %s in %s", selector, n.name)
 	}
 	return &pods[0]
+}
+
+// siblings are the names of the pods that match a selector, but for one.
+func (n *Namespace) siblings(selector string, but *corev1.Pod) []string {
+	n.t.Helper()
+	var names []string
+	for _, pod := range n.pods(selector) {
+		if pod.UID != but.UID {
+			names = append(names, pod.Name)
+		}
+	}
+	return names
 }
 
 // again reads a pod anew. It must still be the same one.

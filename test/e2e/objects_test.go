@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
@@ -26,8 +27,14 @@ var passing = []string{"endpoints", "endpointslices", "events"}
 // others are replaced when their workload is scaled.
 func (n *Namespace) objects(pods ...*corev1.Pod) Objects {
 	n.t.Helper()
+	return n.look(world.namespaced, pods)
+}
+
+// look reads the objects of some resources.
+func (n *Namespace) look(resources []schema.GroupVersionResource, pods []*corev1.Pod) Objects {
+	n.t.Helper()
 	all := Objects{}
-	for _, resource := range world.namespaced {
+	for _, resource := range resources {
 		if slices.Contains(passing, resource.Resource) {
 			continue
 		}
@@ -157,21 +164,24 @@ func (o Objects) without(kind string, field ...string) Objects {
 	return kept
 }
 
-// settled waits until two looks at the namespace in a row see the same, and
+// settled waits until a few looks at the namespace in a row see the same, and
 // returns that.
 func (n *Namespace) settled(pods ...*corev1.Pod) Objects {
 	n.t.Helper()
-	last := n.objects(pods...)
-	var difference string
-	err := wait.PollUntilContextTimeout(n.ctx(), 300*time.Millisecond, waitLimit, false, func(context.Context) (bool, error) {
-		now := n.objects(pods...)
-		difference = differences(last, now)
-		last = now
-		return difference == "", nil
+	var last Objects
+	same := 0
+	n.converge("to settle", nil, pods, func(now Objects) string {
+		difference := differences(last, now)
+		last, same = now, same+1
+		if difference != "" {
+			same = 0
+			return difference
+		}
+		if same < 3 {
+			return "not for long enough yet"
+		}
+		return ""
 	})
-	if err != nil {
-		n.t.Fatalf("namespace %s does not settle: %s", n.name, difference)
-	}
 	return last
 }
 
@@ -182,14 +192,49 @@ func (n *Namespace) restored(before Objects, adapt func(Objects) Objects, pods .
 	if adapt == nil {
 		adapt = func(o Objects) Objects { return o }
 	}
-	var difference string
-	err := wait.PollUntilContextTimeout(n.ctx(), 200*time.Millisecond, waitLimit, true, func(context.Context) (bool, error) {
-		difference = differences(adapt(before), adapt(n.objects(pods...)))
+	n.converge("to be as it was (-before +after)", before, pods, func(now Objects) string {
+		return differences(adapt(before), adapt(now))
+	})
+}
+
+// converge looks at the namespace until there is nothing that differs. known is
+// what it is likely to hold: only the resources found there are looked at until
+// they are as wanted, and all of them at the end.
+func (n *Namespace) converge(what string, known Objects, pods []*corev1.Pod, differs func(Objects) string) {
+	n.t.Helper()
+	now := n.objects(pods...)
+	difference := differs(now)
+	err := wait.PollUntilContextTimeout(n.ctx(), 250*time.Millisecond, waitLimit, difference == "", func(context.Context) (bool, error) {
+		if difference == "" {
+			return true, nil
+		}
+		if len(known) == 0 {
+			known = now
+		}
+		now = n.look(known.resources(), pods)
+		if difference = differs(now); difference == "" {
+			now = n.objects(pods...)
+			difference = differs(now)
+		}
 		return difference == "", nil
 	})
 	if err != nil {
-		n.t.Fatalf("namespace %s is not as it was (-before +after):\n%s", n.name, difference)
+		n.t.Fatalf("waiting for namespace %s %s:\n%s", n.name, what, difference)
 	}
+}
+
+// resources are those of which there are objects.
+func (o Objects) resources() []schema.GroupVersionResource {
+	var found []schema.GroupVersionResource
+	for _, resource := range world.namespaced {
+		for key := range o {
+			if strings.HasPrefix(key, resource.Resource+"/") {
+				found = append(found, resource)
+				break
+			}
+		}
+	}
+	return found
 }
 
 // versions are those of all objects of some resources. They differ if anything

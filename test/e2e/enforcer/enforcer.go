@@ -162,28 +162,25 @@ func (e *Enforcer) enforce(ctx context.Context) error {
 	}
 	stale := rules.lostSince(e.applied)
 	e.applied = rules
-	for _, address := range stale {
-		if err := e.cut(ctx, address); err != nil {
+	for _, who := range stale {
+		if err := e.cut(ctx, who); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintf(e.options.Log, "enforcer: %d rules for %d pods and %d policies in %s; connections cut of %v\n",
-		strings.Count(rules.text, "-A "), len(rules.byPod), len(policies), time.Since(began).Round(time.Millisecond), stale)
+		strings.Count(rules.text, "-A "), len(rules.pods), len(policies), time.Since(began).Round(time.Millisecond), stale)
 	return nil
 }
 
-// cut makes the kernel forget an address's connections. Their next packets are
+// cut makes the kernel forget the connections of a pair. Their next packets are
 // judged like those of new ones.
-func (e *Enforcer) cut(ctx context.Context, address string) error {
-	for _, side := range []string{"--orig-src", "--orig-dst"} {
-		err := e.command(ctx, "", "conntrack", "-D", side, address)
-		var exit *exec.ExitError
-		// It ends with 1 when there was none to forget.
-		if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
-			return err
-		}
+func (e *Enforcer) cut(ctx context.Context, who pair) error {
+	err := e.command(ctx, "", "conntrack", "-D", "--orig-src", who.from, "--orig-dst", who.to)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return nil // there was none to forget
 	}
-	return nil
+	return err
 }
 
 func (e *Enforcer) command(ctx context.Context, input, name string, args ...string) error {

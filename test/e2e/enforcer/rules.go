@@ -17,29 +17,31 @@ const (
 	freeChain = "IRCTL-E2E-FREE"
 )
 
-// A ruleset is the content of both chains, and what they permit by pod address.
+// A ruleset is the content of both chains, and what they permit.
 type ruleset struct {
-	text  string
-	byPod map[string]permissions
+	text    string
+	permits map[string]pair // by the rule that says it
+	pods    map[string]bool // by address
 }
 
-// permissions are what may flow from or to one address, as rules say it.
-type permissions map[string]bool
+// A pair is who may dial whom.
+type pair struct{ from, to string }
 
-// lostSince returns the addresses that had permissions before which they have
-// no longer.
-func (r ruleset) lostSince(before ruleset) []string {
-	var addresses []string
-	for address, rules := range before.byPod {
-		for rule := range rules {
-			if !r.byPod[address][rule] {
-				addresses = append(addresses, address)
-				break
-			}
+// lostSince returns the pairs that had a permission before which they have no
+// longer, although both still exist.
+func (r ruleset) lostSince(before ruleset) []pair {
+	lost := map[pair]bool{}
+	for rule, who := range before.permits {
+		if _, still := r.permits[rule]; !still && r.exists(who.from, before) && r.exists(who.to, before) {
+			lost[who] = true
 		}
 	}
-	slices.Sort(addresses)
-	return addresses
+	return slices.SortedFunc(maps.Keys(lost), func(a, b pair) int { return strings.Compare(a.from+a.to, b.from+b.to) })
+}
+
+// exists tells whether an address is not one of a pod that is gone.
+func (r ruleset) exists(address string, before ruleset) bool {
+	return r.pods[address] || !before.pods[address]
 }
 
 // makeRules turns policies into the rules that permit what they allow.
@@ -48,9 +50,9 @@ func makeRules(options Options, j *judge, pods []*corev1.Pod, namespaces []*core
 	inside := podEnds(pods, namespaces)
 	ends := append(slices.Clone(inside), outsideEnds(options.Outside)...)
 
-	rules := ruleset{byPod: map[string]permissions{}}
+	rules := ruleset{permits: map[string]pair{}, pods: map[string]bool{}}
 	for _, pod := range inside {
-		rules.byPod[pod.ip] = permissions{}
+		rules.pods[pod.ip] = true
 	}
 	var particular []string
 	for _, from := range ends {
@@ -58,22 +60,16 @@ func makeRules(options Options, j *judge, pods []*corev1.Pod, namespaces []*core
 			if from.ip == to.ip || !from.isPod() && !to.isPod() {
 				continue
 			}
-			permitted := []string{" -j ACCEPT"}
-			if j.binds(from, to) {
-				permitted = nil
-				for _, match := range j.allowed(from, to) {
-					permitted = append(permitted, match+" -j ACCEPT")
-				}
+			bound := j.binds(from, to)
+			matches := []string{""} // everything
+			if bound {
+				matches = j.allowed(from, to)
 			}
-			for _, what := range permitted {
-				rule := fmt.Sprintf("-A %s -s %s/32 -d %s/32%s", chain, from.ip, to.ip, what)
-				if j.binds(from, to) {
+			for _, match := range matches {
+				rule := fmt.Sprintf("-A %s -s %s/32 -d %s/32%s -j ACCEPT", chain, from.ip, to.ip, match)
+				rules.permits[rule] = pair{from.ip, to.ip}
+				if bound {
 					particular = append(particular, rule)
-				}
-				for _, side := range []end{from, to} {
-					if side.isPod() {
-						rules.byPod[side.ip][rule] = true
-					}
 				}
 			}
 		}
