@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,8 +17,8 @@ import (
 )
 
 func (a *App) incidentCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show and close incidents", RunE: needsSubcommand}
-	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentClose())
+	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe and close incidents", RunE: needsSubcommand}
+	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose())
 	return cmd
 }
 
@@ -195,6 +199,15 @@ func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error
 	optional("title", i.Title)
 	optional("severity", string(i.Severity))
 	optional("commander", i.Commander)
+	optional("impact", i.Impact)
+	for _, role := range slices.Sorted(maps.Keys(i.Roles)) {
+		rows = append(rows, []string{incident.RolePrefix + role, i.Roles[role]})
+	}
+	for _, m := range timeline.Moments {
+		if at, ok := i.Moments[m]; ok {
+			rows = append(rows, []string{string(m), at.Format(time.RFC3339)})
+		}
+	}
 	rows = append(rows, []string{"opened", i.OpenedAt.UTC().Format(time.RFC3339)})
 	if i.ClosedAt != nil {
 		rows = append(rows, []string{"closed", i.ClosedAt.UTC().Format(time.RFC3339)})
@@ -212,6 +225,78 @@ func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error
 		rows = append(rows, []string{"contained after", d.Round(time.Second).String()})
 	}
 	return table(a.Out, rows)
+}
+
+func (a *App) incidentSet() *cobra.Command {
+	return &cobra.Command{Use: "set [INCIDENT] KEY=VALUE…", Short: "Record an incident's severity, impact, roles, and when things happened",
+		Long: `Record what only people know of an incident; each change is an entry of its timeline.
+An empty VALUE takes back what was recorded. Also a closed incident can be set.
+
+  title, severity (sev1 to sev4), commander, impact
+  role.NAME         who fills a role, and how to reach them: role.communications=…
+  started           when the attack began; and when it was, if irctl cannot know:
+  detected, acknowledged, contained, eradicated, recovered
+                    with the zone, such as 2026-02-12T09:30:00+01:00 or $(date -Iseconds)`,
+		Example: `  irctl incident set severity=sev1 commander=incident-commander@example.com
+  irctl incident set inc-20261124-143000-k7qm impact="no logins for 20 minutes" started=2026-11-24T14:10:00+01:00`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if _, list := incidentAndSettings(args); len(list) == 0 {
+				return usagef("what is to be set? KEY=VALUE, such as severity=sev2")
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeSettings,
+		RunE:              func(c *cobra.Command, args []string) error { return a.runIncidentSet(c, args) },
+	}
+}
+
+// incidentAndSettings tells an incident, which may come first, from settings.
+func incidentAndSettings(args []string) (prefix string, list []string) {
+	if len(args) > 0 && !strings.Contains(args[0], "=") {
+		return args[0], args[1:]
+	}
+	return "", args
+}
+
+func (a *App) runIncidentSet(c *cobra.Command, args []string) error {
+	prefix, list := incidentAndSettings(args)
+	var settings []incident.Setting
+	for _, text := range list {
+		s, err := incident.ParseSetting(text)
+		if err != nil {
+			return usageError{err}
+		}
+		settings = append(settings, s)
+	}
+	ctx, cancel := a.context(c)
+	defer cancel()
+	h, err := a.openIncident(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close() }() // it is on disk already
+	changes, err := h.Set(settings...)
+	for _, e := range changes {
+		fmt.Fprintln(a.Err, sanitize.Line(e.Summary))
+	}
+	switch {
+	case errors.Is(err, incident.ErrSetting):
+		return usageError{err}
+	case err != nil:
+		return err
+	}
+	return a.printIncident(h.Incident(), h.Log.Entries())
+}
+
+func (a *App) completeSettings(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var list []cobra.Completion
+	if len(args) == 0 {
+		list, _ = a.completeIncidents(c, args, "")
+	}
+	for _, key := range incident.SettingKeys {
+		list = append(list, key+"=")
+	}
+	return append(list, incident.RolePrefix), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
 func (a *App) incidentClose() *cobra.Command {

@@ -250,11 +250,15 @@ func (s *Store) private(dir string) error {
 	return nil
 }
 
-// catchUp brings the state in incident.yaml to what the journal says, should
-// a crash have come between the two.
+// catchUp brings incident.yaml to what the journal says, should a crash have
+// come between the two.
 func (h *Handle) catchUp() error {
+	entries := h.Log.Entries()
+	if err := h.replay(entries); err != nil {
+		return err
+	}
 	state, at := StateOpen, (*time.Time)(nil)
-	for _, e := range h.Log.Entries() {
+	for _, e := range entries {
 		switch e.Kind {
 		case timeline.KindClosed:
 			state, at = StateClosed, &e.Time

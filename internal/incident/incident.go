@@ -17,12 +17,15 @@ package incident
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"sigs.k8s.io/yaml"
+
+	"irctl/internal/timeline"
 )
 
 // Incident is the content of incident.yaml.
@@ -33,11 +36,16 @@ type Incident struct {
 	Title      string     `json:"title,omitempty"`
 	Severity   Severity   `json:"severity,omitempty"`
 	Commander  string     `json:"commander,omitempty"`
+	Impact     string     `json:"impact,omitempty"` // who and what suffered, and how
 	State      State      `json:"state"`
 	OpenedAt   time.Time  `json:"openedAt"`           // UTC
 	ClosedAt   *time.Time `json:"closedAt,omitempty"` // UTC; nil while open
 	Cluster    Cluster    `json:"cluster"`
 	Targets    []Target   `json:"targets,omitempty"`
+	// Roles say who fills which role, and how to reach them: "communications" → "press@example.com".
+	Roles map[string]string `json:"roles,omitempty"`
+	// Moments are those that a person has said, in the zone in which they said them.
+	Moments map[timeline.Moment]time.Time `json:"moments,omitempty"`
 }
 
 // State is open or closed.
@@ -115,6 +123,7 @@ func (i Incident) clone() Incident {
 	for n := range i.Targets {
 		i.Targets[n].Owners = slices.Clone(i.Targets[n].Owners)
 	}
+	i.Roles, i.Moments = maps.Clone(i.Roles), maps.Clone(i.Moments)
 	if i.ClosedAt != nil {
 		at := *i.ClosedAt
 		i.ClosedAt = &at
@@ -127,7 +136,10 @@ func (i Incident) clone() Incident {
 // YAML (U+0085 is a line break to it).
 func (i Incident) printable() Incident {
 	i = i.clone()
-	texts := []*string{&i.Title, &i.Commander, &i.Cluster.Server, &i.Cluster.UID, &i.Cluster.Context}
+	for role, who := range i.Roles {
+		i.Roles[role] = printable(who)
+	}
+	texts := []*string{&i.Title, &i.Commander, &i.Impact, &i.Cluster.Server, &i.Cluster.UID, &i.Cluster.Context}
 	for n := range i.Targets {
 		t := &i.Targets[n]
 		texts = append(texts, &t.Cluster, &t.APIVersion, &t.Namespace, &t.Kind, &t.Name, &t.UID)
@@ -137,14 +149,18 @@ func (i Incident) printable() Incident {
 		}
 	}
 	for _, text := range texts {
-		*text = strings.Map(func(r rune) rune {
-			if r == ' ' || unicode.IsPrint(r) {
-				return r
-			}
-			return unicode.ReplacementChar
-		}, *text)
+		*text = printable(*text)
 	}
 	return i
+}
+
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == ' ' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 func (i Incident) validate() error {
@@ -168,6 +184,16 @@ func (i Incident) validate() error {
 	for n, t := range i.Targets {
 		if t.Kind == "" || t.Name == "" {
 			return fmt.Errorf("%w: target %d has no kind or no name", ErrInvalid, n+1)
+		}
+	}
+	for role := range i.Roles {
+		if !rolePattern.MatchString(role) {
+			return fmt.Errorf("%w: %.64q is no name of a role", ErrInvalid, role)
+		}
+	}
+	for moment := range i.Moments {
+		if !slices.Contains(timeline.Moments, moment) {
+			return fmt.Errorf("%w: %.64q is no moment", ErrInvalid, moment)
 		}
 	}
 	return nil
