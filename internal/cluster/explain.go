@@ -32,9 +32,12 @@ func Explain(err error) string {
 		return "a ResourceQuota of the namespace is used up: raise it, or delete what is not needed there"
 	case apierrors.IsForbidden(err):
 		if m := cannot.FindStringSubmatch(text); m != nil {
-			resource := m[3]
+			resource, sub, _ := strings.Cut(m[3], "/")
 			if m[4] != "" {
 				resource += "." + m[4]
+			}
+			if sub != "" {
+				resource += "/" + sub
 			}
 			return "the right to " + m[2] + " " + resource + " is missing; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): kubectl create clusterrolebinding irctl-responder --clusterrole=irctl-responder --user=" + quoteName(m[1])
 		}

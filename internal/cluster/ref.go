@@ -43,6 +43,9 @@ func (r Ref) KubectlName() string {
 	if builtin, ok := builtins[strings.ToLower(r.Kind)]; ok && builtin.Group == r.Group {
 		return strings.ToLower(r.Kind) + "/" + r.Name
 	}
+	if r.Group == "" {
+		return r.Resource + "/" + r.Name
+	}
 	return r.Resource + "." + r.Group + "/" + r.Name
 }
 

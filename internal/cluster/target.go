@@ -134,7 +134,7 @@ func (c *Client) Targets(ctx context.Context, pods []corev1.Pod) []*Target {
 	return targets
 }
 
-// listPods lists in pages, so that no single answer is large.
+// ListPods lists in pages, so that no single answer is large.
 func (c *Client) ListPods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
 	var pods []corev1.Pod
 	opts := metav1.ListOptions{LabelSelector: selector, Limit: 500}
@@ -222,7 +222,10 @@ type kindOnce struct {
 	ref  Ref
 	// scalable: discovery lists a scale subresource.
 	scalable bool
-	err      error
+	// clusterScoped: objects of the kind are in no namespace, as custom
+	// resources that own an operator's workloads often are.
+	clusterScoped bool
+	err           error
 }
 
 func newOwnerReader(c *Client) *ownerReader {
@@ -289,7 +292,11 @@ func (r *ownerReader) read(ctx context.Context, ref Ref) *Owner {
 		o.Custom = true
 		return o
 	}
-	o.Ref = kind.ref.Named(ref.Namespace, ref.Name, ref.UID)
+	namespace := ref.Namespace
+	if kind.clusterScoped {
+		namespace = ""
+	}
+	o.Ref = kind.ref.Named(namespace, ref.Name, ref.UID)
 	_, builtin := builtins[strings.ToLower(ref.Kind)]
 	o.Custom = !builtin || builtins[strings.ToLower(ref.Kind)].Group != ref.Group
 	live, err := r.client.Dynamic.Resource(o.GVR()).Namespace(o.Namespace).Get(ctx, o.Name, metav1.GetOptions{})
@@ -341,35 +348,35 @@ func (r *ownerReader) kind(ctx context.Context, ref Ref) *kindOnce {
 		r.kinds[gvk] = entry
 	}
 	r.mu.Unlock()
-	entry.once.Do(func() { entry.ref, entry.scalable, entry.err = r.client.findKind(ctx, gvk) })
+	entry.once.Do(func() { entry.err = r.client.findKind(ctx, gvk, entry) })
 	return entry
 }
 
 // findKind asks discovery which resource serves a kind, unless it is built in.
-func (c *Client) findKind(ctx context.Context, gvk schema.GroupVersionKind) (ref Ref, scalable bool, err error) {
+func (c *Client) findKind(ctx context.Context, gvk schema.GroupVersionKind, into *kindOnce) error {
 	if b, ok := builtins[strings.ToLower(gvk.Kind)]; ok && b.Group == gvk.Group && b.Kind == gvk.Kind {
+		into.ref, into.clusterScoped = b, b.Kind == Node.Kind
 		switch b.Kind {
 		case Deployment.Kind, StatefulSet.Kind, ReplicaSet.Kind, ReplicationController.Kind:
-			scalable = true
+			into.scalable = true
 		}
-		return b, scalable, nil
+		return nil
 	}
 	list, err := c.resources(ctx, gvk.GroupVersion())
 	if err != nil {
-		return Ref{}, false, fmt.Errorf("looking up the kind %s of %s: %w", gvk.Kind, gvk.GroupVersion(), err)
+		return fmt.Errorf("looking up the kind %s of %s: %w", gvk.Kind, gvk.GroupVersion(), err)
 	}
 	for _, res := range list.APIResources {
 		if res.Kind == gvk.Kind && !strings.Contains(res.Name, "/") {
-			ref = Ref{Group: gvk.Group, Version: gvk.Version, Resource: res.Name, Kind: gvk.Kind}
+			into.ref = Ref{Group: gvk.Group, Version: gvk.Version, Resource: res.Name, Kind: gvk.Kind}
+			into.clusterScoped = !res.Namespaced
 		}
 	}
-	if ref.Resource == "" {
-		return Ref{}, false, fmt.Errorf("the server does not know the kind %s of %s", gvk.Kind, gvk.GroupVersion())
+	if into.ref.Resource == "" {
+		return fmt.Errorf("the server does not know the kind %s of %s", gvk.Kind, gvk.GroupVersion())
 	}
-	for _, res := range list.APIResources {
-		scalable = scalable || res.Name == ref.Resource+"/scale"
-	}
-	return ref, scalable, nil
+	into.scalable = slices.ContainsFunc(list.APIResources, func(res metav1.APIResource) bool { return res.Name == into.ref.Resource+"/scale" })
+	return nil
 }
 
 func (c *Client) resources(ctx context.Context, gv schema.GroupVersion) (*metav1.APIResourceList, error) {

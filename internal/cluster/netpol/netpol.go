@@ -182,8 +182,8 @@ func matchesPeer(namespace string, peers []networkingv1.NetworkPolicyPeer, peer 
 		if p.IPBlock != nil {
 			return inBlock(p.IPBlock, peer.IP)
 		}
-		if p.NamespaceSelector == nil && peer.Namespace != namespace {
-			return false
+		if peer.Namespace == "" || p.NamespaceSelector == nil && peer.Namespace != namespace {
+			return false // an address that is no pod's is in no namespace
 		}
 		return selects(p.NamespaceSelector, peer.NamespaceLabels) && selects(p.PodSelector, peer.Labels)
 	})

@@ -176,12 +176,14 @@ var dangers = []danger{
 func (r Rights) Dangers() []string {
 	var out []string
 	seen := map[string]bool{}
+	everything := false
 	for _, d := range dangers {
 		for _, g := range r.Beyond() {
 			for _, rule := range g.Rules {
 				if !d.in(rule) {
 					continue
 				}
+				everything = everything || d.verb == "*" && g.Scope == ""
 				text := d.why
 				if len(rule.ResourceNames) > 0 {
 					text += " " + bounded(rule.ResourceNames)
@@ -192,7 +194,7 @@ func (r Rights) Dangers() []string {
 				}
 			}
 		}
-		if len(out) > 0 && d.verb == "*" {
+		if everything {
 			return out // the rest follows from it
 		}
 	}
@@ -224,6 +226,9 @@ func (r Rights) Summary(limit int) []string {
 	var rest []string
 	for _, g := range r.Beyond() {
 		for _, rule := range g.Rules {
+			if len(rule.NonResourceURLs) > 0 {
+				rest = append(rest, bounded(rule.Verbs)+" "+bounded(rule.NonResourceURLs))
+			}
 			if len(rule.Resources) == 0 || slices.ContainsFunc(dangers, func(d danger) bool { return d.in(rule) }) {
 				continue
 			}

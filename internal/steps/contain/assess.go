@@ -2,7 +2,7 @@ package contain
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -27,8 +27,15 @@ type Assessment struct {
 // judges what is open then. Progress is told what is being waited for.
 func Assess(ctx context.Context, scene *steps.Scene, o Options, facts *Facts, progress func(string)) Assessment {
 	ob := newObserver(scene, o)
-	ob.wait(ctx, progress)
-	return ob.assess(context.WithoutCancel(ctx), facts)
+	late := context.WithoutCancel(ctx)
+	if ob.wait(ctx, progress) != nil {
+		// The end may have cut the last look short: what it could not read
+		// must not be taken for what is gone.
+		lookCtx, cancel := context.WithTimeout(late, assessTime)
+		defer cancel()
+		ob.look(lookCtx)
+	}
+	return ob.assess(late, facts)
 }
 
 // Look judges what is so now, without waiting.
@@ -49,7 +56,7 @@ func SecondLook(ctx context.Context, scene *steps.Scene, o Options, facts *Facts
 	case <-timer.C:
 	}
 	second := Look(ctx, scene, o, facts)
-	second.PutBack = putBack(first.Findings, second.Findings)
+	second.PutBack = putBack(first, second)
 	return second
 }
 
@@ -60,7 +67,7 @@ const assessTime = 15 * time.Second
 func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 	ctx, cancel := context.WithTimeout(ctx, assessTime)
 	defer cancel()
-	namespaces := namespacesOf(ob.scene)
+	namespaces := namespacesOf(ob.scene.Targets)
 	policies := make([][]networkingv1.NetworkPolicy, len(namespaces))
 	errs := make([]error, len(namespaces))
 	cluster.Parallel(len(namespaces), func(i int) { policies[i], errs[i] = ob.scene.Client.Policies(ctx, namespaces[i]) })
@@ -84,6 +91,9 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 
 func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {
 	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName, Checks: ob.checks(t)}
+	if _, warning := toStop(t.Owners); warning != nil && slices.Contains(ob.Steps, StepScale) {
+		f.Checks = append(f.Checks, Check{Code: "workload", Text: warning.Text}) // there is nothing to wait for
+	}
 	if w := t.Workload(); w != nil {
 		f.Workload = w.Kind + "/" + w.Name
 	}
@@ -117,12 +127,7 @@ func (ob *observer) bareWorkloads() []Check {
 			}
 			c := Check{Code: "workload", OK: st.down(), Text: o.Ref.String() + " is down"}
 			if !c.OK {
-				c.Text = st.problem
-				if st.err != nil {
-					c.Text = st.err.Error()
-				} else if c.Text == "" {
-					c.Text = fmt.Sprintf("%s: pods are left: %s", o.Ref, bounded(st.siblings))
-				}
+				c.Text = st.why()
 			}
 			list = append(list, c)
 		}

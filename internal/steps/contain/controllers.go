@@ -211,7 +211,8 @@ func (g gitopsRef) candidates() ([]cluster.Ref, func(*Opponent, *unstructured.Un
 	argo := ref(schema.GroupVersion{Group: "argoproj.io", Version: "v1alpha1"}, "applications", "Application")
 	return []cluster.Ref{argo}, func(op *Opponent, live *unstructured.Unstructured) {
 		automated := nested(live.Object, "spec", "syncPolicy", "automated")
-		if automated == nil {
+		enabled, says := nested(live.Object, "spec", "syncPolicy", "automated", "enabled").(bool)
+		if automated == nil || says && !enabled {
 			op.Harmless, op.Does = true, "Argo CD: it manages the workload, without automated sync"
 			return
 		}

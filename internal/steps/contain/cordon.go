@@ -60,12 +60,13 @@ func cordonNode(ctx context.Context, scene *steps.Scene, name string) (steps.Act
 	}
 	// A node belongs to nobody's incident alone: the label of another stays.
 	incident := anyOf(node.Labels, IncidentLabel)
+	summary, command := "cordon node "+name, kubectl("cordon", name)
 	if incident == nil {
 		incident = scene.Incident
+		summary, command = summary+" and label it with the incident", command+" && "+kubectl("label", "node", name, IncidentLabel+"="+scene.Incident)
 	}
 	edit, needed := change.NewEdit(cluster.Node.Named("", name, node.UID), "", node.ResourceVersion,
 		change.Field{Path: []string{"spec", "unschedulable"}, Before: unschedulable, After: true},
 		change.Field{Path: []string{"metadata", "labels", IncidentLabel}, Before: anyOf(node.Labels, IncidentLabel), After: incident})
-	return steps.Action{ID: "cordon " + name, Name: StepCordon, Summary: "cordon node " + name + " and label it with the incident",
-		Command: kubectl("cordon", name) + " && " + kubectl("label", "node", name, IncidentLabel+"="+scene.Incident), Change: edit}, needed, nil
+	return steps.Action{ID: "cordon " + name, Name: StepCordon, Summary: summary, Command: command, Change: edit}, needed, nil
 }

@@ -3,6 +3,7 @@ package contain
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -32,7 +34,7 @@ func (detach) Info() steps.Info {
 func (d detach) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) {
 	var plan steps.Plan
 	for _, t := range scene.Targets {
-		if other := t.Pod.Labels[IncidentLabel]; other != "" && other != scene.Incident {
+		if other := otherIncident(scene, t); other != "" {
 			plan.Refusals = append(plan.Refusals, steps.Refusal{Targets: []string{t.Key()}, Action: StepDetach, Object: t.Ref().String(),
 				Reason: fmt.Sprintf("the pod is contained in incident %s", other), Override: "--incident " + other})
 			continue
@@ -42,11 +44,24 @@ func (d detach) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) 
 	return plan, nil
 }
 
+// otherIncident is the incident that holds the pod, if it is not the scene's.
+func otherIncident(scene *steps.Scene, t *cluster.Target) string {
+	if holder := t.Pod.Labels[IncidentLabel]; holder != scene.Incident {
+		return holder
+	}
+	return ""
+}
+
 func (d detach) target(scene *steps.Scene, t *cluster.Target, plan *steps.Plan) {
 	var keys []string
 	if !d.KeepLabels {
 		loose := Loosen(t, scene.Around[t.Pod.Namespace], d.RemoveLabels)
 		keys = loose.Keys
+		if loose.Held != "" && !t.Mirror() { // of a static pod, another warning says more
+			plan.Warnings = append(plan.Warnings, steps.Warning{Targets: []string{t.Key()}, Code: "held",
+				Text: "the pod cannot be detached, and its controller may replace it: " + loose.Held,
+				Fix:  "collect its evidence first; then stop the controller as its documentation says"})
+		}
 		for _, w := range loose.Warnings {
 			w.Targets = []string{t.Key()}
 			plan.Warnings = append(plan.Warnings, w)
@@ -91,10 +106,11 @@ func remembered(scene *steps.Scene, t *cluster.Target, removed map[string]string
 	}
 	// A second detachment, with further labels, keeps those of the first.
 	var before struct {
+		Incident   string            `json:"incident"`
 		Labels     map[string]string `json:"labels"`
 		Controller map[string]string `json:"controller"`
 	}
-	if json.Unmarshal([]byte(t.Pod.Annotations[DetachedAnnotation]), &before) == nil {
+	if json.Unmarshal([]byte(t.Pod.Annotations[DetachedAnnotation]), &before) == nil && before.Incident == scene.Incident {
 		for k, v := range before.Labels {
 			if _, again := removed[k]; !again {
 				removed[k] = v
@@ -158,12 +174,18 @@ type Loose struct {
 
 // Loosen finds the labels by which controllers and Services select a pod. It
 // goes on until nothing selects the pod any more: without the label of one
-// controller, it could be adopted by another that selects more broadly.
+// controller, it could be adopted by another that selects more broadly. The
+// labels of the quarantine stay, whoever selects by them.
 func Loosen(t *cluster.Target, around *cluster.Namespace, extra []string) Loose {
 	var l Loose
-	left := maps.Clone(t.Pod.Labels)
+	left := labels.Set{}
+	maps.Copy(left, t.Pod.Labels)
+	left[QuarantineLabel] = QuarantineValue
 	take := func(keys []string) {
 		for _, k := range keys {
+			if k == QuarantineLabel || k == IncidentLabel {
+				continue
+			}
 			if _, ok := left[k]; ok {
 				delete(left, k)
 				l.Keys = append(l.Keys, k)
@@ -208,12 +230,21 @@ func (l *Loose) owner(t *cluster.Target, take func([]string)) {
 		l.Held = fmt.Sprintf("how %s selects its pods is unknown", o.Ref)
 		return
 	}
-	keys, ok := netpol.KeysToRemove(sel, t.Pod.Labels)
+	keys, ok := removable(sel, t.Pod.Labels)
 	if !ok {
 		l.Held = fmt.Sprintf("%s selects it by %q, which taking labels off cannot change", o.Ref, sel)
 		return
 	}
 	take(keys)
+}
+
+// removable are the labels without which a selector does not match, but for
+// those of the quarantine; ok is false if there are none.
+func removable(sel labels.Selector, set map[string]string) (keys []string, ok bool) {
+	keys, ok = netpol.KeysToRemove(sel, set)
+	n := len(keys)
+	keys = slices.DeleteFunc(keys, func(k string) bool { return k == QuarantineLabel || k == IncidentLabel })
+	return keys, ok && (n == 0 || len(keys) > 0)
 }
 
 // selectorOf reads a controller's pod selector: spec.selector in its two
@@ -264,15 +295,15 @@ func nested(m map[string]any, path ...string) any {
 
 // controllers makes sure that no other controller adopts the pod once it is
 // an orphan.
-func (l *Loose) controllers(t *cluster.Target, around *cluster.Namespace, left map[string]string, take func([]string)) {
+func (l *Loose) controllers(t *cluster.Target, around *cluster.Namespace, left labels.Set, take func([]string)) {
 	if t.Mirror() {
 		return // it has an owner and keeps it
 	}
 	for _, c := range around.Controllers {
-		if !c.Selector.Matches(labels.Set(left)) || c.Selector.Empty() {
+		if !c.Selector.Matches(left) || c.Selector.Empty() {
 			continue
 		}
-		keys, ok := netpol.KeysToRemove(c.Selector, left)
+		keys, ok := removable(c.Selector, left)
 		if !ok {
 			l.warnOnce(steps.Warning{Code: "adoption",
 				Text: fmt.Sprintf("%s selects pods by %q and may adopt the detached pod", c.Ref, c.Selector)})
@@ -282,12 +313,17 @@ func (l *Loose) controllers(t *cluster.Target, around *cluster.Namespace, left m
 	}
 }
 
-func (l *Loose) service(s *corev1.Service, left map[string]string, take func([]string)) {
+func (l *Loose) service(s *corev1.Service, left labels.Set, take func([]string)) {
 	sel := labels.Set(s.Spec.Selector).AsSelector()
-	if len(s.Spec.Selector) == 0 || !sel.Matches(labels.Set(left)) {
+	if len(s.Spec.Selector) == 0 || !sel.Matches(left) {
 		return
 	}
-	keys, _ := netpol.KeysToRemove(sel, left)
+	keys, ok := removable(sel, left)
+	if !ok {
+		l.warnOnce(steps.Warning{Code: "service",
+			Text: fmt.Sprintf("Service %s/%s selects pods by %q: it sends to whatever is quarantined", s.Namespace, s.Name, sel),
+			Fix:  "if nobody needs it to reach the suspects, delete it"})
+	}
 	take(keys)
 }
 
@@ -300,27 +336,19 @@ func (l *Loose) warnOnce(w steps.Warning) {
 	l.Warnings = append(l.Warnings, w)
 }
 
-// awaitRelease waits until none of the pods, all of one namespace, names one
-// of the controllers as its owner. One list by the incident's label answers
-// for all of them. A pod that is gone has nothing to be released from.
+// awaitRelease waits until none of the pods names one of the controllers as
+// its owner. A pod that is gone has nothing to be released from.
 func awaitRelease(ctx context.Context, scene *steps.Scene, pods []*cluster.Target, from []types.UID) error {
-	if len(pods) == 0 {
-		return nil
-	}
-	suspects := map[types.UID]bool{}
-	for _, t := range pods {
-		suspects[t.Pod.UID] = true
-	}
 	var held string
 	err := Await(ctx, func(ctx context.Context) (bool, error) {
-		list, err := scene.Client.ListPods(ctx, pods[0].Pod.Namespace, IncidentLabel+"="+scene.Incident)
+		live, err := suspectsNow(ctx, scene, pods)
 		if err != nil {
 			return false, err
 		}
 		held = ""
-		for _, pod := range list {
+		for _, pod := range live {
 			for _, o := range pod.OwnerReferences {
-				if suspects[pod.UID] && slices.Contains(from, o.UID) {
+				if slices.Contains(from, o.UID) {
 					held = o.Kind + " " + o.Name + " has not released pod " + pod.Namespace + "/" + pod.Name
 				}
 			}
@@ -331,6 +359,41 @@ func awaitRelease(ctx context.Context, scene *steps.Scene, pods []*cluster.Targe
 		return fmt.Errorf("%s (is the controller manager running?): %w", held, err)
 	}
 	return err
+}
+
+// suspectsNow reads the suspects that still exist: a single one by its name,
+// several by their common label. One that the list leaves out, because
+// somebody took the label off it, is read by its name too.
+func suspectsNow(ctx context.Context, scene *steps.Scene, suspects []*cluster.Target) ([]*corev1.Pod, error) {
+	listed := map[types.UID]*corev1.Pod{}
+	if len(suspects) > 1 {
+		for _, ns := range namespacesOf(suspects) {
+			list, err := scene.Client.ListPods(ctx, ns, IncidentLabel+"="+scene.Incident)
+			if err != nil {
+				return nil, err
+			}
+			for i := range list {
+				listed[list[i].UID] = &list[i]
+			}
+		}
+	}
+	found := make([]*corev1.Pod, len(suspects))
+	errs := make([]error, len(suspects))
+	cluster.Parallel(len(suspects), func(i int) {
+		p := suspects[i].Pod
+		if found[i] = listed[p.UID]; found[i] != nil {
+			return
+		}
+		live, err := scene.Client.Kube.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			errs[i] = fmt.Errorf("reading pod %s/%s: %w", p.Namespace, p.Name, err)
+		case live.UID == p.UID:
+			found[i] = live
+		}
+	})
+	return slices.DeleteFunc(found, func(p *corev1.Pod) bool { return p == nil }), errors.Join(errs...)
 }
 
 // Await asks until the answer is yes, an error, or the end of the context; it

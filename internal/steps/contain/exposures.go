@@ -92,14 +92,15 @@ func openings(scene *steps.Scene, o Options, pod *corev1.Pod, v *netpol.Verdict)
 }
 
 func closeOpening(pod *corev1.Pod, o Options, opening netpol.Opening) string {
-	if len(opening.LabelKeys) == 0 {
+	keys := slices.DeleteFunc(slices.Clone(opening.LabelKeys), func(k string) bool { return k == QuarantineLabel || k == IncidentLabel })
+	if len(keys) == 0 {
 		return fmt.Sprintf("change NetworkPolicy %s so that it does not select pods with %s=%s", opening.Policy, QuarantineLabel, QuarantineValue)
 	}
 	words := []string{"contain", "--pod", pod.Name, "-n", pod.Namespace}
 	if o.KeepLabels {
 		return "contain it without --keep-labels, which takes off the labels it is selected by"
 	}
-	for _, k := range opening.LabelKeys {
+	for _, k := range keys {
 		words = append(words, "--remove-label", change.ShellQuote(k))
 	}
 	return "irctl " + strings.Join(words, " ")
@@ -236,12 +237,13 @@ func tokenExposure(pod *corev1.Pod, account string, facts *Facts) Exposure {
 			Text: fmt.Sprintf("its token of service account %s is valid while the pod exists; what it may do is unknown: %v", key, facts.rbacErr)}
 	}
 	r := rights.For(rights.Subject{Namespace: pod.Namespace, Name: account}, facts.rbac)
-	if len(r.Beyond()) == 0 {
+	may := r.Summary(5)
+	if len(may) == 0 {
 		return Exposure{Code: "token", Severity: Note,
 			Text: fmt.Sprintf("its token of service account %s is valid while the pod exists; it grants nothing beyond what every account may do", key)}
 	}
 	return Exposure{Code: "token", Severity: Risk, Close: remedy,
-		Text: fmt.Sprintf("its token of service account %s is valid while the pod exists, and works from elsewhere; it may: %s", key, strings.Join(r.Summary(5), "; "))}
+		Text: fmt.Sprintf("its token of service account %s is valid while the pod exists, and works from elsewhere; it may: %s", key, strings.Join(may, "; "))}
 }
 
 // cloudExposures name the cloud identity that is bound to a service account.

@@ -2,6 +2,7 @@ package contain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -162,8 +163,8 @@ func Enforcers(ctx context.Context, client *cluster.Client, serverVersion string
 }
 
 func enforcer(d *appsv1.DaemonSet) string {
-	if d.Status.NumberReady == 0 && d.Status.DesiredNumberScheduled > 0 {
-		return "" // installed, and nowhere running
+	if d.Status.NumberReady == 0 {
+		return "" // installed, and running nowhere
 	}
 	for _, k := range knownEnforcers {
 		if d.Name == k.part || strings.HasPrefix(d.Name, k.part+"-") || strings.HasSuffix(d.Name, "-"+k.part) {
@@ -197,6 +198,8 @@ var otherKinds = []struct {
 	{schema.GroupVersionResource{Group: "policy.networking.k8s.io", Version: "v1alpha1", Resource: "adminnetworkpolicies"}, "AdminNetworkPolicy", false},
 }
 
+// otherPolicies lists those of the whole cluster (under "") and those of the
+// suspects' namespaces. One page of each is enough to say that there are some.
 func otherPolicies(ctx context.Context, scene *steps.Scene) (map[string][]string, error) {
 	groups := &metav1.APIGroupList{}
 	if err := scene.Client.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).Into(groups); err != nil {
@@ -207,20 +210,28 @@ func otherPolicies(ctx context.Context, scene *steps.Scene) (map[string][]string
 		served[g.Name] = true
 	}
 	found := map[string][]string{}
+	var errs []error
 	for _, k := range otherKinds {
 		if !served[k.gvr.Group] {
 			continue
 		}
-		list, err := scene.Client.Dynamic.Resource(k.gvr).List(ctx, metav1.ListOptions{Limit: 500})
-		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-			continue
+		namespaces := []string{metav1.NamespaceAll}
+		if k.namespaced {
+			namespaces = namespacesOf(scene.Targets)
 		}
-		if err != nil {
-			return found, fmt.Errorf("listing %s: %w", k.gvr.GroupResource(), err)
-		}
-		for _, o := range list.Items {
-			found[o.GetNamespace()] = append(found[o.GetNamespace()], k.kind+" "+o.GetName())
+		for _, ns := range namespaces {
+			list, err := scene.Client.Dynamic.Resource(k.gvr).Namespace(ns).List(ctx, metav1.ListOptions{Limit: 500})
+			if apierrors.IsNotFound(err) {
+				continue // the group has other kinds
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("listing %s: %w", k.gvr.GroupResource(), err))
+				continue
+			}
+			for _, o := range list.Items {
+				found[ns] = append(found[ns], k.kind+" "+o.GetName())
+			}
 		}
 	}
-	return found, nil
+	return found, errors.Join(errs...)
 }

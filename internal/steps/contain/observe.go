@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,6 +45,17 @@ func (s *ownerState) down() bool {
 	return s.seen && s.err == nil && s.problem == "" && len(s.siblings) == 0
 }
 
+// why says what keeps it from being down.
+func (s *ownerState) why() string {
+	switch {
+	case s.err != nil:
+		return s.err.Error()
+	case s.problem != "":
+		return s.problem
+	}
+	return fmt.Sprintf("%s: pods are left: %s", s.owner.Ref, bounded(s.siblings))
+}
+
 func newObserver(scene *steps.Scene, o Options) *observer {
 	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]string{},
 		slices: map[string][]discoveryv1.EndpointSlice{}, slicesNo: map[string]error{}, owners: map[types.UID]*ownerState{}}
@@ -60,7 +70,9 @@ func newObserver(scene *steps.Scene, o Options) *observer {
 				st = &ownerState{owner: w}
 				ob.owners[w.UID] = st
 			}
-			st.nodes = append(st.nodes, t.Pod.Spec.NodeName)
+			if n := t.Pod.Spec.NodeName; n != "" && !slices.Contains(st.nodes, n) {
+				st.nodes = append(st.nodes, n)
+			}
 		}
 	}
 	for _, chain := range scene.Workloads {
@@ -78,7 +90,7 @@ func newObserver(scene *steps.Scene, o Options) *observer {
 // controllers, all in parallel.
 func (ob *observer) look(ctx context.Context) {
 	var tasks []func()
-	for _, ns := range namespacesOf(ob.scene) {
+	for _, ns := range namespacesOf(ob.scene.Targets) {
 		tasks = append(tasks, func() { ob.lookPods(ctx, ns) }, func() { ob.lookSlices(ctx, ns) })
 	}
 	for _, st := range ob.owners {
@@ -89,9 +101,9 @@ func (ob *observer) look(ctx context.Context) {
 	cluster.Parallel(len(tasks), func(i int) { tasks[i]() })
 }
 
-func namespacesOf(scene *steps.Scene) []string {
+func namespacesOf(targets []*cluster.Target) []string {
 	seen := map[string]bool{}
-	for _, t := range scene.Targets {
+	for _, t := range targets {
 		seen[t.Pod.Namespace] = true
 	}
 	return sortedKeys(seen)
@@ -149,13 +161,18 @@ func (ob *observer) lookSlices(ctx context.Context, namespace string) {
 
 func (ob *observer) lookOwner(ctx context.Context, st *ownerState) {
 	st.seen = true
-	live, err := ob.scene.Client.Dynamic.Resource(st.owner.GVR()).Namespace(st.owner.Namespace).Get(ctx, st.owner.Name, metav1.GetOptions{})
+	// Where a custom resource keeps its replicas, only its scale tells.
+	var subresources []string
+	if st.owner.Custom && st.owner.Stop == cluster.ByScale {
+		subresources = []string{"scale"}
+	}
+	live, err := ob.scene.Client.Dynamic.Resource(st.owner.GVR()).Namespace(st.owner.Namespace).Get(ctx, st.owner.Name, metav1.GetOptions{}, subresources...)
 	if err != nil {
 		st.err = fmt.Errorf("reading %s: %w", st.owner.Ref, err)
 		return
 	}
-	st.problem, st.err = runsStill(st, live), nil
-	if st.err = ob.lookSiblings(ctx, st, live); st.err != nil {
+	st.problem = runsStill(st, live)
+	if st.err = ob.lookSiblings(ctx, st); st.err != nil {
 		st.err = fmt.Errorf("listing the pods of %s: %w", st.owner.Ref, st.err)
 	}
 }
@@ -168,12 +185,8 @@ func runsStill(st *ownerState, live *unstructured.Unstructured) string {
 	}
 	switch st.owner.Stop {
 	case cluster.ByScale:
-		replicas, set, _ := unstructured.NestedInt64(live.Object, "spec", "replicas")
-		if !set && st.owner.Custom {
-			return "" // its scale lives elsewhere; the second look reads it there
-		}
-		if replicas != 0 {
-			return fmt.Sprintf("%s has replicas %d, not 0", st.owner.Ref, replicas)
+		if n := number("spec", "replicas"); n != 0 {
+			return fmt.Sprintf("%s has replicas %d, not 0", st.owner.Ref, n)
 		}
 		if n := number("status", "replicas"); n != 0 {
 			return fmt.Sprintf("%s still has %d pods", st.owner.Ref, n)
@@ -186,7 +199,7 @@ func runsStill(st *ownerState, live *unstructured.Unstructured) string {
 			return fmt.Sprintf("%s still has %d active pods", st.owner.Ref, n)
 		}
 	case cluster.ByExclusion:
-		if !excludes(nested(live.Object, "spec", "template", "spec", "affinity"), st.nodes) {
+		if len(st.nodes) > 0 && !excludes(nested(live.Object, "spec", "template", "spec", "affinity"), st.nodes) {
 			return fmt.Sprintf("%s is not kept off node %s", st.owner.Ref, join(st.nodes))
 		}
 	}
@@ -195,9 +208,8 @@ func runsStill(st *ownerState, live *unstructured.Unstructured) string {
 
 // lookSiblings finds the workload's pods that still exist besides the
 // suspects, those that are terminating too: they run until they end.
-func (ob *observer) lookSiblings(ctx context.Context, st *ownerState, live *unstructured.Unstructured) error {
+func (ob *observer) lookSiblings(ctx context.Context, st *ownerState) error {
 	st.siblings = nil
-	st.owner.Object = live
 	sel, err := selectorOf(st.owner)
 	if err != nil || sel == nil || sel.Empty() {
 		return err
@@ -312,19 +324,19 @@ func (ob *observer) pending() string {
 	}
 	for _, st := range ob.owners {
 		if !st.down() {
-			return strings.TrimSpace(st.problem + " " + bounded(st.siblings))
+			return st.why()
 		}
 	}
 	return ""
 }
 
 // wait looks until everything is as meant or the context ends.
-func (ob *observer) wait(ctx context.Context, progress func(string)) {
+func (ob *observer) wait(ctx context.Context, progress func(string)) error {
 	last := ""
-	_ = Await(ctx, func(ctx context.Context) (bool, error) { // what is not seen in time is in the checks
+	return Await(ctx, func(ctx context.Context) (bool, error) {
 		ob.look(ctx)
 		p := ob.pending()
-		if p != "" && p != last {
+		if p != "" && p != last && ctx.Err() == nil {
 			progress(p)
 			last = p
 		}
@@ -333,19 +345,31 @@ func (ob *observer) wait(ctx context.Context, progress func(string)) {
 }
 
 // putBack compares a second look with the first: what was as meant then and
-// is not now was put back by somebody.
-func putBack(first, second []Finding) []string {
-	var list []string
-	for i := range first {
-		for j, c := range first[i].Checks {
-			if !c.OK || j >= len(second[i].Checks) {
-				continue
-			}
-			if again := second[i].Checks[j]; !again.OK && again.Code == c.Code {
-				list = append(list, first[i].Namespace+"/"+first[i].Pod+": "+again.Text)
+// is not now, and what is open now and was not, was put back by somebody.
+func putBack(first, second Assessment) []string {
+	list := undone("", first.Workloads, second.Workloads)
+	for i := range first.Findings {
+		was, is := first.Findings[i], second.Findings[i]
+		key := was.Namespace + "/" + was.Pod + ": "
+		list = append(list, undone(key, was.Checks, is.Checks)...)
+		for _, e := range is.Exposures {
+			if e.Severity == Open && !slices.Contains(was.Exposures, e) {
+				list = append(list, key+e.Text)
 			}
 		}
 	}
 	sort.Strings(list)
 	return slices.Compact(list)
+}
+
+// undone: checks that cannot be made any more, of a pod that is gone, say, are
+// not said to be put back.
+func undone(prefix string, first, second []Check) []string {
+	var list []string
+	for i, c := range first {
+		if c.OK && i < len(second) && second[i].Code == c.Code && !second[i].OK {
+			list = append(list, prefix+second[i].Text)
+		}
+	}
+	return list
 }

@@ -30,6 +30,9 @@ func (q quarantine) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, err
 	var plan steps.Plan
 	byNamespace := map[string][]string{}
 	for _, t := range scene.Targets {
+		if otherIncident(scene, t) != "" {
+			continue // refused by detach, so the policy would select nothing
+		}
 		byNamespace[t.Pod.Namespace] = append(byNamespace[t.Pod.Namespace], t.Key())
 	}
 	for _, namespace := range sortedKeys(byNamespace) {

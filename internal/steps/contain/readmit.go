@@ -2,7 +2,6 @@ package contain
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -62,7 +61,7 @@ func keeps(owners []*cluster.Owner, node string) (stays bool, lags, err error) {
 	for i := len(owners) - 1; i >= 0; i-- {
 		o := owners[i]
 		if o.Object == nil {
-			if apierrors.IsNotFound(o.Err) || errors.Is(o.Err, cluster.ErrReplaced) {
+			if gone(o) {
 				continue // it cannot take the pod back
 			}
 			return false, nil, fmt.Errorf("whether %s would keep it is unknown: %w", o.Ref, o.Err)

@@ -2,10 +2,12 @@ package contain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -54,7 +56,7 @@ func (s stop) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) {
 		}
 	}
 	for _, t := range scene.Targets {
-		if t.Pod.Labels[IncidentLabel] != "" && t.Pod.Labels[IncidentLabel] != scene.Incident {
+		if otherIncident(scene, t) != "" {
 			continue // refused by detach; another incident deals with its workload
 		}
 		owners, warning := toStop(t.Owners)
@@ -86,6 +88,7 @@ func (s stop) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) {
 // be, and a Job below a CronJob too, since a suspended CronJob does not stop
 // the Job it has started.
 func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
+	chain = slices.DeleteFunc(slices.Clone(chain), gone)
 	top := -1
 	for i, o := range chain {
 		if o.Stop != cluster.NoStop {
@@ -95,7 +98,7 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 	if len(chain) == 0 {
 		return nil, nil
 	}
-	if last := chain[len(chain)-1]; last.Object == nil && top < len(chain)-1 {
+	if last := chain[len(chain)-1]; last.Err != nil && last.Stop == cluster.NoStop && top < len(chain)-1 {
 		return nil, &steps.Warning{Code: "unreadable",
 			Text: fmt.Sprintf("the workload is not taken down: its controller %s could not be read (%v), and would undo the scaling of anything below it", last.Ref, last.Err),
 			Fix:  "get the right to read it, or scale it yourself"}
@@ -113,6 +116,11 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 	return owners, nil
 }
 
+// gone: the controller was deleted, so it starts nothing any more.
+func gone(o *cluster.Owner) bool {
+	return apierrors.IsNotFound(o.Err) || errors.Is(o.Err, cluster.ErrReplaced)
+}
+
 func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	var keys []string
 	for _, t := range w.suspects {
@@ -126,53 +134,58 @@ func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	case cluster.BySuspend:
 		needed = suspend(w.owner, &a)
 	case cluster.ByExclusion:
-		needed = exclude(w, &a)
+		if needed = exclude(w, &a); len(w.suspects) == 0 {
+			plan.Warnings = append(plan.Warnings, steps.Warning{Code: "unscalable",
+				Text: fmt.Sprintf("%s is not taken down: a DaemonSet can only be kept off the nodes of suspects, and it has none", w.owner.Ref)})
+		}
 	}
 	if !needed {
 		return
 	}
-	if lost := s.lost(scene, w); len(lost) > 0 && !s.AllowEvidenceLoss {
+	lost, kept := s.lost(scene, w)
+	if len(lost) > 0 && !s.AllowEvidenceLoss {
 		for _, r := range lost {
 			r.Object, r.Action, r.Override = w.owner.Ref.String(), StepScale, "--allow-evidence-loss"
 			plan.Refusals = append(plan.Refusals, r)
 		}
 		return
-	} else if len(lost) > 0 {
-		for _, r := range lost {
-			plan.Warnings = append(plan.Warnings, steps.Warning{Targets: r.Targets, Code: "evidence-loss", Text: r.Reason + "; it goes on since evidence loss was allowed"})
-		}
-	} else {
-		for _, t := range w.suspects {
-			a.Needs = append(a.Needs, detachID(t))
-		}
-		if len(w.suspects) > 0 {
-			a.Awaits = "the release of the suspects by " + w.owner.Ref.String()
-			a.Guard = func(ctx context.Context) error { return awaitRelease(ctx, scene, w.suspects, w.chain()) }
-		}
+	}
+	for _, r := range lost {
+		plan.Warnings = append(plan.Warnings, steps.Warning{Targets: r.Targets, Code: "evidence-loss", Text: r.Reason + "; it goes on since evidence loss was allowed"})
+	}
+	for _, t := range kept {
+		a.Needs = append(a.Needs, detachID(t))
+	}
+	if len(kept) > 0 {
+		a.Awaits = "the release of the suspects by " + w.owner.Ref.String()
+		a.Guard = func(ctx context.Context) error { return awaitRelease(ctx, scene, kept, w.chain()) }
 	}
 	plan.Actions = append(plan.Actions, a)
 }
 
-// lost says which evidence stopping the workload would destroy.
-func (s stop) lost(scene *steps.Scene, w *workload) []steps.Refusal {
-	var lost []steps.Refusal
+// lost says which evidence stopping the workload would destroy; kept are the
+// suspects that outlive it, once they are released.
+func (s stop) lost(scene *steps.Scene, w *workload) (lost []steps.Refusal, kept []*cluster.Target) {
 	detaching := slices.Contains(s.Steps, StepDetach) && !s.KeepLabels
 	for _, t := range w.suspects {
-		if t.Detached {
-			continue // released already: scaling cannot reach it
+		why := ""
+		if !t.Detached { // one that was released already, scaling cannot reach
+			if loose := Loosen(t, scene.Around[t.Pod.Namespace], s.RemoveLabels); loose.Held != "" {
+				why = "which cannot be detached: " + loose.Held
+			} else if !detaching {
+				why = "which keeps its labels"
+			}
 		}
-		loose := Loosen(t, scene.Around[t.Pod.Namespace], s.RemoveLabels)
-		switch {
-		case loose.Held != "":
-			lost = append(lost, steps.Refusal{Targets: []string{t.Key()}, Reason: fmt.Sprintf("stopping it would destroy the suspect %s, which cannot be detached: %s", t.Key(), loose.Held)})
-		case !detaching:
-			lost = append(lost, steps.Refusal{Targets: []string{t.Key()}, Reason: fmt.Sprintf("stopping it would destroy the suspect %s, which keeps its labels", t.Key())})
+		if why == "" {
+			kept = append(kept, t)
+			continue
 		}
+		lost = append(lost, steps.Refusal{Targets: []string{t.Key()}, Reason: fmt.Sprintf("stopping it would destroy the suspect %s, %s", t.Key(), why)})
 	}
 	if volumes := deletesVolumes(w.owner); volumes != "" {
 		lost = append(lost, steps.Refusal{Reason: volumes})
 	}
-	return lost
+	return lost, kept
 }
 
 // deletesVolumes: since 1.27 a StatefulSet can be told to delete the claims
