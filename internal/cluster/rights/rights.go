@@ -180,10 +180,10 @@ func (r Rights) Dangers() []string {
 	for _, d := range dangers {
 		for _, g := range r.Beyond() {
 			for _, rule := range g.Rules {
-				if !d.in(rule) {
-					continue
+				if !d.in(rule) || d != dangers[0] && dangers[0].in(rule) {
+					continue // the rest follows from everything
 				}
-				everything = everything || d.verb == "*" && g.Scope == ""
+				everything = everything || d == dangers[0] && g.Scope == ""
 				text := d.why
 				if len(rule.ResourceNames) > 0 {
 					text += " " + bounded(rule.ResourceNames)
@@ -195,7 +195,7 @@ func (r Rights) Dangers() []string {
 			}
 		}
 		if everything {
-			return out // the rest follows from it
+			return out
 		}
 	}
 	return out
