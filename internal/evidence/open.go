@@ -29,8 +29,8 @@ type Reader struct {
 
 // Entry is one file of a bag; Path is below the bag's directory.
 type Entry struct {
-	Path string
-	Size int64
+	Path string `json:"path"`
+	Size int64  `json:"size"`
 }
 
 // ErrAltered: the bundle is not what was sealed: cut, changed, or no bundle.
