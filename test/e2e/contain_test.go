@@ -112,9 +112,7 @@ func TestContainTwiceChangesNothingTheSecondTime(t *testing.T) {
 	suspect := n.pod("app=deployment")
 	jane := newPerson(t, responder)
 	first := jane.contain("--pod", suspect.Name, "-n", n.name).exitsContained()
-	watched := []string{"pods", "deployments", "replicasets", "networkpolicies"}
-	n.settled(suspect)
-	before := n.versions(watched...)
+	before, versions := n.settled(suspect), n.versions()
 
 	second := jane.contain("--pod", suspect.Name, "-n", n.name).exitsContained()
 
@@ -124,9 +122,7 @@ func TestContainTwiceChangesNothingTheSecondTime(t *testing.T) {
 	if second.Incident != first.Incident || second.Opened {
 		t.Errorf("the second run is of incident %s (opened: %t), want %s", second.Incident, second.Opened, first.Incident)
 	}
-	if after := n.versions(watched...); !maps.Equal(before, after) {
-		t.Errorf("objects changed: %v, then %v", before, after)
-	}
+	n.untouched(before, versions, suspect)
 }
 
 // Why the labels come off: policies add up, so with them the app's own policy
@@ -271,9 +267,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 	n.workload("deployment", 2)
 	suspect := n.pod("app=deployment")
 	jane := newPerson(t, responder)
-	n.settled(suspect)
-	watched := []string{"pods", "deployments", "replicasets", "networkpolicies"}
-	before := n.versions(watched...)
+	before, versions := n.settled(suspect), n.versions()
 
 	c := jane.contain("--pod", suspect.Name, "-n", n.name, "--dry-run").exitsContained()
 
@@ -285,9 +279,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 			t.Errorf("%s of %s: %s %s", action.Action, action.Object, action.Outcome, action.Error)
 		}
 	}
-	if after := n.versions(watched...); !maps.Equal(before, after) {
-		t.Errorf("objects changed: %v, then %v", before, after)
-	}
+	n.untouched(before, versions, suspect)
 	if dirs := jane.incidents(); len(dirs) > 0 {
 		t.Errorf("a dry run opened %v", dirs)
 	}
@@ -299,12 +291,12 @@ func TestNothingIsDoneUnasked(t *testing.T) {
 	n := newNamespace(t)
 	n.workload("pod", 1)
 	suspect := n.pod("app=pod")
-	before := n.settled(suspect)
+	before, versions := n.settled(suspect), n.versions()
 	jane := newPerson(t, responder)
 
 	jane.irctl("contain", "--pod", suspect.Name, "-n", n.name).exits(exitRefused)
 
-	n.restored(before, nil, suspect)
+	n.untouched(before, versions, suspect)
 	if dirs := jane.incidents(); len(dirs) > 0 {
 		t.Errorf("an incident was opened: %v", dirs)
 	}

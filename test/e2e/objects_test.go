@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -237,13 +238,17 @@ func (o Objects) resources() []schema.GroupVersionResource {
 	return found
 }
 
-// versions are those of all objects of some resources. They differ if anything
-// at all was written to one of them, or one came or went.
-func (n *Namespace) versions(resources ...string) map[string]string {
+// Versions are those of the objects that nobody writes to unasked. They differ
+// if anything at all was written to one of them, or one came or went.
+type Versions map[string]string
+
+// versions reads those of everything but pods, whose kubelet writes to them as
+// it likes.
+func (n *Namespace) versions() Versions {
 	n.t.Helper()
-	all := map[string]string{}
+	all := Versions{}
 	for _, resource := range world.namespaced {
-		if !slices.Contains(resources, resource.Resource) {
+		if !slices.Contains([]string{"deployments", "replicasets", "statefulsets", "networkpolicies"}, resource.Resource) {
 			continue
 		}
 		list, err := world.Dynamic.Resource(resource).Namespace(n.name).List(n.ctx(), metav1.ListOptions{})
@@ -251,8 +256,19 @@ func (n *Namespace) versions(resources ...string) map[string]string {
 			n.t.Fatal(err)
 		}
 		for _, object := range list.Items {
-			all[fmt.Sprintf("%s/%s", resource.Resource, object.GetName())] = object.GetResourceVersion()
+			all[resource.Resource+"/"+object.GetName()] = object.GetResourceVersion()
 		}
 	}
 	return all
+}
+
+// untouched fails the test if anybody wrote anything since.
+func (n *Namespace) untouched(before Objects, versions Versions, pods ...*corev1.Pod) {
+	n.t.Helper()
+	if now := n.versions(); !maps.Equal(versions, now) {
+		n.t.Errorf("somebody wrote to these objects: their versions were %v, and are %v", versions, now)
+	}
+	if difference := differences(before, n.objects(pods...)); difference != "" {
+		n.t.Errorf("not as before:\n%s", difference)
+	}
 }

@@ -34,17 +34,21 @@ func TestTwoIncidentsInOneNamespaceDoNotTouchEachOther(t *testing.T) {
 	if policies := n.quarantines(); len(policies) != 2 {
 		t.Fatalf("there are the policies %v, want one for each incident", policies)
 	}
-	before := n.versions("networkpolicies", "pods", "statefulsets")
+	others := func(o Objects) Objects {
+		return o.without("deployments").without("replicasets").without("networkpolicies")
+	}
+	before, versions := n.settled(two), n.versions()
 
 	jane.undo("--all", "--incident", first.Incident).exits(exitDone)
 
 	n.awaitPods("app=deployment", 2)
-	after := n.versions("networkpolicies", "pods", "statefulsets")
-	for _, mine := range []string{"pods/" + two.Name, "statefulsets/statefulset", "networkpolicies/irctl-quarantine-" + second.Incident} {
-		if before[mine] != after[mine] || after[mine] == "" {
-			t.Errorf("%s was touched: version %q, then %q", mine, before[mine], after[mine])
+	now := n.versions()
+	for _, mine := range []string{"statefulsets/statefulset", "networkpolicies/irctl-quarantine-" + second.Incident} {
+		if versions[mine] != now[mine] || now[mine] == "" {
+			t.Errorf("%s was touched: version %q, then %q", mine, versions[mine], now[mine])
 		}
 	}
+	n.restored(before, others, two)
 	if policies := n.quarantines(); len(policies) != 1 {
 		t.Errorf("there are the policies %v, want that of incident %s only", policies, second.Incident)
 	}
