@@ -26,6 +26,7 @@ func Near(name string, names []string) []string {
 		name     string
 		distance int
 	}
+	name = name[:min(len(name), longestName)]
 	var near []candidate
 	for _, n := range names {
 		d := distance(name, n)
@@ -60,11 +61,11 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// distance is the Levenshtein distance of two names, of at most 253 bytes
-// each as Kubernetes limits them; longer ones are cut.
+// longestName is the limit of Kubernetes; what a person types may be longer.
+const longestName = 253
+
+// distance is the Levenshtein distance of two names.
 func distance(a, b string) int {
-	const limit = 253
-	a, b = a[:min(len(a), limit)], b[:min(len(b), limit)]
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -47,6 +47,8 @@ type Gap struct {
 
 func (g Gap) String() string { return fmt.Sprintf("%s: %v", g.What, g.Err) }
 
+const kedaObjects = "KEDA scaled objects"
+
 var scaledObjects = schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"}
 
 // manyNamespaces is from how many namespaces on one list of the whole cluster
@@ -126,15 +128,13 @@ func (c *Client) Survey(ctx context.Context, namespaces []string) map[string]*Na
 					s.in(o.GetNamespace(), func(n *Namespace) { n.ScaledObjects = append(n.ScaledObjects, o) })
 				}
 			})
-			// Neither an absent KEDA is worth a word, nor that somebody who
-			// was given no rights on its kinds has none.
-			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-				return nil
+			if apierrors.IsNotFound(err) {
+				return nil // KEDA is not installed
 			}
 			return err
 		},
 	}
-	names := []string{"services", "network policies", "replica sets", "stateful sets", "daemon sets", "jobs", "replication controllers", "autoscalers", "KEDA scaled objects"}
+	names := []string{"services", "network policies", "replica sets", "stateful sets", "daemon sets", "jobs", "replication controllers", "autoscalers", kedaObjects}
 	Parallel(len(lists), func(i int) { s.list(names[i], namespaces, lists[i]) })
 	return s.found
 }
@@ -175,7 +175,8 @@ func (s *surveyor) list(what string, namespaces []string, list func(ns string) e
 }
 
 func (s *surveyor) gap(namespace, what string, err error) {
-	if err != nil {
+	// That somebody who was given no rights on KEDA's kinds has none is not worth a word.
+	if err != nil && (what != kedaObjects || !apierrors.IsForbidden(err)) {
 		s.in(namespace, func(n *Namespace) {
 			n.Gaps = append(n.Gaps, Gap{What: "listing " + what + " in namespace " + namespace, Err: err})
 			sort.Slice(n.Gaps, func(i, j int) bool { return n.Gaps[i].What < n.Gaps[j].What })
