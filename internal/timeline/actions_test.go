@@ -140,6 +140,36 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+func TestAnAlertKeepsItsOwnTime(t *testing.T) {
+	recorded := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
+	berlin := time.FixedZone("", 3600)
+	sign, alert := recorded.Add(-3*time.Hour).In(berlin), recorded.Add(-2*time.Hour).In(berlin)
+	for name, tt := range map[string]struct {
+		data              string
+		started, detected time.Time
+	}{
+		"no data":                     {``, time.Time{}, recorded},
+		"somebody else's data":        {`["an", "array"]`, time.Time{}, recorded},
+		"a sign, then the alert":      {`{"startedAt":"2026-01-02T13:00:00+01:00","alertedAt":"2026-01-02T14:00:00+01:00"}`, sign, alert},
+		"a sign, and no alert":        {`{"startedAt":"2026-01-02T13:00:00+01:00"}`, sign, recorded},
+		"an alert of the future":      {`{"alertedAt":"2036-01-02T14:00:00Z"}`, time.Time{}, recorded},
+		"a sign from after the alert": {`{"startedAt":"2026-01-02T14:30:00Z","alertedAt":"2026-01-02T14:00:00+01:00"}`, time.Time{}, alert},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := timeline.MetricsOf([]timeline.Entry{{Seq: 1, Time: recorded, Kind: timeline.KindObservation, Phase: "detect", Data: json.RawMessage(tt.data)}})
+			if !m.StartedAt.Equal(tt.started) || !m.DetectedAt.Equal(tt.detected) {
+				t.Errorf("started %v, detected %v", m.StartedAt, m.DetectedAt)
+			}
+			if d, ok := m.TimeToDetect(); ok != !tt.started.IsZero() || ok && d != tt.detected.Sub(tt.started) {
+				t.Errorf("time to detect %v, %v", d, ok)
+			}
+			if _, offset := m.DetectedAt.Zone(); m.DetectedAt.Equal(alert) && offset != 3600 {
+				t.Errorf("the zone of the alert was lost: %v", m.DetectedAt)
+			}
+		})
+	}
+}
+
 func TestMoments(t *testing.T) {
 	day := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
 	at := func(minute int) time.Time { return day.Add(time.Duration(minute) * time.Minute) }

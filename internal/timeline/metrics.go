@@ -10,8 +10,8 @@ import (
 // moment (`irctl incident set detected=…`) counts for more than what the
 // journal shows by itself.
 type Metrics struct {
-	StartedAt      time.Time `json:"startedAt,omitzero"`      // when it began: only a person can know
-	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // first entry of the phase detect, else OpenedAt
+	StartedAt      time.Time `json:"startedAt,omitzero"`      // first sign of the attack that a Detection tells of
+	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // the alert of the first entry of the phase detect, see Detection; else OpenedAt
 	OpenedAt       time.Time `json:"openedAt,omitzero"`       // first opened entry
 	AcknowledgedAt time.Time `json:"acknowledgedAt,omitzero"` // OpenedAt, if something had told of it before
 	ContainedAt    time.Time `json:"containedAt,omitzero"`    // first verdict of the phase contain with outcome done
@@ -50,26 +50,55 @@ type sighting struct {
 	seq int64
 }
 
+// Detection is what the data of an entry of the phase detect tells of times. An
+// alert may have waited for hours until somebody opened an incident; the time
+// of the entry says nothing of that.
+type Detection struct {
+	// StartedAt is the first sign of the attack; AlertedAt is when something
+	// first raised the alarm. In the zones of those who reported them.
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	AlertedAt time.Time `json:"alertedAt,omitzero"`
+}
+
+// detectionOf reads the times of an entry of the phase detect. They come from
+// alerts, which may tell any time: one after the entry that records it cannot
+// be true.
+func detectionOf(e Entry) Detection {
+	var d Detection
+	if len(e.Data) > 0 && json.Unmarshal(e.Data, &d) != nil {
+		d = Detection{} // somebody else's data
+	}
+	if d.AlertedAt.IsZero() || d.AlertedAt.After(e.Time) {
+		d.AlertedAt = e.Time
+	}
+	if d.StartedAt.After(d.AlertedAt) {
+		d.StartedAt = time.Time{}
+	}
+	return d
+}
+
 // MetricsOf reads the metrics out of a journal.
 func MetricsOf(entries []Entry) Metrics {
 	var m Metrics
 	seen, said := map[Moment]sighting{}, map[Moment]sighting{}
-	see := func(moment Moment, e Entry) {
-		if _, known := seen[moment]; !known {
-			seen[moment] = sighting{e.Time, e.Seq}
+	see := func(moment Moment, e Entry, at time.Time) {
+		if _, known := seen[moment]; !known && !at.IsZero() {
+			seen[moment] = sighting{at, e.Seq}
 		}
 	}
 	for _, e := range entries {
 		if e.Phase == "detect" {
-			see(Detected, e)
+			d := detectionOf(e)
+			see(Started, e, d.StartedAt)
+			see(Detected, e, d.AlertedAt)
 		}
 		switch e.Kind {
 		case KindOpened:
 			first(&m.OpenedAt, e.Time)
-			see(Acknowledged, e)
+			see(Acknowledged, e, e.Time)
 		case KindVerdict:
 			if aim, ok := phaseAim[e.Phase]; ok && e.Outcome == OutcomeDone {
-				see(aim, e)
+				see(aim, e, e.Time)
 			}
 		case KindChanged:
 			hear(said, e)
@@ -120,6 +149,10 @@ func first(at *time.Time, t time.Time) {
 		*at = t
 	}
 }
+
+// TimeToDetect is from the first sign of the attack to its detection; false
+// where no sign is known.
+func (m Metrics) TimeToDetect() (time.Duration, bool) { return between(m.StartedAt, m.DetectedAt) }
 
 // TimeToContain is from detection to containment; false while not contained.
 func (m Metrics) TimeToContain() (time.Duration, bool) { return between(m.DetectedAt, m.ContainedAt) }
