@@ -402,6 +402,9 @@ func Await(ctx context.Context, done func(context.Context) (bool, error)) error 
 	pause := 15 * time.Millisecond
 	for {
 		ok, err := done(ctx)
+		if err != nil && ctx.Err() != nil {
+			return notInTime(ctx) // it was cut short, which answers nothing
+		}
 		if err != nil || ok {
 			return err
 		}
@@ -409,9 +412,13 @@ func Await(ctx context.Context, done func(context.Context) (bool, error)) error 
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("not seen in time: %w", context.Cause(ctx))
+			return notInTime(ctx)
 		case <-timer.C:
 		}
 		pause = min(pause*3/2, time.Second)
 	}
+}
+
+func notInTime(ctx context.Context) error {
+	return fmt.Errorf("not seen in time: %w", context.Cause(ctx))
 }

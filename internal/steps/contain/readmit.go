@@ -44,8 +44,11 @@ func AwaitReadmission(ctx context.Context, client *cluster.Client, pod cluster.R
 		return fmt.Errorf("reading %s: %w", pod, err)
 	}
 	var lags error
-	err = Await(ctx, func(ctx context.Context) (stays bool, err error) {
-		stays, lags, err = keeps(client.Owners(ctx, chain), live.Spec.NodeName)
+	err = Await(ctx, func(ctx context.Context) (bool, error) {
+		stays, why, err := keeps(client.Owners(ctx, chain), live.Spec.NodeName)
+		if ctx.Err() == nil {
+			lags = why
+		}
 		return stays, err
 	})
 	if err != nil && lags != nil {
