@@ -126,7 +126,7 @@ func (a *App) checkStore() diagnosis {
 }
 
 func (a *App) checkRecipients(ctx context.Context, refs []string) diagnosis {
-	take, note, err := a.snapshot(ctx, refs)
+	take, note, err := a.snapshotFor(ctx, refs)
 	switch {
 	case err != nil:
 		return diagnosis{Check: "recipients", State: ill, Text: err.Error(), Fix: "name keys that can be used, in the configuration file or with -r"}

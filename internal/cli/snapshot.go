@@ -16,12 +16,20 @@ import (
 )
 
 // noRecipients is shown by contain when it cannot take a snapshot.
-const noRecipients = "no snapshot is taken before the first write, since no recipients are configured (-r KEY): evidence is only ever kept encrypted"
+const noRecipients = "no snapshot is taken before the first write, since no recipients are configured (-r KEY, or recipients in irctl.yaml): evidence is only ever kept encrypted"
 
-// snapshot loads the recipients and returns what seals the suspects' evidence
-// for them; nil if there are none. The note says who will be able to open it,
-// or why there is none.
-func (a *App) snapshot(ctx context.Context, refs []string) (take engine.Snapshot, note string, err error) {
+// snapshotFor loads the recipients, the configured ones if none are named, and
+// returns what seals the suspects' evidence for them; nil if there are none.
+// The note says who will be able to open it, or why there is none.
+func (a *App) snapshotFor(ctx context.Context, named []string) (take engine.Snapshot, note string, err error) {
+	refs := named
+	if len(refs) == 0 {
+		conf, err := a.configuration()
+		if err != nil {
+			return nil, "", err
+		}
+		refs = conf.Refs()
+	}
 	if len(refs) == 0 {
 		return nil, noRecipients, nil
 	}
@@ -36,6 +44,17 @@ func (a *App) snapshot(ctx context.Context, refs []string) (take engine.Snapshot
 	return func(ctx context.Context, e *engine.Engine, h *incident.Handle, targets []*cluster.Target) (json.RawMessage, string, error) {
 		return takeSnapshot(ctx, e, h, targets, recipients)
 	}, "evidence will be sealed to " + strings.Join(names, ", "), nil
+}
+
+// snapshot is snapshotFor, but that configured recipients who cannot be used
+// do not keep anybody from containing: the suspect stays alive to be collected
+// from. Those that were named on the command line do.
+func (a *App) snapshot(ctx context.Context, named []string) (engine.Snapshot, string, error) {
+	take, note, err := a.snapshotFor(ctx, named)
+	if err != nil && len(named) == 0 {
+		return nil, fmt.Sprintf("no snapshot is taken before the first write: %v", err), nil
+	}
+	return take, note, err
 }
 
 func takeSnapshot(ctx context.Context, e *engine.Engine, h *incident.Handle, targets []*cluster.Target, recipients []evidence.Recipient) (json.RawMessage, string, error) {
