@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -60,7 +61,8 @@ func (c *Cluster) errForbidden(q Request) error {
 	if q.Namespace == "" {
 		where = "at the cluster scope"
 	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: q.Group, Resource: q.Resource}, q.Name,
+	resource, _, _ := strings.Cut(q.Resource, "/")
+	return apierrors.NewForbidden(schema.GroupResource{Group: q.Group, Resource: resource}, q.Name,
 		fmt.Errorf("User %q cannot %s resource %q in API group %q %s", c.opts.User, q.Verb, q.Resource, q.Group, where))
 }
 

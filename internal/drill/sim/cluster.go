@@ -49,6 +49,7 @@ type Cluster struct {
 	store   clienttesting.ObjectTracker
 	counted int64 // of UIDs and random names
 	version int64 // of the last write
+	orphans bool  // something was deleted that may have owned something
 
 	authMu  sync.Mutex
 	denied  []Rule
@@ -81,16 +82,39 @@ func New(o Options) (*Cluster, error) {
 	if o.Nodes == 0 {
 		o.Nodes = 2
 	}
+	c := empty(o)
+	if err := c.Apply(bootstrap(o.Nodes)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func empty(o Options) *Cluster {
 	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds)}
 	lists := map[schema.GroupVersionResource]string{}
 	for _, k := range c.kinds {
 		lists[k.GVR()] = k.Kind + "List"
 	}
 	c.store = dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists).Tracker()
-	if err := c.Apply(bootstrap(o.Nodes)); err != nil {
-		return nil, err
+	return c
+}
+
+// Clone returns a cluster in the same state, which from now on goes its own
+// way. Rights that were taken away are not taken over.
+func (c *Cluster) Clone() (*Cluster, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	twin := empty(c.opts)
+	twin.counted, twin.version = c.counted, c.version
+	for _, k := range c.kinds {
+		list := c.list(k.GVR(), "")
+		for i := range list {
+			if err := twin.store.Create(k.GVR(), &list[i], list[i].GetNamespace()); err != nil {
+				return nil, err
+			}
+		}
 	}
-	return c, nil
+	return twin, nil
 }
 
 func bootstrap(nodes int) string {
@@ -164,11 +188,17 @@ func (c *Cluster) Edit(gvr schema.GroupVersionResource, namespace, name string, 
 func (c *Cluster) Delete(gvr schema.GroupVersionResource, namespace, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.store.Delete(gvr, namespace, name); err != nil {
+	if err := c.remove(gvr, namespace, name); err != nil {
 		return err
 	}
-	c.version++
 	return c.settle(namespace)
+}
+
+// remove deletes an object and leaves the rest to the controllers.
+func (c *Cluster) remove(gvr schema.GroupVersionResource, namespace, name string) error {
+	c.version++
+	c.orphans = c.orphans || gvr != Pods // pods own nothing
+	return c.store.Delete(gvr, namespace, name)
 }
 
 func (c *Cluster) get(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +42,10 @@ func (c *Cluster) settle(namespace string) error {
 
 // collectGarbage deletes what is owned by something that is gone.
 func (c *Cluster) collectGarbage(namespace string) error {
+	if !c.orphans {
+		return nil
+	}
+	c.orphans = false
 	exists := map[string]bool{}
 	var owned []*unstructured.Unstructured
 	for _, k := range c.kinds {
@@ -56,16 +61,11 @@ func (c *Cluster) collectGarbage(namespace string) error {
 		if slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return exists[string(r.UID)] || r.Kind == "Node" }) {
 			continue
 		}
-		if err := c.remove(o); err != nil {
+		if err := c.remove(c.gvrOf(o), namespace, o.GetName()); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (c *Cluster) remove(o *unstructured.Unstructured) error {
-	c.version++
-	return c.store.Delete(c.gvrOf(o), o.GetNamespace(), o.GetName())
 }
 
 func (c *Cluster) gvrOf(o *unstructured.Unstructured) schema.GroupVersionResource {
@@ -82,6 +82,9 @@ func (c *Cluster) gvrOf(o *unstructured.Unstructured) schema.GroupVersionResourc
 func (c *Cluster) edit(o *unstructured.Unstructured, change func(m map[string]any)) error {
 	next := o.DeepCopy()
 	change(next.Object)
+	if reflect.DeepEqual(o.Object, next.Object) {
+		return nil // most often, and update takes longer to find out
+	}
 	_, err := c.update(c.kindOf(c.gvrOf(o)), o, next, false)
 	return err
 }
@@ -223,7 +226,7 @@ func (c *Cluster) runPodOwner(owner *unstructured.Unstructured) error {
 	}
 	missing, surplus := match(c.places(owner), mine)
 	for _, p := range surplus {
-		if err := c.remove(p); err != nil {
+		if err := c.remove(Pods, p.GetNamespace(), p.GetName()); err != nil {
 			return err
 		}
 		mine = slices.DeleteFunc(mine, func(m *unstructured.Unstructured) bool { return m == p })

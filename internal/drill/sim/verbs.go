@@ -222,8 +222,7 @@ func (c *Cluster) answerDelete(req Request, k Kind, body []byte) (any, error) {
 		}
 	}
 	if !req.DryRun {
-		c.version++
-		if err := c.store.Delete(k.GVR(), req.Namespace, req.Name); err != nil {
+		if err := c.remove(k.GVR(), req.Namespace, req.Name); err != nil {
 			return nil, err
 		}
 		if err := c.settle(req.Namespace); err != nil {

@@ -1,0 +1,262 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"irctl/internal/drill/sim"
+	"irctl/internal/engine"
+	"irctl/internal/timeline"
+)
+
+// faults are the ways in which one API call goes wrong while the process lives on.
+var faults = map[string]sim.Fault{
+	"error before execution":    {Break: true},
+	"executed, but answer lost": {Lose: true},
+	"429":                       {Error: sim.Throttled(0)},
+	"500":                       {Error: sim.Broken()},
+}
+
+// cleanRun is what a contain without faults does: its calls by name, and the
+// state in which it leaves the cluster.
+func cleanRun(t *testing.T) (calls []sim.Request, after map[string]any) {
+	t.Helper()
+	w := newWorld(t)
+	p := w.mustStart(t, t.TempDir())
+	p.mustContain(t)
+	calls = p.server.Requests()
+	if len(calls) < 20 || p.server.Written() != 3 {
+		t.Fatalf("a contain of one pod makes %d calls, %d of them writes: this test no longer looks at what it was made for", len(calls), p.server.Written())
+	}
+	return calls, picture(w.Cluster, w.suspect)
+}
+
+// TestEveryCallFails lets every single API call of contain go wrong in every
+// way. Contain, run again where it did not finish, leads to the same state as
+// if nothing had happened, and undo to the state before.
+func TestEveryCallFails(t *testing.T) {
+	calls, after := cleanRun(t)
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEveryCall(calls, func(call sim.Request) { oneCallFails(t, call, fault, after) })
+		})
+	}
+}
+
+// forEveryCall overlaps the waiting of the cases: most of their time they
+// wait to try again.
+func forEveryCall(calls []sim.Request, f func(sim.Request)) {
+	var g errgroup.Group
+	g.SetLimit(8)
+	for _, call := range calls {
+		g.Go(func() error {
+			f(call)
+			return nil
+		})
+	}
+	_ = g.Wait() // the cases report by themselves
+}
+
+// strike is a fault that strikes one call, once.
+type strike struct {
+	call  string
+	fault sim.Fault
+	hit   atomic.Bool
+}
+
+func (s *strike) faults(r sim.Request) sim.Fault {
+	if r.Key() != s.call {
+		return sim.Fault{}
+	}
+	s.hit.Store(true)
+	return s.fault
+}
+
+func oneCallFails(t *testing.T, call sim.Request, fault sim.Fault, after map[string]any) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	w, dir := newWorld(t), t.TempDir()
+	s := &strike{call: call.Key(), fault: fault}
+	p, err := w.start(t, ctx, dir, s.faults)
+	if err == nil {
+		_, err = p.containNow(ctx)
+	}
+	if !s.hit.Load() {
+		t.Errorf("%s: never called", call.Key())
+		return
+	}
+	if err != nil {
+		t.Errorf("%s: one failed call ended the run: %v", call.Key(), err)
+	}
+	if again := w.contained(t, call.Key(), dir, after); again.server.Written() != 0 {
+		t.Errorf("%s: the run was not done: a second one wrote %d times", call.Key(), again.server.Written())
+	}
+	w.undone(t, call.Key(), dir)
+}
+
+// contained runs contain again, which must find or make the same state as a
+// clean run.
+func (w *world) contained(t *testing.T, name, dir string, after map[string]any) *process {
+	p := w.mustStart(t, dir)
+	if _, err := p.containNow(t.Context()); err != nil {
+		t.Errorf("%s: contain again: %v", name, err)
+	}
+	wantSame(t, name+": contain again", after, picture(w.Cluster, w.suspect))
+	return p
+}
+
+// undone runs undo, which must leave nothing behind.
+func (w *world) undone(t *testing.T, name, dir string) {
+	p := w.mustStart(t, dir)
+	res, err := p.undoNow(t.Context(), engine.UndoRequest{All: true})
+	if err != nil {
+		t.Errorf("%s: undo: %v", name, err)
+		return
+	}
+	for _, a := range res.Actions {
+		if a.Err() != nil {
+			t.Errorf("%s: undo: %s: %v", name, a.Summary, a.Err())
+		}
+	}
+	wantSame(t, name+": undo", w.before, picture(w.Cluster, w.suspect))
+}
+
+// TestServerGoesAway takes the server away for good at every call: the run
+// ends by itself, soon, tells of it, and what it did can be undone once the
+// server is back.
+func TestServerGoesAway(t *testing.T) {
+	t.Parallel()
+	calls, _ := cleanRun(t)
+	forEveryCall(calls, func(call sim.Request) {
+		w, dir := newWorld(t), t.TempDir()
+		var listener *httptest.Server
+		server := w.Server(func(r sim.Request) sim.Fault {
+			if r.Key() != call.Key() {
+				return sim.Fault{}
+			}
+			return sim.Fault{Before: func() {
+				_ = listener.Listener.Close() // closed once more at the end
+				listener.CloseClientConnections()
+			}, Break: true}
+		})
+		listener = httptest.NewServer(server)
+		t.Cleanup(listener.Close)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		p, err := w.connect(t, ctx, listener.URL, server, dir)
+		var res *engine.ContainResult
+		if err == nil {
+			res, err = p.containNow(ctx)
+		}
+		if err == nil && !tellsOfGaps(res) {
+			t.Errorf("%s: the server went away, and the result does not tell: %+v", call.Key(), res)
+		}
+		w.undone(t, call.Key(), dir)
+	})
+}
+
+// tellsOfGaps: something failed, or the verdict names what could not be read.
+func tellsOfGaps(res *engine.ContainResult) bool {
+	for _, a := range res.Actions {
+		if a.Err() != nil {
+			return true
+		}
+	}
+	for _, f := range res.Targets {
+		for _, c := range f.Checks {
+			if !c.OK {
+				return true
+			}
+		}
+		for _, e := range f.Exposures {
+			if e.Code == "unknown" || e.Code == "policy-unknown" || strings.Contains(e.Text, "unknown") {
+				return true
+			}
+		}
+	}
+	return len(res.Warnings) > 0
+}
+
+// TestKilledAtEveryCall kills irctl before and after every single API call.
+func TestKilledAtEveryCall(t *testing.T) {
+	calls, after := cleanRun(t)
+	for name, executed := range map[string]bool{"before execution": false, "after execution": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEveryCall(calls, func(call sim.Request) {
+				w, dir := killed(t, call, executed)
+				w.contained(t, call.Key(), dir, after)
+				if call.Writes() {
+					w.undone(t, call.Key()+": contained again", dir)
+				}
+
+				w, dir = killed(t, call, executed)
+				w.undone(t, call.Key(), dir)
+			})
+		})
+	}
+}
+
+// killed runs contain up to a call, and returns the world and the state
+// directory as a kill at that moment would leave them: from then on nothing
+// of that run reaches either.
+func killed(t *testing.T, call sim.Request, executed bool) (*world, string) {
+	w, dir := newWorld(t), t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var left string
+	dead := &atomic.Bool{}
+	kill := func() {
+		dead.Store(true)
+		left = copyState(t, dir)
+		cancel()
+	}
+	// What the run still does in its last moments it does to nobody: it is told
+	// that it may not, since that is what it does not try again.
+	nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
+	p, err := w.start(t, ctx, dir, func(r sim.Request) sim.Fault {
+		switch {
+		case dead.Load():
+			return nobody
+		case r.Key() != call.Key():
+			return sim.Fault{}
+		case executed:
+			return sim.Fault{After: kill}
+		}
+		return sim.Fault{Before: kill, Error: nobody.Error}
+	})
+	if err == nil {
+		_, err = p.containNow(ctx)
+	}
+	if !dead.Load() {
+		t.Errorf("%s: never called (%v)", call.Key(), err)
+		return w, dir
+	}
+	if call.Writes() {
+		wantPending(t, call, left)
+	}
+	return w, left
+}
+
+// wantPending: whoever finds the journal of a run that was killed at a write
+// must see what it was at.
+func wantPending(t *testing.T, call sim.Request, dir string) {
+	pending := timeline.Pending(journal(t, dir))
+	if len(pending) != 1 {
+		t.Errorf("%s: killed at a write, the journal has %d intents without outcome", call.Key(), len(pending))
+		return
+	}
+	kind, _, _ := strings.Cut(call.Resource, "/")
+	if got := strings.ToLower(pending[0].Object.Kind); !strings.HasPrefix(kind, strings.TrimSuffix(got, "y")) {
+		t.Errorf("%s: the intent is about %s", call.Key(), fmt.Sprint(pending[0].Object))
+	}
+}

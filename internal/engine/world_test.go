@@ -1,0 +1,307 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+
+	"irctl/internal/cluster"
+	"irctl/internal/drill/sim"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
+)
+
+// world is a simulated cluster under attack, and how it was before.
+type world struct {
+	*sim.Cluster
+	suspect string // a pod of Deployment todo-app/backend
+	before  map[string]any
+}
+
+// todoApp is made once; every world is a copy of it.
+var todoApp = sync.OnceValues(func() (*sim.Cluster, error) {
+	c, err := sim.New(sim.Options{Kinds: []sim.Kind{sim.Gadget, sim.ScaledObject}})
+	if err == nil {
+		err = c.Apply(sim.TodoApp)
+	}
+	return c, err
+})
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	c, err := todoApp()
+	if err == nil {
+		c, err = c.Clone()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Cluster: c, suspect: firstPod(t, c, "todo-app", "backend-")}
+	w.before = picture(c, w.suspect)
+	return w
+}
+
+func firstPod(t testing.TB, c *sim.Cluster, namespace, prefix string) string {
+	t.Helper()
+	for _, p := range c.List(sim.Pods, namespace) {
+		if strings.HasPrefix(p.GetName(), prefix) {
+			return p.GetName()
+		}
+	}
+	t.Fatalf("no pod in %s is named %s…", namespace, prefix)
+	return ""
+}
+
+// picture is the state of a cluster as two moments can be compared: without
+// versions, and with the pods that controllers made at will known by their
+// owner only. The suspects keep their names and UIDs.
+func picture(c *sim.Cluster, suspects ...string) map[string]any {
+	all := map[string]any{}
+	replaceable := map[string]string{} // UID of a pod → what it is
+	for _, o := range c.State() {
+		if o.GetKind() == "Pod" && !slices.Contains(suspects, o.GetName()) && len(o.GetOwnerReferences()) > 0 {
+			owner := o.GetOwnerReferences()[0]
+			replaceable[string(o.GetUID())] = "a pod of " + owner.Kind + " " + owner.Name
+		}
+	}
+	for _, o := range c.State() {
+		name := o.GetName()
+		if what, ok := replaceable[string(o.GetUID())]; ok {
+			name = what
+			anonymous(o.Object, what)
+		}
+		for _, volatile := range []string{"resourceVersion", "managedFields", "generation", "creationTimestamp"} {
+			unstructured.RemoveNestedField(o.Object, "metadata", volatile)
+		}
+		unstructured.RemoveNestedField(o.Object, "status", "observedGeneration")
+		if o.GetLabels()[contain.IncidentLabel] != "" && o.GetKind() != "Pod" {
+			o.SetUID("") // made by irctl, perhaps more than once
+		}
+		if endpoints, ok := o.Object["endpoints"].([]any); ok {
+			for _, e := range endpoints {
+				anonymousEndpoint(e, replaceable)
+			}
+			slices.SortFunc(endpoints, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+		}
+		key := o.GetKind() + " " + o.GetNamespace() + "/" + name
+		for n := 2; all[key] != nil; n++ {
+			key = fmt.Sprintf("%s %s/%s (%d)", o.GetKind(), o.GetNamespace(), name, n)
+		}
+		all[key] = o.Object
+	}
+	return all
+}
+
+func anonymous(pod map[string]any, what string) {
+	meta := pod["metadata"].(map[string]any)
+	meta["name"] = what
+	delete(meta, "uid")
+	for _, path := range [][]string{{"spec", "nodeName"}, {"status", "podIP"}, {"status", "podIPs"}, {"status", "startTime"}} {
+		unstructured.RemoveNestedField(pod, path...)
+	}
+}
+
+func anonymousEndpoint(e any, replaceable map[string]string) {
+	m := e.(map[string]any)
+	ref := m["targetRef"].(map[string]any)
+	if what, ok := replaceable[ref["uid"].(string)]; ok {
+		delete(m, "addresses")
+		delete(m, "nodeName")
+		delete(ref, "uid")
+		ref["name"] = what
+	}
+}
+
+// process is one run of irctl: with connections and a state directory.
+type process struct {
+	*engine.Engine
+	server *sim.Server
+	front  *front
+	// suspects are the pods of todo-app that contain is called for.
+	suspects []string
+}
+
+// start does what every command does first: connect, and open the state
+// directory. faults strike this process only.
+func (w *world) start(t testing.TB, ctx context.Context, dir string, faults func(sim.Request) sim.Fault) (*process, error) {
+	t.Helper()
+	server := w.Server(faults)
+	listener := httptest.NewServer(server)
+	t.Cleanup(listener.Close)
+	return w.connect(t, ctx, listener.URL, server, dir)
+}
+
+func (w *world) connect(t testing.TB, ctx context.Context, url string, server *sim.Server, dir string) (*process, error) {
+	t.Helper()
+	client, err := cluster.New(&rest.Config{Host: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{server: server, front: &front{answer: engine.Yes}, suspects: []string{w.suspect}}
+	store, err := incident.NewStore(dir, incident.Options{Now: clock, LockWait: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Engine, err = engine.New(ctx, client, store, p.front, "sim"); err != nil {
+		return p, err
+	}
+	p.Now, p.Timeout = clock, 20*time.Second
+	// Every process draws the same ID, so that runs can be compared.
+	p.Random = rand.NewChaCha8([32]byte{})
+	return p, nil
+}
+
+// mustStart is start where nothing goes wrong.
+func (w *world) mustStart(t testing.TB, dir string) *process {
+	t.Helper()
+	p, err := w.start(t, t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func clock() time.Time { return time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC) }
+
+// containNow reads the suspects and contains them, as the command does.
+func (p *process) containNow(ctx context.Context, change ...func(*engine.ContainRequest)) (*engine.ContainResult, error) {
+	req := engine.ContainRequest{Options: contain.Options{Steps: contain.DefaultSteps}, EvidenceNote: "no recipients"}
+	for _, name := range p.suspects {
+		target, err := p.Client.GetTarget(ctx, "todo-app", name)
+		if err != nil {
+			return nil, err
+		}
+		req.Targets = append(req.Targets, target)
+	}
+	for _, f := range change {
+		f(&req)
+	}
+	return p.Contain(ctx, req)
+}
+
+// mustContain fails the test unless every action succeeded.
+func (p *process) mustContain(t testing.TB, change ...func(*engine.ContainRequest)) *engine.ContainResult {
+	t.Helper()
+	res, err := p.containNow(t.Context(), change...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range res.Actions {
+		if a.Err() != nil {
+			t.Fatalf("%s: %v", a.Summary, a.Err())
+		}
+	}
+	return res
+}
+
+// soon is enough for everything that happens, where something is waited for
+// in vain.
+const soon = 1500 * time.Millisecond
+
+// undoNow undoes what the open incident of the state directory did; where
+// there is none, nothing was done.
+func (p *process) undoNow(ctx context.Context, req engine.UndoRequest) (*engine.UndoResult, error) {
+	open, errs := p.Store.FindOpen(ctx, func(incident.Incident) bool { return true })
+	if len(errs) > 0 {
+		return nil, errs[0]
+	}
+	if len(open) == 0 {
+		return &engine.UndoResult{}, nil
+	}
+	h, err := p.Store.Open(ctx, open[0].ID, p.Actor())
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return p.Undo(ctx, h, req)
+}
+
+func (p *process) mustUndo(t testing.TB, req engine.UndoRequest) *engine.UndoResult {
+	t.Helper()
+	res, err := p.undoNow(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range res.Actions {
+		if a.Err() != nil {
+			t.Fatalf("%s: %v", a.Summary, a.Err())
+		}
+	}
+	return res
+}
+
+// journal reads the timeline of the only incident of a state directory.
+func journal(t testing.TB, dir string) []timeline.Entry {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "incidents", "inc-*", "timeline.jsonl"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d incidents in %s, expected one (%v)", len(found), dir, err)
+	}
+	entries, err := timeline.Read(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// copyState is what a process that is killed now leaves on disk.
+func copyState(t testing.TB, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Error(err)
+	}
+	return to
+}
+
+// front answers every proposal the same, and keeps what it was told.
+type front struct {
+	answer engine.Decision
+
+	mu        sync.Mutex
+	proposals []engine.Proposal
+	events    []engine.Event
+}
+
+func (f *front) Approve(_ context.Context, p engine.Proposal) (engine.Decision, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.proposals = append(f.proposals, p)
+	return f.answer, nil
+}
+
+func (f *front) Observe(e engine.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.events = append(f.events, e)
+}
+
+func wantSame(t testing.TB, what string, want, got map[string]any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// edit changes an object of todo-app as somebody else would.
+func (w *world) edit(t testing.TB, gvr schema.GroupVersionResource, name string, change func(*unstructured.Unstructured)) {
+	t.Helper()
+	if err := w.Edit(gvr, "todo-app", name, change); err != nil {
+		t.Fatal(err)
+	}
+}
