@@ -36,7 +36,7 @@ func connect(t *testing.T, s *apifake.Server) dynamic.Interface {
 // bounded is enough for a few retries, and the end of a test that hangs.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -101,7 +101,7 @@ func TestAPolicyThatWasOpenedIsSetRightAndRestoredByUndo(t *testing.T) {
 	}
 }
 
-// scalePlan detaches the suspects and returns the action that scales.
+// scaleAction detaches the suspects and returns the action that scales.
 func scaleAction(t *testing.T, l *lab, scene *steps.Scene) steps.Action {
 	t.Helper()
 	plans, _ := plan(t, scene, all())
@@ -123,10 +123,11 @@ func TestScalingAwaitsTheReleaseOfEverySuspect(t *testing.T) {
 		"owned and unlabelled": {[]string{"backend-1", "backend-2"}, func(l *lab) { own(l); unlabel(l) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, deployment()...)
 			a := scaleAction(t, l, l.scene(incident, c.suspects...))
 			c.meddle(l)
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			if !c.refused {
 				ctx = bounded(t)
 			}

@@ -46,11 +46,12 @@ func TestASuspectGoesBackOnlyToControllersThatKeepIt(t *testing.T) {
 		"bare":                     {"bare-pod", nil, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l, _ := scenarios[c.scenario].lab(t)
 			for _, m := range c.meddle {
 				m(l)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			if c.want == "" {
 				ctx = bounded(t)
 			}
