@@ -24,10 +24,12 @@ type ActionResult struct {
 	Summary string   `json:"summary"`
 	Command string   `json:"command,omitempty"`
 	// Diff is set by a dry run.
-	Diff       []string         `json:"diff,omitempty"`
-	Outcome    timeline.Outcome `json:"outcome"`
-	Error      string           `json:"error,omitempty"`
-	DurationMS int64            `json:"durationMS"`
+	Diff    []string         `json:"diff,omitempty"`
+	Outcome timeline.Outcome `json:"outcome"`
+	// Note says more of what came of it.
+	Note       string `json:"note,omitempty"`
+	Error      string `json:"error,omitempty"`
+	DurationMS int64  `json:"durationMS"`
 
 	err error
 }
@@ -63,10 +65,10 @@ func (r *run) execute(ctx context.Context, plans []StepPlan) {
 func (r *run) action(ctx context.Context, step steps.Info, a steps.Action) {
 	started := r.Now()
 	r.Front.Observe(Event{Kind: Started, Step: step.Name, Action: a.Name, Text: a.Summary, Total: r.total})
-	outcome, err := r.attempt(ctx, step, a)
+	outcome, note, err := r.attempt(ctx, step, a)
 	res := ActionResult{Step: step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary,
-		Command: a.Command, Outcome: outcome, DurationMS: r.Now().Sub(started).Milliseconds(), err: err}
-	e := Event{Kind: Finished, Step: step.Name, Action: a.Name, Text: a.Summary, Err: err, Total: r.total}
+		Command: a.Command, Outcome: outcome, Note: note, DurationMS: r.Now().Sub(started).Milliseconds(), err: err}
+	e := Event{Kind: Finished, Step: step.Name, Action: a.Name, Text: noted(a.Summary, note), Err: err, Total: r.total}
 	if err != nil {
 		res.Error = err.Error()
 		e.Kind = Failed
@@ -85,17 +87,17 @@ func (r *run) action(ctx context.Context, step steps.Info, a steps.Action) {
 	r.Front.Observe(e)
 }
 
-// attempt journals the intent, does the change, and journals the outcome.
-func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (timeline.Outcome, error) {
-	data, err := json.Marshal(a.Change)
+// attempt journals the intent, does the action, and journals the outcome.
+func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (timeline.Outcome, string, error) {
+	data, err := recordOf(a)
 	if err != nil {
-		return timeline.OutcomeFailed, fmt.Errorf("journaling %s: %w", a.Summary, err)
+		return timeline.OutcomeFailed, "", fmt.Errorf("journaling %s: %w", a.Summary, err)
 	}
 	if why := r.unmet(a); why != "" {
 		return r.refuse(step, a, data, fmt.Errorf("not done, since what must come before it failed: %s", why))
 	}
 	if err := ctx.Err(); err != nil {
-		return timeline.OutcomeSkipped, fmt.Errorf("not begun: %w", context.Cause(ctx))
+		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx))
 	}
 	if a.Guard != nil {
 		r.Front.Observe(Event{Kind: Waiting, Step: step.Name, Action: a.Name, Text: a.Awaits})
@@ -106,17 +108,57 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	started := r.Now()
 	intent, err := r.handle.Log.Append(r.entry(timeline.KindIntent, step, a, data))
 	if err != nil {
-		return timeline.OutcomeFailed, fmt.Errorf("%s was not changed, since the journal could not be written: %w", a.Change.Object, err)
+		return timeline.OutcomeFailed, "", fmt.Errorf("%s was not changed, since the journal could not be written: %w", a.Change.Object, err)
+	}
+	done, outcome, err := r.perform(ctx, a)
+	if journalErr := r.outcome(intent, done, outcome, err, r.Now().Sub(started)); journalErr != nil {
+		advice := "`irctl undo` can reverse it"
+		if a.Final {
+			advice = "the same command goes on from there"
+		}
+		return timeline.OutcomeUnknown, done.Note, errors.Join(err, fmt.Errorf("%s: %s, but the outcome could not be journaled (the intent is; %s): %w", a.Summary, outcome, advice, journalErr))
+	}
+	return outcome, done.Note, err
+}
+
+// recordOf is what the journal keeps of an action with its intent.
+func recordOf(a steps.Action) (json.RawMessage, error) {
+	switch {
+	case a.Do == nil:
+		return json.Marshal(a.Change)
+	case a.Record == nil:
+		return nil, nil
+	}
+	return json.Marshal(a.Record())
+}
+
+// perform does the action: its Change, or what it does instead.
+func (r *run) perform(ctx context.Context, a steps.Action) (steps.Result, timeline.Outcome, error) {
+	if a.Do != nil {
+		done, err := a.Do(ctx)
+		var drift *change.DriftError
+		switch {
+		case errors.As(err, &drift):
+			return done, timeline.OutcomeRefused, err
+		case err != nil:
+			return done, timeline.OutcomeFailed, err
+		}
+		return done, outcomeOf(done.Result), nil
 	}
 	result, err := a.Change.Do(ctx, r.Client.Dynamic)
 	outcome := outcomeOf(result)
 	if err != nil {
 		outcome, err = settle(ctx, r.Client, a.Change, change.After, err)
 	}
-	if journalErr := r.outcome(intent, outcome, err, r.Now().Sub(started)); journalErr != nil {
-		return timeline.OutcomeUnknown, errors.Join(err, fmt.Errorf("%s: %s, but the outcome could not be journaled (the intent is; `irctl undo` can reverse it): %w", a.Summary, outcome, journalErr))
+	return steps.Result{Result: result}, outcome, err
+}
+
+// noted is a summary with what came of it.
+func noted(summary, note string) string {
+	if note == "" {
+		return summary
 	}
-	return outcome, err
+	return summary + ": " + note
 }
 
 // unmet says which action that a needs has failed.
@@ -131,35 +173,49 @@ func (r *run) unmet(a steps.Action) string {
 	return ""
 }
 
-func (r *run) refuse(step steps.Info, a steps.Action, data json.RawMessage, why error) (timeline.Outcome, error) {
+func (r *run) refuse(step steps.Info, a steps.Action, data json.RawMessage, why error) (timeline.Outcome, string, error) {
 	intent, err := r.handle.Log.Append(r.entry(timeline.KindIntent, step, a, data))
 	if err == nil {
-		err = r.outcome(intent, timeline.OutcomeRefused, why, 0)
+		err = r.outcome(intent, steps.Result{}, timeline.OutcomeRefused, why, 0)
 	}
-	return timeline.OutcomeRefused, errors.Join(why, err)
+	return timeline.OutcomeRefused, "", errors.Join(why, err)
 }
 
 func (r *run) entry(kind timeline.Kind, step steps.Info, a steps.Action, data json.RawMessage) timeline.Entry {
 	return timeline.Entry{Kind: kind, Phase: step.Phase, Step: step.Name, Action: a.Name, Object: r.object(a.Change.Object),
-		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Data: data}
+		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Data: data, Final: a.Final}
 }
 
 func (e *Engine) object(r cluster.Ref) *timeline.Object {
 	return &timeline.Object{Cluster: e.identity.ClusterUID, APIVersion: r.APIVersion(), Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: string(r.UID)}
 }
 
-func (r *run) outcome(intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) error {
-	return appendOutcome(r.handle.Log, intent, outcome, err, took)
+func (r *run) outcome(intent timeline.Entry, done steps.Result, outcome timeline.Outcome, err error, took time.Duration) error {
+	e := outcomeEntry(intent, outcome, err, took)
+	e.Summary = noted(e.Summary, done.Note)
+	if done.Data != nil {
+		data, encodeErr := json.Marshal(done.Data)
+		if encodeErr != nil {
+			return encodeErr
+		}
+		e.Data = data
+	}
+	_, appendErr := r.handle.Log.Append(e)
+	return appendErr
 }
 
 func appendOutcome(log *timeline.Log, intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) error {
+	_, appendErr := log.Append(outcomeEntry(intent, outcome, err, took))
+	return appendErr
+}
+
+func outcomeEntry(intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) timeline.Entry {
 	e := timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Phase: intent.Phase, Step: intent.Step, Action: intent.Action,
 		Object: intent.Object, Targets: intent.Targets, Summary: intent.Summary, Outcome: outcome, DurationMS: took.Milliseconds()}
 	if err != nil {
 		e.Error = err.Error()
 	}
-	_, appendErr := log.Append(e)
-	return appendErr
+	return e
 }
 
 func outcomeOf(r change.Result) timeline.Outcome {

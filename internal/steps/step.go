@@ -59,6 +59,14 @@ type Action struct {
 	// Command is the kubectl command that would do the same.
 	Command string
 	Change  change.Change
+	// Do, if not nil, is done instead of the Change, which then only names the
+	// object: a rotation, which is more than one write.
+	Do func(ctx context.Context) (Result, error)
+	// Record is what the journal keeps of such an action with its intent; it
+	// is asked right before.
+	Record func() any
+	// Final: it is not to be undone, since that would do harm.
+	Final bool
 	// Diff is what the change does, or undoes, line by line; filled by the engine.
 	Diff []string
 	// Needs are actions without which this one would do harm; it is refused if one of them fails.
@@ -68,6 +76,15 @@ type Action struct {
 	Guard func(ctx context.Context) error
 	// Awaits says what Guard waits for.
 	Awaits string
+}
+
+// Result is what came of an action's Do.
+type Result struct {
+	Result change.Result
+	// Note says more about it in one line.
+	Note string
+	// Data is what the journal keeps with the outcome; nil: nothing.
+	Data any
 }
 
 // Refusal is an action that the step will not do, and what would allow it.

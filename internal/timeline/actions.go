@@ -78,12 +78,13 @@ func (a *Action) undo(intent, outcome *Entry) {
 
 // Standing returns the actions whose effect is, or may be, still in the
 // cluster, in the order they were done; undo takes them in reverse. Left out
-// are those undone and those that changed nothing: already so, refused,
-// skipped, or failed without leaving a receipt (an outcome's Data).
+// are those undone, those that are final, and those that changed nothing:
+// already so, refused, skipped, or failed without leaving a receipt (an
+// outcome's Data).
 func Standing(entries []Entry) []Action {
 	var standing []Action
 	for _, a := range Actions(entries) {
-		if a.Undo != Undone && a.mayHaveChanged() {
+		if !a.Intent.Final && a.Undo != Undone && a.mayHaveChanged() {
 			standing = append(standing, a)
 		}
 	}

@@ -28,6 +28,7 @@ type Entry struct {
 
 	Intent int64 `json:"intent,omitempty"` // of an outcome: the Seq of the intent it answers
 	Undoes int64 `json:"undoes,omitempty"` // of an intent to undo: the Seq of the intent it reverses
+	Final  bool  `json:"final,omitempty"`  // of an intent: it is not to be undone, since that would do harm (put a leaked secret back, say)
 
 	Actor   Actor    `json:"actor"`
 	Object  *Object  `json:"object,omitempty"`
@@ -159,7 +160,12 @@ func (e Entry) validate(earlier []Entry) error {
 		}
 		if i := intentAt(earlier, e.Undoes); i == nil || i.Undoes != 0 {
 			return fmt.Errorf("undoes %d, which is no forward intent of this journal", e.Undoes)
+		} else if i.Final {
+			return fmt.Errorf("undoes %d, which is final", e.Undoes)
 		}
+	}
+	if e.Final && (e.Kind != KindIntent || e.Undoes != 0) {
+		return fmt.Errorf("%s entry is final: only a forward intent can be", e.Kind)
 	}
 	switch {
 	case e.Kind != KindOutcome && e.Intent != 0:
