@@ -173,13 +173,33 @@ func text(log string) http.HandlerFunc {
 	}
 }
 
+// endless serves some lines over and over, as many bytes as are asked for.
+func endless(lines []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		left, err := strconv.Atoi(r.URL.Query().Get("limitBytes"))
+		if n, tailErr := strconv.Atoi(r.URL.Query().Get("tailLines")); err != nil && tailErr == nil {
+			left = n * (bytes.IndexByte(lines, '\n') + 1)
+		}
+		for left > 0 {
+			n, err := w.Write(lines[:min(left, len(lines))])
+			if left -= n; err != nil {
+				return
+			}
+		}
+	}
+}
+
 func (s *apiServer) serveLog(w http.ResponseWriter, r *http.Request) {
 	pod := strings.Split(r.URL.Path, "/")[6]
 	key := pod + "/" + r.URL.Query().Get("container")
 	if r.URL.Query().Get("previous") == "true" {
 		key += "/previous"
 	}
-	if serve := s.logs[key]; serve != nil {
+	serve := s.logs[key]
+	if serve == nil {
+		serve = s.logs["*"]
+	}
+	if serve != nil {
 		serve(w, r)
 		return
 	}

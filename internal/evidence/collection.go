@@ -168,7 +168,7 @@ func (c *Collection) index() []byte {
 	if c.Complete {
 		b.WriteString("Everything that was asked for is here.\n")
 	} else {
-		fmt.Fprintf(&b, "**Not complete.** %s See the status of each artefact below.\n", cell(c.Incomplete))
+		fmt.Fprintf(&b, "**Not complete.** %sSee the status of each artefact below.\n", sentence(c.Incomplete))
 	}
 	b.WriteString(indexHelp)
 	b.WriteString("| Status | Size | Path | Source | Reason |\n|---|---:|---|---|---|\n")
@@ -180,6 +180,14 @@ func (c *Collection) index() []byte {
 		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s |\n", a.Status, a.Size, path, cell(a.Source), cell(a.Reason))
 	}
 	return []byte(b.String())
+}
+
+// sentence is a reason, if there is one, for people.
+func sentence(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return "The collection ended early: " + cell(reason) + ". "
 }
 
 const indexHelp = `
@@ -221,9 +229,17 @@ func (c *Collection) bagInfo(payloadBytes int64, payloadFiles int) []byte {
 	line("Collected-By-OS-User", c.Actor.OSUser)
 	line("Collected-On-Host", c.Actor.Host)
 	line("Collected-As", c.Actor.User)
+	line("Collected-By-Tool-SHA256", c.Tool.SHA256)
 	line("Cluster-Server", c.Cluster.Server)
 	line("Cluster-UID", c.Cluster.UID)
 	line("Cluster-Version", c.Cluster.Version)
+	if c.Cluster.ClockOffset != nil {
+		line("Cluster-Clock-Offset-Seconds", fmt.Sprint(*c.Cluster.ClockOffset))
+	}
+	if c.Timeline != nil {
+		line("Timeline-Head", fmt.Sprintf("%d %s", c.Timeline.Seq, c.Timeline.SHA256))
+	}
+	line("Redacted-From", c.RedactedFrom)
 	line("Collection-Started", utc(c.Started))
 	line("Collection-Finished", utc(c.Finished))
 	line("Collection-Complete", fmt.Sprint(c.Complete))

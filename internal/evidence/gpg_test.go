@@ -16,12 +16,12 @@ import (
 // gnupg is a GnuPG home of its own. Other people's tools are the judges of what
 // this package writes.
 type gnupg struct {
-	t    *testing.T
+	t    testing.TB
 	home string
 }
 
 // newGnupg also points the gpg that the package runs to that home.
-func newGnupg(t *testing.T) *gnupg {
+func newGnupg(t testing.TB) *gnupg {
 	t.Helper()
 	if _, err := exec.LookPath("gpg"); err != nil {
 		t.Fatalf("these tests need GnuPG, the program that bundles are opened with: %v", err)

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
@@ -27,7 +28,7 @@ func SafeName(name string) string {
 	}
 	sum := sha256.Sum256([]byte(name))
 	suffix := "~" + hex.EncodeToString(sum[:nameHash])
-	kept := []byte(name[:min(len(name), MaxName-len(suffix))])
+	kept := []byte(cmp.Or(name, "x")[:min(max(len(name), 1), MaxName-len(suffix))])
 	for i, c := range kept {
 		switch {
 		case c >= 'A' && c <= 'Z':

@@ -32,7 +32,7 @@ func (r *redaction) match(i int) (m match) {
 		}
 	case '-':
 		if m = privateKey(b, i); m.rule == "" {
-			m = flag(b, i)
+			m = commandFlag(b, i)
 		}
 	case 'J':
 		m = token(b, i, "ey", "", 16, "jwt")
@@ -141,8 +141,8 @@ func urlPassword(b []byte, i int) match {
 	return match{}
 }
 
-// flag is a command's "--password VALUE"; with a "=" it is keyed.
-func flag(b []byte, i int) match {
+// commandFlag is a command's "--password VALUE"; with a "=" it is keyed.
+func commandFlag(b []byte, i int) match {
 	if !bytes.HasPrefix(b[i:], []byte("--")) || i > 0 && b[i-1] == '-' {
 		return match{}
 	}

@@ -1,0 +1,6 @@
+//go:build race
+
+package evidence
+
+// raceDetector multiplies what memory a process takes.
+const raceDetector = true
