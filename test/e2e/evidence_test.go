@@ -1,7 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,4 +59,147 @@ func (n *Namespace) logs(pod *corev1.Pod, container string, previous bool, want 
 		log, err := world.Client.CoreV1().Pods(n.name).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container, Previous: previous}).DoRaw(ctx)
 		return strings.Contains(string(log), want), err
 	})
+}
+
+// With somebody to seal it to, the suspect's state and logs are in a file that
+// stock tools open before anything is changed; and in no other file.
+func TestSnapshotIsSealedBeforeTheFirstWrite(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.todoApp()
+	suspect := n.pod("app=backend")
+	keys := newKeyring(t)
+	jane := newPerson(t, responder)
+
+	c := jane.contain("--pod", suspect.Name, "-n", n.name, "-r", keys.public).exits(exitNotContained)
+
+	if c.Evidence == nil || !c.Evidence.Taken {
+		t.Fatalf("no evidence was taken%s", c)
+	}
+	bundles, err := filepath.Glob(filepath.Join(c.Directory, "*.tar.gz.gpg"))
+	if err != nil || len(bundles) != 1 {
+		t.Fatalf("bundles: %v, %v; want one", bundles, err)
+	}
+	bag := keys.open(bundles[0])
+	if !holds(t, bag, "listening on :8000") {
+		t.Error("the log of the suspect is not in the bundle")
+	}
+	if taken := podIn(t, bag); taken.UID != suspect.UID || !maps.Equal(taken.Labels, suspect.Labels) || len(taken.OwnerReferences) != 1 {
+		t.Errorf("the suspect in the bundle is not as it was before it was detached: labels %v, owners %v", taken.Labels, taken.OwnerReferences)
+	}
+	if holds(t, jane.home, "listening on :8000") {
+		t.Error("the log is on the disk in plain text")
+	}
+}
+
+// What an investigator collects holds the logs of containers that run, ran
+// before and crashed, and every digest is right: by gpg, tar and sha256sum.
+func TestInvestigateIsOpenedByStockTools(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.todoApp()
+	n.crashed()
+	suspect := n.pod("app=backend")
+	keys := newKeyring(t)
+	jack := newPerson(t, investigator)
+	bundle := filepath.Join(jack.home, "evidence.tar.gz.gpg")
+
+	jack.irctl("investigate", "--yes", "-o", "json", "--pod", suspect.Name, "--pod", "crash", "-n", n.name, "-r", keys.public, "--bundle", bundle).exits(exitDone)
+
+	bag := keys.open(bundle)
+	for _, want := range []string{"listening on :8000", "migrations: nothing to do", "crash line 5 of 5"} {
+		if !holds(t, bag, want) {
+			t.Errorf("no log holds %q", want)
+		}
+	}
+	manifests, err := filepath.Glob(filepath.Join(bag, "*", "manifest-sha256.txt"))
+	if err != nil || len(manifests) != 1 {
+		t.Fatalf("manifests: %v, %v; want one", manifests, err)
+	}
+	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "--quiet", filepath.Base(manifests[0]))
+	check.Dir = filepath.Dir(manifests[0])
+	if output, err := check.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+}
+
+// A Keyring is a GnuPG home with one key, made for a test.
+type Keyring struct {
+	t      *testing.T
+	home   string
+	public string // file
+}
+
+func newKeyring(t *testing.T) *Keyring {
+	t.Helper()
+	// Not the test's own folder: the path of a socket must be short.
+	home, err := os.MkdirTemp("", "irctl-e2e-gpg-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &Keyring{t: t, home: home, public: filepath.Join(home, "public.asc")}
+	t.Cleanup(func() {
+		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run() // it ends with its folder, too
+		if err := os.RemoveAll(home); err != nil {
+			t.Error(err)
+		}
+	})
+	k.gpg("--passphrase", "", "--quick-gen-key", "e2e@example.org", "default", "default", "never")
+	k.gpg("--armor", "--output", k.public, "--export", "e2e@example.org")
+	return k
+}
+
+func (k *Keyring) gpg(args ...string) {
+	k.t.Helper()
+	command := exec.CommandContext(k.t.Context(), "gpg", append([]string{"--homedir", k.home, "--batch"}, args...)...)
+	if output, err := command.CombinedOutput(); err != nil {
+		k.t.Fatalf("gpg %s: %v: %s", strings.Join(args, " "), err, output)
+	}
+}
+
+// open decrypts and unpacks a bundle, and returns the folder it is in.
+func (k *Keyring) open(bundle string) (folder string) {
+	k.t.Helper()
+	folder = k.t.TempDir()
+	plain := filepath.Join(folder, "bundle.tar.gz")
+	k.gpg("--output", plain, "--decrypt", bundle)
+	if output, err := exec.CommandContext(k.t.Context(), "tar", "-xzf", plain, "-C", folder).CombinedOutput(); err != nil {
+		k.t.Fatalf("tar: %v: %s", err, output)
+	}
+	return folder
+}
+
+// podIn reads the only pod of a bag, as the API served it.
+func podIn(t *testing.T, bag string) (pod corev1.Pod) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(bag, "*", "data", "pods", "*", "*", "pod.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("pods: %v, %v; want one", files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &pod); err != nil {
+		t.Fatal(err)
+	}
+	return pod
+}
+
+// holds tells whether a text is in any file of a folder.
+func holds(t *testing.T, folder, text string) bool {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || found || !entry.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		found = bytes.Contains(data, []byte(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

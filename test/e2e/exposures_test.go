@@ -115,3 +115,24 @@ spec:
 	n.stopped(out)
 	n.flows(in)
 }
+
+// The token of an account that was given no rights is nothing to worry about.
+func TestTokenWithoutRightsIsNoExposure(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: plain, labels: {app: plain}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: main, image: irctl.test/netbox:1, args: [sleep]}]
+`)
+	n.awaitPods("app=plain", 1)
+
+	c := newPerson(t, responder).contain("--pod", "plain", "-n", n.name).exitsContained()
+
+	if token := c.finding().exposure(t, "token"); token.Severity != "note" {
+		t.Errorf("the token is a %s, want a note: %s", token.Severity, token.Text)
+	}
+}

@@ -8,6 +8,7 @@ packages=(
 	ca-certificates           # the Go module proxy is reached over TLS
 	conntrack                 # the policy enforcer cuts established connections
 	containernetworking-plugins
+	gnupg                     # what irctl sealed is opened with stock tools
 	iproute2
 	ipset                     # the kubelet and the debugging of rules
 	iptables

@@ -120,7 +120,7 @@ func (w *World) buildIrctl(ctx context.Context) error {
 const checkout = "../.."
 
 func (w *World) startLab(ctx context.Context) error {
-	l, err := lab.Start(ctx, lab.Options{Bare: true, Cluster: cluster.Options{Dir: os.Getenv("IRCTL_E2E_KEEP_LOGS"), Log: os.Stderr}})
+	l, err := lab.Start(ctx, lab.Options{Bare: true, Cluster: cluster.Options{Dir: os.Getenv("IRCTL_E2E_LOGS"), Log: os.Stderr}})
 	if err != nil {
 		return err
 	}
