@@ -568,8 +568,8 @@ func TestShowing(t *testing.T) {
 			command:     `kubectl patch rollouts.argoproj.io/r -n n --subresource=scale --type=merge -p '{"spec":{"replicas":0}}'`,
 			undoCommand: `kubectl patch rollouts.argoproj.io/r -n n --subresource=scale --type=merge -p '{"spec":{"replicas":2}}'`},
 		"create": {change: policy(), diff: policyLines("+ "), undoDiff: policyLines("- "),
-			command: `kubectl create -f - <<< '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"labels":{"irctl/incident":"i-1"},"name":"deny","namespace":"todo-app"},` +
-				`"spec":{"podSelector":{},"policyTypes":["Ingress","Egress"]}}'`,
+			command: `printf %s '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"labels":{"irctl/incident":"i-1"},"name":"deny","namespace":"todo-app"},` +
+				`"spec":{"podSelector":{},"policyTypes":["Ingress","Egress"]}}' | kubectl create -f -`,
 			undoCommand: "kubectl delete networkpolicy/deny -n todo-app"},
 	} {
 		t.Run(name, func(t *testing.T) {

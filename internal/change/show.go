@@ -57,7 +57,7 @@ func (c Change) Command() string {
 		if err != nil {
 			return ""
 		}
-		return "kubectl create -f - <<< " + ShellQuote(string(text))
+		return "printf %s " + ShellQuote(string(text)) + " | kubectl create -f -"
 	}
 	return c.patchCommand(c.Fields)
 }

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -83,6 +85,36 @@ type Owner struct {
 
 // ErrReplaced: the object that was meant is gone.
 var ErrReplaced = errors.New("it was deleted, and another of that name exists now")
+
+// PodSelector is how a controller selects its pods: its spec.selector in its
+// two forms, or what its scale subresource reports. nil: that is not known.
+func (o *Owner) PodSelector() (labels.Selector, error) {
+	if o.Object == nil {
+		return nil, o.Err
+	}
+	if o.Custom || o.Selector != "" {
+		if o.Selector == "" {
+			return nil, nil
+		}
+		return labels.Parse(o.Selector)
+	}
+	raw, found, err := unstructured.NestedMap(o.Object.Object, "spec", "selector")
+	if err != nil || !found {
+		return nil, err
+	}
+	if o.Kind == ReplicationController.Kind {
+		set := labels.Set{}
+		for k, v := range raw {
+			set[k], _ = v.(string)
+		}
+		return set.AsSelector(), nil
+	}
+	var sel metav1.LabelSelector
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(raw, &sel); err != nil {
+		return nil, err
+	}
+	return metav1.LabelSelectorAsSelector(&sel)
+}
 
 // NotFoundError says that a pod does not exist, and which names are near.
 type NotFoundError struct {
@@ -171,7 +203,13 @@ func (c *Client) Owner(ctx context.Context, ref Ref) ([]*Owner, error) {
 // through controllers of its own.
 func (c *Client) WorkloadTargets(ctx context.Context, workload Ref) ([]*Target, error) {
 	r := newOwnerReader(c)
-	pods, err := c.ListPods(ctx, workload.Namespace, "")
+	// A Job's pods carry its selector, a CronJob's do not carry one: then all
+	// pods of the namespace are looked at.
+	selector := ""
+	if sel, err := r.owner(ctx, workload).PodSelector(); err == nil && sel != nil {
+		selector = sel.String()
+	}
+	pods, err := c.ListPods(ctx, workload.Namespace, selector)
 	if err != nil {
 		return nil, err
 	}

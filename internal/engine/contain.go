@@ -251,6 +251,7 @@ func (c *containment) foreign() error {
 // restoreOwners gives detached suspects the chain of owners that the incident
 // remembers, so that what is left to do to their workloads can still be done.
 func (c *containment) restoreOwners(ctx context.Context, i incident.Incident) {
+	c.req.Targets = slices.Clone(c.req.Targets) // an earlier try may still be reading them
 	for n, t := range c.req.Targets {
 		if len(t.Owners) > 0 {
 			continue

@@ -63,7 +63,11 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		return res
 	}
 	cluster.Parallel(len(res.Standing), func(n int) { res.Standing[n].observe(ctx, e.Client) })
-	options := optionsOf(res.Standing)
+	recorded := make([]contain.Recorded, len(res.Standing))
+	for n, c := range res.Standing {
+		recorded[n] = contain.Recorded{Step: c.Step, Change: c.change}
+	}
+	options := contain.OptionsOf(recorded)
 	if len(options.Steps) == 0 {
 		return res
 	}
@@ -101,25 +105,6 @@ func (s *StandingChange) observe(ctx context.Context, client *cluster.Client) {
 	if err != nil {
 		s.State, s.Error = stateUnknown, err.Error()
 	}
-}
-
-// optionsOf reads from what was done what was meant: the steps, and whether
-// the suspects were to keep their labels.
-func optionsOf(list []StandingChange) contain.Options {
-	o := contain.Options{KeepLabels: true}
-	seen := map[string]bool{}
-	for _, s := range list {
-		if !seen[s.Step] {
-			seen[s.Step] = true
-			o.Steps = append(o.Steps, s.Step)
-		}
-		for _, f := range s.change.Fields {
-			if s.Step == contain.StepDetach && f.After == nil && len(f.Path) == 3 && f.Path[1] == "labels" {
-				o.KeepLabels = false
-			}
-		}
-	}
-	return o
 }
 
 // sceneOf is the scene of an incident from its record. A suspect that is gone

@@ -102,15 +102,14 @@ func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPo
 		f.conclude()
 		return f
 	}
-	var effective *netpol.Verdict
+	var policy *effective
 	if policyErr == nil {
-		v := netpol.Evaluate(netpol.PodOf(pod), policies)
-		effective = &v
-		f.Policies = v.Selecting
+		policy = &effective{netpol.Evaluate(netpol.PodOf(pod), policies), ob.intact(ob.scene.Incident, pod.Namespace, policies)}
+		f.Policies = policy.Selecting
 	} else {
 		f.Checks = append(f.Checks, Check{Code: "policy", Text: policyErr.Error()})
 	}
-	f.Exposures = exposures(ob.scene, ob.Options, t, pod, effective, facts)
+	f.Exposures = exposures(ob.scene, ob.Options, t, pod, policy, facts)
 	f.conclude()
 	return f
 }

@@ -221,7 +221,7 @@ func (l *Loose) owner(t *cluster.Target, take func([]string)) {
 		return
 	}
 	o := t.Owners[0]
-	sel, err := selectorOf(o)
+	sel, err := o.PodSelector()
 	switch {
 	case err != nil:
 		l.Held = fmt.Sprintf("how %s selects its pods is unknown: %v", o.Ref, err)
@@ -245,40 +245,6 @@ func removable(sel labels.Selector, set map[string]string) (keys []string, ok bo
 	n := len(keys)
 	keys = slices.DeleteFunc(keys, func(k string) bool { return k == QuarantineLabel || k == IncidentLabel })
 	return keys, ok && (n == 0 || len(keys) > 0)
-}
-
-// selectorOf reads a controller's pod selector: spec.selector in its two
-// forms, or what its scale subresource reports.
-func selectorOf(o *cluster.Owner) (labels.Selector, error) {
-	if o.Object == nil {
-		return nil, o.Err
-	}
-	if o.Custom || o.Selector != "" {
-		if o.Selector == "" {
-			return nil, nil
-		}
-		return labels.Parse(o.Selector)
-	}
-	raw, ok := nested(o.Object.Object, "spec", "selector").(map[string]any)
-	if !ok {
-		return nil, nil
-	}
-	if o.Kind == cluster.ReplicationController.Kind {
-		set := labels.Set{}
-		for k, v := range raw {
-			set[k], _ = v.(string)
-		}
-		return set.AsSelector(), nil
-	}
-	var sel metav1.LabelSelector
-	data, err := json.Marshal(raw)
-	if err == nil {
-		err = json.Unmarshal(data, &sel)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return metav1.LabelSelectorAsSelector(&sel)
 }
 
 func nested(m map[string]any, path ...string) any {

@@ -17,7 +17,7 @@ import (
 
 // exposures lists every way in or out of a suspect that containment did not
 // close. pod is the pod as it is now.
-func exposures(scene *steps.Scene, o Options, t *cluster.Target, pod *corev1.Pod, policy *netpol.Verdict, facts *Facts) []Exposure {
+func exposures(scene *steps.Scene, o Options, t *cluster.Target, pod *corev1.Pod, policy *effective, facts *Facts) []Exposure {
 	var list []Exposure
 	list = append(list, networkExposures(scene, o, pod, policy, facts)...)
 	list = append(list, entranceExposures(t, pod, scene.Around[pod.Namespace])...)
@@ -29,7 +29,7 @@ func exposures(scene *steps.Scene, o Options, t *cluster.Target, pod *corev1.Pod
 	return list
 }
 
-func networkExposures(scene *steps.Scene, o Options, pod *corev1.Pod, policy *netpol.Verdict, facts *Facts) []Exposure {
+func networkExposures(scene *steps.Scene, o Options, pod *corev1.Pod, policy *effective, facts *Facts) []Exposure {
 	if pod.Spec.HostNetwork {
 		return []Exposure{{Code: "host-network", Severity: Open,
 			Text:  "the pod uses its node's network: NetworkPolicies do not apply to it",
@@ -41,8 +41,7 @@ func networkExposures(scene *steps.Scene, o Options, pod *corev1.Pod, policy *ne
 	} else {
 		list = append(list, openings(scene, o, pod, policy)...)
 	}
-	switch other := append(slices.Clone(facts.OtherPolicies[""]), facts.OtherPolicies[pod.Namespace]...); {
-	case len(other) > 0:
+	if other := append(slices.Clone(facts.OtherPolicies[""]), facts.OtherPolicies[pod.Namespace]...); len(other) > 0 {
 		list = append(list, Exposure{Code: "other-policies", Severity: Risk,
 			Text:  "policies of other kinds may allow or override, and are not evaluated: " + bounded(other),
 			Close: "check that none of them selects a pod with " + QuarantineLabel + "=" + QuarantineValue})
@@ -66,8 +65,16 @@ func podIP(pod *corev1.Pod) string {
 	return pod.Status.PodIP
 }
 
+// effective is what the policies together let through to and from a suspect,
+// and the name of the quarantine among them; "" where it is not there as it
+// was asked for.
+type effective struct {
+	netpol.Verdict
+	quarantine string
+}
+
 // openings are what the NetworkPolicies that select the pod together still allow.
-func openings(scene *steps.Scene, o Options, pod *corev1.Pod, v *netpol.Verdict) []Exposure {
+func openings(scene *steps.Scene, o Options, pod *corev1.Pod, v *effective) []Exposure {
 	var list []Exposure
 	own := PolicyName(scene.Incident)
 	for _, d := range []struct {
@@ -81,11 +88,15 @@ func openings(scene *steps.Scene, o Options, pod *corev1.Pod, v *netpol.Verdict)
 		}
 		for _, opening := range d.dir.Open {
 			text := fmt.Sprintf("NetworkPolicy %s still lets %s: %s, %s", opening.Policy, d.text, opening.Peers, opening.Ports)
-			if opening.Policy == own {
+			switch opening.Policy {
+			case v.quarantine:
 				list = append(list, Exposure{Code: d.code + "-as-asked", Severity: Note, Text: text + " (as asked for)"})
-				continue
+			case own:
+				list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + ": it is this incident's quarantine, and somebody changed it",
+					Close: "irctl contain --incident " + scene.Incident + " --pod " + pod.Name + " -n " + pod.Namespace + " sets it right; find out who changed it"})
+			default:
+				list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + "; it selects the pod by " + opening.SelectedBy, Close: closeOpening(pod, o, opening)})
 			}
-			list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + "; it selects the pod by " + opening.SelectedBy, Close: closeOpening(pod, o, opening)})
 		}
 	}
 	return list

@@ -210,7 +210,7 @@ func runsStill(st *ownerState, live *unstructured.Unstructured) string {
 // suspects, those that are terminating too: they run until they end.
 func (ob *observer) lookSiblings(ctx context.Context, st *ownerState) error {
 	st.siblings = nil
-	sel, err := selectorOf(st.owner)
+	sel, err := st.owner.PodSelector()
 	if err != nil || sel == nil || sel.Empty() {
 		return err
 	}

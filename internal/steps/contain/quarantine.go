@@ -72,8 +72,8 @@ func (q quarantine) action(want, live *networkingv1.NetworkPolicy) (steps.Action
 		if rules := len(want.Spec.Ingress) + len(want.Spec.Egress); rules > 0 {
 			a.Summary = "create " + ref.String() + ": deny ingress and egress, but for what was asked for, of pods with " + selectorText(want)
 		}
-		a.Command = "kubectl create -f - <<< " + change.ShellQuote(jsonText(manifest))
 		a.Change = change.NewCreate(ref, manifest)
+		a.Command = a.Change.Command()
 		return a, true
 	}
 	// The policy is there: of an earlier run, perhaps with other options, or
@@ -84,7 +84,7 @@ func (q quarantine) action(want, live *networkingv1.NetworkPolicy) (steps.Action
 		change.Field{Path: []string{"metadata", "labels", IncidentLabel}, Before: anyOf(live.Labels, IncidentLabel), After: want.Labels[IncidentLabel]},
 		change.Field{Path: []string{"spec"}, Before: found["spec"], After: manifest["spec"]})
 	a.Summary = "set " + ref.String() + " to what the quarantine should be"
-	a.Command = "kubectl apply -f - <<< " + change.ShellQuote(jsonText(manifest))
+	a.Command = "printf %s " + change.ShellQuote(jsonText(manifest)) + " | kubectl apply -f -"
 	a.Change = edit
 	return a, needed
 }
@@ -124,10 +124,12 @@ func (q quarantine) policy(incident, namespace string) *networkingv1.NetworkPoli
 	return p
 }
 
-// namespaceNamed selects by the label that the API server itself keeps on
-// every namespace (KEP-2161), which nobody can move to another.
+// namespaceLabel is the label that the API server itself keeps on every
+// namespace (KEP-2161), and which nobody can move to another.
+const namespaceLabel = "kubernetes.io/metadata.name"
+
 func namespaceNamed(name string) *metav1.LabelSelector {
-	return &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": name}}
+	return &metav1.LabelSelector{MatchLabels: map[string]string{namespaceLabel: name}}
 }
 
 func unstructuredOf(p *networkingv1.NetworkPolicy) map[string]any {
