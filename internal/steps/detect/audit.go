@@ -97,7 +97,6 @@ type auditEvent struct {
 	}
 	Received time.Time
 	Request  json.RawMessage
-	Outside  bool
 }
 
 // auditObject is what a request is about.
@@ -114,6 +113,7 @@ var errNoAudit = errors.New("it is no event of audit.k8s.io")
 // auditReader turns lines of an audit log into findings.
 type auditReader struct {
 	inside  []netip.Prefix
+	current auditPeek       // at the event that is being read
 	known   map[string]bool // address: outside
 	started map[string]bool // IDs of long requests that were reported when they began
 }
@@ -139,10 +139,10 @@ func (r *auditReader) parse(line []byte, whole bool, report func(Finding)) error
 	if string(raw.stage) == `"RequestReceived"` {
 		return nil
 	}
-	peek := r.peek(&raw)
+	r.current = r.peek(&raw)
 	var event *auditEvent
 	for _, d := range auditDetectors {
-		if !d.wants(&peek) {
+		if !d.wants(&r.current) {
 			continue
 		}
 		if event == nil {
@@ -150,13 +150,12 @@ func (r *auditReader) parse(line []byte, whole bool, report func(Finding)) error
 			if event, err = raw.decode(); err != nil {
 				return fmt.Errorf("reading an audit event: %w", err)
 			}
-			event.Outside = peek.outside
 			if r.repeated(event) {
 				return nil
 			}
 		}
 		if f, ok := d.find(event); ok {
-			f.Source, f.FirstSeen, f.Count, f.Alert = SourceAudit, event.Received, 1, alertOf(line)
+			f.Source, f.FirstSeen, f.Count, f.Alert = SourceAudit, event.Received, 1, line
 			report(f)
 		}
 	}
@@ -206,7 +205,7 @@ func (r *auditReader) outside(ip []byte) bool {
 // Inside are the address ranges that are nobody's on the internet.
 var Inside = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
-	netip.MustParsePrefix("100.64.0.0/10"),                                       // RFC 6598, carriers and some clouds' nodes
+	netip.MustParsePrefix("100.64.0.0/10"),                                        // RFC 6598, carriers and some clouds' nodes
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), // the host itself, the link
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("::1/128"),
 }

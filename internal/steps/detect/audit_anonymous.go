@@ -37,6 +37,7 @@ var publicPaths = [][]byte{[]byte("/healthz"), []byte("/livez"), []byte("/readyz
 func public(uri []byte) bool {
 	path, _, _ := bytes.Cut(uri, []byte("?"))
 	return slices.ContainsFunc(publicPaths, func(p []byte) bool {
-		return bytes.Equal(path, p) || bytes.HasPrefix(path, append(slices.Clip(p), '/'))
+		rest, ok := bytes.CutPrefix(path, p)
+		return ok && (len(rest) == 0 || rest[0] == '/')
 	})
 }

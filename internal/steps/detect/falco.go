@@ -1,7 +1,6 @@
 package detect
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,15 +46,7 @@ func parseFalco(line []byte) (Finding, error) {
 		return Finding{}, errNoFalco
 	}
 	return Finding{Code: "falco", Score: score, Reason: a.reason(), Technique: techniqueOf(a.Tags), Subject: a.subject(), Source: SourceFalco,
-		Rule: a.Rule, FirstSeen: a.Time, Count: 1, Alert: alertOf(line)}, nil
-}
-
-// alertOf keeps an alert that is not large as it came.
-func alertOf(line []byte) json.RawMessage {
-	if len(line) > maxAlert || !json.Valid(line) {
-		return nil
-	}
-	return bytes.ToValidUTF8(line, []byte("\uFFFD")) // a copy: the line's memory is used again
+		Rule: a.Rule, FirstSeen: a.Time, Count: 1, Alert: line}, nil
 }
 
 // field is a text of output_fields; "" for null and for <NA>, by which Falco
@@ -72,7 +63,11 @@ func (a *falcoAlert) field(name string) string {
 // priority that the output begins with.
 func (a *falcoAlert) reason() string {
 	var parts []string
-	for _, p := range [][2]string{{"command", "proc.cmdline"}, {"connection", "fd.name"}, {"user", "user.name"}, {"image", "container.image.repository"},
+	what := "file"
+	if strings.Contains(a.field("fd.name"), "->") {
+		what = "connection"
+	}
+	for _, p := range [][2]string{{"command", "proc.cmdline"}, {what, "fd.name"}, {"user", "user.name"}, {"image", "container.image.repository"},
 		{"user", "ka.user.name"}, {"verb", "ka.verb"}, {"resource", "ka.target.resource"}, {"name", "ka.target.name"}} {
 		if v := a.field(p[1]); v != "" {
 			parts = append(parts, p[0]+" "+cut(v, maxObject))

@@ -30,7 +30,8 @@ type Finding struct {
 	LastSeen  time.Time `json:"lastSeen,omitzero"`
 	// Count is how often it was seen.
 	Count int64 `json:"count"`
-	// Alert is the first alert as it came, if it is not large.
+	// Alert is the first alert as it came, if it is not large; until a Tally
+	// keeps it, a line that is still being read.
 	Alert json.RawMessage `json:"alert,omitempty"`
 }
 
@@ -149,9 +150,6 @@ func (f *Finding) bound() {
 	s := &f.Subject
 	for _, name := range []*string{&s.Namespace, &s.Pod, &s.PodUID, &s.Container, &s.Workload, &s.ServiceAccount, &s.User, &s.Object, &s.Node, &s.containerID} {
 		*name = cut(*name, maxName)
-	}
-	if len(f.Alert) > maxAlert {
-		f.Alert = nil
 	}
 }
 

@@ -1,7 +1,9 @@
 package detect
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -23,9 +25,10 @@ type Tally struct {
 // NewTally makes one that is empty.
 func NewTally() *Tally { return &Tally{byKey: map[string]*Finding{}, max: maxFindings} }
 
-// Add counts a finding, and reports whether it is a new one. What the cluster
-// is found to be is not an occurrence: seen again it is not counted again.
-func (t *Tally) Add(f Finding) bool {
+// Add counts a finding. It returns what is kept of it, and whether that is
+// new. What the cluster is found to be is not an occurrence: seen again it is
+// not counted again.
+func (t *Tally) Add(f Finding) (Finding, bool) {
 	f.Score = min(max(f.Score, 0), maxScore)
 	f.Severity = f.Score.Severity()
 	f.Count = max(f.Count, 1)
@@ -33,18 +36,28 @@ func (t *Tally) Add(f Finding) bool {
 	key := f.key()
 	if known := t.byKey[key]; known != nil {
 		known.again(f)
-		return false
+		return *known, false
 	}
 	if len(t.byKey) >= t.max && !t.makeRoom(f.Score) {
 		t.dropped++
-		return false
+		return f, false
 	}
 	if f.LastSeen.IsZero() {
 		f.LastSeen = f.FirstSeen
 	}
+	f.Alert = kept(f.Alert)
 	t.byKey[key] = &f
 	t.byScore[f.Score] = append(t.byScore[f.Score], key)
-	return true
+	return f, true
+}
+
+// kept is an alert as it came, if it is not large. It is a copy: the memory of
+// the line that it was is used again.
+func kept(alert []byte) json.RawMessage {
+	if len(alert) == 0 || len(alert) > maxAlert || !json.Valid(alert) {
+		return nil
+	}
+	return bytes.ToValidUTF8(alert, []byte("\uFFFD"))
 }
 
 func (f *Finding) again(g Finding) {
