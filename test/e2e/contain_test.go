@@ -358,11 +358,11 @@ func TestWrongWordsAreExitCodeTwo(t *testing.T) {
 func TestNearNameIsSuggested(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t)
-	n.workload("pod", 1)
+	n.neighbour()
 
-	r := newPerson(t, responder).irctl("contain", "--yes", "--pod", "pot", "-n", n.name).exits(exitError)
+	r := newPerson(t, responder).irctl("contain", "--yes", "--pod", "neighbor", "-n", n.name).exits(exitError)
 
-	if !strings.Contains(r.stderr, `"pod"`) && !strings.Contains(r.stderr, " pod") {
+	if !strings.Contains(r.stderr, "neighbour") {
 		t.Errorf("no suggestion%s", r)
 	}
 }
