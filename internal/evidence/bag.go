@@ -62,14 +62,14 @@ type payloadEntry struct {
 
 const (
 	// PartSize is the largest entry that content is written in, in bytes.
-	PartSize = 4 << 20
+	PartSize = 2 << 20
 	// MaxArtefacts bounds the records that are kept until the end.
 	MaxArtefacts = 100_000
-	// maxParts keeps the numbers of parts at five digits: 400 GB an artefact.
+	// maxParts keeps the numbers of parts at five digits: 200 GB an artefact.
 	maxParts = 99_999
 
 	chunkSize  = 64 << 10
-	maxWaiting = 8 << 20
+	maxWaiting = 4 << 20
 	// maxReason bounds an error's text: servers' messages can be of any length.
 	maxReason = 1024
 )

@@ -95,7 +95,7 @@ func (c *logCollector) open(ctx context.Context, opts *corev1.PodLogOptions) (io
 
 const (
 	// tailBytes is kept of the end of a log that is longer than the limit.
-	tailBytes = 1 << 20
+	tailBytes = 512 << 10
 	// maxTailRead is what is read to find that end: the API counts lines.
 	maxTailRead = 16 * tailBytes
 )
@@ -105,17 +105,25 @@ func (c *logCollector) collectTail(ctx context.Context, out *Output, of containe
 	lines := max(tailBytes/max(line, 1), 1)
 	opts := c.options(of, file)
 	opts.TailLines = &lines
-	source := c.source(opts)
-	tail := newTail(tailBytes)
+	names := []string{"logs", of.name, file + tailSuffix}
+	source, recorded := c.source(opts), false
 	err := out.api.requests.do(ctx, func(ctx context.Context) (io.ReadCloser, error) {
 		return c.open(ctx, opts)
 	}, func(body io.Reader) error {
-		return copyLimited(tail, body, maxTailRead)
+		// Recorded here, while the request holds its slot: so few tails are in
+		// memory at once.
+		tail := newTail(tailBytes)
+		err := copyLimited(tail, body, maxTailRead)
+		if err == nil {
+			err = fmt.Errorf("%w: the end of %s; what is between the two is not here", ErrTruncated, file)
+		}
+		recorded = true
+		out.Bytes(source, tail.bytes(), err, names...)
+		return nil
 	})
-	if err == nil {
-		err = fmt.Errorf("%w: the end of %s; what is between the two is not here", ErrTruncated, file)
+	if !recorded {
+		out.Fail(source, err, names...)
 	}
-	out.Bytes(source, tail.bytes(), err, "logs", of.name, file+tailSuffix)
 }
 
 func (c *logCollector) source(opts *corev1.PodLogOptions) string {

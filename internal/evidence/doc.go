@@ -15,10 +15,10 @@
 // # Memory
 //
 // What grows is bounded whatever the size of the evidence and the number of
-// pods: an open artefact buffers at most PartSize (4 MiB) before it goes into
+// pods: an open artefact buffers at most PartSize (2 MiB) before it goes into
 // the archive as a numbered part; as many artefacts are open as requests are
-// allowed at once (8 by default, 12 at most); finished artefacts that wait for
-// their place in the order hold at most 8 MiB. Buffers are reused. Only the record of an
+// allowed at once (8); finished artefacts that wait for
+// their place in the order hold at most 4 MiB. Buffers are reused. Only the record of an
 // artefact (some hundred bytes) is kept until the end, for at most MaxArtefacts.
 //
 // # Trust

@@ -23,40 +23,65 @@ var interesting = func() (table [256]bool) {
 }()
 
 // match applies the rules for the byte at i. A match begins where nothing was
-// written yet.
+// written yet. Most bytes that are looked at are decided by their neighbours.
 func (r *redaction) match(i int) (m match) {
-	switch b := r.buf; b[i] {
-	case '=', ':':
+	b := r.buf
+	before, after := byte(0), byte(0)
+	if i > 0 {
+		before = b[i-1]
+	}
+	if i+1 < len(b) {
+		after = b[i+1]
+	}
+	switch c := b[i]; {
+	case c == ':' && isDigit(before) && isDigit(after): // a time, a port
+	case c == ':' && after == '/':
 		if m = urlPassword(b, i); m.rule == "" {
 			m = r.keyed(i)
 		}
-	case '-':
+	case c == '=' || c == ':':
+		m = r.keyed(i)
+	case c == '-' && after == '-':
 		if m = privateKey(b, i); m.rule == "" {
 			m = commandFlag(b, i)
 		}
-	case 'J':
+	case c == 'J' && before == 'y':
 		m = token(b, i, "ey", "", 16, "jwt")
-	case 'K', 'S':
+	case (c == 'K' || c == 'S') && before == 'A' && after == 'I':
 		m = token(b, i, "A", "IA", 16, "aws-access-key-id")
-	case '_':
-		for _, prefix := range []string{"ghp", "gho", "ghu", "ghs", "ghr", "github_pat", "glpat"} {
-			if m.rule == "" {
-				m = token(b, i, prefix, "", 20, "git-token")
-			}
-		}
-	case 'x':
-		for _, kind := range []string{"oxb-", "oxp-", "oxa-", "oxr-", "oxs-"} {
-			if m.rule == "" {
-				m = token(b, i, "", kind, 10, "slack-token")
-			}
-		}
-	case 'B', 'b':
+	case c == '_' && bytes.IndexByte([]byte("pousrt"), before) >= 0:
+		m = firstToken(b, i, gitTokens, nil, 20, "git-token")
+	case c == 'x' && after == 'o':
+		m = firstToken(b, i, nil, slackTokens, 10, "slack-token")
+	case c == 'B' || c == 'b':
 		m = authorization(b, i)
 	}
 	if m.from < r.emitted {
 		return match{}
 	}
 	return m
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+var (
+	gitTokens   = []string{"ghp", "gho", "ghu", "ghs", "ghr", "github_pat", "glpat"}
+	slackTokens = []string{"oxb-", "oxp-", "oxa-", "oxr-", "oxs-"}
+)
+
+// firstToken tries what a token can have before or after b[i].
+func firstToken(b []byte, i int, befores, afters []string, length int, rule string) match {
+	for _, before := range befores {
+		if m := token(b, i, before, "", length, rule); m.rule != "" {
+			return m
+		}
+	}
+	for _, after := range afters {
+		if m := token(b, i, "", after, length, rule); m.rule != "" {
+			return m
+		}
+	}
+	return match{}
 }
 
 // token is a word of at least so many characters around b[i], with what it
@@ -267,18 +292,17 @@ func isHarmless(value []byte) bool {
 	return value[0] == '{' || value[0] == '['
 }
 
-// secretWords make a key sensitive wherever they are in it; notSecret at its
-// end make it the name of something about a secret.
+// secretWords make a key sensitive wherever they are in it, by their first
+// letter; notSecret at its end make it the name of something about a secret.
 var (
-	secretWords = [][]byte{
-		[]byte("password"), []byte("passwd"), []byte("passphrase"), []byte("pwd"), []byte("secret"), []byte("token"), []byte("credential"),
-		[]byte("authorization"), []byte("cookie"), []byte("apikey"), []byte("api_key"), []byte("api-key"), []byte("accesskey"), []byte("access_key"), []byte("access-key"),
-		[]byte("privatekey"), []byte("private_key"), []byte("private-key"), []byte("signing_key"), []byte("signingkey"), []byte("encryption_key"), []byte("encryptionkey"),
-	}
-	notSecret = [][]byte{
-		[]byte("name"), []byte("names"), []byte("ref"), []byte("path"), []byte("file"), []byte("type"), []byte("version"), []byte("count"), []byte("seconds"),
-		[]byte("serviceaccounttoken"), []byte("expires"), []byte("expiry"), []byte("ttl"), []byte("secrets"),
-	}
+	secretWords = func() (words [256][]string) {
+		for _, w := range []string{"password", "passwd", "passphrase", "pwd", "privatekey", "private_key", "private-key", "secret", "signing_key", "signingkey", "token",
+			"credential", "cookie", "authorization", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key", "encryption_key", "encryptionkey"} {
+			words[w[0]] = append(words[w[0]], w)
+		}
+		return words
+	}()
+	notSecret = []string{"name", "names", "ref", "path", "file", "type", "version", "count", "seconds", "serviceaccounttoken", "expires", "expiry", "ttl", "secrets"}
 )
 
 // sensitive reports whether a key looks like that of a secret.
@@ -288,25 +312,25 @@ func sensitive(key []byte) bool {
 		return false
 	}
 	lower := small[:len(key)]
-	candidate := false
 	for i, c := range key {
 		if c >= 'A' && c <= 'Z' {
 			c += 'a' - 'A'
 		}
 		lower[i] = c
-		// Every secret word has one of these; most keys of logs have none.
-		candidate = candidate || c == 'w' || c == 'k' || c == 'c' || c == 'z' || c == 'p'
 	}
-	if !candidate {
-		return false
-	}
-	for _, suffix := range notSecret {
-		if bytes.HasSuffix(lower, suffix) {
-			return false
+	for i, c := range lower {
+		for _, word := range secretWords[c] {
+			if len(lower)-i >= len(word) && string(lower[i:i+len(word)]) == word {
+				return !namesSecret(lower)
+			}
 		}
 	}
-	for _, word := range secretWords {
-		if bytes.Contains(lower, word) {
+	return false
+}
+
+func namesSecret(lower []byte) bool {
+	for _, suffix := range notSecret {
+		if len(lower) >= len(suffix) && string(lower[len(lower)-len(suffix):]) == suffix {
 			return true
 		}
 	}

@@ -86,15 +86,15 @@ type Limits struct {
 	LogBytes int64
 	// BundleBytes is kept of everything together, before compression. Default 64 GiB.
 	BundleBytes int64
-	// Concurrency is how many requests are under way at once, 1 to 12. Default
-	// 8. It also bounds memory: see the package's comment.
+	// Concurrency is how many requests are under way at once, 1 to 8, which is
+	// the default. It also bounds memory: see the package's comment.
 	Concurrency int
 }
 
 const (
 	// MaxPods is how many pods one collection takes.
 	MaxPods        = 2000
-	maxConcurrency = 12
+	maxConcurrency = 8
 	// maxTimeline bounds the timeline in the bag, in bytes.
 	maxTimeline = 256 << 20
 	// grace is how long collectors have to return when time is up.
