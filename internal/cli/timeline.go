@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/incident"
+	"irctl/internal/report"
 	"irctl/internal/sanitize"
 	"irctl/internal/timeline"
 )
@@ -275,14 +276,14 @@ func exportTimeline(w io.Writer, format string, i incident.Incident, entries []t
 		return exportCSV(w, entries)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Timeline of incident %s\n\n%s\n\n| time (UTC) | who | step | what | outcome |\n|---|---|---|---|---|\n", i.ID, markdown(i.Title))
+	fmt.Fprintf(&b, "# Timeline of incident %s\n\n%s\n\n| time (UTC) | who | step | what | outcome |\n|---|---|---|---|---|\n", i.ID, report.EscapeMarkdown(i.Title))
 	for _, e := range entries {
 		if e.Kind == timeline.KindIntent && hasOutcome(entries, e.Seq) {
 			continue
 		}
 		row := timelineRow(e)
 		for n := range row {
-			row[n] = markdown(row[n])
+			row[n] = report.EscapeMarkdown(row[n])
 		}
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
 	}
@@ -315,9 +316,4 @@ func csvSafe(s string) string {
 		return "'" + s
 	}
 	return s
-}
-
-// markdown escapes what would be markup, or end a table's cell.
-func markdown(s string) string {
-	return strings.NewReplacer("\\", "\\\\", "|", "\\|", "<", "&lt;", ">", "&gt;", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "!", "\\!").Replace(sanitize.Line(s))
 }

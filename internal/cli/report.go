@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/report"
+)
+
+// reports are the formats of a report.
+var reports = []string{"markdown", "html", "json"}
+
+type reportOptions struct {
+	incident string
+	format   string
+	file     string
+	force    bool
+}
+
+func (a *App) report() *cobra.Command {
+	o := &reportOptions{}
+	cmd := &cobra.Command{
+		Use:   "report [INCIDENT]",
+		Short: "Write the post-mortem of an incident: Markdown, HTML or JSON",
+		Long: `Write the post-mortem of an incident from its record and its timeline: what happened,
+how long each part of the response took, what remained exposed and for how long, what was
+done with which command, the evidence, what did not go as meant, and what is left to be
+filled in. It talks to no cluster and changes nothing.
+
+What is not recorded is said to be not known; "irctl incident set" records severity,
+impact, roles and when things happened. The HTML is one page that needs nothing else.
+
+If the chain of the timeline is broken, the report says so at its top, is made from what
+is before the break, and the exit code is 1.`,
+		Example: `  irctl report
+  irctl report inc-20261124-143000-k7qm --format html -f post-mortem.html`,
+		Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
+		RunE: func(c *cobra.Command, args []string) error {
+			o.incident = first(args)
+			if a.output == "json" && !c.Flags().Changed("format") {
+				o.format = "json"
+			}
+			return a.runReport(c, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.format, "format", "markdown", "markdown, html or json")
+	f.StringVarP(&o.file, "file", "f", "", "a new file to write to, for you alone to read (default: standard output)")
+	f.BoolVar(&o.force, "force", false, "replace the file if it is there")
+	a.mustComplete(cmd, "format", cobra.FixedCompletions(reports, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
+	switch {
+	case !slices.Contains(reports, o.format):
+		return usagef("--format %s: use markdown, html or json", o.format)
+	case a.output != "table" && a.output != o.format:
+		return usagef("-o %s does not fit a report; --format says how it is written", a.output)
+	}
+	contacts, err := a.contacts()
+	if err != nil {
+		return err
+	}
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	id, err := findIncident(c.Context(), store, o.incident)
+	if err != nil {
+		return err
+	}
+	in, err := report.Read(store, id)
+	if err != nil {
+		return err
+	}
+	in.Now, in.Tool, in.Contacts = time.Now(), "irctl "+versionText(), contacts
+	r := report.New(in)
+	var text bytes.Buffer
+	write := map[string]func(io.Writer) error{"markdown": r.Markdown, "html": r.HTML, "json": r.JSON}[o.format]
+	if err := write(&text); err != nil {
+		return fmt.Errorf("writing the report of incident %s: %w", id, err)
+	}
+	if err := a.deliver(text.Bytes(), o); err != nil {
+		return fmt.Errorf("writing the report of incident %s: %w", id, err)
+	}
+	if r.Chain.State == report.Broken {
+		return exitError{code: ExitError, err: fmt.Errorf("the timeline of incident %s is not as it was written: %s; the report is made from what is before that", id, r.Chain.Problems[0])}
+	}
+	return nil
+}
+
+// contacts are those of the configuration file.
+func (a *App) contacts() ([]report.Contact, error) {
+	c, err := a.configuration()
+	if err != nil {
+		return nil, err
+	}
+	var list []report.Contact
+	for _, k := range c.Contacts {
+		list = append(list, report.Contact{Role: report.Text(k.Role), Name: report.Text(k.Name), Email: report.Text(k.Email),
+			Phone: report.Text(k.Phone), Chat: report.Text(k.Chat)})
+	}
+	return list, nil
+}
+
+// deliver writes a finished report. A file is there as a whole or not at all,
+// and readable by its owner alone: it says what is weak.
+func (a *App) deliver(text []byte, o *reportOptions) error {
+	if o.file == "" || o.file == "-" {
+		_, err := a.Out.Write(text)
+		return err
+	}
+	if !o.force {
+		return writeFile(o.file, text)
+	}
+	next := fmt.Sprintf("%s.%d.tmp", o.file, os.Getpid())
+	if err := writeFile(next, text); err != nil {
+		return err
+	}
+	if err := os.Rename(next, o.file); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return nil
+}
+
+// writeFile writes a file that must not exist, not even as a symbolic link.
+func writeFile(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already; name another file, or give --force", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"irctl/internal/timeline"
+)
+
+// Event is a line of the timeline.
+type Event struct {
+	Seq     int64         `json:"seq"`
+	Time    time.Time     `json:"time"`
+	Kind    timeline.Kind `json:"kind"`
+	Phase   Text          `json:"phase,omitempty"`
+	Step    Text          `json:"step,omitempty"`
+	Who     Text          `json:"who"`
+	What    Text          `json:"what"`
+	Outcome Text          `json:"outcome,omitempty"`
+	Error   Text          `json:"error,omitempty"`
+	// Evidence is the Number of what was sealed with this entry; 0: nothing.
+	Evidence int `json:"evidence,omitempty"`
+}
+
+// Action is a change that was to be made, and what came of it.
+type Action struct {
+	Seq        int64     `json:"seq"` // of the intent
+	Time       time.Time `json:"time"`
+	Who        Text      `json:"who"`
+	Phase      Text      `json:"phase,omitempty"`
+	Step       Text      `json:"step,omitempty"`
+	Action     Text      `json:"action,omitempty"`
+	Object     Text      `json:"object,omitempty"`
+	Targets    []Text    `json:"targets,omitempty"`
+	Summary    Text      `json:"summary"`
+	Command    Text      `json:"command,omitempty"`
+	Outcome    Text      `json:"outcome"`
+	Error      Text      `json:"error,omitempty"`
+	DurationMS int64     `json:"durationMS,omitempty"`
+	// Standing: its effect is, or may be, still in the cluster.
+	Standing bool  `json:"standing"`
+	Undo     *Undo `json:"undo,omitempty"`
+}
+
+// Undo is the last attempt to put back what an action changed.
+type Undo struct {
+	Seq     int64              `json:"seq"`
+	Time    time.Time          `json:"time"`
+	Who     Text               `json:"who"`
+	State   timeline.UndoState `json:"state"`
+	Command Text               `json:"command,omitempty"`
+	Error   Text               `json:"error,omitempty"`
+}
+
+// Result is the outcome of the action and of its undo in a few words.
+func (a Action) Result() Text {
+	text := a.Outcome
+	if a.Error != "" {
+		text += ": " + a.Error
+	}
+	if a.Undo == nil {
+		return text
+	}
+	switch a.Undo.State {
+	case timeline.Undone:
+		text += Text("; undone at " + when(a.Undo.Time))
+	case timeline.UndoFailed:
+		text += "; not undone: " + a.Undo.Error
+	default:
+		text += "; whether it was undone is not known"
+	}
+	return text
+}
+
+// rotates: the action is part of the rotation of a secret.
+func (a Action) rotates() bool {
+	return a.Step == rotate || strings.HasPrefix(string(a.Action), rotate)
+}
+
+const rotate = "rotate"
+
+// Deviation is what did not go as it was meant to.
+type Deviation struct {
+	Seq  int64     `json:"seq"`
+	Time time.Time `json:"time"`
+	// Outcome is failed, refused, skipped or unknown.
+	Outcome timeline.Outcome `json:"outcome"`
+	What    Text             `json:"what"`
+	Reason  Text             `json:"reason,omitempty"`
+}
+
+// Observed is something that was seen at a moment.
+type Observed struct {
+	Seq  int64     `json:"seq"`
+	Time time.Time `json:"time"`
+	Text Text      `json:"text"`
+}
+
+// Evidence is a sealed bundle, as its receipt in the journal describes it.
+type Evidence struct {
+	Number   int       `json:"number"` // within the report, from 1
+	Seq      int64     `json:"seq"`
+	Time     time.Time `json:"time"`
+	Who      Text      `json:"who"`
+	File     Text      `json:"file"`
+	Purpose  Text      `json:"purpose,omitempty"`
+	SHA256   Text      `json:"sha256"`
+	Manifest Text      `json:"manifestSha256,omitempty"`
+	Size     int64     `json:"size"`
+	// Recipients are the fingerprints of the keys that open it.
+	Recipients []Text `json:"recipients"`
+	Signer     Text   `json:"signer,omitempty"`
+	Redacted   Text   `json:"redactedFrom,omitempty"`
+	Complete   bool   `json:"complete"`
+	Incomplete Text   `json:"incomplete,omitempty"`
+}
+
+// noOutcome is what is known of an action whose process was killed.
+const noOutcome = "no outcome is recorded"
+
+// history reads a journal into a report, entry by entry.
+type history struct {
+	*Report
+	open    map[string][]int          // by target, of Exposures: those not seen to be gone
+	sealed  map[Text]bool             // digests of the bundles met
+	answers map[int64]*timeline.Entry // the last outcome of each intent
+}
+
+func (h *history) read(entries []timeline.Entry) {
+	h.open, h.sealed, h.answers = map[string][]int{}, map[Text]bool{}, map[int64]*timeline.Entry{}
+	for i := range entries {
+		if e := &entries[i]; e.Kind == timeline.KindOutcome {
+			h.answers[e.Intent] = e
+		}
+	}
+	for _, e := range entries {
+		event := Event{Seq: e.Seq, Time: e.Time, Kind: e.Kind, Phase: Text(e.Phase), Step: Text(e.Step), Who: who(e.Actor),
+			What: Text(e.Summary), Outcome: Text(e.Outcome), Error: Text(e.Error)}
+		event.Evidence = h.evidence(e)
+		if e.Kind == timeline.KindVerdict && e.Phase == "contain" {
+			h.verdict(e)
+		}
+		h.deviation(e)
+		if e.Kind == timeline.KindIntent {
+			if h.answers[e.Seq] != nil {
+				continue // its outcome says the same
+			}
+			event.Outcome = "begun"
+			event.Error = noOutcome
+		}
+		h.Timeline = append(h.Timeline, event)
+	}
+}
+
+// receipt is what a report tells of a bundle; package evidence has all of it.
+type receipt struct {
+	Format     string `json:"format"`
+	Path       string `json:"path"`
+	Purpose    Text   `json:"purpose"`
+	SHA256     Text   `json:"sha256"`
+	Manifest   Text   `json:"manifestSha256"`
+	Size       int64  `json:"size"`
+	Recipients []Text `json:"recipients"`
+	Signer     Text   `json:"signer"`
+	Redacted   Text   `json:"redactedFrom"`
+	Complete   bool   `json:"complete"`
+	Incomplete Text   `json:"incomplete"`
+}
+
+// evidence takes down the receipt of an entry, if it has one, and returns its
+// number.
+func (h *history) evidence(e timeline.Entry) int {
+	var r receipt
+	if len(e.Data) == 0 || json.Unmarshal(e.Data, &r) != nil || !strings.HasPrefix(r.Format, "irctl-receipt/") || h.sealed[r.SHA256] {
+		return 0
+	}
+	h.sealed[r.SHA256] = true
+	// A path would tell of the responder's machine, and mean nothing elsewhere.
+	h.Evidence = append(h.Evidence, Evidence{Number: len(h.Evidence) + 1, Seq: e.Seq, Time: e.Time, Who: who(e.Actor), File: Text(path.Base(r.Path)),
+		Purpose: r.Purpose, SHA256: r.SHA256, Manifest: r.Manifest, Size: r.Size, Recipients: slices.Concat([]Text{}, r.Recipients), Signer: r.Signer,
+		Redacted: r.Redacted, Complete: r.Complete, Incomplete: r.Incomplete})
+	return len(h.Evidence)
+}
+
+// deviation takes down what an entry says went otherwise than meant; of an
+// intent its last outcome says it.
+func (h *history) deviation(e timeline.Entry) {
+	d := Deviation{Seq: e.Seq, Time: e.Time, What: Text(e.Summary), Reason: Text(e.Error)}
+	outcome := e.Outcome
+	switch e.Kind {
+	case timeline.KindIntent:
+		outcome, d.Reason = timeline.OutcomeUnknown, noOutcome
+		if answer := h.answers[e.Seq]; answer != nil {
+			outcome, d.Reason = answer.Outcome, Text(answer.Error)
+		}
+	case timeline.KindRecovered:
+		outcome = timeline.OutcomeUnknown
+	case timeline.KindVerdict, timeline.KindObservation:
+	default:
+		return
+	}
+	if strayed(outcome) {
+		d.Outcome = outcome
+		h.Deviations = append(h.Deviations, d)
+	}
+}
+
+func strayed(o timeline.Outcome) bool {
+	return slices.Contains([]timeline.Outcome{timeline.OutcomeFailed, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown}, o)
+}
+
+// actions folds the intents of the journal, their outcomes and their undoing.
+func (h *history) actions(entries []timeline.Entry) {
+	standing := map[int64]bool{}
+	for _, a := range timeline.Standing(entries) {
+		standing[a.Intent.Seq] = true
+	}
+	for _, a := range timeline.Actions(entries) {
+		i := a.Intent
+		action := Action{Seq: i.Seq, Time: i.Time, Who: who(i.Actor), Phase: Text(i.Phase), Step: Text(i.Step), Action: Text(i.Action), Object: objectOf(i.Object),
+			Summary: Text(i.Summary), Command: Text(i.Command), Outcome: Text(timeline.OutcomeUnknown), Error: noOutcome,
+			Standing: standing[i.Seq], Undo: undoOf(a)}
+		for _, t := range i.Targets {
+			action.Targets = append(action.Targets, Text(t))
+		}
+		if o := a.Outcome; o != nil {
+			action.Outcome, action.Error, action.DurationMS = Text(o.Outcome), Text(o.Error), o.DurationMS
+		}
+		h.Actions = append(h.Actions, action)
+	}
+}
+
+func undoOf(a timeline.Action) *Undo {
+	if a.UndoIntent == nil {
+		return nil
+	}
+	u := &Undo{Seq: a.UndoIntent.Seq, Time: a.UndoIntent.Time, Who: who(a.UndoIntent.Actor), State: a.Undo, Command: Text(a.UndoIntent.Command)}
+	if a.UndoOutcome != nil {
+		u.Error = Text(a.UndoOutcome.Error)
+	} else {
+		u.Error = noOutcome
+	}
+	return u
+}
+
+func objectOf(o *timeline.Object) Text {
+	if o == nil {
+		return ""
+	}
+	if o.Namespace == "" {
+		return Text(o.Kind + " " + o.Name)
+	}
+	return Text(fmt.Sprintf("%s %s/%s", o.Kind, o.Namespace, o.Name))
+}

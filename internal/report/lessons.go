@@ -1,0 +1,181 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	"irctl/internal/incident"
+	"irctl/internal/timeline"
+)
+
+// ActionItem is something to do after the incident. Those that the record
+// suggests are a beginning; who does it until when is for people to say.
+type ActionItem struct {
+	Text Text `json:"text"`
+	How  Text `json:"how,omitempty"`
+}
+
+// maxItems bounds what is suggested; a longer list is not worked off.
+const maxItems = 25
+
+// actionItems are what the record leaves to be done.
+func actionItems(r *Report) []ActionItem {
+	var list []ActionItem
+	if len(r.Rotations) == 0 && len(r.Incident.Targets) > 0 {
+		list = append(list, ActionItem{Text: "Rotate every secret that a suspect could read: none is recorded as rotated."})
+	}
+	for _, x := range byWeight(r.Exposures) {
+		if x.Open() && x.Weighs() {
+			list = append(list, ActionItem{Text: "Close what was still open: " + x.Text, How: x.Close})
+		}
+	}
+	for _, p := range r.PutBack {
+		list = append(list, ActionItem{Text: "Find out who put it back, and keep them from it in the next incident: " + p.Text})
+	}
+	for _, d := range r.Deviations {
+		// That a verdict failed is what the exposures tell.
+		if d.Outcome == timeline.OutcomeFailed && d.Reason != "" {
+			list = append(list, ActionItem{Text: "Find out why it failed, and see that it does not in the next incident: " + d.What, How: d.Reason})
+		}
+	}
+	seen := map[ActionItem]bool{}
+	list = slices.DeleteFunc(list, func(i ActionItem) bool { known := seen[i]; seen[i] = true; return known })
+	if more := len(list) - maxItems; more > 0 {
+		list = append(list[:maxItems], ActionItem{Text: Text(fmt.Sprintf("And %d more of that kind: see what was exposed, what was put back, and the deviations.", more))})
+	}
+	return list
+}
+
+// summary is what happened, in sentences, from the most important on.
+func summary(r *Report, entries []timeline.Entry) []Text {
+	list := []Text{opening(r), fate(r)}
+	if len(r.Actions) > 0 {
+		list = append(list, changes(r.Actions))
+	}
+	if r.Verdict != nil {
+		list = append(list, exposed(r.Exposures))
+	}
+	if n := len(r.PutBack); n > 0 {
+		list = append(list, Text(fmt.Sprintf("Somebody, perhaps a controller, put %s back while the response was under way.", count(n, "thing"))))
+	}
+	switch n := len(r.Evidence); n {
+	case 0:
+		list = append(list, "No sealed evidence is recorded.")
+	default:
+		list = append(list, Text(fmt.Sprintf("Evidence was sealed in %s.", count(n, "bundle"))))
+	}
+	if r.Incident.State == incident.StateOpen {
+		at := Text("")
+		if n := len(entries); n > 0 {
+			at = Text("; the last entry is of " + when(entries[n-1].Time))
+		}
+		list = append(list, "The incident is still open"+at+".")
+	}
+	return list
+}
+
+func opening(r *Report) Text {
+	i := r.Incident
+	what := Text("without suspects on record")
+	switch n := len(i.Targets); {
+	case n == 1:
+		what = "about " + i.Targets[0].Label()
+		if w := i.Targets[0].Workload; w != "" {
+			what += " of " + w
+		}
+	case n > 1:
+		what = "about " + i.Targets[0].Label() + Text(fmt.Sprintf(" and %s more", count(n-1, "suspect")))
+	}
+	text := Text("The incident was opened at "+when(i.OpenedAt)+", ") + what
+	if i.ClosedAt != nil {
+		text += Text(", and closed at " + when(*i.ClosedAt) + ", " + took(i.ClosedAt.Sub(i.OpenedAt)) + " later")
+	}
+	return text + "."
+}
+
+// fate is whether it was contained, and how fast.
+func fate(r *Report) Text {
+	if r.Verdict == nil {
+		return "No verdict on containment is recorded."
+	}
+	text := "The last verdict on containment, of " + Text(when(r.Verdict.Time)) + ": " + r.Verdict.Verdict + "."
+	for _, d := range r.Durations {
+		if d.Name == "contain" && d.Seconds != nil {
+			text += Text(" It took " + d.Text() + " from the moment it was " + d.From + ".")
+		}
+	}
+	for _, a := range r.Actions {
+		if a.Undo != nil && a.Undo.State == timeline.Undone && a.Undo.Time.After(r.Verdict.Time) {
+			return text + " Changes that it rests on were undone since."
+		}
+	}
+	return text
+}
+
+func changes(actions []Action) Text {
+	n := map[timeline.Outcome]int{}
+	undone, standing := 0, 0
+	for _, a := range actions {
+		n[timeline.Outcome(a.Outcome)]++
+		if a.Undo != nil && a.Undo.State == timeline.Undone {
+			undone++
+		}
+		if a.Standing {
+			standing++
+		}
+	}
+	text := fmt.Sprintf("Of %s to the cluster, %d were made", count(len(actions), "change"), n[timeline.OutcomeDone])
+	for _, o := range []struct {
+		outcome timeline.Outcome
+		text    string
+	}{{timeline.OutcomeAlready, "were so already"}, {timeline.OutcomeFailed, "failed"}, {timeline.OutcomeRefused, "were refused"},
+		{timeline.OutcomeSkipped, "were skipped"}, {timeline.OutcomeUnknown, "are not known"}} {
+		if n[o.outcome] > 0 {
+			text += fmt.Sprintf(", %d %s", n[o.outcome], o.text)
+		}
+	}
+	return Text(fmt.Sprintf("%s; %d were undone since, and %d still stand.", text, undone, standing))
+}
+
+func exposed(list []Exposure) Text {
+	total, left := 0, 0
+	for _, x := range list {
+		if x.Weighs() {
+			total++
+			if x.Open() {
+				left++
+			}
+		}
+	}
+	switch {
+	case total == 0:
+		return "The verdicts name nothing that was open after the containment."
+	case left == 0:
+		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of them when last looked at.", count(total, "thing")))
+	}
+	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them also when last looked at.", count(total, "thing"), left))
+}
+
+// Checklist is a list of things to tick off.
+type Checklist struct {
+	Title string   `json:"title"`
+	Items []string `json:"items"`
+}
+
+// checklists are those of the security best practices that irctl's procedure
+// comes from.
+var checklists = []Checklist{
+	{"Eradication, recovery and post-mortem", []string{"All secrets rotated", "Patched version deployed", "Security policies updated",
+		"Clean version deployed", "Functionality verified", "Monitored for re-infection", "Incident documented", "Preventive controls implemented"}},
+	{"Pre-deployment", []string{"All images scanned for vulnerabilities", "No critical/high vulnerabilities present", "Secrets rotated within policy",
+		"Network policies defined and tested", "Pod security contexts configured", "Resource limits set", "RBAC policies reviewed", "TLS certificates valid"}},
+	{"Post-deployment", []string{"All pods running as non-root", "Network policies enforced", "Secrets not exposed in logs", "Audit logging enabled",
+		"Monitoring alerts configured", "Backup encryption verified", "Incident response plan reviewed"}},
+}
+
+// lessons are the questions that only people can answer.
+var lessons = []struct{ Title, Hint string }{
+	{"What went well", "What helped, and should stay as it is?"},
+	{"What went badly", "What cost time, or made it worse?"},
+	{"Where we were lucky", "What could have gone wrong, and did not by chance?"},
+}

@@ -1,0 +1,214 @@
+package report_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"irctl/internal/report"
+	"irctl/internal/timeline"
+)
+
+// golden are the renderings, by the name of the file that each is to be like.
+func golden(r *report.Report) map[string]func(io.Writer) error {
+	return map[string]func(io.Writer) error{"report.md": r.Markdown, "report.html": r.HTML, "report.json": r.JSON}
+}
+
+func TestGolden(t *testing.T) {
+	if *update {
+		p := newPlay(t)
+		p.run()
+		p.keep("testdata/state")
+	}
+	for name, write := range golden(report.New(fixture(t))) {
+		t.Run(name, func(t *testing.T) {
+			var got bytes.Buffer
+			if err := write(&got); err != nil {
+				t.Fatal(err)
+			}
+			path := "testdata/" + name
+			if *update {
+				if err := os.WriteFile(path, got.Bytes(), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Errorf("run with -update if this is meant (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestARealRun: what the engine writes today is understood, whatever its
+// words are; the golden files are of a run that was kept.
+func TestARealRun(t *testing.T) {
+	p := newPlay(t)
+	p.run()
+	r := report.New(read(t, p.dir))
+	if r.Chain.State != report.Verified || !r.Chain.EndKnown {
+		t.Errorf("chain %+v", r.Chain)
+	}
+	var outcomes []string
+	for _, a := range r.Actions {
+		if a.Command == "" || a.Object == "" || len(a.Targets) != 1 || a.Standing {
+			t.Errorf("action %+v", a)
+		}
+		state := "-"
+		if a.Undo != nil {
+			state = string(a.Undo.State)
+		}
+		outcomes = append(outcomes, fmt.Sprintf("%s %s %s", a.Step, a.Outcome, state))
+	}
+	if diff := cmp.Diff([]string{"quarantine done undone", "detach done undone", "scale failed -", "scale done undone"}, outcomes); diff != "" {
+		t.Error(diff)
+	}
+	var deviations []string
+	for _, d := range r.Deviations {
+		deviations = append(deviations, string(d.Outcome))
+	}
+	// No snapshot, no scaling, and so not contained; put back, and so not contained; an undo in whose way somebody was.
+	if diff := cmp.Diff([]string{"failed", "failed", "failed", "failed", "refused"}, deviations); diff != "" {
+		t.Error(diff)
+	}
+	gone, left := 0, 0
+	for _, x := range r.Exposures {
+		switch {
+		case !x.Open() && x.Severity == "unmet" && x.GoneBy.After(x.LastSeen):
+			gone++
+		case x.Open() && x.LastSeen.After(x.FirstSeen):
+			left++
+		default:
+			t.Errorf("exposure %+v", x)
+		}
+	}
+	if gone == 0 || left == 0 || len(r.PutBack) == 0 || len(r.Evidence) != 1 || r.Evidence[0].File != "snapshot-20260212T083420Z.tar.gz.gpg" {
+		t.Errorf("%d exposures gone, %d left, put back %v, evidence %+v", gone, left, r.PutBack, r.Evidence)
+	}
+	known := map[string]bool{}
+	for _, d := range r.Durations {
+		known[d.Name] = d.Seconds != nil
+	}
+	if diff := cmp.Diff(map[string]bool{"detect": true, "acknowledge": true, "contain": true, "eradicate": false, "recover": true}, known); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestABrokenChainIsSaidAtTheTop(t *testing.T) {
+	for name, tt := range map[string]struct {
+		damage func(lines []string) []string
+		state  string
+		used   int
+	}{
+		"edited":  {func(l []string) []string { l[9] = strings.Replace(l[9], "sev2", "sev4", 1); return l }, report.Broken, 9},
+		"deleted": {func(l []string) []string { return append(l[:4], l[5:]...) }, report.Broken, 4},
+		"cut off": {func(l []string) []string { return l[:20] }, report.Broken, 20},
+		"of another incident": {func(l []string) []string {
+			for i := range l {
+				l[i] = strings.ReplaceAll(l[i], string(fixtureID), "inc-20260212-083000-evil")
+			}
+			return l
+		}, report.Broken, 0},
+		"torn": {func(l []string) []string { l[len(l)-1] += `{"seq":`; return l }, report.Torn, 32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "state")
+			if err := os.CopyFS(dir, os.DirFS("testdata/state")); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, "incidents", string(fixtureID), "timeline.jsonl")
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := tt.damage(strings.SplitAfter(strings.TrimSuffix(string(text), "\n")+"\n", "\n")[:32])
+			if err := os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			in := read(t, dir)
+			r := report.New(in)
+			if r.Chain.State != tt.state || r.Chain.Used != tt.used || len(in.Entries) != tt.used || len(r.Chain.Problems) == 0 {
+				t.Errorf("%s, %d entries used, problems %v", r.Chain.State, r.Chain.Used, r.Chain.Problems)
+			}
+			for name, text := range render(t, in) {
+				word := map[string]string{report.Broken: "is broken", report.Torn: "is torn"}[tt.state]
+				if top, _, _ := strings.Cut(text, "opened at"); name != "report.json" && !strings.Contains(top, word) {
+					t.Errorf("%s does not begin with it", name)
+				}
+			}
+		})
+	}
+}
+
+func TestTimesThatAreNotKnown(t *testing.T) {
+	at := time.Date(2026, 2, 12, 8, 30, 0, 0, time.UTC)
+	opened := timeline.Entry{Seq: 1, Time: at, Kind: timeline.KindOpened}
+	contained := timeline.Entry{Seq: 2, Time: at.Add(time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone}
+	later := timeline.Entry{Seq: 3, Time: at.Add(time.Hour), Kind: timeline.KindChanged, Data: []byte(`{"key":"detected","after":"2026-02-12T09:00:00Z"}`)}
+	for name, tt := range map[string]struct {
+		entries []timeline.Entry
+		want    []string
+	}{
+		"nothing":        {nil, []string{"detect: not known", "acknowledge: not known", "contain: not known", "eradicate: not known", "recover: not known"}},
+		"opened by hand": {[]timeline.Entry{opened, contained}, []string{"detect: not known", "acknowledge: not known", "contain: 1 min", "eradicate: not known", "recover: not known"}},
+		// Somebody mistyped; a negative time would be a lie, and so would zero.
+		"contradictory": {[]timeline.Entry{opened, contained, later}, []string{"detect: not known", "acknowledge: not known", "contain: not known", "eradicate: not known", "recover: not known"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, d := range report.New(report.Input{Entries: tt.entries}).Durations {
+				got = append(got, d.Name+": "+d.Text())
+				if d.Seconds == nil && d.Note == "" {
+					t.Errorf("why is %s not known?", d.Name)
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestExposuresComeAndGo(t *testing.T) {
+	at := time.Date(2026, 2, 12, 8, 0, 0, 0, time.UTC)
+	verdict := func(minute int, data string) timeline.Entry {
+		return timeline.Entry{Seq: int64(minute), Time: at.Add(time.Duration(minute) * time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: []byte(data)}
+	}
+	of := func(pod string, texts ...string) string {
+		var list []string
+		for _, text := range texts {
+			list = append(list, `{"code":"c","severity":"risk","text":"`+text+`"}`)
+		}
+		return `{"verdict":"x","targets":[{"namespace":"n","pod":"` + pod + `","uid":"` + pod + `","exposures":[` + strings.Join(list, ",") + `]}]}`
+	}
+	r := report.New(report.Input{Entries: []timeline.Entry{
+		verdict(1, of("p", "a", "b", "a")), verdict(2, of("q", "a")), verdict(3, of("p", "b")),
+		verdict(4, `{"verdict":"x","targets":1,"cut":true}`), verdict(5, `garbage`), verdict(6, of("p", "a")),
+	}})
+	var got []string
+	for _, x := range r.Exposures {
+		minute := func(t time.Time) int { return int(t.Sub(at).Minutes()) }
+		text := fmt.Sprintf("%s %s %d-%d", x.Target, x.Text, minute(x.FirstSeen), minute(x.LastSeen))
+		if !x.Open() {
+			text += fmt.Sprintf(" gone %d", minute(x.GoneBy))
+		}
+		got = append(got, text)
+	}
+	want := []string{"n/p a 1-1 gone 3", "n/p b 1-3 gone 6", "n/q a 2-2", "n/p a 6-6"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(r.Deviations) != 2 {
+		t.Errorf("verdicts that cannot be read: %+v", r.Deviations)
+	}
+}
