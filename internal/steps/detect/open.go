@@ -11,6 +11,7 @@ import (
 
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/sanitize"
 	"irctl/internal/timeline"
 )
 
@@ -48,7 +49,8 @@ func Open(ctx context.Context, store *incident.Store, o Opening) (_ Opened, err 
 	if err != nil {
 		return Opened{}, err
 	}
-	title := cmp.Or(o.Title, o.title())
+	// Printable, or it would not read back from the incident as it is.
+	title := sanitize.Line(cmp.Or(o.Title, o.title()))
 	h, created, err := store.Join(ctx, o.matches(targets, title), incident.New{Title: title, Severity: cmp.Or(o.Severity, suggested[o.Suspect.Severity]),
 		Cluster: o.Cluster, Targets: targets, Actor: o.Actor})
 	if err != nil {

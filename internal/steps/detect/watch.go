@@ -2,7 +2,6 @@ package detect
 
 import (
 	"context"
-	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -40,12 +39,11 @@ func Watch(ctx context.Context, req Request, w Watching) (*Result, error) {
 		}
 	})
 	notices := make(chan string, maxWaiting)
-	var errs []error
-	var sources sync.WaitGroup
+	var failure error
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		errs = r.watch(ctx, w, notices, &sources)
+		failure = r.watch(ctx, w, notices)
 	}()
 	for {
 		select {
@@ -65,12 +63,13 @@ func Watch(ctx context.Context, req Request, w Watching) (*Result, error) {
 		for range len(waiting) {
 			w.Found(<-waiting)
 		}
-		return res, errors.Join(errs...)
+		return res, failure
 	}
 }
 
 // watch runs until everything has ended.
-func (r *Run) watch(ctx context.Context, w Watching, notices chan<- string, sources *sync.WaitGroup) (errs []error) {
+func (r *Run) watch(ctx context.Context, w Watching, notices chan<- string) (failure error) {
+	var sources sync.WaitGroup
 	notice := func(text string) {
 		select {
 		case notices <- text:
@@ -79,23 +78,19 @@ func (r *Run) watch(ctx context.Context, w Watching, notices chan<- string, sour
 	}
 	// What the cluster knows of pods is needed to tell whom alerts are about.
 	if err := r.LookOnce(ctx); err != nil && len(r.req.Inputs) == 0 && w.Listener == nil && ctx.Err() == nil {
-		return []error{err}
+		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	if w.Listener != nil {
 		w.Listener.Take = r.Add
-		failed := make(chan error, 1)
 		sources.Go(func() {
-			failed <- w.Listener.Serve(ctx, w.Address, func(a net.Addr) { notice("listening for alerts of Falco on http://" + a.String()) })
-		})
-		defer func() {
-			select {
-			case err := <-failed:
-				if err != nil {
-					errs = append(errs, err)
-				}
-			default:
+			err := w.Listener.Serve(ctx, w.Address, func(a net.Addr) { notice("listening for alerts of Falco on http://" + a.String()) })
+			if err != nil {
+				failure = err
+				stop() // who believes to be told of alerts must learn that there are none
 			}
-		}()
+		})
 	}
 	if len(r.req.Inputs) > 0 {
 		sources.Go(func() { r.ReadInputs(ctx) })
@@ -104,7 +99,7 @@ func (r *Run) watch(ctx context.Context, w Watching, notices chan<- string, sour
 		sources.Go(func() { r.keepLooking(ctx, w.Every, notice) })
 	}
 	sources.Wait()
-	return errs
+	return failure
 }
 
 // keepLooking tells which checks cannot be made whenever that changes.
