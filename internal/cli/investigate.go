@@ -221,8 +221,14 @@ func (a *App) runInvestigate(c *cobra.Command, o *investigateOptions) error {
 	if err != nil {
 		return err
 	}
+	// Not the client's: its transport tries again what an upgrade to a stream
+	// must do once.
+	plain, err := a.kube.ToRESTConfig()
+	if err != nil {
+		return err
+	}
 	inv := &investigation{App: a, engine: e, options: o, folder: string(conf.Defaults.Bundle), targets: set,
-		request: evidence.Request{Client: e.Client.Kube, Dynamic: e.Client.Dynamic, Config: e.Client.Config, Recipients: recipients, Signer: signer,
+		request: evidence.Request{Client: e.Client.Kube, Dynamic: e.Client.Dynamic, Config: plain, Recipients: recipients, Signer: signer,
 			Limits: limits, Scope: o.scope, Now: e.Now,
 			Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(e.Client.Discovery))}}
 	for _, t := range set.pods {

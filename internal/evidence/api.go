@@ -235,6 +235,10 @@ func (a *api) page(ctx context.Context, l listing, opts metav1.ListOptions, visi
 // errNoExec: commands cannot be run with the clients at hand.
 var errNoExec = errors.New("there is no connection to run commands in containers with")
 
+// errForbidden: a stream was refused for want of a right. The client library
+// gives no status for that.
+var errForbidden = errors.New("forbidden")
+
 // exec gives the standard output of a command in a container as it comes. What
 // the command says on standard error becomes part of its error.
 func (a *api) exec(ctx context.Context, p PodRef, container string, command ...string) (io.ReadCloser, error) {
@@ -251,6 +255,9 @@ func (a *api) exec(ctx context.Context, p PodRef, container string, command ...s
 	go func() {
 		stderr := &boundedBuffer{limit: 4 << 10}
 		err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: in, Stderr: stderr})
+		if httpstream.IsUpgradeFailure(err) && strings.Contains(err.Error(), "is forbidden") {
+			err = fmt.Errorf("%w: %w", errForbidden, err)
+		}
 		if said := strings.TrimSpace(stderr.buf.String()); err != nil && said != "" {
 			err = fmt.Errorf("%w: %s", err, said)
 		}

@@ -171,7 +171,7 @@ func statusOf(err error) Status {
 		return Absent
 	case errors.Is(err, ErrTruncated):
 		return Truncated
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), errors.Is(err, errForbidden):
 		return Forbidden
 	}
 	return Failed

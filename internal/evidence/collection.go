@@ -206,7 +206,10 @@ shows control characters (` + "`less`" + ` does), never with ` + "`cat`" + ` on 
 
 // cell makes text harmless in a Markdown table: one line, no escape sequences,
 // no markup.
-func cell(s string) string { return markdownEscapes.Replace(sanitize.Short(s, 512)) }
+func cell(s string) string { return markdownEscapes.Replace(sanitize.Short(s, maxCell)) }
+
+// maxCell keeps a table readable; collection.json has the whole.
+const maxCell = 200
 
 var markdownEscapes = strings.NewReplacer(
 	"|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "~", `\~`, `\`, `\\`, "!", `\!`, "#", `\#`)
