@@ -78,14 +78,18 @@ func (c *Cluster) gvrOf(o *unstructured.Unstructured) schema.GroupVersionResourc
 	return schema.GroupVersionResource{}
 }
 
-// edit changes fields of an object; what is so already is no write.
+// edit changes fields of an object, in the store and in o; what is so already
+// is no write.
 func (c *Cluster) edit(o *unstructured.Unstructured, change func(m map[string]any)) error {
 	next := o.DeepCopy()
 	change(next.Object)
 	if reflect.DeepEqual(o.Object, next.Object) {
 		return nil // most often, and update takes longer to find out
 	}
-	_, err := c.update(c.kindOf(c.gvrOf(o)), o, next, false)
+	stored, err := c.update(c.kindOf(c.gvrOf(o)), o, next, false)
+	if err == nil {
+		*o = *stored
+	}
 	return err
 }
 
@@ -192,6 +196,7 @@ func selectorOf(o *unstructured.Unstructured) (labels.Selector, error) {
 
 // runPodOwners runs every controller that owns pods itself.
 func (c *Cluster) runPodOwners(namespace string) error {
+	pods := c.list(Pods, namespace)
 	for _, k := range c.kinds {
 		switch k.Kind {
 		case "ReplicaSet", "ReplicationController", "StatefulSet", "DaemonSet", "Job", "Gadget":
@@ -200,7 +205,7 @@ func (c *Cluster) runPodOwners(namespace string) error {
 		}
 		list := c.list(k.GVR(), namespace)
 		for i := range list {
-			if err := c.runPodOwner(&list[i]); err != nil {
+			if err := c.runPodOwner(&list[i], pods); err != nil {
 				return err
 			}
 		}
@@ -214,13 +219,13 @@ type place struct{ name, node string }
 
 // runPodOwner does what all controllers of pods have in common: let go of
 // pods whose labels no longer match, adopt matching orphans, delete what is
-// too many, create what is missing, and count.
-func (c *Cluster) runPodOwner(owner *unstructured.Unstructured) error {
+// too many, create what is missing, and count. pods are those of the namespace.
+func (c *Cluster) runPodOwner(owner *unstructured.Unstructured, pods []unstructured.Unstructured) error {
 	sel, err := selectorOf(owner)
 	if err != nil || sel.Empty() {
 		return err
 	}
-	mine, err := c.claim(owner, sel)
+	mine, err := c.claim(owner, sel, pods)
 	if err != nil {
 		return err
 	}
@@ -243,28 +248,23 @@ func (c *Cluster) runPodOwner(owner *unstructured.Unstructured) error {
 	return c.edit(owner, func(m map[string]any) { m["status"] = status(owner, sel, mine) })
 }
 
-func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector) ([]*unstructured.Unstructured, error) {
+func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector, pods []unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	var mine []*unstructured.Unstructured
-	pods := c.list(Pods, owner.GetNamespace())
 	for i := range pods {
 		pod := &pods[i]
 		owned, matches := metav1.IsControlledBy(pod, owner), sel.Matches(labels.Set(pod.GetLabels()))
-		switch {
-		case owned && !matches:
-			if err := c.edit(pod, func(m map[string]any) { delete(m["metadata"].(map[string]any), "ownerReferences") }); err != nil {
-				return nil, err
-			}
-		case owned:
-			mine = append(mine, pod)
-		case matches && metav1.GetControllerOf(pod) == nil && adoptable(owner, pod):
-			pod.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, owner.GroupVersionKind())})
-			old, err := c.get(Pods, pod.GetNamespace(), pod.GetName())
-			if err == nil {
-				pod, err = c.update(c.kindOf(Pods), old, pod, false)
-			}
+		adopts := !owned && matches && metav1.GetControllerOf(pod) == nil && adoptable(owner, pod)
+		var refs []metav1.OwnerReference // none: let go
+		if adopts {
+			refs = append(refs, *metav1.NewControllerRef(owner, owner.GroupVersionKind()))
+		}
+		if adopts || owned && !matches {
+			err := c.edit(pod, func(m map[string]any) { (&unstructured.Unstructured{Object: m}).SetOwnerReferences(refs) })
 			if err != nil {
 				return nil, err
 			}
+		}
+		if matches && (owned || adopts) {
 			mine = append(mine, pod)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
@@ -24,14 +25,18 @@ func (c *Cluster) Apply(manifests string) error {
 	defer c.mu.Unlock()
 	docs := yaml.NewYAMLOrJSONDecoder(strings.NewReader(manifests), 4096)
 	for {
-		o := &unstructured.Unstructured{}
-		if err := docs.Decode(&o.Object); errors.Is(err, io.EOF) {
+		var raw runtime.RawExtension
+		if err := docs.Decode(&raw); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("reading a manifest: %w", err)
 		}
-		if len(o.Object) == 0 {
-			continue
+		if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
+			continue // a document of comments only
+		}
+		o := &unstructured.Unstructured{}
+		if err := o.UnmarshalJSON(raw.Raw); err != nil { // it keeps whole numbers whole
+			return fmt.Errorf("reading a manifest: %w", err)
 		}
 		k := c.kindOf(c.gvrOf(o))
 		if k.Kind == "" {

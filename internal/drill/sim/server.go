@@ -135,6 +135,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}
+	body = asJSON(body)
 	req, kind, sub := s.cluster.parse(hr, body)
 	s.begin(&req)
 	defer s.end()
@@ -312,7 +313,7 @@ func (c *Cluster) answerAboutItself(req Request, body []byte) (any, error) {
 
 func (c *Cluster) review(body []byte) (any, error) {
 	var r authorizationv1.SelfSubjectAccessReview
-	if err := decodeBody(body, &r); err != nil || r.Spec.ResourceAttributes == nil {
+	if err := json.Unmarshal(body, &r); err != nil || r.Spec.ResourceAttributes == nil {
 		return nil, apierrors.NewBadRequest("a SelfSubjectAccessReview with resourceAttributes is expected")
 	}
 	a := r.Spec.ResourceAttributes

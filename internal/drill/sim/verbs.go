@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -19,10 +20,20 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// decodeBody reads what typed clients send, in whatever encoding they chose.
-func decodeBody(body []byte, into runtime.Object) error {
-	_, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, into)
-	return err
+// asJSON is a request's body in JSON: typed clients send protobuf.
+func asJSON(body []byte) []byte {
+	if !bytes.HasPrefix(body, []byte("k8s\x00")) {
+		return body
+	}
+	o, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+	if err != nil {
+		return body // whoever reads it will say what is wrong
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return body
+	}
+	return text
 }
 
 func base64Text(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -75,7 +86,7 @@ func fieldsOf(o *unstructured.Unstructured) fields.Set {
 
 func (c *Cluster) answerCreate(req Request, k Kind, body []byte) (any, error) {
 	o := &unstructured.Unstructured{}
-	if err := json.Unmarshal(body, &o.Object); err != nil {
+	if err := o.UnmarshalJSON(body); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if ns := o.GetNamespace(); ns != "" && ns != req.Namespace {
