@@ -49,7 +49,7 @@ func (p *Person) state() string { return filepath.Join(p.home, "state", "irctl")
 // incidents are the directories of this person's incidents.
 func (p *Person) incidents() []string {
 	p.t.Helper()
-	dirs, err := filepath.Glob(filepath.Join(p.state(), "incidents", "*"))
+	dirs, err := filepath.Glob(filepath.Join(p.state(), "incidents", "inc-*"))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func (c *Cluster) Stop() error {
 		errs = append(errs, c.cleanDir())
 	}
 	if c.lock != nil {
-		c.lock.Close()
+		_ = c.lock.Close() // which unlocks it
 		c.lock = nil
 	}
 	if err := errors.Join(errs...); err != nil {

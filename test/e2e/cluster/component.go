@@ -30,12 +30,12 @@ func (c *Cluster) run(name string, args ...string) (*component, error) {
 	command := c.NodeCommand(context.Background(), filepath.Join(c.bin, name), args...)
 	command.Stdout, command.Stderr = output, output
 	if err := command.Start(); err != nil {
-		output.Close()
+		_ = output.Close() // the program has its own
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
 		part.problem = command.Wait()
-		output.Close()
+		_ = output.Close() // the program has its own
 		close(part.ended)
 	}()
 	c.parts = append(c.parts, part)
@@ -69,7 +69,7 @@ func (p *component) awaitHealthy(ctx context.Context, limit time.Duration, probe
 		select {
 		case <-ticker.C:
 		case <-p.ended:
-			return fmt.Errorf("%s ended (%v); its log ends with:\n%s", p.name, p.problem, tail(p.log))
+			return fmt.Errorf("%s ended (%w); its log ends with:\n%s", p.name, p.problem, tail(p.log))
 		case <-ctx.Done():
 			return fmt.Errorf("%s not healthy within %s: %w; its log (%s) ends with:\n%s", p.name, limit, last, p.log, tail(p.log))
 		}
@@ -83,7 +83,7 @@ func tail(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	if end, err := file.Seek(0, io.SeekEnd); err == nil {
 		_, err = file.Seek(max(0, end-size), io.SeekStart)
 		if err != nil {

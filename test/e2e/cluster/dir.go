@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		lock.Close()
+		_ = lock.Close() // nothing was written
 		return nil, fmt.Errorf("%s: another process runs a cluster there: stop it first, or choose another folder", dir)
 	}
 	return lock, nil
@@ -116,7 +117,7 @@ func removeAbandoned() {
 		}
 		if lock, err := lockDir(dir); err == nil {
 			_ = os.RemoveAll(dir) // it only takes room: the next start tries again
-			lock.Close()
+			_ = lock.Close()      // it is gone with its folder
 		}
 	}
 }
@@ -172,13 +173,8 @@ func Attach(dir string) (*Cluster, error) {
 	}
 	c := &Cluster{dir: dir, attached: true, log: io.Discard, bin: s.Bin, node: newNode(s.Slot, s.NodePID)}
 	client := &http.Client{Timeout: 2 * time.Second, Transport: c.anonymousTransport()}
-	response, err := client.Get(c.node.server() + "/readyz")
-	if err != nil {
+	if err := get(context.Background(), client, c.node.server()+"/readyz"); err != nil { // the client has a time limit
 		return nil, fmt.Errorf("attach to cluster: %w", err)
-	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("attach to cluster: /readyz says %s", response.Status)
 	}
 	return c, nil
 }

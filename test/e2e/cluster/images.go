@@ -43,7 +43,7 @@ func WriteImages(ctx context.Context, dir string, log io.Writer) ([]string, erro
 	if err := c.buildTools(ctx, tools); err != nil {
 		return nil, fmt.Errorf("write images: %w", err)
 	}
-	if err := writeImages(tools, dir); err != nil {
+	if err := writeImages(ctx, tools, dir); err != nil {
 		return nil, fmt.Errorf("write images: %w", err)
 	}
 	var paths []string
@@ -60,17 +60,17 @@ func (c *Cluster) buildImages(ctx context.Context) error {
 	if err := os.MkdirAll(c.path("images"), 0o755); err != nil {
 		return err
 	}
-	return writeImages(c.path("bin"), c.path("images"))
+	return writeImages(ctx, c.path("bin"), c.path("images"))
 }
 
-func writeImages(tools, dir string) error {
+func writeImages(ctx context.Context, tools, dir string) error {
 	var pause layer
 	pause.program("pause", filepath.Join(tools, "pause"))
 	if err := pause.writeImage(filepath.Join(dir, "pause.tar"), PauseImage, "/bin/pause"); err != nil {
 		return fmt.Errorf("image %s: %w", PauseImage, err)
 	}
 
-	applets, err := exec.Command(busyboxPath, "--list").Output()
+	applets, err := exec.CommandContext(ctx, busyboxPath, "--list").Output()
 	if err != nil {
 		return fmt.Errorf("%w: run test/e2e/install-deps.sh", err)
 	}

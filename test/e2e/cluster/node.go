@@ -66,7 +66,7 @@ func (c *Cluster) startNode(ctx context.Context) error {
 	if err := c.connectNode(ctx); err != nil {
 		return err
 	}
-	c.outside, err = startOutside(c.OutsideAddr())
+	c.outside, err = startOutside(ctx, c.OutsideAddr())
 	return err
 }
 
@@ -77,8 +77,9 @@ func startInit(pause string) (*exec.Cmd, chan struct{}, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer ready.Close()
-	init := exec.Command("/bin/sh", "-c", nodeScript, "node.sh", nodeName, pause)
+	defer func() { _ = ready.Close() }() // it was only read
+	// It lives as long as the node, not as long as a start's context.
+	init := exec.CommandContext(context.Background(), "/bin/sh", "-c", nodeScript, "node.sh", nodeName, pause)
 	init.Stdout, init.Stderr = output, output
 	init.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
@@ -99,7 +100,7 @@ func startInit(pause string) (*exec.Cmd, chan struct{}, error) {
 		close(ended)
 	}()
 	err = <-started
-	output.Close()
+	_ = output.Close() // the script has its own
 	if err != nil {
 		return nil, nil, fmt.Errorf("make namespaces: %w", err)
 	}
@@ -122,7 +123,7 @@ func (c *Cluster) takeSlot(ctx context.Context) error {
 	var last error
 	for slot := range slots {
 		candidate := newNode(slot, c.node.pid)
-		_, err := machine(ctx, "ip", "link", "add", candidate.link(), "type", "veth", "peer", "name", "uplink", "netns", strconv.Itoa(c.node.pid))
+		err := machine(ctx, "ip", "link", "add", candidate.link(), "type", "veth", "peer", "name", "uplink", "netns", strconv.Itoa(c.node.pid))
 		if err == nil {
 			candidate.init, candidate.ended = c.node.init, c.node.ended
 			c.node = candidate
@@ -142,7 +143,7 @@ func (c *Cluster) connectNode(ctx context.Context) error {
 		{"ip", "address", "add", n.hostIP + "/30", "dev", n.link()},
 		{"ip", "link", "set", n.link(), "up"},
 	} {
-		if _, err := machine(ctx, args[0], args[1:]...); err != nil {
+		if err := machine(ctx, args[0], args[1:]...); err != nil {
 			return err
 		}
 	}
@@ -187,17 +188,17 @@ func (n *node) stop() error {
 	}
 	if n.slot >= 0 {
 		// The kernel removes the link with the node, but takes its time.
-		_ = exec.Command("ip", "link", "delete", n.link()).Run()
+		_ = machine(context.Background(), "ip", "link", "delete", n.link())
 		errs = append(errs, removeCgroup(n.cgroup()))
 	}
 	return errors.Join(errs...)
 }
 
 // machine runs a command on the machine itself and says what it said if it fails.
-func machine(ctx context.Context, name string, args ...string) (string, error) {
+func machine(ctx context.Context, name string, args ...string) error {
 	output, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(output)))
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(output)))
 	}
-	return string(output), nil
+	return nil
 }

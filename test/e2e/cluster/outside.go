@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,8 +16,8 @@ const outsidePort = "443"
 // the node's cable. To pods it is as foreign as any address on the internet.
 type outside struct{ server *http.Server }
 
-func startOutside(address string) (*outside, error) {
-	listener, err := net.Listen("tcp", address)
+func startOutside(ctx context.Context, address string) (*outside, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("outside server: %w", err)
 	}

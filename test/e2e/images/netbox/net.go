@@ -86,11 +86,15 @@ func hold(args []string) error {
 }
 
 func get(client *http.Client, address string, out io.Writer) error {
-	response, err := client.Get("http://" + address + "/")
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+address+"/", nil) // the client has a time limit
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }() // it was only read
 	// A peer under test may send anything: take a line, not a flood.
 	if _, err := io.Copy(out, io.LimitReader(response.Body, 4096)); err != nil {
 		return err
