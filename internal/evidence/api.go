@@ -255,7 +255,7 @@ func (a *api) exec(ctx context.Context, p PodRef, container string, command ...s
 	go func() {
 		stderr := &boundedBuffer{limit: 4 << 10}
 		err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: in, Stderr: stderr})
-		if httpstream.IsUpgradeFailure(err) && strings.Contains(err.Error(), "is forbidden") {
+		if err != nil && strings.HasPrefix(err.Error(), "unable to upgrade connection") && strings.Contains(err.Error(), "is forbidden") {
 			err = fmt.Errorf("%w: %w", errForbidden, err)
 		}
 		if said := strings.TrimSpace(stderr.buf.String()); err != nil && said != "" {

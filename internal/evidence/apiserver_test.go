@@ -105,7 +105,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	switch {
 	case forbidden:
-		s.fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, "User \"jane\" cannot read "+path)
+		s.fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, path+" is forbidden: User \"jane\" cannot read it")
 	case strings.HasSuffix(path, "/log"):
 		s.serveLog(w, r)
 	case strings.HasSuffix(path, "/exec"):

@@ -134,9 +134,11 @@ func TestSecretValuesStayInTheClusterUnlessAskedFor(t *testing.T) {
 
 func TestWhatIsForbiddenCostsItself(t *testing.T) {
 	s, ref := suspect(t)
-	s.forbidden = []string{"/api/v1/namespaces/todo-app/secrets", "/api/v1/nodes", "/apis/rbac.authorization.k8s.io/v1/rolebindings"}
+	s.forbidden = []string{"/api/v1/namespaces/todo-app/secrets", "/api/v1/nodes", "/api/v1/namespaces/todo-app/pods/backend-2-abcde/exec", "/apis/rbac.authorization.k8s.io/v1/rolebindings"}
 	recipient, keys := testKey(t)
-	result, err := Investigate(t.Context(), s.request(t, []Recipient{recipient}, ref))
+	req := s.request(t, []Recipient{recipient}, ref)
+	req.Scope = Scope{Live: true}
+	result, err := Investigate(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,12 +148,13 @@ func TestWhatIsForbiddenCostsItself(t *testing.T) {
 	files := opened(t, result.Receipt.Path, Key{keyring: keys})
 	_, artefacts := collectionOf(t, files)
 	for path, want := range map[string]Status{
-		"data/secrets/todo-app/db.json":               Forbidden,
-		"data/nodes/node-1/node.json":                 Forbidden,
-		"data/cluster/rolebindings.json":              Forbidden,
-		"data/namespaces/todo-app/rolebindings.json":  Complete,
-		"data/pods/todo-app/backend-2-abcde/pod.json": Complete,
-		"data/serviceaccounts/todo-app/backend.json":  Complete,
+		"data/secrets/todo-app/db.json":                          Forbidden,
+		"data/pods/todo-app/backend-2-abcde/live/api/mounts.txt": Forbidden,
+		"data/nodes/node-1/node.json":                            Forbidden,
+		"data/cluster/rolebindings.json":                         Forbidden,
+		"data/namespaces/todo-app/rolebindings.json":             Complete,
+		"data/pods/todo-app/backend-2-abcde/pod.json":            Complete,
+		"data/serviceaccounts/todo-app/backend.json":             Complete,
 	} {
 		if artefacts[path].Status != want {
 			t.Errorf("%s: %s (%s), want %s", path, artefacts[path].Status, artefacts[path].Reason, want)
