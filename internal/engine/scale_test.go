@@ -56,6 +56,9 @@ spec:
 // TestFiveHundredPods: all of them at once, a bounded number of requests under
 // way, and a bounded number for each pod.
 func TestFiveHundredPods(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a while")
+	}
 	t.Parallel()
 	w, dir := fleet(t), t.TempDir()
 	before := len(w.List(sim.Pods, ""))

@@ -11,9 +11,12 @@ import (
 
 // runServices keeps one EndpointSlice for every Service that selects pods.
 func (c *Cluster) runServices(namespace string) error {
+	services := c.list(Services, namespace)
+	if len(services) == 0 {
+		return nil // as in most namespaces of a large cluster
+	}
 	pods := c.list(Pods, namespace)
 	existing := c.list(EndpointSlices, namespace)
-	services := c.list(Services, namespace)
 	for i := range services {
 		service := &services[i]
 		selector, _, _ := unstructured.NestedStringMap(service.Object, "spec", "selector")
