@@ -121,6 +121,9 @@ func (i *Incident) setMoment(m timeline.Moment, when string) error {
 		return nil
 	}
 	at, err := time.Parse(time.RFC3339, when)
+	if err == nil {
+		_, err = at.MarshalText() // a zone of +24:00 can be read, and not be written again
+	}
 	if err != nil {
 		return fmt.Errorf("%s %w to %.64q: say when with the zone, such as 2026-02-12T09:30:00+01:00", m, ErrSetting, when)
 	}

@@ -76,7 +76,7 @@ func TestSetAlsoWhenClosed(t *testing.T) {
 
 func TestWhatCannotBeSet(t *testing.T) {
 	for _, text := range []string{"", "severity", "=", "id=inc-20260102-150405-abcd", "severity=sev5", "state=closed", "role.=x", "role.../x=y", "role.A=b",
-		"detected=yesterday", "detected=2026-02-12", "detected=2026-02-12T09:30:00", "impact=" + strings.Repeat("x", 4097), "impact=\xff"} {
+		"detected=yesterday", "detected=2026-02-12", "detected=2026-02-12T09:30:00", "detected=2026-02-12T09:30:00+24:00", "impact=" + strings.Repeat("x", 4097), "impact=\xff"} {
 		if _, err := incident.ParseSetting(text); !errors.Is(err, incident.ErrSetting) || len(err.Error()) > 400 {
 			t.Errorf("%.40q: %v", text, err)
 		}

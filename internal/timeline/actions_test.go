@@ -201,7 +201,8 @@ func TestMoments(t *testing.T) {
 				timeline.Started: 3, timeline.Detected: 4, timeline.Acknowledged: 1, timeline.Contained: 5}}},
 		"and can be taken back": {[]timeline.Entry{seen, opened, set("detected", "2026-01-02T14:30:00Z"), set("detected", ""), set("severity", "sev1")},
 			timeline.Metrics{DetectedAt: at(1), OpenedAt: at(2), AcknowledgedAt: at(2), Sources: map[timeline.Moment]int64{timeline.Detected: 1, timeline.Acknowledged: 2}}},
-		"a journal that was tampered with": {[]timeline.Entry{opened, set("no moment", "2026-01-02T14:30:00Z"), {Kind: timeline.KindChanged, Data: json.RawMessage(`[]`)}},
+		"a journal that was tampered with": {[]timeline.Entry{opened, set("no moment", "2026-01-02T14:30:00Z"), {Kind: timeline.KindChanged, Data: json.RawMessage(`[]`)},
+			set("detected", "2026-01-02T14:30:00+24:00")},
 			timeline.Metrics{OpenedAt: at(1), DetectedAt: at(1), Sources: map[timeline.Moment]int64{}}},
 	}
 	for name, tt := range tests {

@@ -68,13 +68,20 @@ func detectionOf(e Entry) Detection {
 	if len(e.Data) > 0 && json.Unmarshal(e.Data, &d) != nil {
 		d = Detection{} // somebody else's data
 	}
-	if d.AlertedAt.IsZero() || d.AlertedAt.After(e.Time) {
+	if d.AlertedAt.IsZero() || d.AlertedAt.After(e.Time) || !writable(d.AlertedAt) {
 		d.AlertedAt = e.Time
 	}
-	if d.StartedAt.After(d.AlertedAt) {
+	if d.StartedAt.After(d.AlertedAt) || !writable(d.StartedAt) {
 		d.StartedAt = time.Time{}
 	}
 	return d
+}
+
+// writable: JSON can write the time again. It reads zones of +24:00, which it
+// does not write.
+func writable(t time.Time) bool {
+	_, err := t.MarshalText()
+	return err == nil
 }
 
 // MetricsOf reads the metrics out of a journal.
@@ -123,7 +130,7 @@ func hear(said map[Moment]sighting, e Entry) {
 	if json.Unmarshal(e.Data, &c) != nil {
 		return
 	}
-	if at, err := time.Parse(time.RFC3339, c.After); err == nil {
+	if at, err := time.Parse(time.RFC3339, c.After); err == nil && writable(at) {
 		said[Moment(c.Key)] = sighting{at, e.Seq}
 	} else {
 		delete(said, Moment(c.Key))
