@@ -84,8 +84,8 @@ func (r *Report) draw() *drawing {
 	if s == nil {
 		return nil
 	}
-	d := &drawing{Width: drawingWidth, Left: chartLeft, Right: chartRight, Top: flagRows*flagHeight + 34}
-	d.flags(r, s)
+	d := &drawing{Width: drawingWidth, Left: chartLeft, Right: chartRight}
+	d.Top = d.flags(r, s)*flagHeight + 34
 	d.ticks(s)
 	d.unsafe(r, s)
 	for _, p := range r.phases {
@@ -250,8 +250,8 @@ func (d *drawing) exposureRows(r *Report, s *scale) {
 }
 
 // flags are the moments of the response, their labels in as many rows as it
-// takes that none covers another.
-func (d *drawing) flags(r *Report, s *scale) {
+// takes that none covers another; it returns how many that are.
+func (d *drawing) flags(r *Report, s *scale) (used int) {
 	ends := [flagRows]int{}
 	known := filter(r.Moments, func(m Moment) bool { return !m.At.IsZero() })
 	slices.SortStableFunc(known, func(a, b Moment) int { return a.At.Compare(b.At) })
@@ -268,8 +268,10 @@ func (d *drawing) flags(r *Report, s *scale) {
 		}
 		ends[n] = from + width
 		f.Y = 12 + n*flagHeight
+		used = max(used, n+1)
 		d.Flags = append(d.Flags, f)
 	}
+	return used
 }
 
 // ticks are times at which something happened, as many as there is room for.

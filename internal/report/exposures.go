@@ -52,7 +52,7 @@ func (x Exposure) Weighs() bool { return x.Severity != note }
 func (x Exposure) Fate() string {
 	switch {
 	case !x.Open():
-		return "gone after at most " + took(x.GoneBy.Sub(x.FirstSeen))
+		return "gone within " + took(x.GoneBy.Sub(x.FirstSeen))
 	case x.LastSeen.Equal(x.FirstSeen):
 		return "still open when last looked at"
 	}

@@ -26,6 +26,17 @@ type Event struct {
 	Evidence int `json:"evidence,omitempty"`
 }
 
+// Word is the outcome of an event, or else what kind of event it is.
+func (e Event) Word() Text { return orNot(e.Outcome, Text(e.Kind)) }
+
+// Result is the Word with the reason.
+func (e Event) Result() Text {
+	if e.Error == "" {
+		return e.Word()
+	}
+	return e.Word() + ": " + e.Error
+}
+
 // Action is a change that was to be made, and what came of it.
 type Action struct {
 	Seq        int64     `json:"seq"` // of the intent
@@ -65,15 +76,22 @@ func (a Action) Result() Text {
 	if a.Undo == nil {
 		return text
 	}
-	switch a.Undo.State {
-	case timeline.Undone:
-		text += Text("; undone at " + when(a.Undo.Time))
-	case timeline.UndoFailed:
-		text += "; not undone: " + a.Undo.Error
-	default:
-		text += "; whether it was undone is not known"
+	text += "; " + a.Undo.Word()
+	if a.Undo.Error != "" {
+		text += ": " + a.Undo.Error
 	}
 	return text
+}
+
+// Word is what came of the undo, without the reason.
+func (u Undo) Word() Text {
+	switch u.State {
+	case timeline.Undone:
+		return Text("undone at " + when(u.Time))
+	case timeline.UndoFailed:
+		return "not undone"
+	}
+	return "whether it was undone is not known"
 }
 
 // rotates: the action is part of the rotation of a secret.

@@ -164,14 +164,17 @@ func FuzzReport(f *testing.F) {
 // FuzzJournal: whatever is in the data of an entry, a report can be made.
 func FuzzJournal(f *testing.F) {
 	for _, s := range []string{"", "null", "[]", `{"targets":3,"cut":true}`, `{"targets":[null],"putBack":null}`, `{"format":"irctl-receipt/1"}`, `{"key":"detected","after":"9999-12-31T23:59:59Z"}`,
-		`{"key":"started","after":"0001-01-01T00:00:00Z"}`, `{"verdict":"x","targets":[{"exposures":[{"firstSeen":"2026-01-01T00:00:00Z"}]}]}`, `{"alertedAt":"1026-02-12T08:30:00+01:00"}`} {
-		f.Add(s, int64(0), int64(1))
+		`{"key":"started","after":"0001-01-01T00:00:00Z"}`, `{"verdict":"x","targets":[{"exposures":[{"firstSeen":"2026-01-01T00:00:00Z"}]}]}`, `{"alertedAt":"1026-02-12T08:30:00+24:00"}`} {
+		f.Add(s, int64(24), int64(1))
 	}
 	f.Fuzz(func(t *testing.T, data string, intent, at int64) {
 		in := dressed("word")
 		for n := range in.Entries {
 			in.Entries[n].Data, in.Entries[n].Intent = json.RawMessage(data), intent
-			in.Entries[n].Time = time.Unix(at*int64(n), 0)
+			in.Entries[n].Time = time.Unix(at*int64(n)%60_000_000_000, 0) // years that a journal can hold
+			if n%2 == 0 {
+				in.Entries[n].Time = in.Entries[n].Time.In(time.FixedZone("", int(intent%100)*3600))
+			}
 			if in.Entries[n].Kind == timeline.KindOpened {
 				in.Entries[n].Kind = timeline.KindChanged
 			}
@@ -215,7 +218,7 @@ func TestAHugeIncident(t *testing.T) {
 	}
 	start := time.Now()
 	out := render(t, in)
-	if took := time.Since(start); took > time.Minute {
+	if took := time.Since(start); took > 2*time.Minute {
 		t.Errorf("it took %s", took)
 	}
 	for name, text := range out {

@@ -134,7 +134,11 @@ func changes(actions []Action) Text {
 			text += fmt.Sprintf(", %d %s", n[o.outcome], o.text)
 		}
 	}
-	return Text(fmt.Sprintf("%s; %d were undone since, and %d still stand.", text, undone, standing))
+	stand := "none still stands"
+	if standing > 0 {
+		stand = fmt.Sprintf("%d still stand", standing)
+	}
+	return Text(fmt.Sprintf("%s; %d were undone since, and %s.", text, undone, stand))
 }
 
 func exposed(list []Exposure) Text {

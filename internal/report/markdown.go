@@ -332,15 +332,6 @@ func (d *document) timeline(list []Event) {
 	})
 }
 
-// Result is the outcome of an event, or what kind of event it is.
-func (e Event) Result() Text {
-	text := orNot(e.Outcome, Text(e.Kind))
-	if e.Error != "" {
-		text += ": " + e.Error
-	}
-	return text
-}
-
 func (d *document) integrity(r *Report) {
 	c := r.Chain
 	d.printf("\n## Record\n\n")

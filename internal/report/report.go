@@ -96,6 +96,10 @@ func Read(store *incident.Store, id incident.ID) (Input, error) {
 
 // New makes the report.
 func New(in Input) *Report {
+	in.Entries = slices.Clone(in.Entries)
+	for i := range in.Entries {
+		in.Entries[i].Time = writable(in.Entries[i].Time)
+	}
 	r := &Report{Format: Format, GeneratedAt: in.Now.Round(time.Second), Tool: Text(in.Tool), Chain: chainOf(in.Chain, len(in.Entries)),
 		Incident: incidentOf(in.Incident), Contacts: contactsOf(in.Contacts), People: people(in.Entries), Checklists: checklists}
 	metrics := timeline.MetricsOf(in.Entries)
@@ -110,6 +114,15 @@ func New(in Input) *Report {
 	r.Summary = summary(r, in.Entries)
 	r.fillEmpty()
 	return r
+}
+
+// writable is t, or no time if JSON cannot write it again: it can read a zone
+// of +24:00, which somebody may have put into a journal.
+func writable(t time.Time) time.Time {
+	if _, err := t.MarshalText(); err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // fillEmpty makes lists that are empty [] in JSON, rather than null.
@@ -185,8 +198,12 @@ func (t Target) Label() Text {
 
 func incidentOf(i incident.Incident) Incident {
 	out := Incident{ID: Text(i.ID), Title: Text(i.Title), Severity: Text(i.Severity), Impact: Text(i.Impact), Commander: Text(i.Commander),
-		Roles: []Role{}, State: i.State, OpenedAt: i.OpenedAt, ClosedAt: i.ClosedAt,
+		Roles: []Role{}, State: i.State, OpenedAt: writable(i.OpenedAt),
 		Context: Text(i.Cluster.Context), Server: Text(i.Cluster.Server), Cluster: Text(i.Cluster.UID), Targets: []Target{}}
+	if i.ClosedAt != nil {
+		at := writable(*i.ClosedAt)
+		out.ClosedAt = &at
+	}
 	for _, role := range slices.Sorted(maps.Keys(i.Roles)) {
 		out.Roles = append(out.Roles, Role{Text(role), Text(i.Roles[role])})
 	}

@@ -49,6 +49,8 @@ func when(t time.Time) string {
 // took is a duration in its two largest units.
 func took(d time.Duration) string {
 	switch {
+	case d < 0:
+		return "an unknown time (the clock went back)"
 	case d < time.Second:
 		return "less than 1 s"
 	case d < time.Minute:
