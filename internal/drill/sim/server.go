@@ -266,6 +266,8 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 		return c.log(req)
 	case sub == "scale" && kind.Scale:
 		return c.answerScale(hr, req, *kind, body)
+	case sub == "status" && req.Verb == "patch":
+		return c.answerPatch(hr, req, *kind, body)
 	case sub != "":
 		return nil, errNotServed
 	}
