@@ -195,18 +195,17 @@ func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\
 // that looks so makes the next "value" one.
 func (r *redaction) keyed(i int) match {
 	b := r.buf
-	key, ok := keyBefore(b, i)
-	if !ok {
-		return match{}
-	}
+	key, letters := keyBefore(b, i)
 	switch {
+	case len(key) == 0:
+		return match{}
 	case string(key) == "name":
 		if from, to, _, _ := valueAfter(b, i+1, nil); to > from {
 			r.namedSecret = sensitive(b[from:to])
 		}
 		return match{}
 	case string(key) == "value" && r.namedSecret:
-	case !sensitive(key):
+	case !maySpellSecret(letters) || !sensitive(key):
 		return match{}
 	}
 	from, to, open, end := valueAfter(b, i+1, key)
@@ -219,20 +218,65 @@ func (r *redaction) keyed(i int) match {
 	return match{rule: "sensitive-key", from: from, to: to, open: open, end: end}
 }
 
-// keyBefore is the word that ends before b[i], within quotes or not.
-func keyBefore(b []byte, i int) (key []byte, ok bool) {
+// tokenBits has a bit for each letter, whatever its case, and one for all else
+// that a token is made of.
+var tokenBits = func() (bits [256]uint32) {
+	for c := range 256 {
+		switch c := byte(c); {
+		case c|0x20 >= 'a' && c|0x20 <= 'z':
+			bits[c] = 1 << (c | 0x20 - 'a')
+		case isTokenByte(c):
+			bits[c] = 1 << 31
+		}
+	}
+	return bits
+}()
+
+// secretLetters are those of each secret word.
+var secretLetters = func() (sets []uint32) {
+	for _, words := range secretWords {
+		for _, word := range words {
+			set := uint32(0)
+			for i := range len(word) {
+				set |= tokenBits[word[i]] &^ (1 << 31)
+			}
+			sets = append(sets, set)
+		}
+	}
+	return sets
+}()
+
+// maySpellSecret: the letters of some secret word are all there. Of most keys
+// in a log that is not so, and nothing else need be looked at.
+func maySpellSecret(letters uint32) bool {
+	for _, set := range secretLetters {
+		if letters&set == set {
+			return true
+		}
+	}
+	return false
+}
+
+// keyBefore is the word that ends before b[i], within quotes or not, and which
+// letters it is made of.
+func keyBefore(b []byte, i int) (key []byte, letters uint32) {
 	end := i
 	for end > 0 && (b[end-1] == '"' || b[end-1] == '\'' || b[end-1] == '\\' || b[end-1] == ' ') && i-end < 3 {
 		end--
 	}
 	if end == 0 || !isWordByte(b[end-1]) {
-		return nil, false
+		return nil, 0
 	}
 	start := end
-	for start > 0 && end-start < 64 && isTokenByte(b[start-1]) {
+	for start > 0 && end-start < 64 {
+		bit := tokenBits[b[start-1]]
+		if bit == 0 {
+			break
+		}
+		letters |= bit
 		start--
 	}
-	return b[start:end], true
+	return b[start:end], letters
 }
 
 // valueAfter finds a value that begins at b[i], and what will end it if the
