@@ -108,10 +108,13 @@ func incidentToUndo(ctx context.Context, store *incident.Store, prefix string) (
 			changed = append(changed, i)
 		}
 	}
-	if len(changed) > 0 {
-		open = changed
+	switch {
+	case len(changed) > 0:
+		return only(changed)
+	case len(open) > 0:
+		return open[0].ID, nil // whichever: there is nothing to undo in any
 	}
-	return only(open)
+	return only(nil)
 }
 
 func undoExit(res *engine.UndoResult) error {

@@ -415,6 +415,13 @@ func (c *containment) run(ctx context.Context) {
 	r := &run{Engine: c.Engine, handle: c.handle, failed: map[string]string{}}
 	r.execute(ctx, c.plans)
 	c.result.Actions = append(c.result.Actions, r.results...)
+	c.scene.Failed = map[string]bool{}
+	for id := range r.failed {
+		c.scene.Failed[id] = true
+	}
+	for _, refusal := range c.result.Refusals {
+		c.scene.Failed[refusal.ID] = true
+	}
 	c.assess(ctx)
 }
 

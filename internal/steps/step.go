@@ -36,6 +36,9 @@ type Scene struct {
 	// Around is what surrounds the targets, by namespace.
 	Around map[string]*cluster.Namespace
 	Now    func() time.Time
+	// Failed are the IDs of actions that failed or were refused: nobody waits
+	// for what they were to achieve.
+	Failed map[string]bool
 }
 
 // Plan is what a step would do, in order. No actions, no refusals: it is
@@ -89,6 +92,8 @@ type Result struct {
 
 // Refusal is an action that the step will not do, and what would allow it.
 type Refusal struct {
+	// ID is that of the action that is not done.
+	ID       string   `json:"-"`
 	Targets  []string `json:"targets,omitempty"`
 	Action   string   `json:"action"`
 	Object   string   `json:"object,omitempty"`

@@ -49,7 +49,8 @@ type Grant struct {
 // defaults are the ClusterRoles that the API server itself binds to all
 // authenticated users or all service accounts.
 // https://kubernetes.io/docs/reference/access-authn-authz/rbac/#default-roles-and-role-bindings
-var defaults = []string{"system:basic-user", "system:discovery", "system:public-info-viewer", "system:service-account-issuer-discovery"}
+var defaults = []string{"system:basic-user", "system:discovery", "system:public-info-viewer", "system:service-account-issuer-discovery",
+	"system:cluster-trust-bundle-discovery"}
 
 // For lists every rule that a service account has.
 func For(sa Subject, src Sources) Rights {

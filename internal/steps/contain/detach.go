@@ -35,7 +35,7 @@ func (d detach) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) 
 	var plan steps.Plan
 	for _, t := range scene.Targets {
 		if other := otherIncident(scene, t); other != "" {
-			plan.Refusals = append(plan.Refusals, steps.Refusal{Targets: []string{t.Key()}, Action: StepDetach, Object: t.Ref().String(),
+			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: detachID(t), Targets: []string{t.Key()}, Action: StepDetach, Object: t.Ref().String(),
 				Reason: fmt.Sprintf("the pod is contained in incident %s", other), Override: "--incident " + other})
 			continue
 		}
@@ -69,10 +69,43 @@ func (d detach) target(scene *steps.Scene, t *cluster.Target, plan *steps.Plan) 
 	}
 	plan.Warnings = append(plan.Warnings, podWarnings(t)...)
 	c, needed := detachment(scene, t, keys)
-	if needed {
-		plan.Actions = append(plan.Actions, steps.Action{ID: detachID(t), Name: StepDetach, Targets: []string{t.Key()},
-			Change: c, Summary: summary(t, keys), Command: labelCommand(scene, t, keys)})
+	if !needed {
+		return
 	}
+	a := steps.Action{ID: detachID(t), Name: StepDetach, Targets: []string{t.Key()},
+		Change: c, Summary: summary(t, keys), Command: labelCommand(scene, t, keys)}
+	if slices.Contains(d.Steps, StepQuarantine) {
+		a.Needs = []string{policyID(t.Pod.Namespace)}
+	} else if w := d.opened(scene, t, keys); w != nil {
+		plan.Warnings = append(plan.Warnings, *w)
+	}
+	plan.Actions = append(plan.Actions, a)
+}
+
+// opened warns where the labels that go are those by which policies isolate
+// the pod now: without a quarantine it would then be more open than before.
+func (d detach) opened(scene *steps.Scene, t *cluster.Target, keys []string) *steps.Warning {
+	around := scene.Around[t.Pod.Namespace]
+	if around == nil {
+		return nil
+	}
+	pod := netpol.PodOf(t.Pod)
+	before := netpol.Evaluate(pod, around.Policies)
+	pod.Labels = maps.Clone(pod.Labels)
+	for _, k := range keys {
+		delete(pod.Labels, k)
+	}
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
+	}
+	pod.Labels[QuarantineLabel], pod.Labels[IncidentLabel] = QuarantineValue, scene.Incident
+	after := netpol.Evaluate(pod, around.Policies)
+	if before.Ingress.Isolated == after.Ingress.Isolated && before.Egress.Isolated == after.Egress.Isolated {
+		return nil
+	}
+	return &steps.Warning{Targets: []string{t.Key()}, Code: "opens",
+		Text: "detached and without a quarantine, the pod is more open than now: the policies that isolate it select it by the labels that go",
+		Fix:  "do not leave the step quarantine out"}
 }
 
 func detachID(t *cluster.Target) string { return "detach " + t.Key() }

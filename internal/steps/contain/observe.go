@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +27,7 @@ type observer struct {
 	mu       sync.Mutex
 	pods     map[types.UID]*corev1.Pod // the suspects that still exist
 	missing  map[types.UID]string      // why a suspect could not be looked at
+	gone     map[types.UID]bool        // the suspects that do not exist any more
 	slices   map[string][]discoveryv1.EndpointSlice
 	slicesNo map[string]error
 	owners   map[types.UID]*ownerState
@@ -57,7 +59,7 @@ func (s *ownerState) why() string {
 }
 
 func newObserver(scene *steps.Scene, o Options) *observer {
-	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]string{},
+	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]string{}, gone: map[types.UID]bool{},
 		slices: map[string][]discoveryv1.EndpointSlice{}, slicesNo: map[string]error{}, owners: map[types.UID]*ownerState{}}
 	if !slices.Contains(o.Steps, StepScale) {
 		return ob
@@ -128,14 +130,14 @@ func (ob *observer) lookPods(ctx context.Context, namespace string) {
 	}
 	cluster.Parallel(len(mine), func(i int) {
 		t := mine[i]
-		pod, why := found[t.Pod.UID], ""
+		pod, why, gone := found[t.Pod.UID], "", false
 		if pod == nil {
 			live, err := ob.scene.Client.Kube.CoreV1().Pods(namespace).Get(ctx, t.Pod.Name, metav1.GetOptions{})
 			switch {
 			case err != nil:
-				why = err.Error()
+				why, gone = err.Error(), apierrors.IsNotFound(err)
 			case live.UID != t.Pod.UID:
-				why = "it was deleted, and another pod of that name exists now"
+				why, gone = cluster.ErrReplaced.Error(), true
 			default:
 				pod = live
 			}
@@ -144,6 +146,7 @@ func (ob *observer) lookPods(ctx context.Context, namespace string) {
 		defer ob.mu.Unlock()
 		delete(ob.missing, t.Pod.UID)
 		delete(ob.pods, t.Pod.UID)
+		ob.gone[t.Pod.UID] = gone
 		if pod != nil {
 			ob.pods[t.Pod.UID] = pod
 		} else {
@@ -313,21 +316,41 @@ func bounded(list []string) string {
 	return join(list[:most]) + fmt.Sprintf(" and %d more", len(list)-most)
 }
 
-// pending names the first thing that is not yet as it was meant; "" if all is.
+// pending names the first thing that is not yet as it was meant, and may still
+// come to be; "" if there is none.
 func (ob *observer) pending() string {
 	for _, t := range ob.scene.Targets {
 		for _, c := range ob.checks(t) {
-			if !c.OK {
+			if !c.OK && !ob.hopeless(t, c) {
 				return t.Key() + ": " + c.Text
 			}
 		}
 	}
 	for _, st := range ob.owners {
-		if !st.down() {
+		if !st.down() && !ob.scene.Failed[stopID(st.owner)] {
 			return st.why()
 		}
 	}
 	return ""
+}
+
+// hopeless: waiting for it is in vain, since the action that was to bring it
+// about failed, the pod cannot be detached, or there is no such pod any more.
+func (ob *observer) hopeless(t *cluster.Target, c Check) bool {
+	switch c.Code {
+	case "pod":
+		ob.mu.Lock()
+		defer ob.mu.Unlock()
+		return ob.gone[t.Pod.UID]
+	case "workload", "siblings":
+		owners, _ := toStop(t.Owners)
+		return slices.ContainsFunc(owners, func(o *cluster.Owner) bool { return ob.scene.Failed[stopID(o)] })
+	case "released":
+		if Loosen(t, ob.scene.Around[t.Pod.Namespace], ob.RemoveLabels).Held != "" {
+			return true
+		}
+	}
+	return ob.scene.Failed[detachID(t)]
 }
 
 // wait looks until everything is as meant or the context ends.

@@ -121,12 +121,14 @@ func gone(o *cluster.Owner) bool {
 	return apierrors.IsNotFound(o.Err) || errors.Is(o.Err, cluster.ErrReplaced)
 }
 
+func stopID(o *cluster.Owner) string { return "stop " + string(o.UID) }
+
 func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	var keys []string
 	for _, t := range w.suspects {
 		keys = append(keys, t.Key())
 	}
-	a := steps.Action{ID: "stop " + string(w.owner.UID), Name: StepScale, Targets: keys}
+	a := steps.Action{ID: stopID(w.owner), Name: StepScale, Targets: keys}
 	var needed bool
 	switch w.owner.Stop {
 	case cluster.ByScale:
@@ -145,7 +147,7 @@ func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	lost, kept := s.lost(scene, w)
 	if len(lost) > 0 && !s.AllowEvidenceLoss {
 		for _, r := range lost {
-			r.Object, r.Action, r.Override = w.owner.Ref.String(), StepScale, "--allow-evidence-loss"
+			r.ID, r.Object, r.Action, r.Override = stopID(w.owner), w.owner.Ref.String(), StepScale, "--allow-evidence-loss"
 			plan.Refusals = append(plan.Refusals, r)
 		}
 		return
