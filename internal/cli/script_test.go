@@ -37,12 +37,17 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command line as people do: real processes, against a
 // simulated cluster with the todo-app. In the scripts' environment $SUSPECT is
-// a pod of the backend, and $OTHER one of the frontend.
+// a pod of the backend, and $OTHER one of the frontend; GnuPG's keyring has the
+// keys of responder@example.org.
 func TestScripts(t *testing.T) {
+	keyring := gnupgHome(t)
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
-		Setup:         setup,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GNUPGHOME", keyring)
+			return setup(env)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"tidy":  tidy,
