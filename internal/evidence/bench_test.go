@@ -59,7 +59,8 @@ func BenchmarkSeal(b *testing.B) {
 			b.SetBytes(size)
 			for b.Loop() {
 				out := filepath.Join(b.TempDir(), "out"+Extension)
-				cmd := exec.Command("bash", "-o", "pipefail", "-ec", tool.script, "bash", dir, out)
+				// All are to be on the disk, as evidence has to be.
+				cmd := exec.Command("bash", "-o", "pipefail", "-ec", tool.script+"\nsync \"$2\"", "bash", dir, out)
 				if tool.script == "" {
 					words := []string{"seal", key, filepath.Join(dir, "log"), out}
 					if tool.name != "irctl" {
