@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"irctl/internal/incident"
 	"irctl/internal/report"
@@ -30,9 +31,12 @@ func dressed(s string) report.Input {
 	if err != nil {
 		panic(err) // a string is always JSON
 	}
-	verdict := strings.ReplaceAll(`{"verdict":S,"targets":[{"namespace":S,"pod":S,"uid":S,"checks":[{"code":S,"ok":false,"text":S}],
-		"exposures":[{"code":S,"severity":"open","text":S,"close":S},{"code":"x","severity":S,"text":S}]}],"putBack":[S],"workloads":[{"code":S,"ok":false,"text":S}]}`, "S", string(quoted))
-	receipt := strings.ReplaceAll(`{"format":"irctl-receipt/1","path":S,"purpose":S,"sha256":S,"manifestSha256":S,"size":1,"recipients":[S],"signer":S,"redactedFrom":S,"incomplete":S}`, "S", string(quoted))
+	dress := func(data string) json.RawMessage {
+		return json.RawMessage(strings.ReplaceAll(data, "§", string(quoted)))
+	}
+	verdict := dress(`{"verdict":§,"targets":[{"namespace":§,"pod":§,"uid":§,"checks":[{"code":§,"ok":false,"text":§}],
+		"exposures":[{"code":§,"severity":"open","text":§,"close":§},{"code":"x","severity":§,"text":§}]}],"putBack":[§],"workloads":[{"code":§,"ok":false,"text":§}]}`)
+	receipt := dress(`{"format":"irctl-receipt/1","path":§,"purpose":§,"sha256":§,"manifestSha256":§,"size":1,"recipients":[§],"signer":§,"redactedFrom":§,"incomplete":§}`)
 	base := timeline.Entry{Incident: s, Phase: s, Step: s, Action: s, Actor: timeline.Actor{OSUser: s, Host: s, Identity: s}, Targets: []string{s}, Summary: s, Command: s, Error: s,
 		Object: &timeline.Object{Kind: s, Namespace: s, Name: s}}
 	var entries []timeline.Entry
@@ -44,11 +48,11 @@ func dressed(s string) report.Input {
 	}
 	add(func(e *timeline.Entry) { e.Kind = timeline.KindOpened })
 	add(func(e *timeline.Entry) { e.Kind, e.Outcome = timeline.KindObservation, timeline.OutcomeFailed })
-	add(func(e *timeline.Entry) { e.Kind, e.Data = timeline.KindObservation, json.RawMessage(receipt) })
+	add(func(e *timeline.Entry) { e.Kind, e.Data = timeline.KindObservation, receipt })
 	add(func(e *timeline.Entry) { e.Kind = timeline.KindIntent })
 	add(func(e *timeline.Entry) { e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 4, timeline.OutcomeDone })
 	add(func(e *timeline.Entry) {
-		e.Kind, e.Phase, e.Outcome, e.Data = timeline.KindVerdict, "contain", timeline.OutcomeFailed, json.RawMessage(verdict)
+		e.Kind, e.Phase, e.Outcome, e.Data = timeline.KindVerdict, "contain", timeline.OutcomeFailed, verdict
 	})
 	add(func(e *timeline.Entry) { e.Kind, e.Step = timeline.KindIntent, "rotate" })
 	add(func(e *timeline.Entry) { e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 7, timeline.Outcome(s) })
@@ -108,8 +112,11 @@ func harmless(t testing.TB, s string) {
 	if err := json.Unmarshal([]byte(got["report.json"]), &r); err != nil {
 		t.Fatalf("%q: %v", s, err)
 	}
-	if want := report.Text(strings.ToValidUTF8(s, "\ufffd")); strings.ToValidUTF8(string(r.Incident.Title), "\ufffd") != string(want) && strings.Count(s, "\xff") == 0 {
-		t.Errorf("%q became %q in JSON", want, r.Incident.Title)
+	if len(r.Evidence) != 1 || len(r.Exposures) < 3 || len(r.Rotations) != 1 || len(r.PutBack) != 1 {
+		t.Errorf("%q: not all of it is in the report: %+v", s, r)
+	}
+	if utf8.ValidString(s) && string(r.Incident.Title) != s {
+		t.Errorf("%q became %q in JSON", s, r.Incident.Title)
 	}
 }
 
@@ -203,8 +210,8 @@ func TestAnEmptyIncident(t *testing.T) {
 	}
 }
 
-// TestAHugeIncident: each rendering stays within seconds, and the tables that
-// people read within bounds.
+// TestAHugeIncident: the renderings take a second or two, where anything
+// quadratic would take hours, and the tables that people read stay in bounds.
 func TestAHugeIncident(t *testing.T) {
 	in := dressed("word")
 	day := in.Entries[0].Time
@@ -218,7 +225,7 @@ func TestAHugeIncident(t *testing.T) {
 	}
 	start := time.Now()
 	out := render(t, in)
-	if took := time.Since(start); took > 2*time.Minute {
+	if took := time.Since(start); took > 5*time.Minute { // on a machine that has much else to do, with the race detector
 		t.Errorf("it took %s", took)
 	}
 	for name, text := range out {

@@ -124,21 +124,13 @@ func changes(actions []Action) Text {
 			standing++
 		}
 	}
-	text := fmt.Sprintf("Of %s to the cluster, %d were made", count(len(actions), "change"), n[timeline.OutcomeDone])
-	for _, o := range []struct {
-		outcome timeline.Outcome
-		text    string
-	}{{timeline.OutcomeAlready, "were so already"}, {timeline.OutcomeFailed, "failed"}, {timeline.OutcomeRefused, "were refused"},
-		{timeline.OutcomeSkipped, "were skipped"}, {timeline.OutcomeUnknown, "are not known"}} {
-		if n[o.outcome] > 0 {
-			text += fmt.Sprintf(", %d %s", n[o.outcome], o.text)
+	text := fmt.Sprintf("%s to the cluster: %d made", count(len(actions), "change"), n[timeline.OutcomeDone])
+	for _, o := range []timeline.Outcome{timeline.OutcomeAlready, timeline.OutcomeFailed, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown} {
+		if n[o] > 0 {
+			text += fmt.Sprintf(", %d %s", n[o], o)
 		}
 	}
-	stand := "none still stands"
-	if standing > 0 {
-		stand = fmt.Sprintf("%d still stand", standing)
-	}
-	return Text(fmt.Sprintf("%s; %d were undone since, and %s.", text, undone, stand))
+	return Text(fmt.Sprintf("%s; %d undone since, %d still standing.", text, undone, standing))
 }
 
 func exposed(list []Exposure) Text {
