@@ -33,7 +33,7 @@ func (a *App) printSuspects(found detectResult, top int) error {
 		fmt.Fprintf(a.Out, "%s no sign of an attack\n", st.good("✓"))
 	}
 	if habits > 0 {
-		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s with what makes an attack easier, and no sign of one (-v shows them)", count(habits, "subject"))))
+		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s of less weight, with no sign of an attack (-v shows them)", count(habits, "suspect"))))
 	}
 	if found.More > 0 {
 		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %d more, all of less weight (--top 0 shows all)", found.More)))
@@ -134,7 +134,10 @@ func (a *App) printFinding(f detect.Finding, st style) {
 
 // findingNote says from where a finding is, when it was, and what technique.
 func findingNote(f detect.Finding) string {
-	parts := []string{string(f.Source) + " " + f.Code}
+	parts := []string{string(f.Source)}
+	if f.Code != string(f.Source) {
+		parts[0] += " " + f.Code
+	}
 	if f.Technique.ID != "" {
 		parts = append(parts, f.Technique.ID+" "+f.Technique.Name)
 	}

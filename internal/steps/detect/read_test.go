@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -343,4 +344,30 @@ func bench(b *testing.B) []byte {
 	b.Helper()
 	line := `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"94b71d2e-0e7b-4a38-a202-ca02a26cd6bf","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/todo-app/pods/backend-1/status","verb":"patch","user":{"username":"system:node:node-1","uid":"system:node:node-1","groups":["system:nodes","system:authenticated"]},"sourceIPs":["10.213.0.2"],"userAgent":"kubelet/v1.37.2 (linux/amd64) kubernetes/unknown","objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-1","apiVersion":"v1","subresource":"status"},"responseStatus":{"metadata":{},"code":200},"requestObject":{"metadata":{"uid":"1e848c39-bfb0-46d1-b7be-868df7215516"},"status":{"$setElementOrder/conditions":[{"type":"PodReadyToStartContainers"},{"type":"Initialized"},{"type":"Ready"}],"conditions":[{"lastTransitionTime":"2026-02-12T09:20:01Z","status":"True","type":"Ready"}],"containerStatuses":[{"containerID":"containerd://90016f4ba374e5da8fb2d49954c0cf08d7642ba64eec5fa406442b6262c3c1ce","image":"registry.example.com/todo-backend:1.4.2","name":"backend","ready":true,"restartCount":0}]}},"requestReceivedTimestamp":"2026-02-12T09:14:22.596878Z","stageTimestamp":"2026-02-12T09:14:22.622172Z","annotations":{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""}}` + "\n"
 	return bytes.Repeat([]byte(line), 20_000)
+}
+
+func TestEveryCodeIsDocumented(t *testing.T) {
+	docs, err := os.ReadFile("../../../docs/detect.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`(?:Code: |f\.Code,[^=\n]*= )"([a-z-]+)"|"((?:event|host)-[a-z-]+)"`)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || !strings.HasPrefix(file, "check_") && !strings.HasPrefix(file, "audit_") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range codes.FindAllSubmatch(text, -1) {
+			if name := string(m[1]) + string(m[2]); name != "host-namespaces" && !bytes.Contains(docs, []byte("`"+name+"`")) {
+				t.Errorf("%s: the code %s is not in docs/detect.md", file, name)
+			}
+		}
+	}
 }
