@@ -69,16 +69,16 @@ func TestKillWhileSealing(t *testing.T) {
 	g.key("Curve <curve@example.org>", "ed25519", "cv25519")
 	key := writeFile(t, g.run("--export", "curve@example.org"))
 	secret := "a word that is in every line of this log"
-	log := writeFile(t, bytes.Repeat([]byte(secret+"\n"), 1<<20))
+	log := writeFile(t, bytes.Repeat([]byte(secret+"\n"), 1<<18))
 	killed := 0
-	for attempt := range 12 {
+	for attempt := range 8 {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "bundle"+Extension)
 		cmd := child(t, "seal", key, log, path)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(attempt) * 40 * time.Millisecond)
+		time.Sleep(time.Duration(attempt) * 30 * time.Millisecond)
 		_ = cmd.Process.Kill() // it may have ended
 		if cmd.Wait() != nil {
 			killed++
