@@ -17,6 +17,7 @@ type Right struct {
 
 // The phases that have rights.
 const (
+	PhaseDetect      = "detect"
 	PhaseContain     = "contain"
 	PhaseInvestigate = "investigate"
 )
@@ -67,6 +68,15 @@ var Rights = []Right{
 	{PhaseContain, "get", "", "namespaces", "identify the cluster by its kube-system namespace", true, true},
 	{PhaseContain, "get", "", "nodes", "--cordon", true, true},
 	{PhaseContain, "patch", "", "nodes", "--cordon", true, true},
+	{PhaseDetect, "list", "", "pods", "look at pods for signs of an attack, and tell whom alerts are about", true, true},
+	{PhaseDetect, "list", "", "events", "see what the cluster's events tell of pods", true, true},
+	{PhaseDetect, "list", "networking.k8s.io", "networkpolicies", "find pods that no policy governs", true, true},
+	{PhaseDetect, "list", "rbac.authorization.k8s.io", "clusterrolebindings", "find new bindings", true, true},
+	{PhaseDetect, "list", "apps", "deployments", "find workloads in kube-system that nobody's chart owns", true, true},
+	{PhaseDetect, "list", "apps", "daemonsets", "find workloads in kube-system that nobody's chart owns", true, true},
+	{PhaseDetect, "list", "apps", "statefulsets", "find workloads in kube-system that nobody's chart owns", true, true},
+	{PhaseDetect, "list", "batch", "cronjobs", "find workloads in kube-system that nobody's chart owns", true, true},
+	{PhaseDetect, "get", "", "namespaces", "know how old the cluster is", true, true},
 	{PhaseInvestigate, "get", "", "pods/log", "collect the suspect's logs", false, false},
 	{PhaseInvestigate, "list", "", "events", "collect events", false, false},
 	{PhaseInvestigate, "list", "events.k8s.io", "events", "collect events", false, false},
