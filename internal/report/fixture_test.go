@@ -31,11 +31,11 @@ var update = flag.Bool("update", false, "play the fixture anew and write the gol
 
 const fixtureID incident.ID = "inc-20260212-083000-demo"
 
-// alice and bob stand for whoever runs the test, so that the record is the
-// same everywhere.
+// These stand for whoever runs the test, so that the record is the same
+// everywhere.
 var (
-	alice = timeline.Actor{OSUser: "alice", Host: "bastion", Identity: "alice@example.com", PID: 4242}
-	bob   = timeline.Actor{OSUser: "bob", Host: "laptop", PID: 77}
+	responder = timeline.Actor{OSUser: "responder", Host: "bastion", Identity: "responder@example.com", PID: 4242}
+	onCall    = timeline.Actor{OSUser: "oncall", Host: "laptop", PID: 77}
 )
 
 // play is an incident on a simulated cluster, driven by the real engine: a
@@ -223,9 +223,9 @@ func (p *play) keep(dir string) {
 	for _, e := range entries {
 		now = e.Time
 		if e.Actor.Identity == "" {
-			e.Actor = bob
+			e.Actor = onCall
 		} else {
-			e.Actor = alice
+			e.Actor = responder
 		}
 		_, err := log.Append(e)
 		p.must(err)
@@ -235,13 +235,13 @@ func (p *play) keep(dir string) {
 
 func forbidden() *apierrors.StatusError {
 	return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments/scale"}, "backend",
-		errors.New(`User "alice@example.com" cannot patch resource "deployments/scale" in API group "apps" in the namespace "todo-app"`))
+		errors.New(`User "responder@example.com" cannot patch resource "deployments/scale" in API group "apps" in the namespace "todo-app"`))
 }
 
 // receipt is what sealing evidence returns.
 func receipt(pod string) (json.RawMessage, string, error) {
 	const digest = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"
-	data, err := json.Marshal(map[string]any{"format": "irctl-receipt/1", "path": "/home/alice/.local/state/irctl/incidents/" + string(fixtureID) + "/snapshot-20260212T083420Z.tar.gz.gpg",
+	data, err := json.Marshal(map[string]any{"format": "irctl-receipt/1", "path": "/home/responder/.local/state/irctl/incidents/" + string(fixtureID) + "/snapshot-20260212T083420Z.tar.gz.gpg",
 		"purpose": "snapshot", "incident": fixtureID, "sha256": digest, "manifestSha256": strings.Repeat("5f", 32), "size": 482_133,
 		"recipients": []string{"D1E4C0A9B3F2857766554433221100FFEEDDCCBB"}, "complete": true})
 	return data, "snapshot of 1 pod sealed in snapshot-20260212T083420Z.tar.gz.gpg, sha256 " + digest, err
