@@ -183,7 +183,7 @@ Every change is planned, shown, done, checked, recorded and reversible.
 		}
 		return nil
 	}
-	root.AddCommand(a.detect(), a.contain(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
+	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
 	root.SetUsageTemplate(usageTemplate)
 	return root
 }

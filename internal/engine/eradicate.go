@@ -1,0 +1,601 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"irctl/internal/change"
+	"irctl/internal/incident"
+	"irctl/internal/rotate"
+	"irctl/internal/steps"
+	"irctl/internal/steps/eradicate"
+	"irctl/internal/timeline"
+)
+
+// EradicateRequest says what to take from the attacker.
+type EradicateRequest struct {
+	Incident incident.ID
+	Options  eradicate.Options
+	// PlanOnly reads the blast radius and stops there.
+	PlanOnly bool
+	// DryRun asks the servers what they would say, and changes nothing.
+	DryRun bool
+}
+
+// EradicateResult is what came of it. Its JSON form is documented and stable.
+type EradicateResult struct {
+	Incident  string `json:"incident"`
+	DryRun    bool   `json:"dryRun,omitempty"`
+	Cancelled bool   `json:"cancelled,omitempty"`
+	// Verdict is empty where nothing was to be done.
+	Verdict  EradicateVerdict  `json:"verdict,omitempty"`
+	Radius   *eradicate.Radius `json:"radius"`
+	Actions  []ActionResult    `json:"actions"`
+	Refusals []steps.Refusal   `json:"refusals,omitempty"`
+	// Kept are pods that go on with old values, and why.
+	Kept []string `json:"kept,omitempty"`
+	// Left is what only a person can do.
+	Left []string `json:"left,omitempty"`
+	// Unrotated are secrets that the suspects could read and that were neither
+	// chosen now nor rotated before.
+	Unrotated []string `json:"unrotated,omitempty"`
+	Failures  []string `json:"failures,omitempty"`
+}
+
+// EradicateVerdict tells whether the attacker has anything left.
+type EradicateVerdict string
+
+// The verdicts.
+const (
+	Eradicated    EradicateVerdict = "eradicated"
+	NotEradicated EradicateVerdict = "not eradicated"
+)
+
+// eradication is one run of Eradicate.
+type eradication struct {
+	*Engine
+	req       EradicateRequest
+	incident  incident.Incident
+	handle    *incident.Handle // nil in a dry run
+	entries   []timeline.Entry
+	rotations []*eradicate.Rotation
+	restarts  []*eradicate.Restart
+	run       *run
+	result    *EradicateResult
+}
+
+// Eradicate finds what the suspects of an incident could read, asks, and
+// replaces what was chosen. A run that was interrupted is taken up where it
+// stopped. The error is what kept it from running; what failed within it is in
+// the result.
+func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*EradicateResult, error) {
+	x := &eradication{Engine: e, req: req, result: &EradicateResult{Incident: string(req.Incident), DryRun: req.DryRun, Actions: []ActionResult{}}}
+	planning, cancel := x.within(ctx)
+	defer cancel()
+	defer x.close()
+	if err := x.open(planning); err != nil {
+		return x.result, err
+	}
+	if err := x.plan(planning); err != nil {
+		return x.result, err
+	}
+	if req.PlanOnly || !req.Options.Chooses() {
+		return x.result, nil
+	}
+	if req.DryRun {
+		x.dryRun(planning)
+		return x.result, nil
+	}
+	if x.pending() {
+		decision, err := x.Front.Approve(ctx, x.proposal())
+		if err != nil {
+			return x.result, err
+		}
+		if decision != Yes {
+			x.result.Cancelled = true
+			return x.result, nil
+		}
+	}
+	doing, cancel := x.within(ctx)
+	defer cancel()
+	x.rotate(doing)
+	x.judge()
+	return x.result, nil
+}
+
+func (x *eradication) close() {
+	if x.handle != nil {
+		_ = x.handle.Close() // every entry is on disk already
+	}
+}
+
+// open reads the incident; where something is to be written it takes its lock,
+// and settles what an earlier run left.
+func (x *eradication) open(ctx context.Context) (err error) {
+	if x.req.PlanOnly || x.req.DryRun {
+		if x.incident, err = x.Store.Load(x.req.Incident); err != nil {
+			return err
+		}
+		path, err := x.Store.TimelinePath(x.req.Incident)
+		if err != nil {
+			return err
+		}
+		if x.entries, err = timeline.Read(path); err != nil {
+			return err
+		}
+		return x.usable(x.incident)
+	}
+	if x.handle, err = x.Store.Open(ctx, x.req.Incident, x.Actor()); err != nil {
+		return err
+	}
+	x.incident = x.handle.Incident()
+	if err := x.usable(x.incident); err != nil {
+		return err
+	}
+	if err := x.resume(ctx, x.handle); err != nil {
+		return err
+	}
+	x.entries = x.handle.Log.Entries()
+	return nil
+}
+
+func (x *eradication) plan(ctx context.Context) error {
+	scene := x.sceneOf(ctx, x.incident)
+	if len(scene.Targets)+len(scene.Workloads) == 0 {
+		return fmt.Errorf("%w: incident %s has no suspects: contain them first (irctl contain)", ErrRefused, x.incident.ID)
+	}
+	radius, err := eradicate.Find(ctx, scene)
+	if err != nil {
+		return err
+	}
+	x.result.Radius = radius
+	key, err := x.digestKey()
+	if err != nil {
+		return err
+	}
+	c := eradicate.Context{Digests: rotate.NewDigests(key), Incident: string(x.incident.ID), Now: x.Now, History: historyOf(x.entries)}
+	if !x.req.Options.Chooses() {
+		return eradicate.Plan(ctx, radius, x.req.Options, c)
+	}
+	x.rotations, x.result.Refusals, err = eradicate.Choose(ctx, radius, x.req.Options, c)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	for _, r := range x.rotations {
+		if r.Prior != nil {
+			if _, err := r.New(ctx); err != nil { // takes them from where the earlier run put them
+				return err
+			}
+		}
+	}
+	x.restarts = eradicate.Restarts(x.rotations)
+	x.unrotated(radius)
+	return ctx.Err()
+}
+
+// unrotated notes what stays with the attacker for now.
+func (x *eradication) unrotated(radius *eradicate.Radius) {
+	for _, i := range radius.Items {
+		chosen := slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return slices.Contains(r.Items, i) })
+		if !chosen && !i.Rotated {
+			x.result.Unrotated = append(x.result.Unrotated, i.Key())
+		}
+	}
+}
+
+// pending: something is left to be changed, and so to be asked about.
+func (x *eradication) pending() bool {
+	return slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated })
+}
+
+// proposal shows what would be done, without the new values.
+func (x *eradication) proposal() Proposal {
+	p := Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context, Warnings: slices.Clone(x.result.Radius.Warnings)}
+	update := StepPlan{Step: eradicate.Info(eradicate.StepUpdate)}
+	for _, r := range x.rotations {
+		if r.Prior == nil || !r.Prior.Updated {
+			update.Plan.Actions = append(update.Plan.Actions, x.action(r, eradicate.StepUpdate, nil))
+		}
+	}
+	restart := StepPlan{Step: eradicate.Info(eradicate.StepRestart)}
+	for _, w := range x.restarts {
+		if w.Why == "" {
+			restart.Plan.Actions = append(restart.Plan.Actions, x.restarting(w))
+			continue
+		}
+		p.Warnings = append(p.Warnings, steps.Warning{Code: "not-restarted", Text: w.Ref.String() + ": " + w.Why})
+	}
+	deactivate := StepPlan{Step: eradicate.Info(eradicate.StepDeactivate)}
+	for _, r := range x.rotations {
+		if r.Prior == nil || !r.Prior.Deactivated {
+			deactivate.Plan.Actions = append(deactivate.Plan.Actions, x.action(r, eradicate.StepDeactivate, nil))
+		}
+	}
+	p.Steps = []StepPlan{update, restart, deactivate}
+	return p
+}
+
+// verbs are how the steps of a rotation are told.
+var verbs = map[string]string{
+	eradicate.StepNew: "make the new value of %s", eradicate.StepStore: "store the new value of %s where it lives",
+	eradicate.StepUpdate: "replace what %s holds", eradicate.StepDeactivate: "make the old value of %s worthless",
+}
+
+// action is one step of a rotation. It is final: to undo it would put a leaked
+// secret back.
+func (x *eradication) action(r *eradicate.Rotation, step string, do func(context.Context) (rotate.Outcome, error)) steps.Action {
+	a := steps.Action{ID: step + " " + r.Name(), Name: step, Summary: fmt.Sprintf(verbs[step], r.Name()), Final: true,
+		Change: change.Change{Object: r.Items[0].Ref()}, Command: "(by irctl alone: no value is ever on a command line)"}
+	if do != nil {
+		a.Do = func(ctx context.Context) (steps.Result, error) {
+			out, err := do(ctx)
+			if len(out.Left) > 0 {
+				out.Data = map[string]any{"left": out.Left}
+				x.left(out.Left)
+			}
+			return steps.Result{Result: out.Result, Note: out.Note, Data: out.Data}, err
+		}
+	}
+	return a
+}
+
+func (x *eradication) left(list []string) {
+	x.run.mu.Lock()
+	defer x.run.mu.Unlock()
+	x.result.Left = append(x.result.Left, list...)
+}
+
+func (x *eradication) restarting(w *eradicate.Restart) steps.Action {
+	return steps.Action{ID: eradicate.StepRestart + " " + string(w.UID), Name: eradicate.StepRestart, Final: true, Summary: w.Summary(),
+		Change: change.Change{Object: w.Ref}, Command: "kubectl rollout restart " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace)}
+}
+
+// rotate goes through the six steps, all rotations step by step, so that a
+// workload that uses several of them is restarted once.
+func (x *eradication) rotate(ctx context.Context) {
+	x.run = &run{Engine: x.Engine, handle: x.handle, failed: map[string]string{}}
+	x.step(ctx, eradicate.StepNew, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.New })
+	x.step(ctx, eradicate.StepStore, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Store })
+	x.step(ctx, eradicate.StepUpdate, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Update })
+	x.restart(ctx)
+	x.verify(ctx)
+	x.deactivate(ctx)
+	x.result.Actions = append(x.result.Actions, x.run.results...)
+}
+
+// before is the step that must have succeeded.
+var before = map[string]string{eradicate.StepStore: eradicate.StepNew, eradicate.StepUpdate: eradicate.StepStore}
+
+// step does one of the first three steps for every rotation that an earlier
+// run has not brought past it.
+func (x *eradication) step(ctx context.Context, name string, call func(*eradicate.Rotation) func(context.Context) (rotate.Outcome, error)) {
+	plan := StepPlan{Step: eradicate.Info(name)}
+	for _, r := range x.rotations {
+		if r.Prior != nil && r.Prior.Updated {
+			continue
+		}
+		a := x.action(r, name, call(r))
+		if name == eradicate.StepUpdate {
+			a.Record = func() any { return r.Record() }
+		}
+		if needs := before[name]; needs != "" {
+			a.Needs = []string{needs + " " + r.Name()}
+		}
+		plan.Plan.Actions = append(plan.Plan.Actions, a)
+	}
+	x.run.execute(ctx, []StepPlan{plan})
+}
+
+// mark is what the pods of a workload carry once they run with the new values
+// of all its secrets, and the Secrets that took the place of others.
+func (x *eradication) mark(w *eradicate.Restart) (eradicate.Mark, map[string]string) {
+	m := eradicate.Mark{Incident: string(x.incident.ID)}
+	next := map[string]string{}
+	for _, r := range w.Rotations {
+		m.Seq = max(m.Seq, x.updatedAt(r))
+		for _, s := range r.Record().Secrets {
+			if s.Successor != "" && s.Namespace == w.Namespace {
+				next[s.Name] = s.Successor
+			}
+		}
+	}
+	return m, next
+}
+
+// updatedAt is the journal's place of a rotation's update.
+func (x *eradication) updatedAt(r *eradicate.Rotation) int64 {
+	if r.Prior != nil && r.Prior.Updated || x.handle == nil {
+		return seqOf(r)
+	}
+	object := *x.object(r.Items[0].Ref())
+	for _, e := range slices.Backward(x.handle.Log.Entries()) {
+		if e.Kind == timeline.KindIntent && e.Step == eradicate.StepUpdate && e.Object != nil && *e.Object == object {
+			return e.Seq
+		}
+	}
+	return seqOf(r)
+}
+
+func seqOf(r *eradicate.Rotation) int64 {
+	if r.Prior == nil {
+		return 0
+	}
+	return r.Prior.Seq
+}
+
+func updates(w *eradicate.Restart) []string {
+	var ids []string
+	for _, r := range w.Rotations {
+		ids = append(ids, eradicate.StepUpdate+" "+r.Name())
+	}
+	return ids
+}
+
+// restart changes the templates, of those that are only pointed at another
+// Secret too. What an earlier run did is not done again.
+func (x *eradication) restart(ctx context.Context) {
+	plan := StepPlan{Step: eradicate.Info(eradicate.StepRestart)}
+	for _, w := range x.restarts {
+		a := x.restarting(w)
+		a.Needs = updates(w)
+		if w.Keeps {
+			x.result.Kept = append(x.result.Kept, w.Ref.String()+": "+w.Why)
+		}
+		mark, next := x.mark(w)
+		if x.unmetOf(a) == "" {
+			c, needed, err := w.Change(ctx, x.Client, mark, next, x.Now())
+			switch {
+			case err != nil:
+				a.Do = func(context.Context) (steps.Result, error) { return steps.Result{}, err }
+			case !needed:
+				continue
+			default:
+				a.Change = c
+			}
+		}
+		if w.Why != "" {
+			a.Summary = "point " + w.Ref.String() + " at the new Secret: " + w.Why
+			a.Command = a.Change.Command()
+		}
+		plan.Plan.Actions = append(plan.Plan.Actions, a)
+	}
+	x.run.execute(ctx, []StepPlan{plan})
+}
+
+func (x *eradication) unmetOf(a steps.Action) string { return x.run.unmet(a) }
+
+// verify waits for every rollout.
+func (x *eradication) verify(ctx context.Context) {
+	plan := StepPlan{Step: eradicate.Info(eradicate.StepVerify)}
+	for _, w := range x.restarts {
+		if w.Why != "" {
+			continue
+		}
+		mark, _ := x.mark(w)
+		plan.Plan.Actions = append(plan.Plan.Actions, steps.Action{ID: eradicate.StepVerify + " " + string(w.UID), Name: eradicate.StepVerify, Final: true,
+			Summary: "every pod of " + w.Ref.String() + " runs with the new value, and none with the old", Change: change.Change{Object: w.Ref},
+			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace),
+			Needs:   append(updates(w), eradicate.StepRestart+" "+string(w.UID)),
+			Do: func(ctx context.Context) (steps.Result, error) {
+				err := w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, func(text string) {
+					x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text})
+				})
+				return steps.Result{Result: change.Done}, err
+			}})
+	}
+	x.run.execute(ctx, []StepPlan{plan})
+}
+
+// deactivate makes the old values worthless, of those that nobody uses any more.
+func (x *eradication) deactivate(ctx context.Context) {
+	plan := StepPlan{Step: eradicate.Info(eradicate.StepDeactivate)}
+	for _, r := range x.rotations {
+		if r.Prior != nil && r.Prior.Deactivated {
+			continue
+		}
+		a := x.action(r, eradicate.StepDeactivate, func(ctx context.Context) (rotate.Outcome, error) {
+			if err := x.unused(ctx, r); err != nil {
+				return rotate.Outcome{}, err
+			}
+			return r.Deactivate(ctx)
+		})
+		a.Needs = []string{eradicate.StepUpdate + " " + r.Name()}
+		kept := ""
+		for _, w := range x.restarts {
+			if slices.Contains(w.Rotations, r) {
+				a.Needs = append(a.Needs, eradicate.StepRestart+" "+string(w.UID), eradicate.StepVerify+" "+string(w.UID))
+				if w.Keeps {
+					kept = w.Ref.String()
+				}
+			}
+		}
+		if kept != "" && x.unmetOf(a) == "" {
+			x.result.Left = append(x.result.Left, fmt.Sprintf("once %s no longer runs with the old value, run the same command again: it makes the old value of %s worthless", kept, r.Name()))
+			continue
+		}
+		plan.Plan.Actions = append(plan.Plan.Actions, a)
+	}
+	x.run.execute(ctx, []StepPlan{plan})
+}
+
+// unused makes sure that a Secret which is to be deleted is named by nothing
+// that runs or could start, but the suspects.
+func (x *eradication) unused(ctx context.Context, r *eradicate.Rotation) error {
+	for _, s := range r.Record().Secrets {
+		if s.Successor == "" {
+			continue
+		}
+		users, err := x.result.Radius.StillUsing(ctx, s.Namespace, s.Name)
+		if err != nil {
+			return err
+		}
+		if len(users) > 0 {
+			return fmt.Errorf("Secret %s/%s is not deleted, since it is still named by %s", s.Namespace, s.Name, strings.Join(users, ", "))
+		}
+	}
+	return nil
+}
+
+// dryRun asks the servers of every rotation and restart.
+func (x *eradication) dryRun(ctx context.Context) {
+	ask := func(step string, a steps.Action, diff []string, ask func() error) {
+		r := ActionResult{Step: step, Action: a.Name, Object: a.Change.Object.String(), Summary: a.Summary, Command: a.Command, Diff: diff, Outcome: timeline.OutcomeSkipped}
+		if err := ask(); err != nil {
+			r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
+		}
+		x.result.Actions = append(x.result.Actions, r)
+	}
+	for _, r := range x.rotations {
+		if r.Prior != nil && r.Prior.Updated {
+			continue
+		}
+		ask(eradicate.StepUpdate, x.action(r, eradicate.StepUpdate, nil), nil, func() error {
+			if _, err := r.New(ctx); err != nil {
+				return err
+			}
+			return r.DryRun(ctx)
+		})
+	}
+	for _, w := range x.restarts {
+		mark, next := x.mark(w)
+		mark.Seq = max(mark.Seq, 1)
+		c, needed, err := w.Change(ctx, x.Client, mark, next, x.Now())
+		if err == nil && !needed {
+			continue
+		}
+		ask(eradicate.StepRestart, x.restarting(w), c.Diff(), func() error {
+			if err != nil {
+				return err
+			}
+			return c.DryRun(ctx, x.Client.Dynamic)
+		})
+	}
+}
+
+// judge says whether the attacker has anything left, and records it.
+func (x *eradication) judge() {
+	x.result.Verdict = Eradicated
+	outcome := timeline.OutcomeDone
+	failed := slices.ContainsFunc(x.result.Actions, func(a ActionResult) bool { return a.err != nil })
+	if failed || len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left)+len(x.result.Unrotated) > 0 {
+		x.result.Verdict, outcome = NotEradicated, timeline.OutcomeFailed
+	}
+	for _, r := range x.rotations {
+		for _, i := range r.Items {
+			i.Rotated = x.run.unmet(steps.Action{Needs: []string{eradicate.StepUpdate + " " + r.Name()}}) == ""
+		}
+	}
+	summary := fmt.Sprintf("%s: %d of %d secrets rotated", x.result.Verdict, rotated(x.result.Radius), len(x.result.Radius.Items))
+	data, err := json.Marshal(map[string]any{"kept": x.result.Kept, "left": x.result.Left, "unrotated": x.result.Unrotated})
+	if err == nil {
+		_, err = x.handle.Log.Append(timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Summary: summary, Outcome: outcome, Data: data})
+	}
+	if err != nil {
+		x.result.Failures = append(x.result.Failures, "the verdict could not be journaled: "+err.Error())
+	}
+}
+
+func rotated(r *eradicate.Radius) int {
+	n := 0
+	for _, i := range r.Items {
+		if i.Rotated {
+			n++
+		}
+	}
+	return n
+}
+
+// historyOf reads the rotations out of a journal, the last first.
+func historyOf(entries []timeline.Entry) []eradicate.History {
+	var list []eradicate.History
+	for _, a := range slices.Backward(timeline.Actions(entries)) {
+		if a.Intent.Phase != eradicate.Phase || a.Intent.Step != eradicate.StepUpdate {
+			continue
+		}
+		h := eradicate.History{Seq: a.Intent.Seq, Updated: succeeded(a.Outcome)}
+		if json.Unmarshal(a.Intent.Data, &h.Record) != nil || h.Record.Rotator == "" {
+			continue
+		}
+		var after rotate.Record
+		if h.Updated && len(a.Outcome.Data) > 0 && json.Unmarshal(a.Outcome.Data, &after) == nil && after.Rotator != "" {
+			h.Record = after // what came was known only afterwards
+		}
+		h.Deactivated = deactivated(entries, a.Intent)
+		list = append(list, h)
+	}
+	return list
+}
+
+func succeeded(outcome *timeline.Entry) bool {
+	return outcome != nil && (outcome.Outcome == timeline.OutcomeDone || outcome.Outcome == timeline.OutcomeAlready)
+}
+
+// deactivated: the old value was made worthless after the update, and nothing
+// was left for a person to do.
+func deactivated(entries []timeline.Entry, update timeline.Entry) bool {
+	return slices.ContainsFunc(timeline.Actions(entries), func(a timeline.Action) bool {
+		var data struct{ Left []string }
+		return a.Intent.Seq > update.Seq && a.Intent.Step == eradicate.StepDeactivate && a.Intent.Object != nil && update.Object != nil &&
+			sameName(*a.Intent.Object, *update.Object) && succeeded(a.Outcome) &&
+			(len(a.Outcome.Data) == 0 || json.Unmarshal(a.Outcome.Data, &data) == nil && len(data.Left) == 0)
+	})
+}
+
+// sameName: an account that was made anew has another UID.
+func sameName(a, b timeline.Object) bool {
+	a.UID, b.UID = "", ""
+	return a == b
+}
+
+// keyFile holds the key of an incident's digests. It stays with the incident:
+// without it the digests of its journal tell nothing.
+const keyFile = "digests.key"
+
+// digestKey reads the key, or makes one. Where nothing may be written, and
+// none is there, no digest was written either: any key does.
+func (x *eradication) digestKey() ([]byte, error) {
+	timelinePath, err := x.Store.TimelinePath(x.incident.ID)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(filepath.Dir(timelinePath), keyFile)
+	key, err := os.ReadFile(path)
+	switch {
+	case err == nil && len(key) >= 32:
+		return key, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("reading the key of the digests: %w", err)
+	}
+	key = rotate.NewKey()
+	if x.handle == nil {
+		return key, nil
+	}
+	if err := writeDurably(path, key); err != nil {
+		return nil, fmt.Errorf("writing the key of the digests: %w", err)
+	}
+	return key, nil
+}
+
+// writeDurably writes a file that is there as a whole after a crash, or not.
+func writeDurably(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // readable by its owner only
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing, once it has its name
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

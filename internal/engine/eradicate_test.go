@@ -1,0 +1,487 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"irctl/internal/drill/sim"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/rotate"
+	"irctl/internal/steps/contain"
+	"irctl/internal/steps/eradicate"
+	"irctl/internal/timeline"
+)
+
+var (
+	secretsGVR  = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	accountsGVR = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
+)
+
+// The values that leaked, each unlike any other text.
+const (
+	oldKey     = "old-key-5f0cc1d2"
+	oldSigning = "old-signing-77e0ab"
+)
+
+// leaked is a world in which the backend's secrets leaked: one that can be
+// changed, one that is immutable, and its service account. The suspect is
+// contained, the workload left running.
+type leakedWorld struct {
+	*world
+	dir string // the state directory, to be copied
+}
+
+var leakedOnce sync.Mutex
+var leakedBase *leakedWorld
+
+func newLeaked(t testing.TB) *leakedWorld {
+	t.Helper()
+	leakedOnce.Lock()
+	defer leakedOnce.Unlock()
+	if leakedBase == nil {
+		leakedBase = makeLeaked(t)
+	}
+	c, err := leakedBase.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &leakedWorld{&world{Cluster: c, suspect: leakedBase.suspect}, copyState(t, leakedBase.dir)}
+}
+
+func makeLeaked(t testing.TB) *leakedWorld {
+	w := newWorld(t)
+	err := w.Apply(`
+apiVersion: v1
+kind: Secret
+metadata: {name: signing, namespace: todo-app}
+immutable: true
+data: {key: ` + base64.StdEncoding.EncodeToString([]byte(oldSigning)) + `}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.edit(t, secretsGVR, "backend-secret", func(o *unstructured.Unstructured) {
+		o.Object["data"] = map[string]any{"SECRET_KEY": base64.StdEncoding.EncodeToString([]byte(oldKey))}
+	})
+	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
+		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+		containers[0].(map[string]any)["envFrom"] = []any{map[string]any{"secretRef": map[string]any{"name": "signing"}}}
+		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+	})
+	w.suspect = firstPod(t, w.Cluster, "todo-app", "backend-")
+	dir, err := os.MkdirTemp("", "irctl-leaked") // outlives the test that comes first
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mustStart(t, dir).mustContain(t, func(r *engine.ContainRequest) {
+		r.Options.Steps = []string{contain.StepQuarantine, contain.StepDetach}
+	})
+	return &leakedWorld{w, dir}
+}
+
+func everything(p *process) engine.EradicateRequest {
+	open, _ := p.Store.FindOpen(context.Background(), func(incident.Incident) bool { return true })
+	req := engine.EradicateRequest{Options: eradicate.Options{All: true, Sources: map[string]rotate.Source{
+		"SECRET_KEY": {Kind: rotate.Random}, "signing/key": {Kind: rotate.Password}}}}
+	if len(open) == 1 {
+		req.Incident = open[0].ID
+	}
+	return req
+}
+
+func (p *process) eradicateNow(ctx context.Context) (*engine.EradicateResult, error) {
+	return p.Eradicate(ctx, everything(p))
+}
+
+// data is the value of a key, or "".
+func (w *leakedWorld) data(name, key string) string {
+	o, err := w.Get(secretsGVR, "todo-app", name)
+	if err != nil {
+		return ""
+	}
+	text, _, _ := unstructured.NestedString(o.Object, "data", key)
+	value, _ := base64.StdEncoding.DecodeString(text)
+	return string(value)
+}
+
+// whole: no template, and no pod but the suspect, names a Secret or a
+// ServiceAccount that does not exist: what runs could be started again.
+func (w *leakedWorld) whole() error {
+	for _, gvr := range []schema.GroupVersionResource{sim.Deployments, sim.Pods} {
+		for _, o := range w.List(gvr, "todo-app") {
+			if o.GetName() == w.suspect {
+				continue
+			}
+			text, _ := json.Marshal(o.Object["spec"])
+			for _, s := range append(w.secretNames(), "") {
+				text = []byte(strings.ReplaceAll(string(text), `"secretRef":{"name":"`+s+`"}`, ""))
+				text = []byte(strings.ReplaceAll(string(text), `"name":"`+s+`"}`, "}"))
+			}
+			if strings.Contains(string(text), `"secretRef":{"name"`) {
+				return fmt.Errorf("%s %s names a Secret that does not exist: %s", o.GetKind(), o.GetName(), text)
+			}
+		}
+	}
+	return nil
+}
+
+func (w *leakedWorld) secretNames() []string {
+	var names []string
+	for _, o := range w.List(secretsGVR, "todo-app") {
+		names = append(names, o.GetName())
+	}
+	return names
+}
+
+// clean checks that nothing accepts, mounts or holds the old values.
+func (w *leakedWorld) clean(t testing.TB, name string) {
+	t.Helper()
+	if v := w.data("backend-secret", "SECRET_KEY"); v == oldKey || v == "" {
+		t.Errorf("%s: backend-secret has %q", name, v)
+	}
+	if slices.Contains(w.secretNames(), "signing") {
+		t.Errorf("%s: the immutable predecessor is still there", name)
+	}
+	successors := slices.DeleteFunc(w.secretNames(), func(n string) bool { return !strings.HasPrefix(n, "signing-r") })
+	used := 0
+	d, _ := w.Get(sim.Deployments, "todo-app", "backend")
+	text, _ := json.Marshal(d.Object["spec"])
+	for _, s := range successors {
+		if strings.Contains(string(text), `"`+s+`"`) {
+			used++
+			if v := w.data(s, "key"); v == oldSigning || len(v) != 32 {
+				t.Errorf("%s: the successor has %q", name, v)
+			}
+		}
+	}
+	if used != 1 {
+		t.Errorf("%s: the Deployment names %d of %v", name, used, successors)
+	}
+	before, _ := leakedBase.Get(accountsGVR, "todo-app", "backend-sa")
+	if a, err := w.Get(accountsGVR, "todo-app", "backend-sa"); err != nil || a.GetUID() == before.GetUID() {
+		t.Errorf("%s: the service account is the one of before (%v)", name, err)
+	}
+	for _, p := range w.List(sim.Pods, "todo-app") {
+		if strings.HasPrefix(p.GetName(), "backend-") && p.GetName() != w.suspect && p.GetAnnotations()[eradicate.RotationAnnotation] == "" {
+			t.Errorf("%s: pod %s was not restarted", name, p.GetName())
+		}
+	}
+	if _, err := w.Get(sim.Pods, "todo-app", w.suspect); err != nil {
+		t.Errorf("%s: the suspect is gone", name)
+	}
+	if err := w.whole(); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
+// finished runs the same command again, which must bring everything to its
+// end, and once more, which must change nothing.
+func (w *leakedWorld) finished(t testing.TB, name, dir string) {
+	t.Helper()
+	p := w.mustStart(t, dir)
+	res, err := p.eradicateNow(t.Context())
+	if err != nil {
+		t.Errorf("%s: again: %v", name, err)
+		return
+	}
+	if res.Verdict != engine.Eradicated {
+		text, _ := json.Marshal(res)
+		t.Errorf("%s: again: %s", name, text)
+	}
+	w.clean(t, name)
+	p = w.mustStart(t, dir)
+	if _, err := p.eradicateNow(t.Context()); err != nil || p.server.Written() != 0 {
+		t.Errorf("%s: a run after the end wrote %d times (%v)", name, p.server.Written(), err)
+	}
+	w.silent(t, name, dir, p)
+}
+
+// silent: no value, old or new, is in any file of the state directory or in
+// anything that was shown.
+func (w *leakedWorld) silent(t testing.TB, name, dir string, processes ...*process) {
+	t.Helper()
+	values := []string{oldKey, oldSigning, w.data("backend-secret", "SECRET_KEY")}
+	for _, n := range w.secretNames() {
+		if strings.HasPrefix(n, "signing-r") {
+			values = append(values, w.data(n, "key"))
+		}
+	}
+	var told strings.Builder
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			text, _ := os.ReadFile(path)
+			told.Write(text)
+		}
+		return nil
+	})
+	for _, p := range processes {
+		p.front.mu.Lock()
+		fmt.Fprintf(&told, "%+v %+v", p.front.events, p.front.proposals)
+		p.front.mu.Unlock()
+	}
+	for _, v := range values {
+		for _, form := range []string{v, base64.StdEncoding.EncodeToString([]byte(v))} {
+			if v != "" && strings.Contains(told.String(), form) {
+				t.Errorf("%s: a secret was told", name)
+			}
+		}
+	}
+}
+
+func TestEradicate(t *testing.T) {
+	w := newLeaked(t)
+	p := w.mustStart(t, w.dir)
+	res, err := p.eradicateNow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Verdict != engine.Eradicated || len(res.Radius.Items) != 3 {
+		text, _ := json.MarshalIndent(res, "", " ")
+		t.Fatalf("%s", text)
+	}
+	w.clean(t, "")
+	w.silent(t, "", w.dir, p)
+	w.finished(t, "", w.dir)
+
+	entries := journal(t, w.dir)
+	for _, a := range timeline.Standing(entries) {
+		if a.Intent.Phase == eradicate.Phase {
+			t.Errorf("undo would be offered for: %s", a.Intent.Summary)
+		}
+	}
+	if timeline.MetricsOf(entries).EradicatedAt.IsZero() {
+		t.Error("the metrics do not know of it")
+	}
+	p = w.mustStart(t, w.dir)
+	if _, err := p.undoNow(t.Context(), engine.UndoRequest{All: true, AllowEvidenceLoss: true}); err != nil {
+		t.Error(err)
+	}
+	if w.data("backend-secret", "SECRET_KEY") == oldKey {
+		t.Error("undo put the leaked value back")
+	}
+}
+
+func TestEradicatePlanWritesNothing(t *testing.T) {
+	w := newLeaked(t)
+	before := w.State()
+	p := w.mustStart(t, w.dir)
+	for name, change := range map[string]func(*engine.EradicateRequest){
+		"plan":    func(r *engine.EradicateRequest) { r.PlanOnly = true },
+		"dry run": func(r *engine.EradicateRequest) { r.DryRun = true },
+	} {
+		req := everything(p)
+		change(&req)
+		entries := len(journal(t, w.dir))
+		res, err := p.Eradicate(t.Context(), req)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		text, _ := json.Marshal(res)
+		if p.server.Written() != 0 || fmt.Sprint(before) != fmt.Sprint(w.State()) || len(journal(t, w.dir)) != entries {
+			t.Errorf("%s: something was written", name)
+		}
+		if strings.Contains(string(text), oldKey) || strings.Contains(string(text), base64.StdEncoding.EncodeToString([]byte(oldKey))) {
+			t.Errorf("%s: it tells a secret", name)
+		}
+		if len(res.Radius.Items) != 3 || res.Radius.Items[0].Users[0].Object != "Deployment todo-app/backend" {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+func TestEradicateNoMeansNo(t *testing.T) {
+	w := newLeaked(t)
+	p := w.mustStart(t, w.dir)
+	p.front.answer = engine.No
+	res, err := p.eradicateNow(t.Context())
+	if err != nil || !res.Cancelled || p.server.Written() != 0 {
+		t.Errorf("%+v %v, %d writes", res, err, p.server.Written())
+	}
+}
+
+// TestEradicateHeld: a workload that the incident holds at zero is not
+// restarted, but pointed at what takes the place of its Secret.
+func TestEradicateHeld(t *testing.T) {
+	w := newLeaked(t)
+	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
+		_ = unstructured.SetNestedField(o.Object, int64(0), "spec", "replicas")
+	})
+	p := w.mustStart(t, w.dir)
+	res, err := p.eradicateNow(t.Context())
+	if err != nil || res.Verdict != engine.Eradicated {
+		text, _ := json.Marshal(res)
+		t.Fatalf("%v %s", err, text)
+	}
+	d, _ := w.Get(sim.Deployments, "todo-app", "backend")
+	if n, _, _ := unstructured.NestedInt64(d.Object, "spec", "replicas"); n != 0 {
+		t.Errorf("it was started: %d replicas", n)
+	}
+	w.clean(t, "held")
+}
+
+// TestEradicateBarePod: pods that keep the old value keep it from being made
+// worthless, and that is said.
+func TestEradicateBarePod(t *testing.T) {
+	w := newLeaked(t)
+	err := w.Apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: alone, namespace: todo-app}
+spec: {containers: [{name: c, image: x, envFrom: [{secretRef: {name: signing}}]}]}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.mustStart(t, w.dir)
+	res, err := p.eradicateNow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Verdict != engine.NotEradicated || len(res.Kept) != 1 || len(res.Left) != 1 {
+		t.Errorf("%q %q %q", res.Verdict, res.Kept, res.Left)
+	}
+	if !slices.Contains(w.secretNames(), "signing") {
+		t.Error("a Secret that a pod still names was deleted")
+	}
+	if err := w.Delete(sim.Pods, "todo-app", "alone"); err != nil {
+		t.Fatal(err)
+	}
+	w.finished(t, "after the pod is gone", w.dir)
+}
+
+func TestEradicateForbidden(t *testing.T) {
+	for _, r := range []sim.Rule{{Verb: "patch", Resource: "secrets"}, {Verb: "create", Resource: "secrets"}, {Verb: "delete", Resource: "serviceaccounts"},
+		{Verb: "patch", Group: "apps", Resource: "deployments"}, {Verb: "list", Resource: "secrets"}, {Verb: "list", Group: "rbac.authorization.k8s.io"}} {
+		w := newLeaked(t)
+		w.Deny(r)
+		p := w.mustStart(t, w.dir)
+		res, err := p.eradicateNow(t.Context())
+		if err != nil {
+			t.Errorf("%+v: %v", r, err)
+			continue
+		}
+		if r.Verb != "list" && res.Verdict == engine.Eradicated {
+			t.Errorf("%+v: eradicated", r)
+		}
+		if r.Verb == "list" && len(res.Radius.Warnings) == 0 {
+			t.Errorf("%+v: no warning", r)
+		}
+		if err := w.whole(); err != nil {
+			t.Errorf("%+v: %v", r, err)
+		}
+		w.silent(t, fmt.Sprint(r), w.dir, p)
+	}
+}
+
+// eradicateCalls are the API calls of a clean run.
+func eradicateCalls(t *testing.T) []sim.Request {
+	t.Helper()
+	w := newLeaked(t)
+	p := w.mustStart(t, w.dir)
+	if res, err := p.eradicateNow(t.Context()); err != nil || res.Verdict != engine.Eradicated {
+		t.Fatalf("%+v %v", res, err)
+	}
+	// Names that are drawn differ from run to run: those of a successor.
+	calls := slices.DeleteFunc(p.server.Requests(), func(r sim.Request) bool { return strings.HasPrefix(r.Name, "signing-r") })
+	if p.server.Written() < 6 {
+		t.Fatalf("%d writes: this test no longer looks at what it was made for", p.server.Written())
+	}
+	return calls
+}
+
+func TestEradicateEveryCallFails(t *testing.T) {
+	calls := eradicateCalls(t)
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEveryCall(calls, func(call sim.Request) {
+				if !call.Writes() && name != "500" {
+					return // reads are repeated by the client, whatever went wrong
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+				defer cancel()
+				w := newLeaked(t)
+				s := &strike{call: call.Key(), fault: fault}
+				p, err := w.start(t, ctx, w.dir, s.faults)
+				if err == nil {
+					_, err = p.eradicateNow(ctx)
+				}
+				if !s.hit.Load() {
+					t.Errorf("%s: never called (%v)", call.Key(), err)
+				}
+				if err := w.whole(); err != nil {
+					t.Errorf("%s: %v", call.Key(), err)
+				}
+				w.finished(t, call.Key(), w.dir)
+			})
+		})
+	}
+}
+
+func TestEradicateKilledAtEveryCall(t *testing.T) {
+	calls := eradicateCalls(t)
+	for name, executed := range map[string]bool{"before execution": false, "after execution": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forEveryCall(calls, func(call sim.Request) {
+				w := newLeaked(t)
+				left := w.killedEradicating(t, call, executed)
+				if err := w.whole(); err != nil {
+					t.Errorf("%s: %v", call.Key(), err)
+				}
+				w.silent(t, call.Key(), left)
+				w.finished(t, call.Key(), left)
+			})
+		})
+	}
+}
+
+// killedEradicating runs eradicate up to a call, and returns the state
+// directory as a kill at that moment would leave it.
+func (w *leakedWorld) killedEradicating(t *testing.T, call sim.Request, executed bool) string {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := w.dir
+	dead := &atomic.Bool{}
+	kill := func() {
+		if dead.CompareAndSwap(false, true) {
+			left = copyState(t, w.dir)
+			cancel()
+		}
+	}
+	nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
+	p, err := w.start(t, ctx, w.dir, func(r sim.Request) sim.Fault {
+		switch {
+		case dead.Load():
+			return nobody
+		case r.Key() != call.Key():
+			return sim.Fault{}
+		case executed:
+			return sim.Fault{After: kill}
+		}
+		return sim.Fault{Before: kill, Error: nobody.Error}
+	})
+	if err == nil {
+		_, err = p.eradicateNow(ctx)
+	}
+	if !dead.Load() {
+		t.Errorf("%s: never called (%v)", call.Key(), err)
+	}
+	return left
+}
