@@ -60,9 +60,10 @@ func (a *App) printSuspectNames(found detectResult) error {
 // printReading tells what could not be looked at, and what could not be read.
 func (a *App) printReading(res *detect.Result) {
 	st := a.style(a.ErrTerminal)
-	for _, g := range res.Gaps {
-		fmt.Fprintf(a.Err, "%s %s cannot be checked: %s\n", st.warn("!"), sanitize.Line(g.Check), sanitize.Line(g.Text))
-		if hint := cluster.Explain(g.Err()); hint != "" && a.verbose {
+	lines, errs := res.Gaps.Lines()
+	for i, line := range lines {
+		fmt.Fprintf(a.Err, "%s %s\n", st.warn("!"), sanitize.Line(line))
+		if hint := cluster.Explain(errs[i]); hint != "" && a.verbose {
 			fmt.Fprintf(a.Err, "    %s %s\n", st.dim("→"), sanitize.Line(hint))
 		}
 	}

@@ -24,8 +24,8 @@ var checks = []check{
 }
 
 // Examine runs all detectors on a snapshot. Those that lack a list are gaps.
-func (s *Snapshot) Examine(report func(Finding)) []Gap {
-	var gaps []Gap
+func (s *Snapshot) Examine(report func(Finding)) Gaps {
+	var gaps Gaps
 	for _, c := range checks {
 		missing := slices.IndexFunc(c.needs, func(l list) bool { return s.unread[l] != nil })
 		if missing >= 0 {

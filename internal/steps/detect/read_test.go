@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -140,7 +141,7 @@ func TestLines(t *testing.T) {
 			r := newLineReader(strings.NewReader(tt.in))
 			for i := 0; ; i++ {
 				got, whole, err := r.next()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					if i != len(tt.want) {
 						t.Errorf("%d lines, want %d", i, len(tt.want))
 					}
@@ -163,7 +164,7 @@ func TestASourceThatNeverEndsDoes(t *testing.T) {
 		_, _, err = r.next()
 		n++
 	}
-	if err != errTooMuch || n > 15 {
+	if !errors.Is(err, errTooMuch) || n > 15 {
 		t.Errorf("after %d lines: %v", n, err)
 	}
 }
@@ -227,7 +228,7 @@ func TestReadingStopsWithTheContext(t *testing.T) {
 	never, w := io.Pipe()
 	defer func() { _ = w.Close() }()
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := Find(ctx, Request{Inputs: []Input{{Source: SourceAudit, Path: "a terminal", Reader: never}}}); err != context.Canceled {
+	if _, err := Find(ctx, Request{Inputs: []Input{{Source: SourceAudit, Path: "a terminal", Reader: never}}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -49,7 +49,7 @@ type Result struct {
 	// More is how many further suspects there are, see Top.
 	More int `json:"more,omitempty"`
 	// Gaps are the looks that could not be taken.
-	Gaps []Gap `json:"gaps,omitempty"`
+	Gaps Gaps `json:"gaps,omitempty"`
 	// Sources tells how much was read of each input.
 	Sources []InputReport `json:"sources,omitempty"`
 	// Dropped is how many findings were too many to keep.
@@ -99,7 +99,7 @@ type Run struct {
 	mu       sync.Mutex
 	tally    *Tally
 	snapshot *Snapshot
-	gaps     []Gap
+	gaps     Gaps
 	reports  []InputReport
 	done     bool
 }

@@ -204,6 +204,9 @@ func TestNothingMayBeRead(t *testing.T) {
 	if len(res.Suspects) != 1 || len(res.Gaps) == 0 || res.Suspects[0].Gone {
 		t.Errorf("the alerts alone are worth a look: %+v", res)
 	}
+	if lines, errs := res.Gaps.Lines(); len(lines) != 4 || len(errs) != 4 || !strings.HasPrefix(lines[0], "privileged, host-namespaces, ") {
+		t.Errorf("each list that is missing is told of once: %q", lines)
+	}
 }
 
 func TestAnAlertOfAContainerFindsItsPod(t *testing.T) {

@@ -77,6 +77,26 @@ type Gap struct {
 // Err is why.
 func (g Gap) Err() error { return g.err }
 
+// Gaps are all there are, one line for each reason: a cluster that cannot be
+// reached is told of once.
+type Gaps []Gap
+
+// Lines say which checks cannot be made, and why.
+func (g Gaps) Lines() (lines []string, errs []error) {
+	var texts []string
+	names := map[string][]string{}
+	for _, gap := range g {
+		if names[gap.Text] == nil {
+			texts, errs = append(texts, gap.Text), append(errs, gap.err)
+		}
+		names[gap.Text] = append(names[gap.Text], gap.Check)
+	}
+	for _, text := range texts {
+		lines = append(lines, strings.Join(names[text], ", ")+" cannot be checked: "+text)
+	}
+	return lines, errs
+}
+
 // Look reads a cluster, all lists in parallel. A list that cannot be read
 // costs the detectors that need it.
 func Look(ctx context.Context, client *cluster.Client, namespace string, since time.Time) *Snapshot {

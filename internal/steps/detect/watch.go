@@ -107,10 +107,7 @@ func (r *Run) keepLooking(ctx context.Context, every time.Duration, notice func(
 	var known []string
 	for {
 		r.mu.Lock()
-		var texts []string
-		for _, g := range r.gaps {
-			texts = append(texts, g.Check+" cannot be checked: "+g.Text)
-		}
+		texts, _ := r.gaps.Lines()
 		r.mu.Unlock()
 		for _, t := range texts {
 			if !slices.Contains(known, t) && ctx.Err() == nil {
