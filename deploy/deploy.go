@@ -12,3 +12,8 @@ var Responder string
 //
 //go:embed investigator.yaml
 var Investigator string
+
+// Eradicator is the ClusterRole of those who replace secrets.
+//
+//go:embed eradicator.yaml
+var Eradicator string

@@ -42,8 +42,36 @@ func TestTheResponderMayDoWhatEveryPhaseNeeds(t *testing.T) {
 func TestTheInvestigatorMayReadWhatEveryPhaseNeeds(t *testing.T) {
 	r := grants(parse(t, deploy.Investigator))
 	for _, need := range steps.Rights {
-		if reads(need.Verb) && !r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
+		if need.Phase != steps.PhaseEradicate && reads(need.Verb) && !r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
 			t.Errorf("may not %s %s/%s, to %s", need.Verb, need.Group, need.Resource, need.For)
+		}
+	}
+}
+
+func TestTheEradicatorMayDoWhatItsPhaseNeeds(t *testing.T) {
+	r := grants(parse(t, deploy.Eradicator))
+	var needed []string
+	for _, need := range steps.Rights {
+		if need.Phase != steps.PhaseEradicate {
+			continue
+		}
+		needed = append(needed, need.Verb+" "+need.Group+"/"+need.Resource)
+		if !r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
+			t.Errorf("may not %s %s/%s, to %s", need.Verb, need.Group, need.Resource, need.For)
+		}
+	}
+	// Needed only where a cluster has these kinds.
+	needed = append(needed, "patch external-secrets.io/externalsecrets", "patch cert-manager.io/certificates/status")
+	for _, rule := range parse(t, deploy.Eradicator).Rules {
+		for _, v := range rule.Verbs {
+			for _, res := range rule.Resources {
+				if w := v + " " + rule.APIGroups[0] + "/" + res; !reads(v) && !slices.Contains(needed, w) {
+					t.Errorf("may %s, which nobody needs", w)
+				}
+			}
+		}
+		if all := slices.Concat(rule.Verbs, rule.APIGroups, rule.Resources); slices.Contains(all, "*") {
+			t.Errorf("it has a wildcard: %v", all)
 		}
 	}
 }

@@ -55,7 +55,7 @@ are kept, and who could open the evidence. Exit code 1 if something necessary is
 
 func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if o.roles {
-		_, err := fmt.Fprintf(a.Out, "%s---\n%s", deploy.Responder, deploy.Investigator)
+		_, err := fmt.Fprintf(a.Out, "%s---\n%s---\n%s", deploy.Responder, deploy.Investigator, deploy.Eradicator)
 		return err
 	}
 	ctx, cancel := a.context(c)
@@ -207,6 +207,9 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 		}
 		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s", r.Verb, qualified(r), where, r.For),
 			Fix: "bind the ClusterRole irctl-responder (irctl doctor --roles prints it)", short: r.Verb + " " + qualified(r)}
+		if r.Phase == steps.PhaseEradicate {
+			d.Fix = "bind the ClusterRole irctl-eradicator to who may see the secrets, once there is need (irctl doctor --roles prints it)"
+		}
 		if r.ClusterWide {
 			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r), r.For)
 		}

@@ -20,6 +20,7 @@ const (
 	PhaseDetect      = "detect"
 	PhaseContain     = "contain"
 	PhaseInvestigate = "investigate"
+	PhaseEradicate   = "eradicate"
 )
 
 // Rights are what each phase needs. The ClusterRoles in deploy/ grant them,
@@ -80,4 +81,21 @@ var Rights = []Right{
 	{PhaseInvestigate, "get", "", "pods/log", "collect the suspect's logs", false, false},
 	{PhaseInvestigate, "list", "", "events", "collect events", false, false},
 	{PhaseInvestigate, "list", "events.k8s.io", "events", "collect events", false, false},
+	{PhaseEradicate, "list", "", "secrets", "find the secrets that the suspect's account may read (their metadata)", true, false},
+	{PhaseEradicate, "get", "", "secrets", "know the keys of a secret", true, false},
+	{PhaseEradicate, "patch", "", "secrets", "replace a secret", true, false},
+	{PhaseEradicate, "create", "", "secrets", "replace an immutable secret by another", true, false},
+	{PhaseEradicate, "delete", "", "secrets", "delete what was replaced, and legacy tokens", true, false},
+	{PhaseEradicate, "delete", "", "serviceaccounts", "invalidate every token of an account", true, false},
+	{PhaseEradicate, "create", "", "serviceaccounts", "make the account anew", true, false},
+	{PhaseEradicate, "patch", "", "serviceaccounts", "make the default account what it was", true, false},
+	{PhaseEradicate, "list", "apps", "deployments", "find what uses a secret", true, false},
+	{PhaseEradicate, "patch", "apps", "deployments", "restart what uses a secret", true, false},
+	{PhaseEradicate, "patch", "apps", "statefulsets", "restart what uses a secret", true, false},
+	{PhaseEradicate, "patch", "apps", "daemonsets", "restart what uses a secret", true, false},
+	{PhaseEradicate, "patch", "apps", "replicasets", "point it at the successor of an immutable secret", true, false},
+	{PhaseEradicate, "patch", "", "replicationcontrollers", "point it at the successor of an immutable secret", true, false},
+	{PhaseEradicate, "list", "batch", "cronjobs", "find what uses a secret", true, false},
+	{PhaseEradicate, "patch", "batch", "cronjobs", "point it at the successor of an immutable secret", true, false},
+	{PhaseEradicate, "list", "networking.k8s.io", "ingresses", "find what uses a secret", true, false},
 }
