@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"irctl/internal/incident"
+	"irctl/internal/runbook"
+	"irctl/internal/timeline"
+)
+
+// runRecord is what an entry of the journal says of a run of a runbook. It is
+// the whole memory of a run: whoever goes on with it reads these. They are
+// observations, not intents: the intents of a step are those of its changes.
+type runRecord struct {
+	Event   runEvent `json:"event"`
+	Runbook string   `json:"runbook"`
+	Version string   `json:"version"`
+	SHA256  string   `json:"sha256"`
+	// Session tells processes apart: the last one that began or resumed the
+	// run goes on with it, and any other stops.
+	Session string `json:"session"`
+	// Source, Params and Accepted are of runBegun and runResumed. Accepted is
+	// the SHA-256 of the runbook before, where a changed one was accepted.
+	Source   string            `json:"source,omitempty"`
+	Params   map[string]string `json:"params,omitempty"`
+	Accepted string            `json:"accepted,omitempty"`
+	// Of a step.
+	Phase     string         `json:"phase,omitempty"`
+	Step      string         `json:"step,omitempty"`
+	Uses      string         `json:"uses,omitempty"`
+	Inputs    map[string]any `json:"inputs,omitempty"`
+	Outcome   string         `json:"outcome,omitempty"`
+	NotNeeded bool           `json:"notNeeded,omitempty"`
+	// Passed: the run went on after it.
+	Passed  bool           `json:"passed,omitempty"`
+	Results map[string]any `json:"results,omitempty"`
+	Detail  any            `json:"detail,omitempty"`
+}
+
+// runEvent is what happened. It is the action of its entry.
+type runEvent string
+
+const (
+	runBegun   runEvent = "run-begun"
+	runResumed runEvent = "run-resumed"
+	stepBegun  runEvent = "step-begun"
+	stepEnded  runEvent = "step-ended"
+	// stepPassed: the run went on although the step was not done.
+	stepPassed runEvent = "step-passed"
+	phaseEnded runEvent = "phase-ended"
+	runEnded   runEvent = "run-ended"
+)
+
+// progress is how far a run of a runbook got.
+type progress struct {
+	entries         int // of the journal
+	sha256, session string
+	params          map[string]string
+	steps           map[string]runRecord // the last of each that ended
+	begun           map[string]int64     // Seq of the last begin of each
+	phases          map[runbook.PhaseName]bool
+	ended           bool
+}
+
+func (p *progress) exists() bool { return p.session != "" }
+
+// progressOf reads the run of a runbook out of a journal.
+func progressOf(entries []timeline.Entry, name string) progress {
+	p := progress{entries: len(entries), steps: map[string]runRecord{}, begun: map[string]int64{}, phases: map[runbook.PhaseName]bool{}}
+	for i := range entries {
+		rec, ok := runRecordOf(&entries[i])
+		if !ok || rec.Runbook != name {
+			continue
+		}
+		switch rec.Event {
+		case runBegun, runResumed:
+			p.sha256, p.session, p.params = rec.SHA256, rec.Session, rec.Params
+		case stepBegun:
+			p.begun[rec.Step] = entries[i].Seq
+		case stepEnded:
+			p.steps[rec.Step] = rec
+		case stepPassed:
+			last := p.steps[rec.Step]
+			last.Passed = true
+			p.steps[rec.Step] = last
+		case phaseEnded:
+			p.phases[runbook.PhaseName(rec.Phase)] = true
+		case runEnded:
+			p.ended = true
+		}
+	}
+	return p
+}
+
+// runRecordOf reads the record of an entry; false: it has none.
+func runRecordOf(e *timeline.Entry) (runRecord, bool) {
+	var data struct {
+		Run *runRecord `json:"run"`
+	}
+	if e.Kind != timeline.KindObservation && e.Kind != timeline.KindVerdict || len(e.Data) == 0 {
+		return runRecord{}, false
+	}
+	if json.Unmarshal(e.Data, &data) != nil || data.Run == nil || runEvent(e.Action) != data.Run.Event {
+		return runRecord{}, false
+	}
+	return *data.Run, true
+}
+
+// maxRecord is what the data of an entry may be, in bytes: well below what the
+// journal takes.
+const maxRecord = 512 << 10
+
+// append journals a record.
+func (r *runner) append(h *incident.Handle, rec runRecord, e timeline.Entry) error {
+	rec.Runbook, rec.Version, rec.SHA256, rec.Session = r.book.Name, r.book.Version, r.book.SHA256, r.session
+	data, err := json.Marshal(map[string]any{"run": rec})
+	if err == nil && len(data) > maxRecord {
+		rec.Detail, rec.Inputs = "left out, since it is too large", nil
+		data, err = json.Marshal(map[string]any{"run": rec})
+	}
+	if err != nil {
+		return fmt.Errorf("journaling the run: %w", err)
+	}
+	if e.Kind == "" {
+		e.Kind = timeline.KindObservation
+	}
+	e.Action, e.Step, e.Data = string(rec.Event), rec.Step, data
+	// An entry of the phase detect tells when the attack was detected; that a
+	// step of that phase is gone through does not.
+	if rec.Phase != string(runbook.Detect) {
+		e.Phase = rec.Phase
+	}
+	if _, err := h.Log.Append(e); err != nil {
+		return fmt.Errorf("the run cannot go on, since its journal could not be written: %w", err)
+	}
+	return nil
+}
