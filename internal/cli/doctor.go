@@ -206,7 +206,7 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			continue
 		}
 		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s", r.Verb, qualified(r), where, r.For),
-			Fix: "bind the ClusterRole irctl-responder (irctl doctor --roles prints it)", short: r.Verb + " " + qualified(r)}
+			Fix: "bind the ClusterRole " + roleOf(r.Phase) + " (irctl doctor --roles prints it)", short: r.Verb + " " + qualified(r)}
 		if r.Phase == steps.PhaseEradicate {
 			d.Fix = "bind the ClusterRole irctl-eradicator to who may see the secrets, once there is need (irctl doctor --roles prints it)"
 		}
@@ -233,6 +233,17 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 		}
 	}
 	return list
+}
+
+// roleOf is the ClusterRole that grants what a phase needs.
+func roleOf(phase string) string {
+	switch phase {
+	case steps.PhaseContain:
+		return "irctl-responder"
+	case steps.PhaseEradicate:
+		return "irctl-eradicator"
+	}
+	return "irctl-investigator"
 }
 
 func qualified(r steps.Right) string {

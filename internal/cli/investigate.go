@@ -344,10 +344,7 @@ func (v *investigation) run(ctx context.Context) error {
 		return fmt.Errorf("reading the timeline: %w", err)
 	}
 	defer func() { _ = journal.Close() }() // only read
-	head := v.handle.Log.Head()
 	v.request.Meta = evidenceMeta(v.engine, v.handle)
-	v.request.Meta.Tool = evidence.RunningTool("irctl", versionText())
-	v.request.Meta.Timeline = &evidence.ChainHead{Seq: head.Seq, SHA256: head.SHA256}
 	v.request.Timeline = journal
 	v.request.Announce = v.announce
 	progress := v.progressLine()

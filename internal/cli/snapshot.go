@@ -86,11 +86,11 @@ func takeSnapshot(ctx context.Context, e *engine.Engine, h *incident.Handle, tar
 }
 
 func evidenceMeta(e *engine.Engine, h *incident.Handle) evidence.Meta {
-	id, actor := e.Identity(), timeline.LocalActor()
+	id, actor, head := e.Identity(), timeline.LocalActor(), h.Log.Head()
 	m := evidence.Meta{Incident: string(h.Incident().ID),
 		Actor:   evidence.Actor{OSUser: actor.OSUser, Host: actor.Host, User: id.User, Groups: id.Groups},
 		Cluster: evidence.Cluster{Server: id.Server, UID: id.ClusterUID, Version: id.Version, Context: e.Context},
-		Tool:    evidence.Tool{Name: "irctl", Version: versionText()}}
+		Tool:    evidence.RunningTool("irctl", versionText()), Timeline: &evidence.ChainHead{Seq: head.Seq, SHA256: head.SHA256}}
 	if offset, known := e.Client.ClockOffset(); known {
 		seconds := offset.Seconds()
 		m.Cluster.ClockOffset = &seconds

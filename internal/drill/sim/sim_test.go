@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -208,13 +209,14 @@ func TestDeniedRights(t *testing.T) {
 // it does, and both look the same to the client.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	var fault sim.Fault
-	c, _, d := start(t, func(sim.Request) sim.Fault { return fault })
+	var fault atomic.Value // of the next requests
+	fault.Store(sim.Fault{})
+	c, _, d := start(t, func(sim.Request) sim.Fault { return fault.Load().(sim.Fault) })
 	for _, tc := range []struct {
 		fault sim.Fault
 		want  int64
 	}{{sim.Fault{Break: true}, 3}, {sim.Fault{Error: sim.Broken()}, 3}, {sim.Fault{Lose: true}, 1}} {
-		fault = tc.fault
+		fault.Store(tc.fault)
 		if _, err := patch(t, d, "backend", `{"spec":{"replicas":1}}`, "scale"); err == nil {
 			t.Errorf("%+v: no error", tc.fault)
 		}
