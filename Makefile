@@ -17,6 +17,7 @@ demo: ## Contain a pod of a simulated cluster, and undo it
 
 .PHONY: test
 test: ## Run the tests, with the race detector
+	test/install-deps.sh
 	go test -race ./...
 
 .PHONY: lint
