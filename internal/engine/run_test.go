@@ -19,6 +19,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
@@ -423,6 +424,32 @@ func TestEvidenceAsSteps(t *testing.T) {
 		if _, err := os.Stat(fmt.Sprint(step(res, name).Results["file"])); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestEradicateAsAStep(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	const text = `- name: contain
+  steps:
+  - {name: cutOff, uses: contain, with: {pods: ["${params.pod}"], steps: [quarantine, detach]}}
+- name: eradicate
+  steps:
+  - {name: none, uses: eradicate, onError: continue, with: {secrets: [no-such-secret]}}
+  - {name: rotate, uses: eradicate, with: {secrets: [backend-secret], generate: [SECRET_KEY=random, GROQ_API_KEY=random]}}
+  - {name: again, uses: note, when: steps.rotate.done, with: {text: "unrotated: ${steps.rotate.unrotated}"}}
+`
+	secrets := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	before, err := w.Get(secrets, "todo-app", "backend-secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := w.mustStart(t, dir).runNow(t.Context(), parsed(t, stepsOf(text)), map[string]string{"pod": w.suspect})
+	if err != nil || outcomes(res) != "cutOff:done none:refused rotate:done again:done" {
+		t.Fatalf("%v, %s: %+v", err, outcomes(res), res.Steps)
+	}
+	after, err := w.Get(secrets, "todo-app", "backend-secret")
+	if err != nil || fmt.Sprint(before.Object["data"]) == fmt.Sprint(after.Object["data"]) {
+		t.Errorf("%v: the secret is what it was", err)
 	}
 }
 
