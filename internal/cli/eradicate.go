@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,6 +27,8 @@ type eradicateOptions struct {
 	dryRun   bool
 	yes      bool
 	again    bool
+	images   []string
+	allowTag bool
 
 	generate, setFrom, keep, roles, commands, revoked []string
 	admin                                             string
@@ -39,7 +42,7 @@ func (a *App) eradicate() *cobra.Command {
 		Long: `Find every Secret that the suspects of an incident could read, by their pods and by
 their service account, and what uses each; then replace those that you choose:
 new value, store, update the Secret, restart what uses it, verify, make the old
-value worthless. Each step is in the timeline. Without a choice, or with --plan,
+value worthless. --image deploys the patched version first. Each step is in the timeline. Without a choice, or with --plan,
 it shows the blast radius and changes nothing.
 
 Values are never shown, never in the timeline, never on a command line. A run that
@@ -67,6 +70,8 @@ with an old value; 4 refused.`,
 	f.StringVar(&o.admin, "postgres-admin", "", "file with the connection string of who may alter the roles; PG* variables and ~/.pgpass fill what it leaves open")
 	f.StringArrayVar(&o.commands, "store-command", nil, `[SECRET/]KEY=["argv", …]: your own command, which stores the new value that it gets on standard input`)
 	f.StringSliceVar(&o.revoked, "revoked", nil, "[SECRET/]KEY: its old value was revoked at its issuer")
+	f.StringSliceVar(&o.images, "image", nil, "CONTAINER=IMAGE@sha256:…: deploy the patched version in the incident's workloads, before any secret is replaced; irctl undo takes it back")
+	f.BoolVar(&o.allowTag, "allow-tag", false, "with --image: take one that is named by a tag")
 	f.BoolVar(&o.again, "again", false, "replace also what this incident has replaced already")
 	f.BoolVar(&o.dryRun, "dry-run", false, "ask the servers whether they would do it; change nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
@@ -113,6 +118,16 @@ func (o *eradicateOptions) options(stdin io.Reader) (eradicate.Options, error) {
 		if err := set("--postgres", key, rotate.Source{Kind: rotate.Role, Role: role}); err != nil {
 			return out, err
 		}
+	}
+	for _, text := range o.images {
+		image, err := eradicate.ParseImage(text, o.allowTag)
+		if errors.Is(err, eradicate.ErrTag) {
+			return out, fmt.Errorf("%w: --image %s: %w; --allow-tag takes it all the same", engine.ErrRefused, text, err)
+		}
+		if err != nil {
+			return out, usagef("--image %s: %v", text, err)
+		}
+		out.Images = append(out.Images, image)
 	}
 	if err := o.values(stdin, set); err != nil {
 		return out, err
@@ -225,7 +240,7 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 	if err != nil {
 		return err
 	}
-	planOnly := o.plan || !options.Chooses()
+	planOnly := o.plan || !options.Chooses() && len(options.Images) == 0
 	res, err := e.Eradicate(c.Context(), engine.EradicateRequest{Incident: id, Options: options, PlanOnly: planOnly, DryRun: o.dryRun}) // it bounds itself
 	if err != nil {
 		return err

@@ -67,6 +67,8 @@ type eradication struct {
 	entries   []timeline.Entry
 	rotations []*eradicate.Rotation
 	restarts  []*eradicate.Restart
+	images    StepPlan
+	rollouts  []*eradicate.Rollout
 	run       *run
 	result    *EradicateResult
 }
@@ -86,7 +88,7 @@ func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*Eradicat
 	if err := x.plan(planning); err != nil {
 		return x.result, err
 	}
-	if req.PlanOnly || !req.Options.Chooses() {
+	if req.PlanOnly || !req.Options.Chooses() && len(req.Options.Images) == 0 {
 		return x.result, nil
 	}
 	if req.DryRun {
@@ -161,13 +163,19 @@ func (x *eradication) plan(ctx context.Context) error {
 		return err
 	}
 	c := eradicate.Context{Digests: rotate.NewDigests(key), Incident: string(x.incident.ID), Now: x.Now, History: historyOf(x.entries)}
-	if !x.req.Options.Chooses() {
-		return eradicate.Plan(ctx, radius, x.req.Options, c)
+	if err := x.planImages(scene); err != nil {
+		return err
 	}
-	x.rotations, x.result.Refusals, err = eradicate.Choose(ctx, radius, x.req.Options, c)
+	if !x.req.Options.Chooses() {
+		err := eradicate.Plan(ctx, radius, x.req.Options, c)
+		x.unrotated(radius)
+		return err
+	}
+	rotations, refusals, err := eradicate.Choose(ctx, radius, x.req.Options, c)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
+	x.rotations, x.result.Refusals = rotations, append(x.result.Refusals, refusals...)
 	for _, r := range x.rotations {
 		if r.Prior != nil {
 			if _, err := r.New(ctx); err != nil { // takes them from where the earlier run put them
@@ -178,6 +186,48 @@ func (x *eradication) plan(ctx context.Context) error {
 	x.restarts = eradicate.Restarts(x.rotations)
 	x.unrotated(radius)
 	return ctx.Err()
+}
+
+func (x *eradication) planImages(scene *steps.Scene) error {
+	plan, rollouts, err := eradicate.PlanImages(scene, x.req.Options.Images)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if len(x.req.Options.Images) == 0 {
+		return nil
+	}
+	for n := range plan.Actions {
+		plan.Actions[n].Diff = plan.Actions[n].Change.Diff()
+	}
+	x.images, x.rollouts = StepPlan{Step: eradicate.Info(eradicate.StepImage), Plan: plan}, rollouts
+	x.result.Refusals = append(x.result.Refusals, plan.Refusals...)
+	return nil
+}
+
+// deploy sets the images, and waits for those that run.
+func (x *eradication) deploy(ctx context.Context) {
+	x.run.execute(ctx, []StepPlan{x.images})
+	plan := StepPlan{Step: eradicate.Info(eradicate.StepVerify)}
+	for _, r := range x.rollouts {
+		if r.Keeps {
+			x.result.Kept = append(x.result.Kept, r.Ref.String()+": "+r.Why)
+		}
+		if r.Why != "" {
+			continue
+		}
+		plan.Plan.Actions = append(plan.Plan.Actions, steps.Action{ID: "verify image " + string(r.UID), Name: eradicate.StepVerify, Final: true,
+			Summary: "every pod of " + r.Ref.String() + " runs the new image", Change: change.Change{Object: r.Ref},
+			Command: "kubectl rollout status " + change.ShellQuote(r.KubectlName()) + " -n " + change.ShellQuote(r.Namespace),
+			Needs:   []string{eradicate.StepImage + " " + string(r.UID)},
+			Do: func(ctx context.Context) (steps.Result, error) {
+				return steps.Result{Result: change.Done}, r.VerifyImages(ctx, x.Client, x.result.Radius.Suspects(), x.waiting)
+			}})
+	}
+	x.run.execute(ctx, []StepPlan{plan})
+}
+
+func (x *eradication) waiting(text string) {
+	x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text})
 }
 
 // unrotated notes what stays with the attacker for now.
@@ -192,7 +242,7 @@ func (x *eradication) unrotated(radius *eradicate.Radius) {
 
 // pending: something is left to be changed, and so to be asked about.
 func (x *eradication) pending() bool {
-	return slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated })
+	return len(x.images.Plan.Actions) > 0 || slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated })
 }
 
 // proposal shows what would be done, without the new values.
@@ -218,7 +268,7 @@ func (x *eradication) proposal() Proposal {
 			deactivate.Plan.Actions = append(deactivate.Plan.Actions, x.action(r, eradicate.StepDeactivate, nil))
 		}
 	}
-	p.Steps = []StepPlan{update, restart, deactivate}
+	p.Steps = []StepPlan{x.images, update, restart, deactivate}
 	return p
 }
 
@@ -257,10 +307,12 @@ func (x *eradication) restarting(w *eradicate.Restart) steps.Action {
 		Change: change.Change{Object: w.Ref}, Command: "kubectl rollout restart " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace)}
 }
 
-// rotate goes through the six steps, all rotations step by step, so that a
+// rotate deploys the patched version, so that no new secret is given to the
+// vulnerable one, and goes through the six steps, all rotations step by step, so that a
 // workload that uses several of them is restarted once.
 func (x *eradication) rotate(ctx context.Context) {
 	x.run = &run{Engine: x.Engine, handle: x.handle, failed: map[string]string{}}
+	x.deploy(ctx)
 	x.step(ctx, eradicate.StepNew, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.New })
 	x.step(ctx, eradicate.StepStore, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Store })
 	x.step(ctx, eradicate.StepUpdate, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Update })
@@ -384,10 +436,7 @@ func (x *eradication) verify(ctx context.Context) {
 			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace),
 			Needs:   append(updates(w), eradicate.StepRestart+" "+string(w.UID)),
 			Do: func(ctx context.Context) (steps.Result, error) {
-				err := w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, func(text string) {
-					x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text})
-				})
-				return steps.Result{Result: change.Done}, err
+				return steps.Result{Result: change.Done}, w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, x.waiting)
 			}})
 	}
 	x.run.execute(ctx, []StepPlan{plan})
@@ -451,6 +500,9 @@ func (x *eradication) dryRun(ctx context.Context) {
 			r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
 		}
 		x.result.Actions = append(x.result.Actions, r)
+	}
+	for _, a := range x.images.Plan.Actions {
+		ask(eradicate.StepImage, a, a.Diff, func() error { return a.Change.DryRun(ctx, x.Client.Dynamic) })
 	}
 	for _, r := range x.rotations {
 		if r.Prior != nil && r.Prior.Updated {

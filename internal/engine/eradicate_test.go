@@ -485,3 +485,53 @@ func (w *leakedWorld) killedEradicating(t *testing.T, call sim.Request, executed
 	}
 	return left
 }
+
+// TestEradicateImage: the patched version is deployed before any secret is
+// replaced, and can be taken back; the secrets cannot.
+func TestEradicateImage(t *testing.T) {
+	const patched = "registry.example.com/todo-backend@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, c := range []struct {
+		text string
+		tags bool
+		ok   bool
+	}{{"backend=" + patched, false, true}, {"backend=x:1", false, false}, {"backend=x:1", true, true}, {"backend=x", true, false}, {"=x@sha256:1", false, false},
+		{"backend=x@sha256:zz", true, false}, {"backend=x;rm:1", true, false}} {
+		if _, err := eradicate.ParseImage(c.text, c.tags); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.text, err)
+		}
+	}
+	w := newLeaked(t)
+	image := func() string {
+		d, _ := w.Get(sim.Deployments, "todo-app", "backend")
+		containers, _, _ := unstructured.NestedSlice(d.Object, "spec", "template", "spec", "containers")
+		return containers[0].(map[string]any)["image"].(string)
+	}
+	before := image()
+	p := w.mustStart(t, w.dir)
+	req := everything(p)
+	req.Options = eradicate.Options{Images: []eradicate.Image{{Container: "backend", Ref: patched}}}
+	for _, writes := range []int{1, 0} {
+		p := w.mustStart(t, w.dir)
+		res, err := p.Eradicate(t.Context(), req)
+		if err != nil || image() != patched || p.server.Written() != writes {
+			t.Fatalf("%s after %d writes: %+v %v", image(), p.server.Written(), res, err)
+		}
+		if len(res.Unrotated) != 3 || res.Verdict != engine.NotEradicated {
+			t.Errorf("%q, not rotated: %q", res.Verdict, res.Unrotated)
+		}
+	}
+	for _, pod := range w.List(sim.Pods, "todo-app") {
+		text, _ := json.Marshal(pod.Object["spec"])
+		if strings.HasPrefix(pod.GetName(), "backend-") && (pod.GetName() == w.suspect) == strings.Contains(string(text), patched) {
+			t.Errorf("%s runs %s", pod.GetName(), text)
+		}
+	}
+	req.Options.Images[0].Container = "nonesuch"
+	if _, err := w.mustStart(t, w.dir).Eradicate(t.Context(), req); err == nil {
+		t.Error("a container that is not there was given an image")
+	}
+	p = w.mustStart(t, w.dir)
+	if _, err := p.undoNow(t.Context(), engine.UndoRequest{Step: eradicate.StepImage}); err != nil || image() != before {
+		t.Errorf("undo: %s %v", image(), err)
+	}
+}

@@ -32,6 +32,8 @@ type Options struct {
 	Database *rotate.Database
 	// Again replaces also what this incident has replaced already.
 	Again bool
+	// Images are the patched versions to deploy in the incident's workloads.
+	Images []Image
 }
 
 // Chooses reports whether secrets are to be rotated.

@@ -32,6 +32,7 @@ const (
 // Info tells of a step.
 func Info(name string) steps.Info {
 	why := map[string]string{
+		StepImage:      "the way in is closed before anything gets a new secret",
 		StepNew:        "a value that leaked is replaced, not changed",
 		StepStore:      "the new value must be where it lives before anything reads it",
 		StepUpdate:     "the Kubernetes Secret is what the workloads read",
@@ -182,7 +183,7 @@ func (x *Restart) waits(ctx context.Context, client *cluster.Client, suspects ma
 		switch {
 		case suspects[p.UID], p.Status.Phase == corev1.PodSucceeded, p.Status.Phase == corev1.PodFailed:
 		case !fresh(p):
-			return fmt.Sprintf("%s: pod %s still runs with the old value", w.Ref, p.Name) + trouble(pods, fresh), nil
+			return fmt.Sprintf("%s: pod %s is still of before", w.Ref, p.Name) + trouble(pods, fresh), nil
 		case isReady(p):
 			ready++
 		default:
