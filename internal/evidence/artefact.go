@@ -116,11 +116,12 @@ func (a *ArtefactWriter) End(cause error) error {
 	a.record.Status = statusOf(cause)
 	if cause != nil {
 		a.record.Reason = shorten(cause.Error(), maxReason)
-		if a.withheld {
+		switch {
+		case a.withheld:
 			a.record.Status = Withheld
-		} else if a.record.Size > 0 {
+		case a.record.Size > 0:
 			a.record.Status = Truncated
-		} else if a.record.Status == Truncated {
+		case a.record.Status == Truncated:
 			a.record.Status = Failed
 		}
 	}

@@ -101,10 +101,12 @@ func (e *CustodyEntry) write(ctx context.Context, bundle string, signer *Signer)
 	}
 	path := filepath.Join(bundle+CustodySuffix, custodyName(e.Seq))
 	// The signature first: an entry must never be seen without it.
-	if err := writeNew(path+".asc", signature); err == nil {
-		err = writeNew(path, data)
-	} else if errors.Is(err, fs.ErrExist) {
+	err = writeNew(path+".asc", signature)
+	if errors.Is(err, fs.ErrExist) {
 		return ErrCustodyTaken
+	}
+	if err == nil {
+		err = writeNew(path, data)
 	}
 	if err != nil {
 		return fmt.Errorf("adding to the custody chain: %w", err)

@@ -210,10 +210,10 @@ func recoverOverTheLimit(path string) error {
 		return err
 	}
 	if _, err := timeline.Open(path, timeline.Options{Incident: incident}); !errors.Is(err, syscall.EFBIG) {
-		return fmt.Errorf("Open: %v", err)
+		return fmt.Errorf("Open: %w", err)
 	}
 	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
-		return fmt.Errorf("the torn line changed: %q, %v", after, err)
+		return fmt.Errorf("the torn line changed: %q, %w", after, err)
 	}
 	return nil
 }
