@@ -152,7 +152,7 @@ func (o *eradicateOptions) values(stdin io.Reader, set func(flag, key string, s 
 		if !ok {
 			return usagef("--set-from needs [SECRET/]KEY=FILE")
 		}
-		var in io.Reader = stdin
+		in := stdin
 		if file == "-" {
 			fromStdin++
 		} else {

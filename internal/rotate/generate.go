@@ -48,9 +48,6 @@ type Source struct {
 	Command []string
 }
 
-// pair: the kind makes a key pair.
-func (k Kind) pair() bool { return k == RSA || k == ECDSA || k == Ed25519 }
-
 // generate makes a value, and the public half of a pair.
 func generate(k Kind) (value, public Value, err error) {
 	switch k {

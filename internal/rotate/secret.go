@@ -33,7 +33,6 @@ type Secrets struct {
 	edits   []*secretEdit
 	// passwords are those of PostgreSQL roles, new and old.
 	passwords, previous map[string]Value
-	revoked             []string
 	prior               *Record
 	command             Commander
 }

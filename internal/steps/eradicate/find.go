@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -109,15 +110,16 @@ func (i *Item) Key() string {
 // finder collects what the suspects could read.
 type finder struct {
 	*Radius
-	mu    sync.Mutex
-	items map[string]*Item
+	mu      sync.Mutex
+	items   map[string]*Item
+	targets []*cluster.Target
 }
 
 // Find reads the blast radius of the scene's targets. It changes nothing. What
 // cannot be read is a warning.
 func Find(ctx context.Context, scene *steps.Scene) (*Radius, error) {
 	f := &finder{Radius: &Radius{client: scene.Client, workloads: map[string][]*Workload{}, suspects: map[types.UID]bool{}, Items: []*Item{}},
-		items: map[string]*Item{}}
+		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
 	if err != nil {
 		f.warn("unreadable", "what the suspects' service accounts may read is not known: "+err.Error(), "get the right to list roles and bindings")
@@ -291,7 +293,7 @@ func (f *finder) list(ctx context.Context, namespace string) ([]metav1.PartialOb
 	}
 }
 
-func (f *finder) add(ref cluster.Ref, how string) *Item {
+func (f *finder) add(ref cluster.Ref, how string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := ref.Kind + " " + ref.Namespace + "/" + ref.Name
@@ -303,12 +305,12 @@ func (f *finder) add(ref cluster.Ref, how string) *Item {
 	if !slices.Contains(item.Exposed, how) {
 		item.Exposed = append(item.Exposed, how)
 	}
-	return item
 }
 
 // read reads the objects themselves, and what keeps them.
 func (f *finder) read(ctx context.Context) {
 	f.pullSecrets(ctx)
+	f.tokenAccounts(ctx)
 	list := slices.Collect(maps.Values(f.items))
 	keepers := newKeepers(f.client)
 	cluster.Parallel(len(list), func(n int) {
@@ -355,6 +357,22 @@ func (f *finder) pullSecrets(ctx context.Context) {
 	}
 }
 
+// tokenAccounts adds the accounts whose tokens are in Secrets that the suspects
+// could read: a token is replaced with its account only.
+func (f *finder) tokenAccounts(ctx context.Context) {
+	list := slices.Collect(maps.Values(f.items))
+	cluster.Parallel(len(list), func(n int) {
+		i := list[n]
+		if i.Kind != rotate.SecretRef.Kind {
+			return
+		}
+		s, err := f.client.Kube.CoreV1().Secrets(i.Namespace).Get(ctx, i.Name, metav1.GetOptions{})
+		if err == nil && s.Type == corev1.SecretTypeServiceAccountToken && s.Annotations[corev1.ServiceAccountNameKey] != "" {
+			f.add(rotate.AccountRef.Named(i.Namespace, s.Annotations[corev1.ServiceAccountNameKey], ""), "a token of it is in "+i.ref.String())
+		}
+	})
+}
+
 func (i *Item) load(ctx context.Context, client *cluster.Client) (err error) {
 	if i.Kind == rotate.AccountRef.Kind {
 		if i.account, err = client.Kube.CoreV1().ServiceAccounts(i.Namespace).Get(ctx, i.Name, metav1.GetOptions{}); err == nil {
@@ -386,6 +404,7 @@ func (f *finder) use(ctx context.Context, held map[types.UID]bool) {
 		}
 		for _, w := range list {
 			w.held = held[w.UID]
+			w.blocker = f.blocker(w)
 		}
 		f.workloads[ns] = list
 	}
@@ -401,6 +420,19 @@ func (f *finder) use(ctx context.Context, held map[types.UID]bool) {
 			}
 		}
 	}
+}
+
+// blocker is the suspect that has the name of a pod which a StatefulSet would
+// start: that cannot be while the suspect is kept.
+func (f *finder) blocker(w *Workload) string {
+	for _, t := range f.targets {
+		ordinal, ok := strings.CutPrefix(t.Pod.Name, w.Name+"-")
+		n, err := strconv.ParseInt(ordinal, 10, 64)
+		if w.Kind == cluster.StatefulSet.Kind && ok && err == nil && t.Pod.Namespace == w.Namespace && n < w.desired() && len(t.Pod.Spec.Containers) > 0 && metav1.GetControllerOf(t.Pod) == nil {
+			return t.Pod.Name
+		}
+	}
+	return ""
 }
 
 // usedBy notes where a workload uses the item, if it does.

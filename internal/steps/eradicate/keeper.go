@@ -30,7 +30,6 @@ type keepers struct {
 	mu     sync.Mutex
 	found  map[string][]unstructured.Unstructured
 	kind   *cluster.Ref // nil: not asked yet
-	err    error
 }
 
 func newKeepers(client *cluster.Client) *keepers {

@@ -21,6 +21,8 @@ type Workload struct {
 	template []string
 	// held: the incident keeps it from running.
 	held bool
+	// blocker is a suspect that has the name of one of its pods.
+	blocker string
 }
 
 // kinds are where pods come from, and where their template is.
@@ -66,6 +68,8 @@ func (w *Workload) stays() (why string, keeps bool) {
 		return "the incident holds it at zero replicas: it takes the new value when it is started again", false
 	case w.rolls() && found && replicas == 0:
 		return "it runs no pods: it takes the new value when it is started", false
+	case w.blocker != "":
+		return fmt.Sprintf("the suspect has the name of its pod %s, which starts with the new value once the suspect is deleted", w.blocker), w.desired() > 1
 	case strategy == "OnDelete":
 		return "its updateStrategy is OnDelete: its pods keep the old value until they are deleted", true
 	case partition > 0:
