@@ -225,6 +225,7 @@ func (r *runner) step(ctx context.Context, s *runbook.Step, n int) (goOn bool, e
 		}
 		switch choice, err := r.afterFailure(ctx, s, res); {
 		case choice == AnswerRetry:
+			r.past.begun[s.Name]++ // what the attempt did counts as that of an earlier process
 		case choice == AnswerContinue && err == nil:
 			r.keep(s, res)
 			return true, r.journal(ctx, func(h *incident.Handle) error {

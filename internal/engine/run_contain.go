@@ -77,6 +77,7 @@ func (w *work) suspects(ctx context.Context) (pods []*cluster.Target, workloads 
 			}
 		}
 	}
+	add(w.begunWith(ctx)...)
 	for _, ref := range w.in.Texts("workloads") {
 		chain, list, err := w.workload(ctx, ref)
 		if err != nil {
@@ -98,7 +99,7 @@ func (w *work) suspects(ctx context.Context) (pods []*cluster.Target, workloads 
 	if labels := w.in.Texts("labels"); len(labels) > 0 {
 		// Each is a key and a value, and none has a comma in it.
 		list, err := w.Client.SelectTargets(ctx, w.in.Text("namespace"), strings.Join(labels, ","))
-		if err == nil && len(list) == 0 {
+		if err == nil && len(list)+len(pods) == 0 {
 			err = fmt.Errorf("no pod of namespace %s has the labels %s", w.in.Text("namespace"), strings.Join(labels, ", "))
 		}
 		if err != nil {
@@ -116,6 +117,32 @@ func (w *work) suspects(ctx context.Context) (pods []*cluster.Target, workloads 
 		failures = append(failures, err.Error())
 	}
 	return pods, workloads, failures, nil
+}
+
+// begunWith are the suspects that an interrupted attempt at this step has marked
+// already: detached as they are, neither their workload nor their labels lead to
+// them any more.
+func (w *work) begunWith(ctx context.Context) []*cluster.Target {
+	if w.past.begun[w.step.Name] == 0 {
+		return nil
+	}
+	i, err := w.Store.Load(w.id)
+	if err != nil {
+		return nil // whoever opens it next says so
+	}
+	namespaces := map[string]bool{}
+	for _, t := range i.Targets {
+		namespaces[t.Namespace] = true
+	}
+	var found []*cluster.Target
+	for _, namespace := range sorted(namespaces) {
+		list, err := w.Client.SelectTargets(ctx, namespace, contain.IncidentLabel+"="+string(w.id))
+		if err != nil {
+			w.Front.Observe(Event{Kind: Noticed, Step: w.step.Name, Text: "which suspects are marked already could not be read: " + err.Error(), Err: err})
+		}
+		found = append(found, list...)
+	}
+	return found
 }
 
 // workload is NAMESPACE/TYPE/NAME, and its pods.
