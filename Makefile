@@ -16,9 +16,14 @@ demo: ## Contain a pod of a simulated cluster, and undo it
 	go run ./internal/drill/demo
 
 .PHONY: test
-test: ## Run the tests, with the race detector
+test: ## Run the tests, with the race detector; of the longest ones a sample
 	test/install-deps.sh
-	go test -race ./...
+	go test -race -short ./...
+
+.PHONY: test-full
+test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory
+	test/install-deps.sh
+	go test -timeout 20m ./internal/engine ./internal/evidence ./internal/steps/detect
 
 .PHONY: lint
 lint: ## Check format, modules and code

@@ -309,7 +309,7 @@ func (a *App) runbookGraph(dir *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		text := ""
+		var text string
 		switch format {
 		case "tree":
 			text = r.Tree()

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -32,8 +31,10 @@ func (c *Client) RBAC(ctx context.Context) (rights.Sources, error) {
 	}
 	errs := make([]error, len(reads))
 	Parallel(len(reads), func(i int) { errs[i] = reads[i]() })
-	if err := errors.Join(errs...); err != nil {
-		return src, fmt.Errorf("reading roles and bindings: %w", err)
+	for _, err := range errs {
+		if err != nil {
+			return src, fmt.Errorf("reading roles and bindings: %w", err)
+		}
 	}
 	return src, nil
 }

@@ -522,6 +522,9 @@ func TestARunIsKilledAtEveryEntry(t *testing.T) {
 			case step == 0:
 				step = 6
 			}
+			if testing.Short() {
+				step *= 5
+			}
 			// Before the first there is no incident yet.
 			for at := 2; at <= n; at += step {
 				w := newWorld(t)

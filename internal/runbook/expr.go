@@ -364,11 +364,6 @@ func (t *template) whole() *Expression {
 	return nil
 }
 
-// literal: there is no expression in it.
-func (t *template) literal() bool {
-	return !slices.ContainsFunc(t.parts, func(p templatePart) bool { return p.expr != nil })
-}
-
 // compileTemplate finds ${…}; $${ stands for ${ itself.
 func (e *environment) compileTemplate(text string) (*template, []exprError) {
 	t := &template{}

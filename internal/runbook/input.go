@@ -139,14 +139,14 @@ func (p *parser) template(n *yaml.Node, d Domain) *template {
 			continue
 		}
 		p.use(part.expr)
-		if problem := mismatch(t, part.expr, d, n); problem != "" {
+		if problem := mismatch(t, part.expr, d); problem != "" {
 			p.reportExpr(n, []exprError{{part.offset, problem, ""}})
 		}
 	}
 	return t
 }
 
-func mismatch(t *template, x *Expression, d Domain, n *yaml.Node) string {
+func mismatch(t *template, x *Expression, d Domain) string {
 	one := d
 	one.List = false
 	whole := t.whole() == x

@@ -67,9 +67,9 @@ func (s *Schema) JSON() ([]byte, error) {
 
 // schema describes the inputs of an operation. It is for editors; the loader
 // goes by the signature itself, which knows expressions.
-func (sig *Signature) schema() *Schema {
+func (s *Signature) schema() *Schema {
 	with := &Schema{Type: "object", Properties: map[string]*Schema{}, Additional: new(bool)}
-	for _, f := range sig.Inputs {
+	for _, f := range s.Inputs {
 		p := f.schema()
 		p.Description = f.Doc
 		with.Properties[f.Name] = p

@@ -232,7 +232,7 @@ func (d Domain) check(s string) error {
 func (t Type) check(s string) error {
 	parts := strings.Split(s, "/")
 	var ok bool
-	example := ""
+	var example string
 	switch t {
 	case Name:
 		ok, example = dnsName.MatchString(s), "the name of an object, such as backend-0"

@@ -9,7 +9,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -62,7 +61,7 @@ func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Fact
 			gap("looking for what enforces NetworkPolicy", err)
 			f.Enforcers = enforcers
 		},
-		func() { f.rbac, f.rbacErr = readRBAC(ctx, scene.Client) },
+		func() { f.rbac, f.rbacErr = scene.Client.RBAC(ctx) },
 		func() {
 			other, err := otherPolicies(ctx, scene)
 			gap("looking for policies of other kinds", err)
@@ -86,48 +85,6 @@ func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Fact
 	}
 	cluster.Parallel(len(tasks), func(i int) { tasks[i]() })
 	return f
-}
-
-func readRBAC(ctx context.Context, client *cluster.Client) (rights.Sources, error) {
-	var src rights.Sources
-	rbac := client.Kube.RbacV1()
-	reads := []func() error{
-		func() error {
-			l, err := rbac.Roles("").List(ctx, metav1.ListOptions{})
-			src.Roles = items(l, err, func(l *rbacv1.RoleList) []rbacv1.Role { return l.Items })
-			return err
-		},
-		func() error {
-			l, err := rbac.ClusterRoles().List(ctx, metav1.ListOptions{})
-			src.ClusterRoles = items(l, err, func(l *rbacv1.ClusterRoleList) []rbacv1.ClusterRole { return l.Items })
-			return err
-		},
-		func() error {
-			l, err := rbac.RoleBindings("").List(ctx, metav1.ListOptions{})
-			src.RoleBindings = items(l, err, func(l *rbacv1.RoleBindingList) []rbacv1.RoleBinding { return l.Items })
-			return err
-		},
-		func() error {
-			l, err := rbac.ClusterRoleBindings().List(ctx, metav1.ListOptions{})
-			src.ClusterRoleBindings = items(l, err, func(l *rbacv1.ClusterRoleBindingList) []rbacv1.ClusterRoleBinding { return l.Items })
-			return err
-		},
-	}
-	errs := make([]error, len(reads))
-	cluster.Parallel(len(reads), func(i int) { errs[i] = reads[i]() })
-	for _, err := range errs {
-		if err != nil {
-			return src, fmt.Errorf("reading roles and bindings: %w", err)
-		}
-	}
-	return src, nil
-}
-
-func items[L, T any](list L, err error, of func(L) []T) []T {
-	if err != nil {
-		return nil
-	}
-	return of(list)
 }
 
 // knownEnforcers are DaemonSets that implement NetworkPolicy, by a part of
