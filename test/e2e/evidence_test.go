@@ -123,6 +123,59 @@ func TestInvestigateIsOpenedByStockTools(t *testing.T) {
 	}
 }
 
+// Who may run commands in the suspect takes its live state and files with them;
+// and one flipped byte of the bundle is told.
+func TestLiveStateAndFilesAreCollected(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.todoApp()
+	n.apply(mayExec)
+	suspect := n.pod("app=backend")
+	keys := newKeyring(t)
+	jack := newPerson(t, investigator)
+	bundle := filepath.Join(jack.home, "live.tar.gz.gpg")
+
+	jack.irctl("investigate", "--yes", "--pod", suspect.Name, "-n", n.name, "-r", keys.public, "--bundle", bundle,
+		"--live", "--file", "/etc/hostname").exits(exitDone)
+
+	bag := keys.open(bundle)
+	for _, pattern := range []string{"live/backend/*", "files/backend/*"} {
+		found, err := filepath.Glob(filepath.Join(bag, "*", "data", "pods", "*", suspect.Name, pattern))
+		if err != nil || len(found) == 0 {
+			t.Errorf("%s: %v, %v; want some", pattern, found, err)
+		}
+	}
+	if !holds(t, filepath.Join(bag), suspect.Name+"\n") {
+		t.Error("the suspect's /etc/hostname is not in the bundle")
+	}
+
+	jack.irctl("evidence", "verify", bundle).exits(exitDone)
+	data, err := os.ReadFile(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(bundle, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	jack.irctl("evidence", "verify", bundle).exits(exitError)
+}
+
+// mayExec lets the investigator run commands in the pods of one namespace.
+const mayExec = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: may-exec}
+rules:
+- {apiGroups: [""], resources: [pods/exec], verbs: [create, get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: may-exec}
+subjects: [{kind: User, name: investigator, apiGroup: rbac.authorization.k8s.io}]
+roleRef: {kind: Role, name: may-exec, apiGroup: rbac.authorization.k8s.io}
+`
+
 // A Keyring is a GnuPG home with one key, made for a test.
 type Keyring struct {
 	t      *testing.T
