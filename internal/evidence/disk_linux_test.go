@@ -122,7 +122,7 @@ func checkWholeOrAbsent(t *testing.T, dir, path, secret string) {
 // Two hundred pods whose logs do not end, in parallel: what grows is bounded.
 func TestMemoryStaysBounded(t *testing.T) {
 	if raceDetector {
-		t.Skip("the race detector multiplies memory; make test also runs this without it")
+		t.Skip("the race detector multiplies memory; make test-full runs this without it")
 	}
 	s := newAPIServer(t, "testdata/todo-app.yaml")
 	pod := s.objects["/api/v1/namespaces/todo-app/pods/backend-2-abcde"]
