@@ -12,7 +12,6 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
-	"irctl/internal/timeline"
 )
 
 // noRecipients is shown by contain when it cannot take a snapshot.
@@ -86,14 +85,5 @@ func takeSnapshot(ctx context.Context, e *engine.Engine, h *incident.Handle, tar
 }
 
 func evidenceMeta(e *engine.Engine, h *incident.Handle) evidence.Meta {
-	id, actor, head := e.Identity(), timeline.LocalActor(), h.Log.Head()
-	m := evidence.Meta{Incident: string(h.Incident().ID),
-		Actor:   evidence.Actor{OSUser: actor.OSUser, Host: actor.Host, User: id.User, Groups: id.Groups},
-		Cluster: evidence.Cluster{Server: id.Server, UID: id.ClusterUID, Version: id.Version, Context: e.Context},
-		Tool:    evidence.RunningTool("irctl", versionText()), Timeline: &evidence.ChainHead{Seq: head.Seq, SHA256: head.SHA256}}
-	if offset, known := e.Client.ClockOffset(); known {
-		seconds := offset.Seconds()
-		m.Cluster.ClockOffset = &seconds
-	}
-	return m
+	return e.EvidenceMeta(h, evidence.RunningTool("irctl", versionText()))
 }

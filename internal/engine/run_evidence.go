@@ -138,18 +138,10 @@ func (w *work) collect(ctx context.Context, purpose string, fallback time.Durati
 
 func (w *work) evidenceRequest(h *incident.Handle, purpose string, pods []*cluster.Target, limit time.Duration) (evidence.Request, error) {
 	req := *w.req.Evidence
-	id, actor, head := w.identity, w.Actor(), h.Log.Head()
 	req.Client, req.Dynamic, req.Now = w.Client.Kube, w.Client.Dynamic, w.Now
 	// Of a process that was killed while it sealed, a bundle of that second may be left.
 	req.Path = filepath.Join(h.Dir(), evidence.FileName(purpose+"-"+w.session[:8], w.Now()))
-	req.Meta.Incident = string(w.id)
-	req.Meta.Actor = evidence.Actor{OSUser: actor.OSUser, Host: actor.Host, User: id.User, Groups: id.Groups}
-	req.Meta.Cluster = evidence.Cluster{Server: id.Server, UID: id.ClusterUID, Version: id.Version, Context: w.Context}
-	req.Meta.Timeline = &evidence.ChainHead{Seq: head.Seq, SHA256: head.SHA256}
-	if offset, known := w.Client.ClockOffset(); known {
-		seconds := offset.Seconds()
-		req.Meta.Cluster.ClockOffset = &seconds
-	}
+	req.Meta = w.EvidenceMeta(h, req.Meta.Tool)
 	req.Limits.Time = limit
 	if req.Limits.LogBytes == 0 {
 		req.Limits.LogBytes = logBytes
