@@ -1,0 +1,109 @@
+// Package tui is the terminal UI: it asks and shows, and the engine decides
+// and does. What is done here is in the journal like what the commands do, and
+// each can go on with, or undo, what the other began.
+//
+// A model per screen; update functions are pure, and all input and output goes
+// through commands: no key press waits for the network. Text from elsewhere
+// (names, labels, logs, alerts) is made safe by [theme.safe] where it enters a
+// view, and every finished frame passes [theme.frame], behind which no byte
+// and no line of it can break out.
+package tui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	_ "beforetea" // first of all
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/report"
+	"irctl/internal/runbook"
+)
+
+// Options are what the UI is started with.
+type Options struct {
+	// Connect reaches the cluster. It is called in the background, after the
+	// first paint, and again when a person asks for it.
+	Connect func(ctx context.Context, front engine.FrontEnd) (*engine.Engine, error)
+	// Store holds the incidents; it is read before there is a cluster.
+	Store   *incident.Store
+	Library *runbook.Library
+	// Namespace completes the names of pods that have none.
+	Namespace string
+	// Only is the namespace in which pods and suspects are looked for; "": all.
+	Only string
+	// Context is the name of the kubeconfig's context, known before there is a
+	// connection.
+	Context string
+	// Prepare adds to a run what the front end has no business with: how
+	// evidence is sealed, contacts, the environment of commands. nil: nothing.
+	Prepare func(ctx context.Context, e *engine.Engine, req *engine.RunRequest) error
+	// Contacts are whom the team has agreed to call.
+	Contacts []report.Contact
+	// Tool is what reports say they were made with.
+	Tool string
+	// Alerts are Falco's, as JSON lines, read before the terminal is taken; nil: none.
+	Alerts []byte
+	// Pod, as NAMESPACE/NAME, or Incident begin with that one chosen.
+	Pod      string
+	Incident incident.ID
+	// Banner is shown on every screen, such as DRILL.
+	Banner string
+	// In and Out are the terminal; nil: that of the process.
+	In  io.Reader
+	Out io.Writer
+	// NoColor shows everything without colours, ASCII without other characters
+	// than those.
+	NoColor, ASCII bool
+	// Now is the clock; nil: that of this machine.
+	Now func() time.Time
+	// Timeout bounds what is asked of the cluster, each; 0: two minutes.
+	Timeout time.Duration
+	// OnEvent, if set, is told what a run tells; it must not block.
+	OnEvent func(engine.Event)
+}
+
+// Result is how the UI was left.
+type Result struct {
+	// Incident is the last one that was worked on; "": none.
+	Incident incident.ID
+	// Run is what came of its run; nil: there was none in this session.
+	Run *engine.RunResult
+}
+
+// Run opens the UI and returns when it is left. Whatever way that happens, the
+// journal knows where to go on.
+func Run(ctx context.Context, o Options) (Result, error) {
+	if o.Store == nil || o.Library == nil || o.Connect == nil {
+		return Result{}, errors.New("the terminal UI needs a store, runbooks and a way to connect")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	options := []tea.ProgramOption{tea.WithAltScreen(), tea.WithContext(ctx), tea.WithoutSignalHandler()}
+	if o.In != nil {
+		options = append(options, tea.WithInput(o.In))
+	}
+	if o.Out != nil {
+		options = append(options, tea.WithOutput(o.Out))
+	}
+	last, err := tea.NewProgram(newRoot(ctx, o), options...).Run()
+	if err != nil && !errors.Is(err, tea.ErrProgramKilled) {
+		return Result{}, fmt.Errorf("the terminal: %w", err)
+	}
+	if m, ok := last.(root); ok {
+		return m.result(), nil
+	}
+	return Result{}, nil
+}
