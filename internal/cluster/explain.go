@@ -50,6 +50,8 @@ func Explain(err error) string {
 		return "the API server's name cannot be resolved: check the network (VPN?) and the kubeconfig's server address"
 	case utilnet.IsConnectionRefused(err):
 		return "nothing listens there: check the kubeconfig's server address, and whether the API server runs"
+	case errors.Is(err, ErrBrokenOff):
+		return "something takes the connection and drops it: check that the API server runs, and the proxy, VPN or load balancer on the way to it"
 	case apierrors.IsTooManyRequests(err):
 		return "the API server throttles: try again, with a longer --timeout"
 	case errors.Is(err, context.DeadlineExceeded), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), utilnet.IsTimeout(err):

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
@@ -16,14 +17,17 @@ import (
 // server throttles, fails or drops the connection. Writes are never repeated
 // here: package change does that, looking at the object in between.
 //
-// client-go repeats whatever is answered with Retry-After, up to ten times.
-// That header is taken off: reads have been repeated often enough by then, and
-// a write may have been executed although the server answers that it failed.
+// client-go repeats whatever is answered with Retry-After, and reads whose
+// connection broke, up to ten times with a second in between. Both are hidden
+// from it: reads have been repeated often enough by then, and a write may have
+// been executed although the server answers that it failed.
 func retryReads(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(r)
 		if reads(r) {
-			resp, err = repeat(next, r, resp, err)
+			if resp, err = repeat(next, r, resp, err); err != nil {
+				err = brokenOff(err)
+			}
 		}
 		if resp != nil && (reads(r) || resp.StatusCode != http.StatusTooManyRequests) {
 			resp.Header.Del("Retry-After")
@@ -31,6 +35,19 @@ func retryReads(next http.RoundTripper) http.RoundTripper {
 		return resp, err
 	})
 }
+
+// brokenOff is the error of a connection that breaks each time, in words and of
+// a type by which client-go does not know it.
+func brokenOff(err error) error {
+	if utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) {
+		return ErrBrokenOff
+	}
+	return err
+}
+
+// ErrBrokenOff is that of a read whose connection the server, or something on
+// the way to it, closed each time without an answer.
+var ErrBrokenOff = errors.New("the connection was closed before an answer came, several times")
 
 // repeat repeats a request until it is answered, or failed often enough.
 func repeat(next http.RoundTripper, r *http.Request, resp *http.Response, err error) (*http.Response, error) {
@@ -78,7 +95,7 @@ func reads(r *http.Request) bool {
 // Attempts are few where the server cannot be reached at all, since a person
 // waits to hear that, and more where it answers that it is busy.
 const (
-	attemptsUnreachable = 3
+	attemptsUnreachable = 5
 	attemptsBusy        = 8
 )
 

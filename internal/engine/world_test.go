@@ -2,7 +2,9 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
@@ -259,14 +261,22 @@ func journal(t testing.TB, dir string) []timeline.Entry {
 	return entries
 }
 
-// copyState is what a process that is killed now leaves on disk.
+// copyState is what a process that is killed now leaves on disk. Its other
+// calls may be writing meanwhile: a temporary file that is renamed while it
+// is copied makes the copy begin anew.
 func copyState(t testing.TB, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Error(err)
+	for {
+		to := t.TempDir()
+		err := os.CopyFS(to, os.DirFS(dir))
+		if err == nil {
+			return to
+		}
+		if !errors.Is(err, fs.ErrNotExist) || t.Context().Err() != nil {
+			t.Error(err)
+			return to
+		}
 	}
-	return to
 }
 
 // front answers every proposal the same, and keeps what it was told.
