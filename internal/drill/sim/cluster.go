@@ -14,10 +14,13 @@
 // Everything is deterministic: names, UIDs and versions are counted, time is
 // given.
 //
+// Watches tell every write, and containers write logs (see Log). With
+// Options.Events the controllers tell what they do, and with Options.Startup
+// pods take time to start, so that Deployments roll; Tick is to be called then.
+//
 // It does not simulate: packets, defaulting and validation beyond what is
-// said here, managed fields, server-side apply, watches, graceful deletion
-// (a pod is gone at once), rolling updates (a new template replaces all pods)
-// and schedules (see RunCronJob).
+// said here, managed fields, server-side apply, processes (so no exec),
+// graceful deletion (a pod is gone at once) and schedules (see RunCronJob).
 package sim
 
 import (
@@ -33,6 +36,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
@@ -50,6 +54,13 @@ type Cluster struct {
 	counted int64 // of UIDs and random names
 	version int64 // of the last write
 	orphans bool  // something was deleted that may have owned something
+	changes []Change
+	news    chan struct{} // closed with the next change; nil: nobody waits
+	told    int64         // of events
+	logs    logs
+
+	stopped chan struct{}
+	stop    func()
 
 	authMu  sync.Mutex
 	denied  []Rule
@@ -68,6 +79,14 @@ type Options struct {
 	Kinds []Kind
 	// Nodes are how many nodes there are; 0: two.
 	Nodes int
+	// Events: the controllers tell what they do.
+	Events bool
+	// Startup is how long a pod takes from its creation until it is ready. With
+	// it a Deployment rolls: old pods go as new ones are ready.
+	Startup time.Duration
+	// OnChange is told every write, while the cluster is locked: it must not
+	// call the cluster, nor change what it is given.
+	OnChange func(Change)
 }
 
 // New makes a cluster with its nodes, the namespaces of a new cluster, and a
@@ -90,7 +109,8 @@ func New(o Options) (*Cluster, error) {
 }
 
 func empty(o Options) *Cluster {
-	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds)}
+	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), stopped: make(chan struct{})}
+	c.stop = sync.OnceFunc(func() { close(c.stopped) })
 	lists := map[schema.GroupVersionResource]string{}
 	for _, k := range c.kinds {
 		lists[k.GVR()] = k.Kind + "List"
@@ -105,8 +125,11 @@ func (c *Cluster) Clone() (*Cluster, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	twin := empty(c.opts)
-	twin.counted, twin.version = c.counted, c.version
+	twin.counted, twin.version, twin.told = c.counted, c.version, c.told
 	for _, k := range c.kinds {
+		if k.view() {
+			continue
+		}
 		list := c.list(k.GVR(), "")
 		for i := range list {
 			if err := twin.store.Create(k.GVR(), &list[i], list[i].GetNamespace()); err != nil {
@@ -163,7 +186,9 @@ func (c *Cluster) State() []unstructured.Unstructured {
 	defer c.mu.RUnlock()
 	var all []unstructured.Unstructured
 	for _, k := range c.kinds {
-		all = append(all, c.list(k.GVR(), "")...)
+		if !k.view() {
+			all = append(all, c.list(k.GVR(), "")...)
+		}
 	}
 	return all
 }
@@ -196,12 +221,44 @@ func (c *Cluster) Delete(gvr schema.GroupVersionResource, namespace, name string
 
 // remove deletes an object and leaves the rest to the controllers.
 func (c *Cluster) remove(gvr schema.GroupVersionResource, namespace, name string) error {
+	o, err := c.get(gvr, namespace, name)
+	if err != nil {
+		return err
+	}
+	if gvr == Pods {
+		if err := c.sayKilling(o); err != nil {
+			return err
+		}
+		c.forgetLogs(o.GetUID())
+	}
+	c.orphans = c.orphans || gvr != Pods && gvr != Events // those own nothing
+	if err := c.store.Delete(gvr, namespace, name); err != nil {
+		return err
+	}
 	c.version++
-	c.orphans = c.orphans || gvr != Pods // pods own nothing
-	return c.store.Delete(gvr, namespace, name)
+	c.changed(Change{Type: watch.Deleted, Kind: c.kindOf(gvr), Object: o, Before: o})
+	return nil
+}
+
+func (c *Cluster) sayKilling(pod *unstructured.Unstructured) error {
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	for _, raw := range containers {
+		container, _ := raw.(map[string]any)
+		if err := c.say(pod, "kubelet", "Killing", "Stopping container %v", container["name"]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Cluster) get(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
+	if k := c.kindOf(gvr); k.view() {
+		e, err := c.get(k.stored().GVR(), namespace, name)
+		if err != nil {
+			return nil, err
+		}
+		return k.shown(e), nil
+	}
 	o, err := c.store.Get(gvr, namespace, name)
 	if err != nil {
 		return nil, err
@@ -214,6 +271,13 @@ func (c *Cluster) get(gvr schema.GroupVersionResource, namespace, name string) (
 }
 
 func (c *Cluster) list(gvr schema.GroupVersionResource, namespace string) []unstructured.Unstructured {
+	if k := c.kindOf(gvr); k.view() {
+		items := c.list(k.stored().GVR(), namespace)
+		for i := range items {
+			items[i] = *k.shown(&items[i])
+		}
+		return items
+	}
 	o, err := c.store.List(gvr, gvr.GroupVersion().WithKind(c.kindOf(gvr).Kind), namespace)
 	if err != nil {
 		panic("a kind that is not registered: " + err.Error()) // New registers every one
@@ -256,7 +320,11 @@ func (c *Cluster) create(k Kind, o *unstructured.Unstructured, dryRun bool) (*un
 	}
 	c.version++
 	o.SetResourceVersion(fmt.Sprint(c.version))
-	return o, c.store.Create(k.GVR(), o, o.GetNamespace())
+	if err := c.store.Create(k.GVR(), o, o.GetNamespace()); err != nil {
+		return nil, err
+	}
+	c.changed(Change{Type: watch.Added, Kind: k, Object: o})
+	return o, nil
 }
 
 // update replaces an object by a newer form of it. What does not change
@@ -281,7 +349,11 @@ func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bo
 	}
 	c.version++
 	next.SetResourceVersion(fmt.Sprint(c.version))
-	return next, c.store.Update(k.GVR(), next, next.GetNamespace())
+	if err := c.store.Update(k.GVR(), next, next.GetNamespace()); err != nil {
+		return nil, err
+	}
+	c.changed(Change{Type: watch.Modified, Kind: k, Object: next, Before: old})
+	return next, nil
 }
 
 func (c *Cluster) uid() types.UID {

@@ -99,34 +99,101 @@ func (c *Cluster) runDeployments(namespace string) error {
 	sets := c.list(ReplicaSets, namespace)
 	deployments := c.list(Deployments, namespace)
 	for i := range deployments {
-		d := &deployments[i]
-		hash := templateHash(d)
-		want, _, _ := unstructured.NestedInt64(d.Object, "spec", "replicas")
-		var current *unstructured.Unstructured
-		for j := range sets {
-			rs := &sets[j]
-			if !metav1.IsControlledBy(rs, d) {
-				continue
-			}
-			n := int64(0)
-			if rs.GetLabels()["pod-template-hash"] == hash {
-				current, n = rs, want
-			}
-			if err := c.edit(rs, func(m map[string]any) { _ = unstructured.SetNestedField(m, n, "spec", "replicas") }); err != nil { // spec is an object
-				return err
-			}
-		}
-		if current == nil {
-			if err := c.createReplicaSet(d, hash, want); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := c.edit(d, func(m map[string]any) { copyStatus(m, current, "replicas", "readyReplicas", "availableReplicas") }); err != nil {
+		if err := c.runDeployment(&deployments[i], sets); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *Cluster) runDeployment(d *unstructured.Unstructured, sets []unstructured.Unstructured) error {
+	hash := templateHash(d)
+	want, _, _ := unstructured.NestedInt64(d.Object, "spec", "replicas")
+	var current *unstructured.Unstructured
+	var old []*unstructured.Unstructured
+	for j := range sets {
+		rs := &sets[j]
+		switch {
+		case !metav1.IsControlledBy(rs, d):
+		case rs.GetLabels()["pod-template-hash"] == hash:
+			current = rs
+		default:
+			old = append(old, rs)
+		}
+	}
+	r := c.rollout(d, want, current, old)
+	for i, rs := range old {
+		if err := c.scaleSet(d, rs, r.old[i]); err != nil {
+			return err
+		}
+	}
+	if current == nil {
+		return c.createReplicaSet(d, hash, r.current)
+	}
+	if err := c.scaleSet(d, current, r.current); err != nil {
+		return err
+	}
+	return c.edit(d, func(m map[string]any) {
+		copyStatus(m, current, "replicas", "readyReplicas", "availableReplicas")
+		addStatus(m, old)
+	})
+}
+
+// rollout is how many pods each ReplicaSet of a Deployment should have now.
+type rollout struct {
+	current int64
+	old     []int64
+}
+
+// rollout lets old pods go as new ones are ready, with one pod more than is
+// wanted meanwhile, or all at once where pods are ready at once.
+func (c *Cluster) rollout(d *unstructured.Unstructured, want int64, current *unstructured.Unstructured, old []*unstructured.Unstructured) rollout {
+	r := rollout{current: want, old: make([]int64, len(old))}
+	strategy, _, _ := unstructured.NestedString(d.Object, "spec", "strategy", "type")
+	if c.opts.Startup == 0 || want == 0 || strategy == "Recreate" {
+		return r
+	}
+	var ready, running int64
+	if current != nil {
+		ready, _, _ = unstructured.NestedInt64(current.Object, "status", "readyReplicas")
+	}
+	keep := max(0, want-ready)
+	for i, rs := range old {
+		has, _, _ := unstructured.NestedInt64(rs.Object, "spec", "replicas")
+		r.old[i] = min(has, keep)
+		keep -= r.old[i]
+		running += r.old[i]
+	}
+	r.current = min(want, want+1-running)
+	return r
+}
+
+// scaleSet sets the replicas of a Deployment's ReplicaSet.
+func (c *Cluster) scaleSet(d, rs *unstructured.Unstructured, n int64) error {
+	has, _, _ := unstructured.NestedInt64(rs.Object, "spec", "replicas")
+	if has == n {
+		return nil
+	}
+	up := "down"
+	if n > has {
+		up = "up"
+	}
+	if err := c.edit(rs, func(m map[string]any) { _ = unstructured.SetNestedField(m, n, "spec", "replicas") }); err != nil { // spec is an object
+		return err
+	}
+	return c.say(d, "deployment-controller", "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", up, rs.GetName(), has, n)
+}
+
+// addStatus counts the pods of old ReplicaSets, which are not updated.
+func addStatus(m map[string]any, old []*unstructured.Unstructured) {
+	for _, rs := range old {
+		for _, name := range []string{"replicas", "readyReplicas", "availableReplicas"} {
+			if n, _, _ := unstructured.NestedInt64(rs.Object, "status", name); n > 0 {
+				sum, _, _ := unstructured.NestedInt64(m, "status", name)
+				_ = unstructured.SetNestedField(m, sum+n, "status", name) // status is an object
+			}
+		}
+	}
 }
 
 // copyStatus takes the counts of a ReplicaSet over.
@@ -168,8 +235,10 @@ func (c *Cluster) createReplicaSet(d *unstructured.Unstructured, hash string, re
 		l, _, _ := unstructured.NestedStringMap(rs.Object, path...)
 		_ = unstructured.SetNestedStringMap(rs.Object, with(l, hash), path...) // the path leads through objects
 	}
-	_, err := c.create(c.kindOf(ReplicaSets), rs, false)
-	return err
+	if _, err := c.create(c.kindOf(ReplicaSets), rs, false); err != nil {
+		return err
+	}
+	return c.say(d, "deployment-controller", "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.GetName(), replicas)
 }
 
 func with(l map[string]string, hash string) map[string]string {
@@ -234,6 +303,9 @@ func (c *Cluster) runPodOwner(owner *unstructured.Unstructured, pods []unstructu
 		if err := c.remove(Pods, p.GetNamespace(), p.GetName()); err != nil {
 			return err
 		}
+		if err := c.say(owner, controllerOf(owner), "SuccessfulDelete", "Deleted pod: %s", p.GetName()); err != nil {
+			return err
+		}
 		mine = slices.DeleteFunc(mine, func(m *unstructured.Unstructured) bool { return m == p })
 	}
 	for _, p := range missing {
@@ -241,11 +313,20 @@ func (c *Cluster) runPodOwner(owner *unstructured.Unstructured, pods []unstructu
 		if err != nil {
 			return err
 		}
-		if pod != nil {
-			mine = append(mine, pod)
+		if pod == nil {
+			continue
+		}
+		mine = append(mine, pod)
+		if err := c.say(owner, controllerOf(owner), "SuccessfulCreate", "Created pod: %s", pod.GetName()); err != nil {
+			return err
 		}
 	}
 	return c.edit(owner, func(m map[string]any) { m["status"] = status(owner, sel, mine) })
+}
+
+// controllerOf is the name by which the controller of a kind tells of itself.
+func controllerOf(owner *unstructured.Unstructured) string {
+	return strings.ToLower(owner.GetKind()) + "-controller"
 }
 
 func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector, pods []unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
@@ -407,19 +488,86 @@ func (c *Cluster) runPods(namespace string) error {
 		if phase(pod) != string(corev1.PodPending) {
 			continue
 		}
-		var n int64
-		_, _ = fmt.Sscanf(string(pod.GetUID())[24:], "%d", &n) // counted, see uid
-		err := c.edit(pod, func(m map[string]any) {
-			if name, _, _ := unstructured.NestedString(m, "spec", "nodeName"); name == "" {
-				_ = unstructured.SetNestedField(m, nodes[n%int64(len(nodes))].GetName(), "spec", "nodeName") // spec is an object
-			}
-			m["status"] = running(pod, n, c.opts.Now())
-		})
-		if err != nil {
+		if err := c.runPod(pod, nodes); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *Cluster) runPod(pod *unstructured.Unstructured, nodes []unstructured.Unstructured) error {
+	var n int64
+	_, _ = fmt.Sscanf(string(pod.GetUID())[24:], "%d", &n) // counted, see uid
+	name, _, _ := unstructured.NestedString(pod.Object, "spec", "nodeName")
+	scheduled := name != ""
+	if !scheduled {
+		name = nodes[n%int64(len(nodes))].GetName()
+	}
+	now := c.opts.Now()
+	if now.Sub(pod.GetCreationTimestamp().Time) < c.opts.Startup {
+		if scheduled {
+			return nil
+		}
+		return c.edit(pod, func(m map[string]any) {
+			_ = unstructured.SetNestedField(m, name, "spec", "nodeName") // spec is an object
+			m["status"] = starting(pod)
+		})
+	}
+	err := c.edit(pod, func(m map[string]any) {
+		_ = unstructured.SetNestedField(m, name, "spec", "nodeName") // spec is an object
+		m["status"] = running(pod, n, now)
+	})
+	if err != nil {
+		return err
+	}
+	return c.sayStarted(pod, name)
+}
+
+// Tick lets the controllers of all namespaces see that time has passed; see
+// Options.Startup.
+func (c *Cluster) Tick() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ns := range c.list(Namespaces, "") {
+		if err := c.settle(ns.GetName()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sayStarted is what scheduler and kubelet tell of a pod that starts.
+func (c *Cluster) sayStarted(pod *unstructured.Unstructured, node string) error {
+	if !c.opts.Events {
+		return nil
+	}
+	if err := c.say(pod, "default-scheduler", "Scheduled", "Successfully assigned %s/%s to %s", pod.GetNamespace(), pod.GetName(), node); err != nil {
+		return err
+	}
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	for _, raw := range containers {
+		container, _ := raw.(map[string]any)
+		for _, e := range [][2]string{{"Pulled", fmt.Sprintf("Container image %q already present on machine", container["image"])},
+			{"Created", fmt.Sprintf("Container created: %v", container["name"])}, {"Started", fmt.Sprintf("Container started: %v", container["name"])}} {
+			if err := c.say(pod, "kubelet", e[0], "%s", e[1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// starting is the status of a pod whose containers are being made.
+func starting(pod *unstructured.Unstructured) map[string]any {
+	var statuses []any
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	for _, raw := range containers {
+		container, _ := raw.(map[string]any)
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": false, "started": false,
+			"imageID": "", "restartCount": int64(0), "state": map[string]any{"waiting": map[string]any{"reason": "ContainerCreating"}}})
+	}
+	return map[string]any{"phase": string(corev1.PodPending), "containerStatuses": statuses,
+		"conditions": []any{map[string]any{"type": "PodScheduled", "status": "True"}, map[string]any{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}}}
 }
 
 func running(pod *unstructured.Unstructured, n int64, now time.Time) map[string]any {

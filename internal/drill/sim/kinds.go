@@ -27,6 +27,25 @@ func (k Kind) GVR() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: k.Group, Version: k.Version, Resource: k.Resource}
 }
 
+// view: the kind shows the objects of another one in its own way.
+func (k Kind) view() bool { return k.Group == "events.k8s.io" }
+
+// stored is the kind whose objects are kept.
+func (k Kind) stored() Kind {
+	if k.view() {
+		return Kind{Version: Events.Version, Resource: Events.Resource, Kind: "Event"}
+	}
+	return k
+}
+
+// shown is an object that is kept, as this kind shows it.
+func (k Kind) shown(o *unstructured.Unstructured) *unstructured.Unstructured {
+	if k.view() {
+		return asNewEvent(o)
+	}
+	return o
+}
+
 // The kinds that a test or a drill names.
 var (
 	Pods                   = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
@@ -63,6 +82,7 @@ var builtinKinds = []Kind{
 	{Version: "v1", Resource: "pods", Kind: "Pod", ShortNames: []string{"po"}},
 	{Version: "v1", Resource: "replicationcontrollers", Kind: "ReplicationController", ShortNames: []string{"rc"}, Scale: true},
 	{Version: "v1", Resource: "events", Kind: "Event", ShortNames: []string{"ev"}},
+	{Group: "events.k8s.io", Version: "v1", Resource: "events", Kind: "Event", ShortNames: []string{"ev"}},
 	{Group: "apps", Version: "v1", Resource: "deployments", Kind: "Deployment", ShortNames: []string{"deploy"}, Scale: true},
 	{Group: "apps", Version: "v1", Resource: "replicasets", Kind: "ReplicaSet", ShortNames: []string{"rs"}, Scale: true},
 	{Group: "apps", Version: "v1", Resource: "statefulsets", Kind: "StatefulSet", ShortNames: []string{"sts"}, Scale: true},
@@ -141,10 +161,13 @@ func (c *Cluster) resources(gv schema.GroupVersion) *metav1.APIResourceList {
 			continue
 		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource, SingularName: strings.ToLower(k.Kind), Kind: k.Kind,
-			Namespaced: !k.Cluster, ShortNames: k.ShortNames, Verbs: metav1.Verbs{"create", "delete", "get", "list", "patch"}})
+			Namespaced: !k.Cluster, ShortNames: k.ShortNames, Verbs: metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "watch"}})
 		if k.Scale {
 			list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource + "/scale", Namespaced: !k.Cluster,
 				Group: "autoscaling", Version: "v1", Kind: "Scale", Verbs: metav1.Verbs{"get", "patch"}})
+		}
+		if k.GVR() == Pods {
+			list.APIResources = append(list.APIResources, metav1.APIResource{Name: "pods/log", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get"}})
 		}
 	}
 	if list.APIResources == nil {

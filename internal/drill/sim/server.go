@@ -7,9 +7,9 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -35,7 +35,7 @@ type Server struct {
 
 // Request is one API call as a fault sees it.
 type Request struct {
-	// Verb is that of RBAC: get, list, create, patch, delete; "" where no
+	// Verb is that of RBAC: get, list, watch, create, patch, update, delete; "" where no
 	// resource is named (discovery, the version).
 	Verb            string
 	Group, Resource string // the resource with its subresource: "deployments/scale"
@@ -60,7 +60,7 @@ func (r Request) Key() string {
 
 // Writes reports whether the request would change the cluster.
 func (r Request) Writes() bool {
-	return !r.DryRun && (r.Verb == "patch" || r.Verb == "delete" || r.Verb == "create" && !r.asks())
+	return !r.DryRun && (r.Verb == "patch" || r.Verb == "update" || r.Verb == "delete" || r.Verb == "create" && !r.asks())
 }
 
 // asks: a review, by which one asks about oneself.
@@ -166,8 +166,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	s.write(w, req, answer, err)
 }
 
+// stream is an answer that is written piece by piece. An error means that
+// nothing was written yet.
+type stream func(w http.ResponseWriter) error
+
 func (s *Server) write(w http.ResponseWriter, req Request, answer any, err error) {
 	w.Header().Set("Date", s.cluster.opts.Now().UTC().Format(http.TimeFormat))
+	if stream, ok := answer.(stream); ok && err == nil {
+		if err = stream(w); err == nil {
+			return
+		}
+	}
 	code := http.StatusOK
 	if req.Verb == "create" {
 		code = http.StatusCreated
@@ -183,11 +192,6 @@ func (s *Server) write(w http.ResponseWriter, req Request, answer any, err error
 			w.Header().Set("Retry-After", fmt.Sprint(st.Details.RetryAfterSeconds))
 		}
 		code, answer = int(st.Code), st
-	}
-	if text, ok := answer.(string); ok {
-		w.Header().Set("Content-Type", "text/plain")
-		_, _ = io.WriteString(w, text) // the client may be gone
-		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
@@ -225,6 +229,9 @@ func (c *Cluster) parse(hr *http.Request, body []byte) (req Request, kind *Kind,
 		}
 	}
 	req.Verb = verbOf(hr, req.Name)
+	if watch, err := strconv.ParseBool(hr.URL.Query().Get("watch")); err == nil && watch && req.Verb == "list" {
+		req.Verb = "watch"
+	}
 	req.DryRun = hr.URL.Query().Get("dryRun") == metav1.DryRunAll
 	if req.Verb == "delete" { // its options are in the body
 		var o metav1.DeleteOptions
@@ -244,6 +251,8 @@ func verbOf(hr *http.Request, name string) string {
 		return "create"
 	case http.MethodPatch:
 		return "patch"
+	case http.MethodPut:
+		return "update"
 	case http.MethodDelete:
 		return "delete"
 	}
@@ -263,19 +272,31 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 	}
 	switch {
 	case sub == "log" && kind.Resource == "pods":
-		return c.log(req)
+		return stream(func(w http.ResponseWriter) error { return c.answerLog(w, hr, req) }), nil
 	case sub == "scale" && kind.Scale:
 		return c.answerScale(hr, req, *kind, body)
 	case sub == "status" && req.Verb == "patch":
 		return c.answerPatch(hr, req, *kind, body)
+	case kind.Resource == "pods" && slices.Contains([]string{"exec", "attach", "portforward", "ephemeralcontainers"}, sub):
+		return nil, errNoExec(sub)
 	case sub != "":
 		return nil, errNotServed
+	case kind.view() && req.Writes():
+		return nil, apierrors.NewMethodNotSupported(kind.GVR().GroupResource(), req.Verb)
 	}
 	switch req.Verb {
 	case "get":
 		return c.Get(kind.GVR(), req.Namespace, req.Name)
 	case "list":
 		return c.answerList(hr, req, *kind)
+	case "watch":
+		w, err := c.parseWatch(hr, req, *kind)
+		if err != nil {
+			return nil, err
+		}
+		return stream(func(rw http.ResponseWriter) error { return c.answerWatch(rw, hr, w) }), nil
+	case "update":
+		return c.answerUpdate(req, *kind, body)
 	case "create":
 		return c.answerCreate(req, *kind, body)
 	case "patch":
@@ -326,12 +347,4 @@ func (c *Cluster) review(body []byte) (any, error) {
 	r.TypeMeta = metav1.TypeMeta{Kind: "SelfSubjectAccessReview", APIVersion: "authorization.k8s.io/v1"}
 	r.Status.Allowed = !c.forbidden(q)
 	return r, nil
-}
-
-// log is what every container has written.
-func (c *Cluster) log(req Request) (any, error) {
-	if _, err := c.Get(Pods, req.Namespace, req.Name); err != nil {
-		return nil, err
-	}
-	return c.opts.Now().UTC().Format(time.RFC3339Nano) + " " + req.Name + ": listening\n", nil
 }

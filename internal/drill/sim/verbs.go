@@ -16,7 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
@@ -77,12 +79,22 @@ func (c *Cluster) answerList(hr *http.Request, req Request, k Kind) (any, error)
 // fieldsOf are the fields that lists are selected by here.
 func fieldsOf(o *unstructured.Unstructured) fields.Set {
 	set := fields.Set{"metadata.name": o.GetName(), "metadata.namespace": o.GetNamespace()}
-	involved, _, _ := unstructured.NestedStringMap(o.Object, "involvedObject")
-	for k, v := range involved {
-		set["involvedObject."+k] = v
+	for _, ref := range []string{"involvedObject", "regarding"} {
+		named, _, _ := unstructured.NestedStringMap(o.Object, ref)
+		for k, v := range named {
+			set[ref+"."+k] = v
+		}
+	}
+	for field, path := range selectable {
+		if v, found, _ := unstructured.NestedString(o.Object, path...); found {
+			set[field] = v
+		}
 	}
 	return set
 }
+
+// selectable are further fields by which the real server selects pods, Secrets and events.
+var selectable = map[string][]string{"status.phase": {"status", "phase"}, "spec.nodeName": {"spec", "nodeName"}, "type": {"type"}, "reason": {"reason"}}
 
 func (c *Cluster) answerCreate(req Request, k Kind, body []byte) (any, error) {
 	o := &unstructured.Unstructured{}
@@ -131,35 +143,92 @@ func (c *Cluster) answerPatch(hr *http.Request, req Request, k Kind, body []byte
 	return c.written(o, err, req)
 }
 
-// patched applies a merge patch, and holds the patch to the version and the
+// answerUpdate replaces an object as a whole.
+func (c *Cluster) answerUpdate(req Request, k Kind, body []byte) (any, error) {
+	next := &unstructured.Unstructured{}
+	if err := next.UnmarshalJSON(body); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	live, err := c.get(k.GVR(), req.Namespace, req.Name)
+	if err != nil {
+		return nil, err
+	}
+	if next.GetNamespace() != req.Namespace || next.GetName() != req.Name {
+		return nil, apierrors.NewBadRequest("the name or the namespace of the provided object does not match the request")
+	}
+	if next.GetResourceVersion() == "" {
+		next.SetResourceVersion(live.GetResourceVersion())
+	}
+	if next.GetUID() == "" {
+		next.SetUID(live.GetUID())
+	}
+	if err := sameObject(k, live, next); err != nil {
+		return nil, err
+	}
+	o, err := c.update(k, live, next, req.DryRun)
+	return c.written(o, err, req)
+}
+
+// patched applies a merge patch, a strategic one or a JSON patch, and holds the patch to the version and the
 // UID that it names, in the order of the real server: 409, then 422.
 func patched(hr *http.Request, k Kind, live *unstructured.Unstructured, body []byte) (*unstructured.Unstructured, error) {
-	if ct := hr.Header.Get("Content-Type"); ct != string(types.MergePatchType) {
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType,
-			Reason: metav1.StatusReasonUnsupportedMediaType, Message: "only merge patches are simulated, not " + ct}}
-	}
 	before, err := json.Marshal(live.Object)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	after, err := jsonpatch.MergePatch(before, body)
+	after, err := applyPatch(types.PatchType(hr.Header.Get("Content-Type")), k, before, body)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, err
 	}
 	next := &unstructured.Unstructured{}
 	if err := next.UnmarshalJSON(after); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
+	if err := sameObject(k, live, next); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// sameObject holds a write to the version and the UID that it names.
+func sameObject(k Kind, live, next *unstructured.Unstructured) error {
 	if next.GetResourceVersion() != live.GetResourceVersion() {
-		return nil, apierrors.NewConflict(k.GVR().GroupResource(), live.GetName(),
+		return apierrors.NewConflict(k.GVR().GroupResource(), live.GetName(),
 			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
 	}
 	if next.GetUID() != live.GetUID() {
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity,
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity,
 			Reason:  metav1.StatusReasonInvalid,
 			Message: fmt.Sprintf("%s %q is invalid: metadata.uid: Invalid value: %q: field is immutable", k.Kind, live.GetName(), next.GetUID())}}
 	}
-	return next, nil
+	return nil
+}
+
+func applyPatch(kind types.PatchType, k Kind, before, body []byte) (after []byte, err error) {
+	gvk := schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
+	switch {
+	case kind == types.MergePatchType:
+		after, err = jsonpatch.MergePatch(before, body)
+	case kind == types.JSONPatchType:
+		var patch jsonpatch.Patch
+		if patch, err = jsonpatch.DecodePatch(body); err == nil {
+			after, err = patch.Apply(before)
+		}
+	case kind == types.StrategicMergePatchType && scheme.Scheme.Recognizes(gvk):
+		var typed runtime.Object
+		if typed, err = scheme.Scheme.New(gvk); err == nil {
+			after, err = strategicpatch.StrategicMergePatch(before, body, typed)
+		}
+	default:
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType,
+			Reason: metav1.StatusReasonUnsupportedMediaType, Message: fmt.Sprintf("a patch of type %s to a %s is not simulated", kind, k.Kind)}}
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return after, nil
 }
 
 // answerScale serves the scale subresource as what it is on the real server:
