@@ -100,8 +100,8 @@ func (s *Store) build(i Incident, actor timeline.Actor) error {
 	if _, err := os.Lstat(final); err == nil {
 		return fmt.Errorf("%s: %w", final, fs.ErrExist)
 	}
-	dir := filepath.Join(s.incidents(), newPrefix+string(i.ID))
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(s.incidents(), newPrefix+string(i.ID)+"-*") // what a kill left of the same ID is in nobody's way
+	if err != nil {
 		return s.unusable(err)
 	}
 	err = os.Chmod(dir, 0o700) // whatever the umask
