@@ -25,9 +25,18 @@ type ArtefactWriter struct {
 	whole  hash.Hash
 	part   hash.Hash // from the second part on
 	ended  bool
+	// twin has had the same content so far, and more: its digests are taken,
+	// for nothing need be hashed twice. nil: there is none, or no longer.
+	twin *ArtefactWriter
+	// begins are the states of whole where the last parts began, for a twin.
+	begins [keptBegins]hash.Hash
 	// withheld: the record is there, the content is not to be.
 	withheld bool
 }
+
+// keptBegins is more than the parts that a twin can be behind: it has at least
+// all but a few windows of the redaction.
+const keptBegins = 4
 
 // Errors that End records as something else than a failure. Wrap them with the
 // reason.
@@ -82,22 +91,96 @@ func (a *ArtefactWriter) fill(p []byte) (int, error) {
 	a.chunks[last] = append(chunk, p...)
 	a.size += len(p)
 	a.record.Size += int64(len(p))
-	a.whole.Write(p)
-	if len(a.record.Parts) > 0 {
-		a.part.Write(p)
+	if a.twin == nil {
+		a.hash(p)
 	}
 	return len(p), nil
 }
 
+func (a *ArtefactWriter) hash(p []byte) {
+	a.whole.Write(p)
+	if len(a.record.Parts) > 0 {
+		a.part.Write(p)
+	}
+}
+
+// diverge: what follows is not what the twin has. The digests go on from where
+// the part that is buffered began.
+func (a *ArtefactWriter) diverge() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.divergeLocked()
+}
+
+func (a *ArtefactWriter) divergeLocked() {
+	if a.twin == nil {
+		return
+	}
+	if n := len(a.record.Parts); n > 0 {
+		a.whole = a.twin.wholeBefore(n)
+	}
+	a.twin = nil
+	for _, chunk := range a.chunks {
+		a.hash(chunk)
+	}
+}
+
+// wholeBefore is the state of whole after n parts.
+func (a *ArtefactWriter) wholeBefore(n int) hash.Hash {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return clone(a.begins[n%keptBegins])
+}
+
+func clone(h hash.Hash) hash.Hash {
+	// That of SHA-256 can be, and does not fail.
+	c, _ := h.(hash.Cloner).Clone()
+	return c
+}
+
+// partDigest is that of part n, from 1.
+func (a *ArtefactWriter) partDigest(n int) (sum digest) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, _ = hex.Decode(sum[:], []byte(a.record.Parts[n-1].SHA256)) // we encoded it
+	return sum
+}
+
+// sum is the digest of all the content.
+func (a *ArtefactWriter) sum() (sum digest) {
+	if a.twin != nil {
+		return a.twin.lockedSum()
+	}
+	a.whole.Sum(sum[:0])
+	return sum
+}
+
+func (a *ArtefactWriter) endedAt(size int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ended && a.record.Size == size
+}
+
+func (a *ArtefactWriter) lockedSum() digest {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sum()
+}
+
 // writePart sends the buffer to the archive as the next part.
 func (a *ArtefactWriter) writePart() error {
-	sum := a.part
-	if len(a.record.Parts) == 0 {
-		sum = a.whole // all there is so far
+	n := len(a.record.Parts) + 1
+	entry := payloadEntry{path: partName(a.record.Path, n), chunks: a.chunks, size: a.size}
+	switch {
+	case a.twin != nil:
+		entry.sha256 = a.twin.partDigest(n)
+	case n == 1:
+		a.whole.Sum(entry.sha256[:0]) // all there is so far
+	default:
+		a.part.Sum(entry.sha256[:0])
 	}
-	entry := payloadEntry{path: partName(a.record.Path, len(a.record.Parts)+1), chunks: a.chunks, size: a.size}
-	sum.Sum(entry.sha256[:0])
 	a.part.Reset()
+	a.begins[n%keptBegins] = clone(a.whole)
 	a.record.Parts = append(a.record.Parts, Part{Path: entry.path, Size: int64(a.size), SHA256: hex.EncodeToString(entry.sha256[:])})
 	a.chunks, a.size = nil, 0
 	return a.bag.writeNow(entry)
@@ -125,16 +208,19 @@ func (a *ArtefactWriter) End(cause error) error {
 			a.record.Status = Failed
 		}
 	}
+	if a.twin != nil && !a.twin.endedAt(a.record.Size) {
+		a.divergeLocked()
+	}
 	var entry *payloadEntry
 	if a.record.Size > 0 || cause == nil {
-		a.record.SHA256 = hex.EncodeToString(a.whole.Sum(nil))
+		sum := a.sum()
+		a.record.SHA256 = hex.EncodeToString(sum[:])
 		if len(a.record.Parts) > 0 {
 			if err := a.writePart(); err != nil {
 				return err
 			}
 		} else {
-			entry = &payloadEntry{path: a.record.Path, chunks: a.chunks, size: a.size}
-			a.whole.Sum(entry.sha256[:0])
+			entry = &payloadEntry{path: a.record.Path, chunks: a.chunks, size: a.size, sha256: sum}
 			a.chunks = nil
 		}
 	}

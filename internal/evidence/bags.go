@@ -50,6 +50,7 @@ func (b bags) create(collector, source string, confidential bool, names []string
 	}
 	a := &artefact{ArtefactWriter: original, shared: shared}
 	if !confidential {
+		shared.twin = original
 		a.redaction = b.redactor.begin(original.Path(), shared)
 	}
 	return a, nil
@@ -66,26 +67,38 @@ type artefact struct {
 // errWithheld is the reason of what is not in the shared bag.
 var errWithheld = errors.New("confidential, or not text that could be redacted; it is in the original")
 
-func (a *artefact) Write(p []byte) (int, error) {
-	n, err := a.ArtefactWriter.Write(p)
-	if err == nil && a.redaction != nil {
-		_, err = a.redaction.Write(p)
+// Write gives both a little at a time: the shared bag stays close behind.
+func (a *artefact) Write(p []byte) (written int, err error) {
+	if a.redaction == nil {
+		return a.ArtefactWriter.Write(p)
 	}
-	return n, err
+	for len(p) > 0 {
+		n, err := a.ArtefactWriter.Write(p[:min(len(p), redactWindow)])
+		written += n
+		if err == nil {
+			_, err = a.redaction.Write(p[:n])
+		}
+		if err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	return written, nil
 }
 
 // End ends both.
 func (a *artefact) End(cause error) error {
-	err := a.ArtefactWriter.End(cause)
 	if a.shared == nil {
-		return err
+		return a.ArtefactWriter.End(cause)
 	}
-	original := a.digest()
-	if a.redaction == nil {
-		a.shared.annotate(Withheld, original)
+	if a.redaction == nil || a.redaction.binary {
+		err := a.ArtefactWriter.End(cause)
+		a.shared.annotate(Withheld, a.digest())
 		return errors.Join(err, a.shared.End(errWithheld))
 	}
 	flushErr := a.redaction.flush()
+	err := a.ArtefactWriter.End(cause)
+	original := a.digest()
 	original.Replaced = a.redaction.counts
 	a.shared.annotate("", original)
 	return errors.Join(err, flushErr, a.shared.End(cause))

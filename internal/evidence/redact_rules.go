@@ -41,6 +41,8 @@ func (r *redaction) match(i int) (m match) {
 		}
 	case c == '=' || c == ':':
 		m = r.keyed(i)
+	case c == '-' && before == 't':
+		m = token(b, i, "glpat", "", 20, "git-token")
 	case c == '-' && after == '-':
 		if m = privateKey(b, i); m.rule == "" {
 			m = commandFlag(b, i)
@@ -65,7 +67,7 @@ func (r *redaction) match(i int) (m match) {
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 var (
-	gitTokens   = []string{"ghp", "gho", "ghu", "ghs", "ghr", "github_pat", "glpat"}
+	gitTokens   = []string{"ghp", "gho", "ghu", "ghs", "ghr", "github_pat"}
 	slackTokens = []string{"oxb-", "oxp-", "oxa-", "oxr-", "oxs-"}
 )
 

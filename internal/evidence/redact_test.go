@@ -11,7 +11,7 @@ import (
 )
 
 // redact gives a text in pieces of a size through the redaction.
-func redact(t testing.TB, text string, piece int) (string, map[string]int, []replacement) {
+func redact(t testing.TB, text string, piece int, options ...func(*redaction)) (string, map[string]int, []replacement) {
 	t.Helper()
 	var out bytes.Buffer
 	bag, err := NewBag(&out, "bag", Meta{}, fixedClock)
@@ -24,6 +24,9 @@ func redact(t testing.TB, text string, piece int) (string, map[string]int, []rep
 	}
 	r := newRedactor()
 	x := r.begin("data/x", a)
+	for _, option := range options {
+		option(x)
+	}
 	for chunk := range slices.Chunk([]byte(text), piece) {
 		if _, err := x.Write(chunk); err != nil {
 			t.Fatal(err)
@@ -60,6 +63,7 @@ func TestRedaction(t *testing.T) {
 		"JWT":                  {"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl end", "got [redacted] end"},
 		"AWS key id":           {"id AKIAIOSFODNN7EXAMPLE.", "id [redacted]"},
 		"GitHub token":         {"x ghp_0123456789abcdefghijABCDEFGHIJ012345 y", "x [redacted] y"},
+		"GitLab token":         {"x glpat-0123456789abcdefghij y", "x [redacted] y"},
 		"Slack token":          {"xoxb-123456789012-abcdef", "[redacted]"},
 		"private key":          {"a\n" + pem + "\nb\n", "a\n[redacted]-----END RSA PRIVATE KEY-----\nb\n"},
 		"private key in JSON":  {`{"k":"` + strings.ReplaceAll(pem, "\n", `\n`) + `"}`, `{"k":"[redacted]-----END RSA PRIVATE KEY-----"}`},
@@ -194,6 +198,59 @@ func FuzzRedaction(f *testing.F) {
 		pieces, _, _ := redact(t, text, piece)
 		if whole != pieces {
 			t.Errorf("%q in pieces of %d: %q, whole: %q", text, piece, pieces, whole)
+		}
+	})
+}
+
+// What is passed over holds nothing that a look at every byte would find.
+func TestPassingOverFindsAll(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	pieces := redactionPieces()
+	for range 300 {
+		var text strings.Builder
+		size := 1 + random.IntN(4<<10)
+		if random.IntN(10) == 0 {
+			size = 200 << 10 // over several windows
+		}
+		for text.Len() < size {
+			piece := pieces[random.IntN(len(pieces))]
+			switch random.IntN(8) {
+			case 0:
+				piece = strings.Repeat(piece, random.IntN(100))
+			case 1:
+				piece = strings.ToUpper(piece)
+			case 2:
+				piece = piece[:random.IntN(len(piece)+1)]
+			}
+			text.WriteString(piece)
+		}
+		comparePassingOver(t, text.String(), 1+random.IntN(100<<10))
+	}
+}
+
+// redactionPieces are what matches, what nearly does, and what is between.
+func redactionPieces() []string {
+	pieces := []string{"=", ":", ": ", " ", "  ", "\t", "\n", "\r\n", "\"", "'", `\"`, "\\", "-", "--", "_", ".", ",", "{", "}", "name", `"name":`, "name: ", "value", `"value":"`, "value: ", "x", "hunter2", "0123456789abcdef0123",
+		"plain words of a log ", "2026-01-02T03:04:05Z ", "status=200 ", "Bearer ", "basic ", "-----BEGIN ", "PRIVATE KEY-----", "-----END ", "://", "://u:p@h/", "https://example.org/", "eyJ", "AKIA", "ASIA", "xoxb-", "xox", "glpat-", "@", strings.Repeat(" ", 200)}
+	return append(pieces, needles...)
+}
+
+func comparePassingOver(t *testing.T, text string, piece int) {
+	t.Helper()
+	all := func(r *redaction) { r.exhaustive = true }
+	got, counts, report := redact(t, text, piece)
+	want, wantCounts, wantReport := redact(t, text, piece, all)
+	if got != want || !maps.Equal(counts, wantCounts) || len(report) != len(wantReport) {
+		t.Fatalf("%q in pieces of %d:\ngot  %q\nwant %q", text, piece, got, want)
+	}
+}
+
+func FuzzPassingOver(f *testing.F) {
+	f.Add("a name: DB_PASSWORD value: x", 7)
+	f.Add("xeyJ0123456789abcdef0123", 100)
+	f.Fuzz(func(t *testing.T, text string, piece int) {
+		if piece > 0 {
+			comparePassingOver(t, text, piece)
 		}
 	})
 }
