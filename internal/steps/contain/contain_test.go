@@ -42,6 +42,7 @@ type scenario struct {
 
 var scenarios = map[string]scenario{
 	"deployment":            {objects: deployment()},
+	"annotations-full":      {objects: crammed()},
 	"statefulset":           {objects: statefulSet("")},
 	"statefulset-volumes":   {objects: statefulSet(appsv1.DeletePersistentVolumeClaimRetentionPolicyType), remains: true},
 	"statefulset-allowed":   {objects: statefulSet(appsv1.DeletePersistentVolumeClaimRetentionPolicyType), options: func(o *contain.Options) { o.AllowEvidenceLoss = true }},
@@ -76,6 +77,18 @@ var scenarios = map[string]scenario{
 	"cordon-of-another": {objects: append(deployment(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "node-uid", Labels: map[string]string{contain.IncidentLabel: "other"}}}),
 		options: func(o *contain.Options) { o.Steps = []string{contain.StepCordon} }},
 	"cordon-unreadable": {objects: deployment(), options: func(o *contain.Options) { o.Steps = []string{contain.StepCordon} }},
+}
+
+// crammed: whoever may patch the suspect filled its annotations, so that the
+// server takes no further one.
+func crammed() []runtime.Object {
+	list := deployment()
+	for _, o := range list {
+		if p, ok := o.(*corev1.Pod); ok && p.Name == "backend-1" {
+			p.Annotations = map[string]string{"x": strings.Repeat("x", 256<<10-1)}
+		}
+	}
+	return list
 }
 
 func replicationController() []runtime.Object {

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -121,11 +122,25 @@ func detachment(scene *steps.Scene, t *cluster.Target, keys []string) (change.Ch
 		removed[k] = pod.Labels[k]
 		fields = append(fields, label(k, nil))
 	}
-	if len(removed) > 0 {
+	if note := remembered(scene, t, removed); len(removed) > 0 && fits(pod.Annotations, DetachedAnnotation, note) {
 		fields = append(fields, change.Field{Path: []string{"metadata", "annotations", DetachedAnnotation},
-			Before: anyOf(pod.Annotations, DetachedAnnotation), After: remembered(scene, t, removed)})
+			Before: anyOf(pod.Annotations, DetachedAnnotation), After: note})
 	}
 	return change.NewEdit(t.Ref(), "", pod.ResourceVersion, fields...)
+}
+
+// fits tells whether an annotation can be set. An object whose annotations are
+// full (256 KiB: TotalAnnotationSizeLimitB of k8s.io/apimachinery/pkg/api/validation),
+// which whoever may patch it can bring about, would refuse the whole patch, and
+// with it the detachment; the journal has what the annotation would say.
+func fits(annotations map[string]string, key, value string) bool {
+	size := len(key) + len(value)
+	for k, v := range annotations {
+		if k != key {
+			size += len(k) + len(v)
+		}
+	}
+	return size <= validation.TotalAnnotationSizeLimitB
 }
 
 // remembered is what the annotation keeps for whoever finds the pod without
