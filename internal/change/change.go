@@ -4,7 +4,8 @@
 // it, with the state before. It is journaled before the call, so that any
 // later process, also on another machine, can tell from the journal alone
 // whether it was done, and undo it. There are two kinds: an Edit sets fields
-// of an object that exists, a Create adds an object that does not.
+// of an object that exists, a Create adds an object that does not. Either may
+// be done by server-side apply.
 //
 // A change done twice is done once; a change is undone only while the object
 // is as the change left it, and otherwise refused with the difference.
@@ -29,7 +30,7 @@ import (
 const FieldManager = "irctl"
 
 // Change is one reversible change to one object. The zero value is not usable;
-// make one with NewEdit or NewCreate, or read one from the journal with Parse.
+// make one with NewEdit, NewCreate or PlanApply, or read one from the journal with Parse.
 type Change struct {
 	Object cluster.Ref `json:"object"`
 	// Subresource is the part of the object that is written, "scale" or "".
@@ -38,6 +39,8 @@ type Change struct {
 	Fields []Field `json:"fields,omitempty"`
 	// Manifest is the object that a create adds; nil for an edit.
 	Manifest map[string]any `json:"manifest,omitempty"`
+	// Apply makes the change by server-side apply; nil: by a patch, or a create.
+	Apply *Apply `json:"apply,omitempty"`
 	// ResourceVersion is the version that was read when the change was
 	// planned. The first attempt is conditional on it, which saves a read.
 	ResourceVersion string `json:"resourceVersion,omitempty"`
@@ -134,6 +137,9 @@ func Parse(data []byte) (Change, error) {
 		return Change{}, fmt.Errorf("%w: %w", ErrNoReceipt, err)
 	}
 	if c.Object.Version == "" || c.Object.Resource == "" || c.Object.Name == "" || (c.Manifest == nil) == (len(c.Fields) == 0) {
+		return Change{}, ErrNoReceipt
+	}
+	if c.Apply != nil && (c.Manifest == nil) == (c.Apply.Config == nil) {
 		return Change{}, ErrNoReceipt
 	}
 	for i, f := range c.Fields {

@@ -45,6 +45,12 @@ func (c Change) create(ctx context.Context, client dynamic.Interface, dryRun []s
 func (c Change) createdAs(live *unstructured.Unstructured) error {
 	want := &unstructured.Unstructured{Object: c.Manifest}
 	var diff []string
+	if c.Apply != nil {
+		if diff = covers(nil, meant(want), meant(live)); diff != nil {
+			return &DriftError{Object: c.Object, Differences: diff}
+		}
+		return nil
+	}
 	for _, path := range [][]string{{"metadata", "labels"}, {"metadata", "annotations"}} {
 		given, _ := c.fieldOf(want, path).(map[string]any)
 		found, _ := c.fieldOf(live, path).(map[string]any)

@@ -14,7 +14,8 @@ import (
 // before each further attempt, so that an attempt that was executed although
 // its answer got lost is not made twice.
 //
-// Errors are those of the API server, wrapped with the object's name, or a
+// Errors are those of the API server, wrapped with the object's name, a
+// ConflictError if other field managers are in the way of an apply, or a
 // DriftError if somebody else changed the same fields in the meantime.
 func (c Change) Do(ctx context.Context, client dynamic.Interface) (Result, error) {
 	return c.do(ctx, client, nil)
@@ -28,6 +29,10 @@ func (c Change) DryRun(ctx context.Context, client dynamic.Interface) error {
 }
 
 func (c Change) do(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
+	if c.Apply != nil {
+		r, err := c.apply(ctx, client, dryRun)
+		return r, c.wrap("applying", err)
+	}
 	if c.IsCreate() {
 		r, err := c.create(ctx, client, dryRun)
 		return r, c.wrap("creating", err)
@@ -53,13 +58,18 @@ func (c Change) undo(ctx context.Context, client dynamic.Interface, dryRun []str
 		r, err := c.undoCreate(ctx, client, dryRun)
 		return r, c.wrap("deleting", err)
 	}
+	if c.Apply != nil {
+		r, err := c.undoApply(ctx, client, dryRun)
+		return r, c.wrap("restoring", err)
+	}
 	r, err := c.undoEdit(ctx, client, dryRun)
 	return r, c.wrap("restoring", err)
 }
 
 func (c Change) wrap(doing string, err error) error {
 	var drift *DriftError
-	if err == nil || errors.As(err, &drift) {
+	var conflict *ConflictError
+	if err == nil || errors.As(err, &drift) || errors.As(err, &conflict) {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", doing, c.Object, err)

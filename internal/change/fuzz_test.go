@@ -18,6 +18,8 @@ func FuzzParse(f *testing.F) {
 		`{"object":{"version":"v1","resource":"pods","kind":"Pod","namespace":"n","name":"p","uid":"u"},"resourceVersion":"7","fields":[{"path":["metadata","labels","app"],"before":"x","after":null}]}`,
 		`{"object":{"group":"networking.k8s.io","version":"v1","resource":"networkpolicies","kind":"NetworkPolicy","name":"p"},"manifest":{"spec":{"podSelector":{},"ingress":[{}]}}}`,
 		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"before":1e400,"after":[[[]]]},{"path":["a","b"],"before":{},"after":1}]}`,
+		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"after":1}],"apply":{"config":{"a":1},"force":true,"taken":[],"owned":{}}}`,
+		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"manifest":{"a":1},"apply":{}}`,
 		`null`, `{}`,
 	} {
 		f.Add([]byte(seed))

@@ -52,14 +52,26 @@ func fieldLines(fields []Field) []string {
 // Command is the kubectl command that would do the same, for changes that
 // have no shorter one.
 func (c Change) Command() string {
-	if c.IsCreate() {
-		text, err := json.Marshal(c.Manifest)
-		if err != nil {
-			return ""
+	if c.Apply != nil {
+		verb := "apply --server-side --field-manager=" + FieldManager
+		if c.Apply.Force {
+			verb += " --force-conflicts"
 		}
-		return "printf %s " + ShellQuote(string(text)) + " | kubectl create -f -"
+		return piped(c.config(), verb)
+	}
+	if c.IsCreate() {
+		return piped(c.Manifest, "create")
 	}
 	return c.patchCommand(c.Fields)
+}
+
+// piped is kubectl with a manifest on its standard input.
+func piped(manifest map[string]any, verb string) string {
+	text, err := json.Marshal(manifest)
+	if err != nil {
+		return ""
+	}
+	return "printf %s " + ShellQuote(string(text)) + " | kubectl " + verb + " -f -"
 }
 
 // UndoCommand is the kubectl command that would undo the change.

@@ -233,7 +233,8 @@ const settleTime = 3 * time.Second
 // failed: the server may have made it although its answer never came.
 func settle(ctx context.Context, client *cluster.Client, c change.Change, wanted change.State, err error) (timeline.Outcome, error) {
 	var drift *change.DriftError
-	if errors.As(err, &drift) {
+	var conflict *change.ConflictError
+	if errors.As(err, &drift) || errors.As(err, &conflict) {
 		return timeline.OutcomeRefused, err
 	}
 	if !change.Passing(err) && !errors.Is(err, context.Canceled) {

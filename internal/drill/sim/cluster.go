@@ -18,8 +18,12 @@
 // Options.Events the controllers tell what they do, and with Options.Startup
 // pods take time to start, so that Deployments roll; Tick is to be called then.
 //
+// Server-side apply is done by the real server's own code. Who manages which
+// field is kept from an object's first apply on: what was there before then
+// counts as set by kubectl.
+//
 // It does not simulate: packets, defaulting and validation beyond what is
-// said here, managed fields, server-side apply, processes (so no exec),
+// said here, managed fields of what was never applied, processes (so no exec),
 // graceful deletion (a pod is gone at once) and schedules (see RunCronJob).
 package sim
 
@@ -203,6 +207,9 @@ func (c *Cluster) Edit(gvr schema.GroupVersionResource, namespace, name string, 
 	}
 	next := old.DeepCopy()
 	change(next)
+	if next, err = c.kindOf(gvr).tracked(old, next, "somebody", c.opts.Now()); err != nil {
+		return err
+	}
 	if _, err := c.update(c.kindOf(gvr), old, next, false); err != nil {
 		return err
 	}

@@ -296,7 +296,7 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 		}
 		return stream(func(rw http.ResponseWriter) error { return c.answerWatch(rw, hr, w) }), nil
 	case "update":
-		return c.answerUpdate(req, *kind, body)
+		return c.answerUpdate(hr, req, *kind, body)
 	case "create":
 		return c.answerCreate(req, *kind, body)
 	case "patch":

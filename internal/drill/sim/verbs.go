@@ -129,6 +129,9 @@ func (c *Cluster) written(o *unstructured.Unstructured, err error, req Request) 
 }
 
 func (c *Cluster) answerPatch(hr *http.Request, req Request, k Kind, body []byte) (any, error) {
+	if hr.Header.Get("Content-Type") == string(types.ApplyYAMLPatchType) {
+		return c.answerApply(hr, req, k, body)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	live, err := c.get(k.GVR(), req.Namespace, req.Name)
@@ -136,6 +139,9 @@ func (c *Cluster) answerPatch(hr *http.Request, req Request, k Kind, body []byte
 		return nil, err
 	}
 	next, err := patched(hr, k, live, body)
+	if err == nil {
+		next, err = k.tracked(live, next, managerOf(hr), c.opts.Now())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +150,7 @@ func (c *Cluster) answerPatch(hr *http.Request, req Request, k Kind, body []byte
 }
 
 // answerUpdate replaces an object as a whole.
-func (c *Cluster) answerUpdate(req Request, k Kind, body []byte) (any, error) {
+func (c *Cluster) answerUpdate(hr *http.Request, req Request, k Kind, body []byte) (any, error) {
 	next := &unstructured.Unstructured{}
 	if err := next.UnmarshalJSON(body); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -164,7 +170,10 @@ func (c *Cluster) answerUpdate(req Request, k Kind, body []byte) (any, error) {
 	if next.GetUID() == "" {
 		next.SetUID(live.GetUID())
 	}
-	if err := sameObject(k, live, next); err != nil {
+	if err = sameObject(k, live, next); err == nil {
+		next, err = k.tracked(live, next, managerOf(hr), c.opts.Now())
+	}
+	if err != nil {
 		return nil, err
 	}
 	o, err := c.update(k, live, next, req.DryRun)
