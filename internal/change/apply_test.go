@@ -223,7 +223,7 @@ func TestAnApplyLeavesWhatItOwnedBefore(t *testing.T) {
 		live, _ := c.Get(sim.NetworkPolicies, "todo-app", "frontend-network-policy")
 		for _, m := range live.GetManagedFields() {
 			if m.Manager == "irctl" {
-				fields += string(m.FieldsV1.Raw)
+				fields += m.FieldsV1.GetRawString()
 			}
 		}
 		return fields
