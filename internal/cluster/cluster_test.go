@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -28,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/remotecommand"
 
 	"irctl/internal/cluster"
 	"irctl/internal/cluster/apifake"
@@ -336,6 +338,14 @@ func TestReadsAreRepeatedAndWritesAreNot(t *testing.T) {
 		_, err := c.Kube.CoreV1().Pods(ns).Patch(ctx, "p", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
 		return err
 	}
+	command := func(ctx context.Context, c *cluster.Client) error {
+		url := c.Kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(ns).Name("p").SubResource("exec").URL()
+		executor, err := remotecommand.NewWebSocketExecutor(c.Config, "GET", url.String())
+		if err != nil {
+			return err
+		}
+		return executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: io.Discard})
+	}
 	for name, c := range map[string]struct {
 		fails    http.HandlerFunc
 		times    int
@@ -352,6 +362,8 @@ func TestReadsAreRepeatedAndWritesAreNot(t *testing.T) {
 		"a question about us":  {answer(503), 2, review, 3, true},
 		"a write":              {answer(503), 2, patch, 1, false},
 		"a write that is lost": {broken, 2, patch, 1, false},
+		"a command":            {answer(503), 2, command, 1, false}, // although it is a GET
+		"a command, broken":    {broken, 2, command, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := apifake.New(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -86,8 +87,14 @@ func repeat(next http.RoundTripper, r *http.Request, resp *http.Response, err er
 	}
 }
 
-// reads: GET, and the reviews by which one asks about oneself.
+// reads: GET, and the reviews by which one asks about oneself. What opens a
+// stream to a container is a GET over WebSockets, but runs a command: it is not
+// to be run twice, and its failure is the sign to try the older protocol.
 func reads(r *http.Request) bool {
+	switch path.Base(r.URL.Path) {
+	case "exec", "attach", "portforward":
+		return false
+	}
 	return r.Method == http.MethodGet ||
 		(r.Method == http.MethodPost && (strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/") || strings.HasPrefix(r.URL.Path, "/apis/authentication.k8s.io/")))
 }
