@@ -31,7 +31,7 @@ type eradicateOptions struct {
 	allowTag bool
 
 	generate, setFrom, keep, roles, commands, revoked []string
-	admin                                             string
+	admin, forward                                    string
 }
 
 func (a *App) eradicate() *cobra.Command {
@@ -53,7 +53,7 @@ Exit codes: 0 done; 1 error; 2 usage; 3 done, but something still accepts or run
 with an old value; 4 refused.`,
 		Example: `  irctl eradicate --plan
   irctl eradicate --secret backend-secret --generate SECRET_KEY=random --set-from GROQ_API_KEY=new.key
-  irctl eradicate --all-secrets --keep POSTGRES_USER --postgres POSTGRES_PASSWORD=todo --postgres-admin admin.dsn
+  irctl eradicate --all-secrets --keep POSTGRES_USER --postgres POSTGRES_PASSWORD=todo --postgres-admin admin.dsn --postgres-forward service/postgres
   irctl eradicate --secret serviceaccount/backend-sa --yes -o json`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runEradicate(c, o) },
@@ -68,6 +68,7 @@ with an old value; 4 refused.`,
 	f.StringSliceVar(&o.keep, "keep", nil, "[SECRET/]KEY: it is no secret")
 	f.StringSliceVar(&o.roles, "postgres", nil, "[SECRET/]KEY=ROLE: the password of a PostgreSQL role, or a URL that holds it")
 	f.StringVar(&o.admin, "postgres-admin", "", "file with the connection string of who may alter the roles; PG* variables and ~/.pgpass fill what it leaves open")
+	f.StringVar(&o.forward, "postgres-forward", "", "[NAMESPACE/]pod|service/NAME[:PORT] of that server, which is reached through the API server, as by kubectl port-forward")
 	f.StringArrayVar(&o.commands, "store-command", nil, `[SECRET/]KEY=["argv", …]: your own command, which stores the new value that it gets on standard input`)
 	f.StringSliceVar(&o.revoked, "revoked", nil, "[SECRET/]KEY: its old value was revoked at its issuer")
 	f.StringSliceVar(&o.images, "image", nil, "CONTAINER=IMAGE@sha256:…: deploy the patched version in the incident's workloads, before any secret is replaced; irctl undo takes it back")
@@ -83,7 +84,7 @@ with an old value; 4 refused.`,
 const maxValue = 1 << 20
 
 // options checks the flags and reads the files that they name.
-func (o *eradicateOptions) options(stdin io.Reader) (eradicate.Options, error) {
+func (o *eradicateOptions) options(stdin io.Reader, namespace string) (eradicate.Options, error) {
 	out := eradicate.Options{Secrets: o.secrets, All: o.all, Sources: map[string]rotate.Source{}, Revoked: o.revoked, Again: o.again}
 	if o.all && len(o.secrets) > 0 {
 		return out, usagef("give either --secret or --all-secrets")
@@ -135,7 +136,7 @@ func (o *eradicateOptions) options(stdin io.Reader) (eradicate.Options, error) {
 	if err := o.storeCommands(out.Sources); err != nil {
 		return out, err
 	}
-	return out, o.database(&out)
+	return out, o.database(&out, namespace)
 }
 
 // cutLast splits KEY=VALUE; a key has no "=".
@@ -206,7 +207,10 @@ func (o *eradicateOptions) storeCommands(sources map[string]rotate.Source) error
 	return nil
 }
 
-func (o *eradicateOptions) database(out *eradicate.Options) error {
+func (o *eradicateOptions) database(out *eradicate.Options, namespace string) error {
+	if o.admin == "" && o.forward != "" {
+		return usagef("--postgres-forward is the way to a database: say with --postgres-admin as whom to enter it")
+	}
 	if o.admin == "" {
 		return nil
 	}
@@ -218,6 +222,13 @@ func (o *eradicateOptions) database(out *eradicate.Options) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if o.forward != "" {
+		forward, err := rotate.ParseForward(o.forward, namespace)
+		if err != nil {
+			return usagef("--postgres-forward: %v", err)
+		}
+		db = db.Through(forward)
+	}
 	out.Database = &db
 	return nil
 }
@@ -226,7 +237,11 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 	if slices.ContainsFunc(o.setFrom, func(s string) bool { return strings.HasSuffix(s, "=-") }) && !o.yes && !o.dryRun && !o.plan {
 		return usagef("--set-from …=- takes standard input, so there is nowhere to ask: give --yes")
 	}
-	options, err := o.options(a.In)
+	namespace, err := a.namespace()
+	if err != nil {
+		return err
+	}
+	options, err := o.options(a.In, namespace)
 	if err != nil {
 		return err
 	}

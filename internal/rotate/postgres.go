@@ -4,14 +4,16 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/pbkdf2"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,13 +29,18 @@ import (
 // once the Secrets are written: where either half fails, both are as before.
 type Roles struct {
 	*Secrets
-	admin *pgx.ConnConfig
+	admin   *pgx.ConnConfig
+	forward *Forward
 	// changed is when, by the server's clock; zero: an earlier process did it.
 	changed time.Time
 }
 
 // Database is where the roles are, and as whom to change them.
-type Database struct{ config *pgx.ConnConfig }
+type Database struct {
+	config *pgx.ConnConfig
+	// forward is the way there through the API server; nil: it is reached directly.
+	forward *Forward
+}
 
 // connectTime bounds one connection attempt.
 const connectTime = 10 * time.Second
@@ -46,17 +53,40 @@ func ParseDatabase(text string) (Database, error) {
 		return Database{}, errors.New("the connection string of --postgres-admin is malformed; it is not shown, since it may hold a password") // nor is the error
 	}
 	config.ConnectTimeout = connectTime
-	return Database{config}, nil
+	return Database{config: config}, nil
+}
+
+// Through is the database in a cluster, reached through its API server. The
+// host of the connection string is then no more than the name that its
+// certificate must have.
+func (d Database) Through(f Forward) Database {
+	if f.Port == 0 {
+		f.Port = d.config.Port
+	}
+	d.forward = &f
+	return d
 }
 
 // String names the database without the password.
 func (d Database) String() string {
+	if d.forward != nil {
+		return fmt.Sprintf("PostgreSQL in %s as %s", d.forward, d.config.User)
+	}
 	return fmt.Sprintf("PostgreSQL %s:%d as %s", d.config.Host, d.config.Port, d.config.User)
 }
 
 // NewRoles makes the rotation of Secrets one of roles too.
 func NewRoles(secrets *Secrets, admin Database) *Roles {
-	return &Roles{Secrets: secrets, admin: admin.config}
+	if admin.forward == nil {
+		return &Roles{Secrets: secrets, admin: admin.config}
+	}
+	config := admin.config.Copy()
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return admin.forward.dial(ctx, secrets.client)
+	}
+	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }                    // nothing to look up
+	config.Fallbacks = slices.DeleteFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.Host != config.Host }) // other hosts are the same one here
+	return &Roles{Secrets: secrets, admin: config, forward: admin.forward}
 }
 
 // Record tells that roles go with the Secrets.
@@ -156,17 +186,14 @@ func (r *Roles) Deactivate(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // nothing is left to lose
+	found := "the old password is refused, the new one works"
 	for _, role := range r.names() {
-		if old, ok := r.previous[role]; ok {
-			switch in, err := r.accepts(ctx, role, old); {
-			case err != nil:
-				return Outcome{}, err
-			case in:
-				return Outcome{}, fmt.Errorf("PostgreSQL still lets %s in with the old password: does pg_hba.conf trust this address?", role)
-			}
+		trusted, err := r.check(ctx, conn, role)
+		if err != nil {
+			return Outcome{}, err
 		}
-		if in, err := r.accepts(ctx, role, r.passwords[role]); err != nil || !in {
-			return Outcome{}, errors.Join(fmt.Errorf("PostgreSQL does not let %s in with the new password", role), err)
+		if trusted {
+			found = "the server keeps the new password; whether it refuses the old one could not be tried, since pg_hba.conf lets everybody in from here without one"
 		}
 	}
 	var ended int
@@ -177,8 +204,51 @@ func (r *Roles) Deactivate(ctx context.Context) (Outcome, error) {
 	}
 	out, err := r.Secrets.Deactivate(ctx)
 	out.Result = change.Done
-	out.Note = strings.Trim(fmt.Sprintf("the old password is refused, the new one works; %d sessions ended; %s", ended, out.Note), "; ")
+	out.Note = strings.Trim(fmt.Sprintf("%s; %d sessions ended; %s", found, ended, out.Note), "; ")
 	return out, err
+}
+
+// check sees that the old password of a role is refused and the new one works.
+// A server that trusts whoever comes from here, as the usual image does with
+// what comes through a port-forward, lets everybody in; then what it keeps of
+// the password is looked at instead.
+func (r *Roles) check(ctx context.Context, conn *pgx.Conn, role string) (trusted bool, err error) {
+	if old, ok := r.previous[role]; ok {
+		in, err := r.accepts(ctx, role, old)
+		if err != nil {
+			return false, err
+		}
+		if in {
+			if err := r.kept(ctx, conn, role); err != nil {
+				return true, fmt.Errorf("PostgreSQL still lets %s in with the old password: does pg_hba.conf trust this address? %w", role, err)
+			}
+			return true, nil
+		}
+	}
+	if in, err := r.accepts(ctx, role, r.passwords[role]); err != nil || !in {
+		return false, errors.Join(fmt.Errorf("PostgreSQL does not let %s in with the new password", role), err)
+	}
+	return false, nil
+}
+
+// kept is an error unless the server asks nobody for a password here, and keeps
+// of this role the new one.
+func (r *Roles) kept(ctx context.Context, conn *pgx.Conn, role string) error {
+	guess, err := r.accepts(ctx, role, NewValue([]byte(cryptorand.Text())))
+	if err != nil {
+		return err
+	}
+	if !guess {
+		return errors.New("it is refused others: the old password works")
+	}
+	var verifier string
+	if err := conn.QueryRow(ctx, "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = $1", role).Scan(&verifier); err != nil {
+		return r.failed("reading what it keeps of the password, which takes a superuser", err)
+	}
+	if !verifies(verifier, r.passwords[role].Reveal()) {
+		return errors.New("what it keeps is not the new password")
+	}
+	return nil
 }
 
 // accepts reports whether the server lets a role in with a password; the error
@@ -214,7 +284,7 @@ func (r *Roles) asAdmin(ctx context.Context) (*pgx.Conn, error) {
 func (r *Roles) connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, r.failed("connecting to "+Database{config}.String(), err)
+		return nil, r.failed("connecting to "+Database{config: config, forward: r.forward}.String(), err)
 	}
 	return conn, nil
 }
@@ -223,15 +293,21 @@ func (r *Roles) failed(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, scrub(err, append(r.all(), NewValue([]byte(r.admin.Password)))...))
 }
 
+// iterations are PostgreSQL's own.
+const iterations = 4096
+
 // scramVerifier is what PostgreSQL keeps of a password, RFC 5802 and 7677 in
 // the form of pg_authid.rolpassword.
 func scramVerifier(password []byte) (string, error) {
-	const iterations = 4096 // PostgreSQL's own
+	salt := make([]byte, 16)
+	_, _ = cryptorand.Read(salt) // never fails
+	return saltedVerifier(password, salt, iterations)
+}
+
+func saltedVerifier(password, salt []byte, iterations int) (string, error) {
 	if prepared, err := precis.OpaqueString.Bytes(password); err == nil {
 		password = prepared // otherwise the raw bytes are used, as clients do
 	}
-	salt := make([]byte, 16)
-	_, _ = rand.Read(salt) // never fails
 	salted, err := pbkdf2.Key(sha256.New, string(password), salt, iterations, sha256.Size)
 	if err != nil {
 		return "", fmt.Errorf("computing a SCRAM verifier: %w", err)
@@ -239,6 +315,23 @@ func scramVerifier(password []byte) (string, error) {
 	stored := sha256.Sum256(mac(salted, "Client Key"))
 	encode := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt), encode(stored[:]), encode(mac(salted, "Server Key"))), nil
+}
+
+// maxIterations bounds what a server can make this machine compute.
+const maxIterations = 1_000_000
+
+// verifies reports whether a verifier is that of a password.
+func verifies(verifier string, password []byte) bool {
+	rest, isSCRAM := strings.CutPrefix(verifier, "SCRAM-SHA-256$")
+	head, _, _ := strings.Cut(rest, "$")
+	count, encoded, _ := strings.Cut(head, ":")
+	n, err := strconv.Atoi(count)
+	salt, saltErr := base64.StdEncoding.DecodeString(encoded)
+	if !isSCRAM || err != nil || saltErr != nil || n < 1 || n > maxIterations {
+		return false
+	}
+	own, err := saltedVerifier(password, salt, n)
+	return err == nil && hmac.Equal([]byte(own), []byte(verifier))
 }
 
 func mac(key []byte, text string) []byte {

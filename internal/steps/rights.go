@@ -107,4 +107,6 @@ var Rights = []Right{
 	{PhaseEradicate, "list", "batch", "cronjobs", "find what uses a secret", true, false},
 	{PhaseEradicate, "patch", "batch", "cronjobs", "point it at the successor of an immutable secret", true, false},
 	{PhaseEradicate, "list", "networking.k8s.io", "ingresses", "find what uses a secret", true, false},
+	{PhaseEradicate, "get", "", "pods/portforward", "reach a database in the cluster, to change a password there", true, false},
+	{PhaseEradicate, "create", "", "pods/portforward", "reach a database in the cluster, to change a password there", true, false},
 }
