@@ -13,7 +13,9 @@ packages=(
 	ipset                     # the kubelet and the debugging of rules
 	iptables
 	kmod                      # containerd and the kubelet ask for kernel modules
+	libc-bin                  # ldd: which libraries the database needs
 	mount
+	postgresql                # the todo-app's database
 	procps
 	runc
 	util-linux                # nsenter, flock

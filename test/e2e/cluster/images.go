@@ -18,12 +18,22 @@ import (
 
 // The images of the test pods. No registry has them.
 const (
-	PauseImage  = "irctl.test/pause:1"
-	NetboxImage = "irctl.test/netbox:1"
+	PauseImage    = "irctl.test/pause:1"
+	NetboxImage   = "irctl.test/netbox:1"
+	PostgresImage = "irctl.test/postgres:15"
+	// BackendImage is the one that is attacked, PatchedImage the one after it.
+	BackendImage = "irctl.test/todo-backend:1.4.1"
+	PatchedImage = "irctl.test/todo-backend:1.4.2"
 )
 
-// imageArchives are the files that WriteImages writes.
-var imageArchives = []string{"pause.tar", "netbox.tar"}
+// imageArchives are the files that WriteImages writes, by image.
+var imageArchives = []struct{ file, reference string }{
+	{"pause.tar", PauseImage},
+	{"netbox.tar", NetboxImage},
+	{"postgres.tar", PostgresImage},
+	{"backend.tar", BackendImage},
+	{"backend-patched.tar", PatchedImage},
+}
 
 // busyboxPath is where Debian's busybox-static puts it.
 const busyboxPath = "/bin/busybox"
@@ -48,7 +58,7 @@ func WriteImages(ctx context.Context, dir string, log io.Writer) ([]string, erro
 	}
 	var paths []string
 	for _, archive := range imageArchives {
-		paths = append(paths, filepath.Join(dir, archive))
+		paths = append(paths, filepath.Join(dir, archive.file))
 	}
 	return paths, nil
 }
@@ -64,30 +74,58 @@ func (c *Cluster) buildImages(ctx context.Context) error {
 }
 
 func writeImages(ctx context.Context, tools, dir string) error {
-	var pause layer
-	pause.program("pause", filepath.Join(tools, "pause"))
-	if err := pause.writeImage(filepath.Join(dir, "pause.tar"), PauseImage, "/bin/pause"); err != nil {
-		return fmt.Errorf("image %s: %w", PauseImage, err)
+	for _, archive := range imageArchives {
+		image := image{reference: archive.reference, path: []string{"/bin"}}
+		var err error
+		switch archive.reference {
+		case PauseImage:
+			image.layer.program("pause", filepath.Join(tools, "pause"))
+			image.entrypoint = "/bin/pause"
+		case NetboxImage:
+			err = image.layer.netbox(ctx, tools)
+			image.entrypoint = "/bin/netbox"
+		case PostgresImage:
+			err = image.postgres(ctx)
+		default: // versions of the backend, with the tools to look around in it
+			err = image.layer.netbox(ctx, tools)
+			image.layer.program("backend", filepath.Join(tools, "backend"))
+			_, version, _ := strings.Cut(archive.reference, ":")
+			image.layer.text("etc/todo-backend-version", 0o644, version+"\n")
+			image.entrypoint = "/bin/backend"
+		}
+		if err == nil {
+			err = image.write(filepath.Join(dir, archive.file))
+		}
+		if err != nil {
+			return fmt.Errorf("image %s: %w", archive.reference, err)
+		}
 	}
+	return nil
+}
 
+// netbox is what the test pods have in them: netbox, and busybox for people.
+func (l *layer) netbox(ctx context.Context, tools string) error {
+	l.program("netbox", filepath.Join(tools, "netbox"))
+	if err := l.busybox(ctx); err != nil {
+		return err
+	}
+	l.add(tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
+	l.add(tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
+	l.text("etc/passwd", 0o644, "root:x:0:0:root:/:/bin/sh\nappuser:x:1000:1000:appuser:/tmp:/bin/sh\n")
+	return nil
+}
+
+// busybox is a shell and the usual tools.
+func (l *layer) busybox(ctx context.Context) error {
 	applets, err := exec.CommandContext(ctx, busyboxPath, "--list").Output()
 	if err != nil {
 		return fmt.Errorf("%w: run test/e2e/install-deps.sh", err)
 	}
-	var netbox layer
-	netbox.program("netbox", filepath.Join(tools, "netbox"))
-	netbox.program("busybox", busyboxPath)
+	l.program("busybox", busyboxPath)
 	for _, applet := range strings.Fields(string(applets)) {
 		if applet != "busybox" {
-			netbox.add(tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}, nil)
+			l.add(tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}, nil)
 		}
-	}
-	netbox.add(tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
-	netbox.add(tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
-	users := "root:x:0:0:root:/:/bin/sh\nappuser:x:1000:1000:appuser:/tmp:/bin/sh\n"
-	netbox.add(tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Mode: 0o644}, []byte(users))
-	if err := netbox.writeImage(filepath.Join(dir, "netbox.tar"), NetboxImage, "/bin/netbox"); err != nil {
-		return fmt.Errorf("image %s: %w", NetboxImage, err)
 	}
 	return nil
 }
@@ -122,8 +160,21 @@ func (l *layer) program(name, path string) {
 	l.add(tar.Header{Name: "bin/" + name, Typeflag: tar.TypeReg, Mode: 0o755}, data)
 }
 
-// writeImage writes the layer as an image in the format of `docker save`.
-func (l *layer) writeImage(path, reference, entrypoint string) error {
+func (l *layer) text(name string, mode int64, content string) {
+	l.add(tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode}, []byte(content))
+}
+
+// An image is a layer and how to start what is in it.
+type image struct {
+	reference  string
+	entrypoint string
+	path       []string // of programs
+	layer      layer
+}
+
+// write writes the image in the format of `docker save`.
+func (i *image) write(path string) error {
+	l := &i.layer
 	if l.err != nil {
 		return l.err
 	}
@@ -133,7 +184,7 @@ func (l *layer) writeImage(path, reference, entrypoint string) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
-		"config":       map[string]any{"Entrypoint": []string{entrypoint}, "Env": []string{"PATH=/bin"}},
+		"config":       map[string]any{"Entrypoint": []string{i.entrypoint}, "Env": []string{"PATH=" + strings.Join(i.path, ":")}},
 		"rootfs": map[string]any{
 			"type":     "layers",
 			"diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(l.content.Bytes()))},
@@ -143,7 +194,7 @@ func (l *layer) writeImage(path, reference, entrypoint string) error {
 		return err
 	}
 	manifest, err := json.Marshal([]map[string]any{{
-		"Config": "config.json", "RepoTags": []string{reference}, "Layers": []string{"layer.tar"},
+		"Config": "config.json", "RepoTags": []string{i.reference}, "Layers": []string{"layer.tar"},
 	}})
 	if err != nil {
 		return err

@@ -59,8 +59,8 @@ func (c *Cluster) ctr(ctx context.Context, args ...string) error {
 
 func (c *Cluster) loadImages(ctx context.Context) error {
 	for _, archive := range imageArchives {
-		if err := c.ctr(ctx, "images", "import", "--local", "--snapshotter", "native", c.path("images", archive)); err != nil {
-			return fmt.Errorf("load %s: %w", archive, err)
+		if err := c.ctr(ctx, "images", "import", "--local", "--snapshotter", "native", c.path("images", archive.file)); err != nil {
+			return fmt.Errorf("load %s: %w", archive.file, err)
 		}
 	}
 	return nil

@@ -21,7 +21,9 @@ import (
 	"irctl/test/e2e/enforcer"
 	"irctl/test/e2e/gadget"
 	"irctl/test/e2e/manifest"
+	"irctl/test/e2e/services"
 	"irctl/test/e2e/todoapp"
+	"irctl/test/e2e/volumes"
 )
 
 //go:embed agent.yaml
@@ -91,6 +93,13 @@ func (l *Lab) furnish(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
+	if err := l.startServices(ctx, background, client, log); err != nil {
+		return err
+	}
+	if err := volumes.Define(ctx, client); err != nil {
+		return err
+	}
+	l.running.Go(func() { volumes.Run(background, client, filepath.Join(l.Dir(), "volumes"), log) })
 	if err := StartGadgets(ctx, background, config, log, &l.running); err != nil {
 		return err
 	}
@@ -111,6 +120,26 @@ func (l *Lab) furnish(ctx context.Context, options Options) error {
 	}
 	// The mirror appears once its namespace exists.
 	return todoapp.AwaitPods(ctx, client, todoapp.Namespace, "app=static", 1)
+}
+
+// startServices returns once the addresses of Services work.
+func (l *Lab) startServices(ctx, background context.Context, client kubernetes.Interface, log io.Writer) error {
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	l.running.Go(func() {
+		err := services.Run(background, services.Options{Client: client, Command: l.NodeCommand, Log: log}, func() { close(begun) })
+		if err != nil {
+			fmt.Fprintln(log, err)
+		}
+		ended <- err
+	})
+	select {
+	case <-begun:
+		return nil
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Stop stops the fixtures and the cluster.

@@ -54,8 +54,40 @@ func dial(args []string) error {
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}
+	if strings.HasSuffix(address, ":"+postgresPort) {
+		return askPostgres(address, timeout)
+	}
 	client := &http.Client{Timeout: timeout}
 	return get(client, address, os.Stdout)
+}
+
+// postgresPort is where no HTTP is spoken.
+const postgresPort = "5432"
+
+// askPostgres asks a PostgreSQL whether it speaks TLS: S or N, it is one.
+func askPostgres(address string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // the answer is all that counts
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil { // SSLRequest
+		return err
+	}
+	var answer [1]byte
+	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+		return err
+	}
+	if answer[0] != 'S' && answer[0] != 'N' {
+		return fmt.Errorf("%s answered %q, which no PostgreSQL does", address, answer)
+	}
+	fmt.Println("hello from PostgreSQL")
+	return nil
 }
 
 // hold makes a request every interval on one kept-alive connection. It ends
