@@ -143,11 +143,11 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 			return err
 		}
 	}
-	t, err := a.targets(ctx, e.Client, o.targets)
+	t, err := a.suspects(ctx, e, o.targets)
 	if err != nil {
 		return err
 	}
-	req.Targets, req.Workloads, req.Failures = t.pods, t.workloads, t.failures
+	req.Targets, req.Workloads, req.Failures = t.Pods, t.Workloads, t.Failures
 	res, err := e.Contain(c.Context(), req) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err
@@ -328,7 +328,3 @@ func notes(f contain.Finding) int {
 	}
 	return n
 }
-
-// snapshotTime bounds the evidence taken before the first write: containment
-// must not wait for a log that never ends.
-const snapshotTime = 10 * time.Second

@@ -10,6 +10,7 @@ import (
 
 	"irctl/deploy"
 	"irctl/internal/cluster"
+	"irctl/internal/engine"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -126,11 +127,16 @@ func (a *App) checkStore() diagnosis {
 }
 
 func (a *App) checkRecipients(ctx context.Context, refs []string) diagnosis {
-	take, note, err := a.snapshotFor(ctx, refs)
+	var s *engine.Sealing
+	conf, err := a.configuration()
+	if err == nil {
+		s, err = a.sealing(ctx, refs, conf)
+	}
+	_, note := snapshotOf(s)
 	switch {
 	case err != nil:
 		return diagnosis{Check: "recipients", State: ill, Text: err.Error(), Fix: "name keys that can be used, in the configuration file or with -r"}
-	case take == nil:
+	case s == nil:
 		return diagnosis{Check: "recipients", State: warning, Text: note}
 	}
 	return diagnosis{Check: "recipients", State: healthy, Text: note}

@@ -341,7 +341,7 @@ func (a *App) evidenceTimestamp() *cobra.Command {
 			}
 			ctx, cancel := a.context(c)
 			defer cancel()
-			text, err := stamp(ctx, args[0], url)
+			text, err := evidence.Stamp(ctx, args[0], url)
 			if err == nil {
 				_, err = fmt.Fprintln(a.Out, sanitize.Line(text))
 			}
@@ -350,22 +350,6 @@ func (a *App) evidenceTimestamp() *cobra.Command {
 	cmd.Flags().StringVar(&url, "tsa", "", "URL of the authority; it learns the receipt's digest and nothing else")
 	cmd.Flags().BoolVar(&query, "tsa-query", false, "write the question, to be carried to an authority by other means")
 	return cmd
-}
-
-// stamp asks an authority, or writes the question to it if there is no URL.
-func stamp(ctx context.Context, bundle, url string) (string, error) {
-	if url == "" {
-		path, err := evidence.WriteTimestampQuery(bundle)
-		if err != nil {
-			return "", err
-		}
-		return "time-stamp query in " + path + "; its answer belongs into " + bundle + evidence.TimestampSuffix, nil
-	}
-	at, err := evidence.Timestamp(ctx, bundle, url)
-	if err != nil {
-		return "", err
-	}
-	return "time-stamped at " + at.UTC().Format(time.RFC3339), nil
 }
 
 func signerFlags(cmd *cobra.Command, signer *string, fd *int) {

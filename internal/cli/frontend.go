@@ -21,6 +21,7 @@ type lines struct {
 
 	mu       sync.Mutex
 	lastWait string
+	progress *progressLine // nil: nothing is being read
 }
 
 func (a *App) frontEnd(yes bool) *lines {
@@ -33,6 +34,9 @@ const manyActions = 12
 // Approve shows the plan and asks, unless --yes was given. Without a terminal
 // there is nobody to ask, so the answer is no.
 func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision, error) {
+	if p.Collection != nil {
+		return l.approveCollection(ctx, p)
+	}
 	l.plan(p, l.app.verbose)
 	if l.yes {
 		return engine.Yes, nil
@@ -40,7 +44,25 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 	if !l.app.InTerminal {
 		return engine.No, fmt.Errorf("%w: nothing was changed, since there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
 	}
-	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(fmt.Sprintf("Make %s?", count(p.Actions(), "change"))))
+	return l.ask(ctx, fmt.Sprintf("Make %s?", count(p.Actions(), "change")))
+}
+
+// approveCollection asks only about what leaves traces.
+func (l *lines) approveCollection(ctx context.Context, p engine.Proposal) (engine.Decision, error) {
+	if l.app.output == "table" {
+		printCollection(l.out, *p.Collection, l.app.verbose)
+	}
+	if !p.Traces || l.yes {
+		return engine.Yes, nil
+	}
+	if !l.app.InTerminal {
+		return engine.No, fmt.Errorf("%w: nothing was collected, since this leaves traces in the suspects and there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
+	}
+	return l.ask(ctx, "This leaves traces in the suspects. Go ahead?")
+}
+
+func (l *lines) ask(ctx context.Context, question string) (engine.Decision, error) {
+	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(question))
 	answer, err := readAnswer(ctx, l.app.In)
 	if err != nil {
 		fmt.Fprintln(l.out) // the question's line has no end yet
@@ -128,10 +150,32 @@ func targetPrefix(targets []string) string {
 	return fmt.Sprintf("%d targets: ", len(targets))
 }
 
+// clear takes the progress off the screen, before a result is printed.
+func (l *lines) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endProgress()
+}
+
+func (l *lines) endProgress() {
+	if l.progress != nil {
+		l.progress.end()
+		l.progress = nil
+	}
+}
+
 // Observe prints what happens.
 func (l *lines) Observe(e engine.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if e.Kind == engine.Progressed {
+		if l.progress == nil {
+			l.progress = l.app.progressLine()
+		}
+		l.progress.show(e)
+		return
+	}
+	l.endProgress()
 	text := sanitize.Line(e.Text)
 	many := e.Total > manyActions && !l.app.verbose
 	switch e.Kind {

@@ -9,12 +9,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/restmapper"
 
 	"irctl/internal/config"
 	"irctl/internal/engine"
-	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/runbook"
 	"irctl/internal/sanitize"
@@ -139,35 +136,21 @@ func (a *App) runRunbook(c *cobra.Command, ref string, o *runOptions) error {
 func (a *App) prepareRun(ctx context.Context, req *engine.RunRequest, o *runOptions, conf config.Config) (*engine.Engine, error) {
 	guide := &guide{a.frontEnd(o.yes)}
 	req.Guide = guide
-	refs := o.recipients
-	if len(refs) == 0 {
-		refs = conf.Refs()
-	}
 	var err error
-	if req.Snapshot, req.EvidenceNote, err = a.snapshot(ctx, refs); err != nil {
+	if req.Evidence, err = a.sealing(ctx, o.recipients, conf); err != nil {
 		return nil, err
 	}
-	if len(refs) > 0 {
-		recipients, err := evidence.LoadRecipients(ctx, refs)
-		if err != nil {
-			return nil, fmt.Errorf("the evidence could not be sealed: %w", err)
-		}
-		signer, err := a.signer(ctx, o.signWith, o.fd)
-		if err != nil {
+	req.Snapshot, req.EvidenceNote = snapshotOf(req.Evidence)
+	if req.Evidence != nil {
+		if req.Evidence.Signer, err = a.signer(ctx, o.signWith, o.fd); err != nil {
 			return nil, err
 		}
-		req.Evidence = &evidence.Request{Recipients: recipients, Signer: signer, Meta: evidence.Meta{Tool: evidence.RunningTool("irctl", versionText())},
-			Limits: evidence.Limits{LogBytes: int64(conf.Limits.LogBytes), BundleBytes: int64(conf.Limits.BundleBytes), Concurrency: int(conf.Limits.Concurrency)}}
 	}
 	bounded, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	e, err := a.engine(bounded, guide)
 	if err != nil {
 		return nil, err
-	}
-	if req.Evidence != nil {
-		req.Evidence.Config = e.Client.Config
-		req.Evidence.Mapper = restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(e.Client.Discovery))
 	}
 	if o.incident != "" {
 		req.Incident, err = e.Store.Find(o.incident)
@@ -335,6 +318,7 @@ func (g *guide) Observe(e engine.Event) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.endProgress()
 	switch {
 	case e.Kind == engine.Entered:
 		fmt.Fprintf(g.out, "%s %s\n", g.st.dim(fmt.Sprintf("── %s %d/%d", e.Action, e.Done, e.Total)), g.st.bold(sanitize.Line(e.Text)))

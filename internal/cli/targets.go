@@ -2,13 +2,11 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
-	"irctl/internal/cluster"
+	"irctl/internal/engine"
 )
 
 // targetRequest is how a responder names suspects.
@@ -16,13 +14,14 @@ type targetRequest struct {
 	pods          []string
 	selector      string
 	allNamespaces bool
+	all           bool // pods of the namespace
 	args          []string
 }
 
 // validate finds what is wrong with the words before a cluster is asked.
 func (r targetRequest) validate() error {
 	switch {
-	case len(r.pods) == 0 && r.selector == "" && len(r.args) == 0:
+	case len(r.pods) == 0 && r.selector == "" && len(r.args) == 0 && !r.all:
 		return usagef("which suspects? give --pod NAME, -l SELECTOR or TYPE/NAME")
 	case r.allNamespaces && r.selector == "":
 		return usagef("-A goes with -l SELECTOR")
@@ -34,16 +33,8 @@ func (r targetRequest) validate() error {
 	return err
 }
 
-// targetSet is what was found.
-type targetSet struct {
-	pods      []*cluster.Target
-	workloads [][]*cluster.Owner
-	failures  []string
-}
-
-// targets finds the suspects. One that cannot be found among several is a
-// failure of its own; the only one is an error.
-func (a *App) targets(ctx context.Context, client *cluster.Client, r targetRequest) (*targetSet, error) {
+// suspects finds them.
+func (a *App) suspects(ctx context.Context, e *engine.Engine, r targetRequest) (*engine.Suspects, error) {
 	namespace, err := a.namespace()
 	if err != nil {
 		return nil, err
@@ -52,80 +43,14 @@ func (a *App) targets(ctx context.Context, client *cluster.Client, r targetReque
 	if err != nil {
 		return nil, err
 	}
-	set := &targetSet{}
-	var errs []error
+	q := engine.SuspectQuery{Namespace: namespace, Selector: r.selector, AllNamespaces: r.allNamespaces, All: r.all}
+	for _, name := range r.pods {
+		q.Pods = append(q.Pods, namespace+"/"+name)
+	}
 	for _, ref := range refs {
-		kind, err := client.ResourceType(ctx, ref[0])
-		if err != nil {
-			return nil, err
-		}
-		if kind.Kind == cluster.Pod.Kind && kind.Group == "" {
-			r.pods = append(r.pods, ref[1])
-			continue
-		}
-		if err := set.workload(ctx, client, kind.Named(namespace, ref[1], "")); err != nil {
-			errs = append(errs, err)
-		}
+		q.Workloads = append(q.Workloads, engine.Named{Type: ref[0], Name: ref[1]})
 	}
-	found := make([]*cluster.Target, len(r.pods))
-	podErrs := make([]error, len(r.pods))
-	cluster.Parallel(len(r.pods), func(i int) { found[i], podErrs[i] = client.GetTarget(ctx, namespace, r.pods[i]) })
-	for i, t := range found {
-		if podErrs[i] != nil {
-			errs = append(errs, podErrs[i])
-			continue
-		}
-		set.add(t)
-	}
-	if r.selector != "" {
-		if r.allNamespaces {
-			namespace = ""
-		}
-		selected, err := client.SelectTargets(ctx, namespace, r.selector)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if err == nil && len(selected) == 0 {
-			errs = append(errs, fmt.Errorf("no pod matches -l %s", r.selector))
-		}
-		for _, t := range selected {
-			set.add(t)
-		}
-	}
-	if len(set.pods) == 0 && len(set.workloads) == 0 {
-		return nil, errors.Join(errs...)
-	}
-	for _, err := range errs {
-		set.failures = append(set.failures, err.Error())
-	}
-	return set, nil
-}
-
-func (s *targetSet) add(t *cluster.Target) {
-	for _, known := range s.pods {
-		if known.Pod.UID == t.Pod.UID {
-			return
-		}
-	}
-	s.pods = append(s.pods, t)
-}
-
-// workload adds the pods of a workload, and the workload itself, which is
-// taken down also if it has none now.
-func (s *targetSet) workload(ctx context.Context, client *cluster.Client, ref cluster.Ref) error {
-	chain, err := client.Owner(ctx, ref)
-	if err != nil {
-		return err
-	}
-	s.workloads = append(s.workloads, chain)
-	pods, err := client.WorkloadTargets(ctx, chain[0].Ref)
-	if err != nil {
-		return err
-	}
-	for _, t := range pods {
-		s.add(t)
-	}
-	return nil
+	return e.Suspects(ctx, q)
 }
 
 // splitRefs takes TYPE/NAME …, or TYPE NAME …, as kubectl does.

@@ -23,6 +23,8 @@ import (
 
 // Client holds the connections to one cluster.
 type Client struct {
+	// Config is the connection as it was given. The others try reads again, which
+	// must not be done with what is upgraded to a stream.
 	Config    *rest.Config
 	Kube      kubernetes.Interface
 	Dynamic   dynamic.Interface
@@ -40,6 +42,7 @@ func New(config *rest.Config) (*Client, error) {
 	if config.UserAgent == "" {
 		config.UserAgent = "irctl"
 	}
+	given := rest.CopyConfig(config)
 	clock := &serverClock{}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -64,7 +67,7 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
 	}
-	return &Client{Config: config, Kube: kube, Dynamic: dyn, Discovery: kube.Discovery(), clock: clock}, nil
+	return &Client{Config: given, Kube: kube, Dynamic: dyn, Discovery: kube.Discovery(), clock: clock}, nil
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -352,7 +352,7 @@ func (c *containment) open(ctx context.Context) (again bool, err error) {
 	targets := c.records()
 	if c.handle == nil {
 		h, created, err := c.Store.Join(ctx, c.matches, incident.New{ID: c.id, Title: c.req.Title, Severity: c.req.Severity, Actor: c.Actor(), Targets: targets,
-			Cluster: incident.Cluster{Server: c.identity.Server, UID: c.identity.ClusterUID, Context: c.Context}})
+			Cluster: c.cluster()})
 		if err != nil {
 			return false, err
 		}
@@ -369,11 +369,15 @@ func (c *containment) open(ctx context.Context) (again bool, err error) {
 
 // records are the targets as the incident remembers them.
 func (c *containment) records() []incident.Target {
+	return recordsOf(c.req.Targets, c.req.Workloads)
+}
+
+func recordsOf(targets []*cluster.Target, workloads [][]*cluster.Owner) []incident.Target {
 	var list []incident.Target
-	for _, t := range c.req.Targets {
+	for _, t := range targets {
 		list = append(list, incident.Target{APIVersion: cluster.Pod.APIVersion(), Namespace: t.Pod.Namespace, Kind: cluster.Pod.Kind, Name: t.Pod.Name, UID: string(t.Pod.UID), Owners: ownersOf(t.Owners)})
 	}
-	for _, chain := range c.req.Workloads {
+	for _, chain := range workloads {
 		if len(chain) > 0 {
 			o := chain[0]
 			list = append(list, incident.Target{APIVersion: o.APIVersion(), Namespace: o.Namespace, Kind: o.Kind, Name: o.Name, UID: string(o.UID), Owners: ownersOf(chain[1:])})

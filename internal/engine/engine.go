@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"irctl/internal/cluster"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/steps"
 	"irctl/internal/timeline"
@@ -81,6 +82,10 @@ type Proposal struct {
 	Warnings        []steps.Warning
 	// Evidence says whether a snapshot will be taken before the first write.
 	Evidence string
+	// Collection is what would be read and sealed; nil: nothing is. That needs no
+	// question unless it leaves Traces in the suspects.
+	Collection *evidence.Plan
+	Traces     bool
 }
 
 // Actions counts the changes that the proposal would make.
@@ -118,6 +123,8 @@ type Event struct {
 	Err error
 	// Done and Total count, where something is counted.
 	Done, Total int
+	// Bytes were read so far, of Progressed.
+	Bytes int64
 }
 
 // EventKind tells events apart.
@@ -131,4 +138,7 @@ const (
 	Refused  EventKind = "refused"
 	Waiting  EventKind = "waiting"
 	Noticed  EventKind = "noticed"
+	// Progressed: of a long read, Done artefacts and Bytes so far; Text is the
+	// artefact that was begun last.
+	Progressed EventKind = "progressed"
 )

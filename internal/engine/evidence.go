@@ -1,13 +1,123 @@
 package engine
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/restmapper"
+
+	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/timeline"
 )
 
-// EvidenceMeta says, for a bundle, who collects with what, of which cluster, in
+// Sealing says how evidence is kept: who can open it, who signs for it, with
+// what it is collected, and within what bounds.
+type Sealing struct {
+	Recipients []evidence.Recipient
+	Signer     *evidence.Signer // nil: nobody signs
+	Tool       evidence.Tool
+	// Limits that are zero are those of what is collected.
+	Limits evidence.Limits
+}
+
+// Bounds of collecting evidence, where nobody says otherwise.
+const (
+	// containSnapshotTime is less than that of a step of its own: containment
+	// must not wait for a log that never ends.
+	containSnapshotTime = 10 * time.Second
+	snapshotTime        = 30 * time.Second
+	investigateTime     = 10 * time.Minute
+	// logBytes is kept of each log.
+	logBytes = 256 << 20
+	// evidenceStall is how long a request may bring nothing.
+	evidenceStall = 30 * time.Second
+)
+
+// collection is one bundle of an incident.
+type collection struct {
+	Sealing
+	// purpose begins the bundle's name.
+	purpose string
+	// brief: only what is lost first, and nothing that scope names.
+	brief bool
+	// phase and step of the journal's entries.
+	phase, step string
+	targets     []*cluster.Target
+	scope       evidence.Scope
+	redact      bool
+	// name of the bundle or a folder for it; "": the incident's directory.
+	name string
+}
+
+// request is what package evidence is asked for, as far as it does not depend
+// on the incident.
+func (e *Engine) request(c collection) evidence.Request {
+	// Not the client's connection: it tries again what an upgrade to a stream
+	// must do once.
+	req := evidence.Request{Client: e.Client.Kube, Dynamic: e.Client.Dynamic, Config: e.Client.Config,
+		Mapper:     restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(e.Client.Discovery)),
+		Recipients: c.Recipients, Signer: c.Signer, Limits: c.Limits, Scope: c.scope, Now: e.Now}
+	for _, t := range c.targets {
+		req.Pods = append(req.Pods, evidence.PodRef{Namespace: t.Pod.Namespace, Name: t.Pod.Name, UID: t.Pod.UID})
+	}
+	return req
+}
+
+// collect seals a bundle into an incident that is open. It journals traces that
+// are left in the suspects, but not the receipt.
+func (e *Engine) collect(ctx context.Context, h *incident.Handle, c collection) (evidence.Result, error) {
+	req := e.request(c)
+	path, err := e.bundlePath(h, c)
+	if err != nil {
+		return evidence.Result{}, err
+	}
+	req.Path = path
+	if c.redact {
+		req.Scope.Shared = strings.TrimSuffix(path, evidence.Extension) + "-redacted" + evidence.Extension
+	}
+	journal, err := os.Open(h.Log.Path())
+	if err != nil {
+		return evidence.Result{}, fmt.Errorf("reading the timeline: %w", err)
+	}
+	defer func() { _ = journal.Close() }() // only read
+	req.Timeline, req.Meta = journal, e.evidenceMeta(h, c.Tool)
+	req.Progress = func(p evidence.Progress) {
+		e.Front.Observe(Event{Kind: Progressed, Step: c.step, Text: p.Current, Done: p.Artefacts, Bytes: p.Bytes})
+	}
+	if c.brief {
+		receipt, err := evidence.Snapshot(ctx, req)
+		return evidence.Result{Receipt: receipt}, err
+	}
+	req.Announce = func(_ context.Context, change string) (func(error), error) { return e.announce(h, c, change) }
+	return evidence.Investigate(ctx, req)
+}
+
+// bundlePath takes the collection's name for a file or a folder.
+func (e *Engine) bundlePath(h *incident.Handle, c collection) (string, error) {
+	path := c.name
+	switch {
+	case path == "":
+		path = filepath.Join(h.Dir(), evidence.FileName(c.purpose, e.Now()))
+	case !strings.HasSuffix(path, evidence.Extension):
+		path = filepath.Join(path, evidence.FileName(c.purpose, e.Now()))
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("the bundle's folder: %w", err)
+	}
+	return path, nil
+}
+
+// evidenceMeta says, for a bundle, who collects with what, of which cluster, in
 // which incident, and where its journal stood.
-func (e *Engine) EvidenceMeta(h *incident.Handle, tool evidence.Tool) evidence.Meta {
+func (e *Engine) evidenceMeta(h *incident.Handle, tool evidence.Tool) evidence.Meta {
 	id, actor, head := e.identity, e.Actor(), h.Log.Head()
 	m := evidence.Meta{Incident: string(h.Incident().ID),
 		Actor:   evidence.Actor{OSUser: actor.OSUser, Host: actor.Host, User: id.User, Groups: id.Groups},
@@ -18,4 +128,89 @@ func (e *Engine) EvidenceMeta(h *incident.Handle, tool evidence.Tool) evidence.M
 		m.Cluster.ClockOffset = &seconds
 	}
 	return m
+}
+
+// announce journals a trace before it is left, and what came of it.
+func (e *Engine) announce(h *incident.Handle, c collection, change string) (func(error), error) {
+	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: c.phase, Step: c.step, Summary: "about to make: " + change}
+	if _, err := h.Log.Append(entry); err != nil {
+		return nil, fmt.Errorf("it is not done, since it could not be journaled: %w", err)
+	}
+	return func(err error) {
+		entry.Summary, entry.Outcome = change, timeline.OutcomeDone
+		if err != nil {
+			entry.Outcome, entry.Error = timeline.OutcomeFailed, err.Error()
+		}
+		if _, err := h.Log.Append(entry); err != nil {
+			e.Front.Observe(Event{Kind: Noticed, Step: c.step, Text: "what came of it could not be journaled: " + err.Error(), Err: err})
+		}
+	}, nil
+}
+
+// journalEvidence records what was sealed, or that nothing could be.
+func journalEvidence(h *incident.Handle, c collection, result evidence.Result, failure error) error {
+	e := timeline.Entry{Kind: timeline.KindObservation, Phase: c.phase, Step: c.step, Outcome: timeline.OutcomeDone,
+		Summary: c.what() + " could not be sealed"}
+	for _, t := range c.targets {
+		e.Targets = append(e.Targets, t.Key())
+	}
+	if failure != nil {
+		e.Outcome, e.Error = timeline.OutcomeFailed, failure.Error()
+	}
+	if r := result.Receipt; r.Path != "" {
+		data, err := receiptData(r)
+		if err != nil {
+			return err
+		}
+		e.Data, e.Summary = data, sealedText(c, r)
+	}
+	if _, err := h.Log.Append(e); err != nil {
+		return fmt.Errorf("the evidence could not be journaled: %w", err)
+	}
+	return nil
+}
+
+// receiptData is a receipt as the journal keeps it: the digests of the segments
+// are in the file beside the bundle.
+func receiptData(r evidence.Receipt) (json.RawMessage, error) {
+	r.Segments = nil
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the receipt of %s: %w", r.Path, err)
+	}
+	return data, nil
+}
+
+func (c collection) what() string {
+	what, n := "evidence", len(c.targets)
+	if c.brief {
+		what = "snapshot"
+	}
+	if n == 1 {
+		return what + " of 1 pod"
+	}
+	return fmt.Sprintf("%s of %d pods", what, n)
+}
+
+func sealedText(c collection, r evidence.Receipt) string {
+	return fmt.Sprintf("%s sealed in %s, sha256 %s", c.what(), filepath.Base(r.Path), r.SHA256)
+}
+
+// Snapshot seals the suspects' evidence before a containment's first write.
+func (s Sealing) Snapshot() Snapshot {
+	return func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (json.RawMessage, string, error) {
+		c := collection{Sealing: s, purpose: "snapshot", brief: true, phase: "contain", step: "snapshot", targets: targets}
+		c.Limits = evidence.Limits{Time: containSnapshotTime}
+		result, err := e.collect(ctx, h, c)
+		r := result.Receipt
+		if err != nil {
+			return nil, "", err
+		}
+		text := sealedText(c, r)
+		if !r.Complete {
+			text += "; incomplete, its INDEX.md says what is missing"
+		}
+		data, err := receiptData(r)
+		return data, text, err
+	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
@@ -39,9 +38,8 @@ type RunRequest struct {
 	// Snapshot and EvidenceNote are as of ContainRequest.
 	Snapshot     Snapshot
 	EvidenceNote string
-	// Evidence is how bundles are sealed: recipients, signer, limits; what is
-	// collected, the operations add. nil: no recipients.
-	Evidence *evidence.Request
+	// Evidence is how bundles are sealed; nil: there are no recipients.
+	Evidence *Sealing
 	// Environ is the environment of which commands are given a part.
 	Environ []string
 	// Contacts and Tool are for reports.

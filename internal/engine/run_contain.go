@@ -64,59 +64,16 @@ func checkSuspects(in runbook.Literals) (input, problem string) {
 	return "", ""
 }
 
-// suspects are the pods and workloads that a step names. One that cannot be
-// found among several is a failure of its own; the only one is an error.
-func (w *work) suspects(ctx context.Context) (pods []*cluster.Target, workloads [][]*cluster.Owner, failures []string, err error) {
-	var errs []error
-	seen := map[string]bool{}
-	add := func(list ...*cluster.Target) {
-		for _, t := range list {
-			if !seen[string(t.Pod.UID)] {
-				seen[string(t.Pod.UID)] = true
-				pods = append(pods, t)
-			}
-		}
-	}
-	add(w.begunWith(ctx)...)
-	for _, ref := range w.in.Texts("workloads") {
-		chain, list, err := w.workload(ctx, ref)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		workloads = append(workloads, chain)
-		add(list...)
-	}
-	for _, pod := range w.in.Texts("pods") {
-		namespace, name, _ := strings.Cut(pod, "/")
-		t, err := w.Client.GetTarget(ctx, namespace, name)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		add(t)
-	}
-	if labels := w.in.Texts("labels"); len(labels) > 0 {
+// suspects are the pods and workloads that a step names.
+func (w *work) suspects(ctx context.Context) (*Suspects, error) {
+	q := SuspectQuery{Namespace: w.in.Text("namespace"), Pods: w.in.Texts("pods"), Known: w.begunWith(ctx),
 		// Each is a key and a value, and none has a comma in it.
-		list, err := w.Client.SelectTargets(ctx, w.in.Text("namespace"), strings.Join(labels, ","))
-		if err == nil && len(list)+len(pods) == 0 {
-			err = fmt.Errorf("no pod of namespace %s has the labels %s", w.in.Text("namespace"), strings.Join(labels, ", "))
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-		add(list...)
+		Selector: strings.Join(w.in.Texts("labels"), ",")}
+	for _, ref := range w.in.Texts("workloads") {
+		parts := strings.Split(ref, "/") // the format has checked that there are three
+		q.Workloads = append(q.Workloads, Named{Namespace: parts[0], Type: parts[1], Name: parts[2]})
 	}
-	if len(pods)+len(workloads) == 0 {
-		if len(errs) == 0 {
-			errs = append(errs, errors.New("no suspect is named"))
-		}
-		return nil, nil, nil, errors.Join(errs...)
-	}
-	for _, err := range errs {
-		failures = append(failures, err.Error())
-	}
-	return pods, workloads, failures, nil
+	return w.engine.Suspects(ctx, q)
 }
 
 // begunWith are the suspects that an interrupted attempt at this step has marked
@@ -145,34 +102,22 @@ func (w *work) begunWith(ctx context.Context) []*cluster.Target {
 	return found
 }
 
-// workload is NAMESPACE/TYPE/NAME, and its pods.
-func (w *work) workload(ctx context.Context, ref string) ([]*cluster.Owner, []*cluster.Target, error) {
-	parts := strings.Split(ref, "/")
-	kind, err := w.Client.ResourceType(ctx, parts[1])
-	if err != nil {
-		return nil, nil, err
-	}
-	chain, err := w.Client.Owner(ctx, kind.Named(parts[0], parts[2], ""))
-	if err != nil {
-		return nil, nil, err
-	}
-	pods, err := w.Client.WorkloadTargets(ctx, chain[0].Ref)
-	return chain, pods, err
-}
-
 // containment makes the request of a step.
 func (w *work) containment(ctx context.Context) (ContainRequest, error) {
 	looking, cancel := w.engine.within(ctx)
 	defer cancel()
-	pods, workloads, failures, err := w.suspects(looking)
+	found, err := w.suspects(looking)
+	if err != nil {
+		return ContainRequest{}, err
+	}
 	in := w.in
 	o := contain.Options{Steps: in.Texts("steps"), KeepLabels: in.Yes("keepLabels", false), RemoveLabels: in.Texts("removeLabels"), AllowDNS: in.Yes("allowDNS", false),
 		AllowNamespaces: in.Texts("allowNamespaces"), AllowCIDRs: in.Texts("allowCIDRs"), AllowEvidenceLoss: in.Yes("allowEvidenceLoss", false)}
 	if len(o.Steps) == 0 {
 		o.Steps = contain.DefaultSteps
 	}
-	return ContainRequest{Targets: pods, Workloads: workloads, Failures: failures, Options: o, Incident: w.id,
-		Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}, err
+	return ContainRequest{Targets: found.Pods, Workloads: found.Workloads, Failures: found.Failures, Options: o, Incident: w.id,
+		Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}, nil
 }
 
 func doContain(ctx context.Context, w *work) (outcome, error) {

@@ -259,7 +259,7 @@ func (r *runner) handle(ctx context.Context) (*incident.Handle, error) {
 		past, err := r.pastOf(i.ID)
 		return err == nil && !r.other(i) && (past.exists() && r.compatible(past) == nil || r.isAbout(i, past))
 	}, incident.New{ID: id, Title: r.title(), Severity: r.severityOfNew(), Actor: r.Actor(), Targets: targets,
-		Cluster: incident.Cluster{Server: r.identity.Server, UID: r.identity.ClusterUID, Context: r.Context}})
+		Cluster: r.cluster()})
 	r.result.Opened = created
 	return h, err
 }
@@ -269,14 +269,14 @@ func (r *runner) handle(ctx context.Context) (*incident.Handle, error) {
 func (r *runner) targets(ctx context.Context) []incident.Target {
 	looking, cancel := r.within(ctx)
 	defer cancel()
-	c := &containment{}
+	var found []*cluster.Target
 	for _, pod := range r.pods() {
 		namespace, name, _ := strings.Cut(pod, "/")
 		if t, err := r.Client.GetTarget(looking, namespace, name); err == nil {
-			c.req.Targets = append(c.req.Targets, t)
+			found = append(found, t)
 		}
 	}
-	return c.records()
+	return recordsOf(found, nil)
 }
 
 func (r *runner) title() string {

@@ -160,7 +160,7 @@ func sealing(t testing.TB) func(*engine.RunRequest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(req *engine.RunRequest) { req.Evidence = &evidence.Request{Recipients: recipients} }
+	return func(req *engine.RunRequest) { req.Evidence = &engine.Sealing{Recipients: recipients} }
 }
 
 const decisions = `- name: detect

@@ -167,3 +167,20 @@ func parseTimestamp(answer []byte) (ts *timestamp.Timestamp, err error) {
 	}
 	return ts, nil
 }
+
+// Stamp asks the authority at a URL, or writes the question to one if there is
+// none, and says in a line what came of it.
+func Stamp(ctx context.Context, bundle, url string) (string, error) {
+	if url == "" {
+		path, err := WriteTimestampQuery(bundle)
+		if err != nil {
+			return "", err
+		}
+		return "time-stamp query in " + path + "; its answer belongs into " + bundle + TimestampSuffix, nil
+	}
+	at, err := Timestamp(ctx, bundle, url)
+	if err != nil {
+		return "", err
+	}
+	return "time-stamped at " + at.UTC().Format(time.RFC3339), nil
+}
