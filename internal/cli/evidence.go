@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/sanitize"
-	"irctl/internal/timeline"
 )
 
 func (a *App) evidenceCommand() *cobra.Command {
@@ -286,12 +286,18 @@ func (a *App) custodyAdd() *cobra.Command {
 			if s == nil {
 				return usagef("who signs? give --sign-with KEY, or configure a signer")
 			}
-			by := timeline.LocalActor()
-			e, err := evidence.AddCustody(c.Context(), args[0], h, evidence.Actor{OSUser: by.OSUser, Host: by.Host}, s, time.Now())
+			store, err := a.store()
 			if err != nil {
 				return err
 			}
-			return a.printCustody([]evidence.CustodyEntry{e})
+			res, err := engine.HandOver(c.Context(), store, args[0], h, s, time.Now)
+			if res == nil {
+				return err
+			}
+			if res.Note != "" {
+				fmt.Fprintln(a.Err, "!", sanitize.Line(res.Note))
+			}
+			return errors.Join(err, a.printCustody([]evidence.CustodyEntry{res.Entry}))
 		}}
 	f := cmd.Flags()
 	f.StringVar(&h.From, "from", "", "who hands it over")

@@ -167,6 +167,17 @@ func journalEvidence(h *incident.Handle, c collection, result evidence.Result, f
 	if _, err := h.Log.Append(e); err != nil {
 		return fmt.Errorf("the evidence could not be journaled: %w", err)
 	}
+	if result.Shared == nil {
+		return nil
+	}
+	data, err := receiptData(*result.Shared)
+	if err != nil {
+		return err
+	}
+	e.Data, e.Summary, e.Outcome, e.Error = data, fmt.Sprintf("the same to be shared, redacted, sealed in %s, sha256 %s", filepath.Base(result.Shared.Path), result.Shared.SHA256), timeline.OutcomeDone, ""
+	if _, err := h.Log.Append(e); err != nil {
+		return fmt.Errorf("the evidence could not be journaled: %w", err)
+	}
 	return nil
 }
 

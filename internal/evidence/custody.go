@@ -45,8 +45,10 @@ type HandOver struct {
 	Note string `json:"note,omitempty"`
 }
 
+// CustodyFormat is that of entries.
+const CustodyFormat = "irctl-custody/1"
+
 const (
-	custodyFormat = "irctl-custody/1"
 	// maxCustody bounds how often a bundle changes hands, and maxCustodyEntry
 	// an entry, in bytes.
 	maxCustody      = 9999
@@ -80,7 +82,7 @@ func AddCustody(ctx context.Context, bundle string, h HandOver, by Actor, signer
 		return CustodyEntry{}, fmt.Errorf("%w: %s", ErrAltered, problems[0])
 	}
 	entry := CustodyEntry{
-		Format: custodyFormat, Seq: len(v.Custody) + 1, Time: now.UTC().Truncate(time.Second),
+		Format: CustodyFormat, Seq: len(v.Custody) + 1, Time: now.UTC().Truncate(time.Second),
 		Bundle: filepath.Base(bundle), BundleSHA256: v.SHA256, HandOver: h, Actor: by, Signer: signer.Fingerprint(), Prev: v.custodyHead,
 	}
 	return entry, entry.write(ctx, bundle, signer)
@@ -157,6 +159,29 @@ func readCustody(bundle string) (files []custodyFile, stray []string, err error)
 	return files, stray, nil
 }
 
+// CustodyFile is an entry, and the digest of its file.
+type CustodyFile struct {
+	CustodyEntry
+	SHA256 string `json:"sha256"`
+}
+
+// Custody reads the entries of a bundle's chain. VerifyBundle checks them.
+func Custody(bundle string) ([]CustodyFile, error) {
+	files, _, err := readCustody(bundle)
+	if err != nil {
+		return nil, err
+	}
+	var chain []CustodyFile
+	for _, f := range files {
+		entry, err := parseCustodyEntry(f.data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		chain = append(chain, CustodyFile{CustodyEntry: entry, SHA256: hexDigest(f.data)})
+	}
+	return chain, nil
+}
+
 // parseCustodyEntry is as strict as parseReceipt.
 func parseCustodyEntry(data []byte) (CustodyEntry, error) {
 	var e CustodyEntry
@@ -168,8 +193,8 @@ func parseCustodyEntry(data []byte) (CustodyEntry, error) {
 	if len(bytes.TrimSpace(data[d.InputOffset():])) > 0 {
 		return e, fmt.Errorf("%w: something follows the entry", ErrCustody)
 	}
-	if e.Format != custodyFormat {
-		return e, fmt.Errorf("%w: its format is %q, not %q", ErrCustody, e.Format, custodyFormat)
+	if e.Format != CustodyFormat {
+		return e, fmt.Errorf("%w: its format is %q, not %q", ErrCustody, e.Format, CustodyFormat)
 	}
 	return e, nil
 }

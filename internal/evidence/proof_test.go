@@ -516,7 +516,7 @@ func FuzzParseManifest(f *testing.F) {
 }
 
 func FuzzCustodyEntry(f *testing.F) {
-	data, _ := json.Marshal(CustodyEntry{Format: custodyFormat, Seq: 1})
+	data, _ := json.Marshal(CustodyEntry{Format: CustodyFormat, Seq: 1})
 	f.Add(data)
 	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = parseCustodyEntry(data) })
 }

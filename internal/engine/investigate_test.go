@@ -1,0 +1,238 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+
+	"irctl/internal/engine"
+	"irctl/internal/evidence"
+	"irctl/internal/incident"
+	"irctl/internal/timeline"
+)
+
+// investigation is the request of the suspect's evidence.
+func (p *process) investigation(t testing.TB, change ...func(*engine.InvestigateRequest)) engine.InvestigateRequest {
+	t.Helper()
+	var run engine.RunRequest
+	sealing(t)(&run)
+	found, err := p.Suspects(t.Context(), engine.SuspectQuery{Namespace: "todo-app", Pods: p.suspects})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := engine.InvestigateRequest{Targets: found.Pods, Sealing: *run.Evidence}
+	for _, f := range change {
+		f(&req)
+	}
+	return req
+}
+
+func TestInvestigateSealsAndJournals(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.mustStart(t, dir)
+	res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Redact = true }))
+	if err != nil || res.Cancelled || res.Incident == "" || res.Shared == nil {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	if filepath.Dir(res.Receipt.Path) != filepath.Join(dir, "incidents", res.Incident) || res.Receipt.Incident != res.Incident {
+		t.Errorf("the bundle is at %s, of incident %s", res.Receipt.Path, res.Receipt.Incident)
+	}
+	if n := len(p.front.proposals); n != 1 || p.front.proposals[0].Traces || p.front.proposals[0].Collection == nil || p.front.proposals[0].Collection.Pods != 1 {
+		t.Errorf("%d proposals: %+v", n, p.front.proposals)
+	}
+	last := engine.Event{}
+	for _, e := range p.front.events {
+		if e.Kind == engine.Progressed {
+			last = e
+		}
+	}
+	if last.Done == 0 || last.Bytes == 0 || !strings.HasPrefix(last.Text, "data/") {
+		t.Errorf("the front end was not told how far it is: %+v", last)
+	}
+	var sealed []string
+	for _, e := range journal(t, dir) {
+		if e.Step == "collect" && e.Outcome == timeline.OutcomeDone {
+			sealed = append(sealed, string(e.Data))
+		}
+	}
+	if len(sealed) != 2 || !strings.Contains(sealed[0], res.Receipt.SHA256) || !strings.Contains(sealed[1], res.Shared.SHA256) {
+		t.Errorf("journaled: %q", sealed)
+	}
+
+	// A containment, and a second collection, are of the same incident.
+	if c := p.mustContain(t); c.Incident != res.Incident {
+		t.Errorf("contained in %s", c.Incident)
+	}
+	again, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Bundle = filepath.Join(t.TempDir(), "new", "folder") }))
+	if err != nil || again.Incident != res.Incident || filepath.Base(filepath.Dir(again.Receipt.Path)) != "folder" {
+		t.Errorf("%v, %+v", err, again)
+	}
+}
+
+func TestInvestigateAsksBeforeItLeavesTraces(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.mustStart(t, dir)
+	for name, scope := range map[string]evidence.Scope{"live": {Live: true}, "checkpoint": {Checkpoint: true}, "files": {Files: []string{"/etc/passwd"}}} {
+		p.front.answer, p.front.proposals = engine.No, nil
+		res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Scope = scope }))
+		if err != nil || !res.Cancelled || len(p.front.proposals) != 1 || !p.front.proposals[0].Traces {
+			t.Errorf("%s: %v, %+v", name, err, res)
+		}
+	}
+	res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.DryRun = true }))
+	if err != nil || res.Plan.Pods != 1 || res.Receipt.Path != "" {
+		t.Errorf("dry run: %v, %+v", err, res)
+	}
+	if found, _ := filepath.Glob(filepath.Join(dir, "incidents", "*")); len(found) != 0 {
+		t.Errorf("written: %v", found)
+	}
+}
+
+// The name may be that of another pod by the time the snapshot is taken.
+func TestASnapshotIsOfThePodThatWasMeant(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.mustStart(t, dir)
+	req := p.investigation(t)
+	stale := *req.Targets[0]
+	stale.Pod = stale.Pod.DeepCopy()
+	stale.Pod.UID = "another"
+	h, err := p.Store.Create(t.Context(), incident.New{Actor: p.Actor()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	_, text, err := req.Snapshot()(t.Context(), p.Engine, h, append(req.Targets[:0:0], &stale))
+	if err != nil || !strings.Contains(text, "incomplete") {
+		t.Errorf("%v, %s", err, text)
+	}
+	if _, text, err = req.Snapshot()(t.Context(), p.Engine, h, req.Targets); err == nil && strings.Contains(text, "incomplete") {
+		t.Errorf("of the pod itself: %s", text)
+	}
+}
+
+func TestSuspects(t *testing.T) {
+	w := newWorld(t)
+	p := w.mustStart(t, t.TempDir())
+	for name, tc := range map[string]struct {
+		query           engine.SuspectQuery
+		pods, workloads int
+		failures        int
+		problem         string
+	}{
+		"none":             {problem: "no suspect is named"},
+		"pod":              {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect}}, pods: 1},
+		"with namespace":   {query: engine.SuspectQuery{Namespace: "default", Pods: []string{"todo-app/" + w.suspect}}, pods: 1},
+		"twice":            {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect, "todo-app/" + w.suspect}, Selector: "app=backend"}, pods: 3},
+		"as TYPE/NAME":     {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "po", Name: w.suspect}}}, pods: 1},
+		"workload":         {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "deploy", Name: "backend"}}}, pods: 3, workloads: 1},
+		"one is not there": {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect, "none"}}, pods: 1, failures: 1},
+		"none is there":    {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{"none"}}, problem: "none"},
+		"no such label":    {query: engine.SuspectQuery{Namespace: "todo-app", Selector: "app=nothing"}, problem: "no pod matches -l app=nothing"},
+		"no such type":     {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "nonsense", Name: "x"}}}, problem: "nonsense"},
+		"no such space":    {query: engine.SuspectQuery{Namespace: "empty", All: true}, problem: "there are no pods in namespace empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := p.Suspects(t.Context(), tc.query)
+			if tc.problem != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.problem) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil || len(s.Pods) != tc.pods || len(s.Workloads) != tc.workloads || len(s.Failures) != tc.failures {
+				t.Errorf("%v, %d pods, %d workloads, %v", err, len(s.Pods), len(s.Workloads), s.Failures)
+			}
+		})
+	}
+}
+
+// signerFile is a private key without a passphrase.
+func signerFile(t *testing.T) *evidence.Signer {
+	t.Helper()
+	entity, err := openpgp.NewEntity("Custodian", "", "custodian@example.org", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "private.asc")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := armor.Encode(f, openpgp.PrivateKeyType, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(entity.SerializePrivate(a, nil), a.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := evidence.LoadSigner(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestHandOversAreJournaled(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.mustStart(t, dir)
+	inv, err := p.Investigate(t.Context(), p.investigation(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, signer := inv.Receipt.Path, signerFile(t)
+	handOver := func(store *incident.Store, to string) (*engine.HandOverResult, error) {
+		return engine.HandOver(t.Context(), store, bundle, evidence.HandOver{From: "a", To: to}, signer, time.Now)
+	}
+	summaries := func() (list []string) {
+		for _, e := range journal(t, dir) {
+			if e.Step == "custody" {
+				list = append(list, e.Summary)
+			}
+		}
+		return list
+	}
+	res, err := handOver(p.Store, "b")
+	if err != nil || string(res.Incident) != inv.Incident || res.Note != "" || len(summaries()) != 1 {
+		t.Fatalf("%v, %+v, %q", err, res, summaries())
+	}
+	// One that was signed elsewhere, or by a process that was killed before it journaled.
+	if _, err := evidence.AddCustody(t.Context(), bundle, evidence.HandOver{From: "b", To: "c"}, evidence.Actor{}, signer, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handOver(p.Store, "d"); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(summaries(), "\n"); strings.Count(got, "handed over") != 3 || !strings.Contains(got, "from b to c") || !strings.Contains(got, "from a to d") {
+		t.Errorf("%s", got)
+	}
+	// On another machine there is no such incident.
+	elsewhere, err := incident.NewStore(t.TempDir(), incident.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err = handOver(elsewhere, "e")
+	if err != nil || res.Incident != "" || !strings.Contains(res.Note, "is not in the state directory") || len(summaries()) != 3 {
+		t.Errorf("%v, %+v", err, res)
+	}
+	// While the incident is in use nothing is signed.
+	h, err := p.Store.Open(t.Context(), incident.ID(inv.Incident), p.Actor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := engine.HandOver(ctx, p.Store, bundle, evidence.HandOver{From: "a", To: "f"}, signer, time.Now); err == nil {
+		t.Error("signed, and not journaled")
+	}
+	if chain, err := evidence.Custody(bundle); err != nil || len(chain) != 4 {
+		t.Errorf("%v, %d entries", err, len(chain))
+	}
+}
