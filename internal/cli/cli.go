@@ -242,6 +242,15 @@ func (a *App) namespace() (string, error) {
 	return ns, nil
 }
 
+// givenNamespace is that of -n; "": it was not given. The kubeconfig's own is
+// no answer where a wrong one would do harm.
+func (a *App) givenNamespace() string {
+	if a.kube.Namespace == nil {
+		return ""
+	}
+	return *a.kube.Namespace
+}
+
 func (a *App) kubeContext() string {
 	if *a.kube.Context != "" {
 		return *a.kube.Context

@@ -123,7 +123,7 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 		}
 		for _, a := range s.Plan.Actions {
 			fmt.Fprintf(l.out, "  %s\n      %s\n", sanitize.Line(a.Summary), l.st.dim(sanitize.Line(a.Command)))
-			if full {
+			if full || a.Reveal {
 				for _, d := range a.Diff {
 					fmt.Fprintf(l.out, "      %s\n", l.st.diff(sanitize.Line(d)))
 				}

@@ -417,6 +417,15 @@ func (c *Client) findKind(ctx context.Context, gvk schema.GroupVersionKind, into
 	return nil
 }
 
+// KindOf is the resource that serves a kind, and whether it has no namespaces.
+func (c *Client) KindOf(ctx context.Context, gvk schema.GroupVersionKind) (ref Ref, clusterScoped bool, err error) {
+	found := &kindOnce{}
+	err = c.findKind(ctx, gvk, found)
+	ref = found.ref
+	ref.Version = gvk.Version // a built-in one is known by one version only
+	return ref, found.clusterScoped, err
+}
+
 func (c *Client) resources(ctx context.Context, gv schema.GroupVersion) (*metav1.APIResourceList, error) {
 	list := &metav1.APIResourceList{}
 	path := "/apis/" + gv.String()

@@ -12,9 +12,11 @@ import (
 	"strings"
 
 	"irctl/internal/change"
+	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/rotate"
 	"irctl/internal/steps"
+	"irctl/internal/steps/contain"
 	"irctl/internal/steps/eradicate"
 	"irctl/internal/timeline"
 )
@@ -43,6 +45,8 @@ type EradicateResult struct {
 	Kept []string `json:"kept,omitempty"`
 	// Left is what only a person can do.
 	Left []string `json:"left,omitempty"`
+	// Warnings are what the plan will not achieve, besides those of the radius.
+	Warnings []steps.Warning `json:"warnings,omitempty"`
 	// Unrotated are secrets that the suspects could read and that were neither
 	// chosen now nor rotated before.
 	Unrotated []string `json:"unrotated,omitempty"`
@@ -67,10 +71,12 @@ type eradication struct {
 	entries   []timeline.Entry
 	rotations []*eradicate.Rotation
 	restarts  []*eradicate.Restart
-	images    StepPlan
-	rollouts  []*eradicate.Rollout
-	run       *run
-	result    *EradicateResult
+	// changes are those that can be undone; they come before any secret.
+	changes  []StepPlan
+	rollouts []*eradicate.Rollout
+	applied  []*eradicate.Applied
+	run      *run
+	result   *EradicateResult
 }
 
 // Eradicate finds what the suspects of an incident could read, asks, and
@@ -88,7 +94,8 @@ func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*Eradicat
 	if err := x.plan(planning); err != nil {
 		return x.result, err
 	}
-	if req.PlanOnly || !req.Options.Chooses() && len(req.Options.Images) == 0 {
+	if req.PlanOnly || !req.Options.Changes() {
+		x.list()
 		return x.result, nil
 	}
 	if req.DryRun {
@@ -166,6 +173,7 @@ func (x *eradication) plan(ctx context.Context) error {
 	if err := x.planImages(scene); err != nil {
 		return err
 	}
+	x.planChanges(ctx)
 	if !x.req.Options.Chooses() {
 		err := eradicate.Plan(ctx, radius, x.req.Options, c)
 		x.unrotated(radius)
@@ -189,41 +197,94 @@ func (x *eradication) plan(ctx context.Context) error {
 }
 
 func (x *eradication) planImages(scene *steps.Scene) error {
-	plan, rollouts, err := eradicate.PlanImages(scene, x.req.Options.Images)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
 	if len(x.req.Options.Images) == 0 {
 		return nil
 	}
-	for n := range plan.Actions {
-		plan.Actions[n].Diff = plan.Actions[n].Change.Diff()
+	plan, rollouts, err := eradicate.PlanImages(scene, x.result.Radius, x.req.Options.Images)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	x.images, x.rollouts = StepPlan{Step: eradicate.Info(eradicate.StepImage), Plan: plan}, rollouts
-	x.result.Refusals = append(x.result.Refusals, plan.Refusals...)
+	x.rollouts = rollouts
+	x.add(eradicate.StepImage, plan)
 	return nil
 }
 
-// deploy sets the images, and waits for those that run.
+// planChanges plans the team's manifests and the bindings.
+func (x *eradication) planChanges(ctx context.Context) {
+	if len(x.req.Options.Manifests) > 0 {
+		plan, applied := eradicate.PlanManifests(ctx, x.result.Radius, x.req.Options, x.held)
+		x.applied = applied
+		x.add(eradicate.StepApply, plan)
+	}
+	if x.req.Options.RemoveBindings {
+		x.add(eradicate.StepBindings, eradicate.PlanBindings(x.result.Radius))
+	}
+}
+
+func (x *eradication) add(step string, plan steps.Plan) {
+	for n := range plan.Actions {
+		plan.Actions[n].Diff = plan.Actions[n].Change.Diff()
+	}
+	x.changes = append(x.changes, StepPlan{Step: eradicate.Info(step), Plan: plan})
+	x.result.Refusals = append(x.result.Refusals, plan.Refusals...)
+	x.result.Warnings = append(x.result.Warnings, plan.Warnings...)
+}
+
+// held are the fields of an object that containment has set, and that stand.
+func (x *eradication) held(object cluster.Ref) [][]string {
+	var paths [][]string
+	for _, s := range standing(x.entries) {
+		o := s.change.Object
+		if s.phase != contain.Phase || o.Kind != object.Kind || o.Group != object.Group || o.Namespace != object.Namespace || o.Name != object.Name {
+			continue
+		}
+		for _, f := range s.change.Fields {
+			paths = append(paths, f.Path)
+		}
+	}
+	return paths
+}
+
+// deploy makes the changes that can be undone, and waits for what they roll out.
 func (x *eradication) deploy(ctx context.Context) {
-	x.run.execute(ctx, []StepPlan{x.images})
 	plan := StepPlan{Step: eradicate.Info(eradicate.StepVerify)}
+	x.run.execute(ctx, x.changes)
 	for _, r := range x.rollouts {
 		if r.Keeps {
-			x.result.Kept = append(x.result.Kept, r.Ref.String()+": "+r.Why)
+			x.keep(r.Ref.String() + ": " + r.Why)
 		}
 		if r.Why != "" {
 			continue
 		}
-		plan.Plan.Actions = append(plan.Plan.Actions, steps.Action{ID: "verify image " + string(r.UID), Name: eradicate.StepVerify, Final: true,
-			Summary: "every pod of " + r.Ref.String() + " runs the new image", Change: change.Change{Object: r.Ref},
-			Command: "kubectl rollout status " + change.ShellQuote(r.KubectlName()) + " -n " + change.ShellQuote(r.Namespace),
-			Needs:   []string{eradicate.StepImage + " " + string(r.UID)},
-			Do: func(ctx context.Context) (steps.Result, error) {
+		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(r.Workload, "every pod of "+r.Ref.String()+" runs the new image", "verify image", []string{eradicate.StepImage + " " + string(r.UID)},
+			func(ctx context.Context) (steps.Result, error) {
 				return steps.Result{Result: change.Done}, r.VerifyImages(ctx, x.Client, x.result.Radius.Suspects(), x.waiting)
-			}})
+			}))
+	}
+	for _, w := range x.applied {
+		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(w.Workload, "every pod of "+w.Ref.String()+" runs what was applied", "verify "+w.Action, []string{w.Action},
+			func(ctx context.Context) (steps.Result, error) {
+				why, keeps, err := w.VerifyApplied(ctx, x.Client, x.waiting)
+				if keeps {
+					x.keep(w.Ref.String() + ": " + why)
+				}
+				return steps.Result{Result: change.Done, Note: why}, err
+			}))
 	}
 	x.run.execute(ctx, []StepPlan{plan})
+}
+
+// rolloutOf is the action of waiting for a rollout.
+func rolloutOf(w *eradicate.Workload, summary, id string, needs []string, do func(context.Context) (steps.Result, error)) steps.Action {
+	return steps.Action{ID: id + " " + string(w.UID), Name: eradicate.StepVerify, Final: true, Summary: summary, Change: change.Change{Object: w.Ref},
+		Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace), Needs: needs, Do: do}
+}
+
+// keep notes what goes on as it was.
+func (x *eradication) keep(what string) {
+	x.run.mu.Lock()
+	defer x.run.mu.Unlock()
+	x.result.Kept = append(x.result.Kept, what)
 }
 
 func (x *eradication) waiting(text string) {
@@ -242,12 +303,12 @@ func (x *eradication) unrotated(radius *eradicate.Radius) {
 
 // pending: something is left to be changed, and so to be asked about.
 func (x *eradication) pending() bool {
-	return len(x.images.Plan.Actions) > 0 || slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated })
+	return Proposal{Steps: x.changes}.Actions() > 0 || slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated })
 }
 
 // proposal shows what would be done, without the new values.
 func (x *eradication) proposal() Proposal {
-	p := Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context, Warnings: slices.Clone(x.result.Radius.Warnings)}
+	p := Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context, Warnings: slices.Concat(x.result.Radius.Warnings, x.result.Warnings)}
 	update := StepPlan{Step: eradicate.Info(eradicate.StepUpdate)}
 	for _, r := range x.rotations {
 		if r.Prior == nil || !r.Prior.Updated {
@@ -268,7 +329,7 @@ func (x *eradication) proposal() Proposal {
 			deactivate.Plan.Actions = append(deactivate.Plan.Actions, x.action(r, eradicate.StepDeactivate, nil))
 		}
 	}
-	p.Steps = []StepPlan{x.images, update, restart, deactivate}
+	p.Steps = append(slices.Clone(x.changes), update, restart, deactivate)
 	return p
 }
 
@@ -307,8 +368,8 @@ func (x *eradication) restarting(w *eradicate.Restart) steps.Action {
 		Change: change.Change{Object: w.Ref}, Command: "kubectl rollout restart " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace)}
 }
 
-// rotate deploys the patched version, so that no new secret is given to the
-// vulnerable one, and goes through the six steps, all rotations step by step, so that a
+// rotate deploys the patched version and what the team has changed, so that no
+// new secret is given to the vulnerable one, and goes through the six steps, all rotations step by step, so that a
 // workload that uses several of them is restarted once.
 func (x *eradication) rotate(ctx context.Context) {
 	x.run = &run{Engine: x.Engine, handle: x.handle, failed: map[string]string{}}
@@ -398,7 +459,7 @@ func (x *eradication) restart(ctx context.Context) {
 		a := x.restarting(w)
 		a.Needs = updates(w)
 		if w.Keeps {
-			x.result.Kept = append(x.result.Kept, w.Ref.String()+": "+w.Why)
+			x.keep(w.Ref.String() + ": " + w.Why)
 		}
 		mark, next := x.mark(w)
 		if x.unmetOf(a) == "" {
@@ -492,17 +553,33 @@ func (x *eradication) unused(ctx context.Context, r *eradicate.Rotation) error {
 	return nil
 }
 
+// list shows the changes that would be made before any secret is replaced.
+func (x *eradication) list() {
+	for _, p := range x.changes {
+		for _, a := range p.Plan.Actions {
+			x.result.Actions = append(x.result.Actions, planned(p.Step.Name, a))
+		}
+	}
+}
+
+func planned(step string, a steps.Action) ActionResult {
+	return ActionResult{Step: step, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
+}
+
 // dryRun asks the servers of every rotation and restart.
 func (x *eradication) dryRun(ctx context.Context) {
 	ask := func(step string, a steps.Action, diff []string, ask func() error) {
-		r := ActionResult{Step: step, Action: a.Name, Object: a.Change.Object.String(), Summary: a.Summary, Command: a.Command, Diff: diff, Outcome: timeline.OutcomeSkipped}
+		a.Diff = diff
+		r := planned(step, a)
 		if err := ask(); err != nil {
 			r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
 		}
 		x.result.Actions = append(x.result.Actions, r)
 	}
-	for _, a := range x.images.Plan.Actions {
-		ask(eradicate.StepImage, a, a.Diff, func() error { return a.Change.DryRun(ctx, x.Client.Dynamic) })
+	for _, p := range x.changes {
+		for _, a := range p.Plan.Actions {
+			ask(p.Step.Name, a, a.Diff, func() error { return a.Change.DryRun(ctx, x.Client.Dynamic) })
+		}
 	}
 	for _, r := range x.rotations {
 		if r.Prior != nil && r.Prior.Updated {

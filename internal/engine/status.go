@@ -45,6 +45,7 @@ type StandingChange struct {
 	State change.State `json:"state"`
 	Error string       `json:"error,omitempty"`
 
+	phase  string
 	change change.Change
 }
 
@@ -94,7 +95,7 @@ func standing(entries []timeline.Entry) []StandingChange {
 			continue // not a change to the cluster
 		}
 		list = append(list, StandingChange{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action,
-			Object: c.Object.String(), Summary: a.Intent.Summary, change: c})
+			Object: c.Object.String(), Summary: a.Intent.Summary, phase: a.Intent.Phase, change: c})
 	}
 	return list
 }

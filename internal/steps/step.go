@@ -72,6 +72,8 @@ type Action struct {
 	Final bool
 	// Diff is what the change does, or undoes, line by line; filled by the engine.
 	Diff []string
+	// Reveal shows the Diff also where others are left out for brevity.
+	Reveal bool
 	// Needs are actions without which this one would do harm; it is refused if one of them fails.
 	Needs []string
 	// Guard waits, right before the change, until it can do no harm; the

@@ -78,38 +78,42 @@ func For(sa Subject, src Sources) Rights {
 	}
 	for i := range src.ClusterRoleBindings {
 		b := &src.ClusterRoleBindings[i]
-		if sa.among(b.Subjects, "") {
+		if sa.Among(b.Subjects, "") {
 			add("ClusterRoleBinding "+b.Name, "", b.RoleRef)
 		}
 	}
 	for i := range src.RoleBindings {
 		b := &src.RoleBindings[i]
-		if sa.among(b.Subjects, b.Namespace) {
+		if sa.Among(b.Subjects, b.Namespace) {
 			add("RoleBinding "+b.Namespace+"/"+b.Name, b.Namespace, b.RoleRef)
 		}
 	}
 	return r
 }
 
-// among: the account itself, as ServiceAccount or by its user name, or one of
-// the groups that every service account is in.
-func (sa Subject) among(subjects []rbacv1.Subject, bindingNamespace string) bool {
+// Among reports whether subjects name the account itself, as ServiceAccount or by
+// its user name, or one of the groups that every service account is in.
+func (sa Subject) Among(subjects []rbacv1.Subject, bindingNamespace string) bool {
 	groups := []string{"system:serviceaccounts", "system:serviceaccounts:" + sa.Namespace, "system:authenticated"}
 	return slices.ContainsFunc(subjects, func(s rbacv1.Subject) bool {
-		switch s.Kind {
-		case rbacv1.ServiceAccountKind:
-			ns := s.Namespace
-			if ns == "" {
-				ns = bindingNamespace
-			}
-			return ns == sa.Namespace && s.Name == sa.Name
-		case rbacv1.UserKind:
-			return s.Name == "system:serviceaccount:"+sa.Namespace+":"+sa.Name
-		case rbacv1.GroupKind:
-			return slices.Contains(groups, s.Name)
-		}
-		return false
+		return sa.Is(s, bindingNamespace) || s.Kind == rbacv1.GroupKind && slices.Contains(groups, s.Name)
 	})
+}
+
+// Is reports whether a subject of a binding names the account itself, and not
+// only a group that it is in.
+func (sa Subject) Is(s rbacv1.Subject, bindingNamespace string) bool {
+	switch s.Kind {
+	case rbacv1.ServiceAccountKind:
+		ns := s.Namespace
+		if ns == "" {
+			ns = bindingNamespace
+		}
+		return ns == sa.Namespace && s.Name == sa.Name
+	case rbacv1.UserKind:
+		return s.Name == "system:serviceaccount:"+sa.Namespace+":"+sa.Name
+	}
+	return false
 }
 
 // Beyond are the grants besides those that everyone has.

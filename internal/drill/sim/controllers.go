@@ -470,13 +470,14 @@ func status(owner *unstructured.Unstructured, sel labels.Selector, pods []*unstr
 	gen := owner.GetGeneration()
 	switch owner.GetKind() {
 	case "DaemonSet":
-		return map[string]any{"desiredNumberScheduled": total, "currentNumberScheduled": total, "numberReady": ready, "observedGeneration": gen}
+		return map[string]any{"desiredNumberScheduled": total, "currentNumberScheduled": total, "numberReady": ready, "numberAvailable": ready,
+			"updatedNumberScheduled": total, "observedGeneration": gen}
 	case "Job":
 		return map[string]any{"active": total, "ready": ready}
 	case "Gadget":
 		return map[string]any{"replicas": total, "selector": sel.String()}
 	}
-	return map[string]any{"replicas": total, "readyReplicas": ready, "availableReplicas": ready, "observedGeneration": gen}
+	return map[string]any{"replicas": total, "readyReplicas": ready, "availableReplicas": ready, "updatedReplicas": total, "observedGeneration": gen}
 }
 
 // runPods is scheduler and kubelet: it gives pods a node, then starts them.

@@ -34,6 +34,18 @@ type Options struct {
 	Again bool
 	// Images are the patched versions to deploy in the incident's workloads.
 	Images []Image
+	// Manifests are to be applied; Namespace is that of those which have none,
+	// ForceConflicts takes fields from other field managers.
+	Manifests      []Manifest
+	Namespace      string
+	ForceConflicts bool
+	// RemoveBindings takes the suspects' accounts out of their bindings.
+	RemoveBindings bool
+}
+
+// Changes reports whether anything is to be changed at all.
+func (o Options) Changes() bool {
+	return o.Chooses() || len(o.Images)+len(o.Manifests) > 0 || o.RemoveBindings
 }
 
 // Chooses reports whether secrets are to be rotated.

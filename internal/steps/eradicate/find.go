@@ -38,7 +38,9 @@ const Phase = "eradicate"
 // read, in the order in which they are rotated, and what uses each. Its JSON
 // form is documented and stable.
 type Radius struct {
-	Items    []*Item         `json:"secrets"`
+	Items []*Item `json:"secrets"`
+	// Bindings are what gives the suspects' service accounts rights.
+	Bindings []*Binding      `json:"bindings,omitempty"`
 	Warnings []steps.Warning `json:"warnings,omitempty"`
 
 	client *cluster.Client
@@ -47,6 +49,10 @@ type Radius struct {
 	suspects  map[types.UID]bool
 	// gone are Secrets that the suspects name and that do not exist.
 	gone []*Item
+	// rightsErr is why it is not known what the accounts may do.
+	rightsErr error
+	// imaged are the workloads that get a new image.
+	imaged []*Workload
 }
 
 // Item is a Secret or a ServiceAccount whose credentials the suspects could read.
@@ -113,6 +119,8 @@ type finder struct {
 	mu      sync.Mutex
 	items   map[string]*Item
 	targets []*cluster.Target
+	// accounts are those of the suspects, with their tokens.
+	accounts []rights.Subject
 }
 
 // Find reads the blast radius of the scene's targets. It changes nothing. What
@@ -121,7 +129,7 @@ func Find(ctx context.Context, scene *steps.Scene) (*Radius, error) {
 	f := &finder{Radius: &Radius{client: scene.Client, workloads: map[string][]*Workload{}, suspects: map[types.UID]bool{}, Items: []*Item{}},
 		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
-	if err != nil {
+	if f.rightsErr = err; err != nil {
 		f.warn("unreadable", "what the suspects' service accounts may read is not known: "+err.Error(), "get the right to list roles and bindings")
 	}
 	for _, t := range scene.Targets {
@@ -133,6 +141,7 @@ func Find(ctx context.Context, scene *steps.Scene) (*Radius, error) {
 			f.suspect(ctx, chain[0].Ref.String(), chain[0].Namespace, spec, src)
 		}
 	}
+	f.Bindings = bindings(f.accounts, src)
 	f.read(ctx)
 	f.use(ctx, heldBy(scene))
 	f.sort()
@@ -205,9 +214,13 @@ func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[st
 		return
 	}
 	f.add(rotate.AccountRef.Named(namespace, name, ""), who+" has its token")
-	rights := rights.For(rights.Subject{Namespace: namespace, Name: name}, src)
-	f.readable(ctx, who, rights)
-	if ways := indirect(rights.Dangers()); len(ways) > 0 {
+	subject := rights.Subject{Namespace: namespace, Name: name}
+	if !slices.Contains(f.accounts, subject) {
+		f.accounts = append(f.accounts, subject)
+	}
+	may := rights.For(subject, src)
+	f.readable(ctx, who, may)
+	if ways := indirect(may.Dangers()); len(ways) > 0 {
 		f.warn("indirect", fmt.Sprintf("%s could reach further secrets by what its service account may do: %s", who, strings.Join(ways, "; ")), "name them with --secret")
 	}
 }

@@ -66,7 +66,7 @@ func (r *Rollout) Fresh(p *corev1.Pod) bool {
 // PlanImages says what it takes to run the images in the workloads of the
 // incident. Undoing it puts the version back through which the attacker came:
 // it is possible, since a patch may be bad too.
-func PlanImages(scene *steps.Scene, images []Image) (steps.Plan, []*Rollout, error) {
+func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (steps.Plan, []*Rollout, error) {
 	var plan steps.Plan
 	var rollouts []*Rollout
 	found := map[string]bool{}
@@ -81,6 +81,7 @@ func PlanImages(scene *steps.Scene, images []Image) (steps.Plan, []*Rollout, err
 		r := &Rollout{Restart: &Restart{Workload: w}, images: mine}
 		r.Why, r.Keeps = w.stays()
 		rollouts = append(rollouts, r)
+		radius.imaged = append(radius.imaged, w)
 		if a, needed := r.action(next); needed {
 			plan.Actions = append(plan.Actions, a)
 		}

@@ -33,6 +33,8 @@ const (
 func Info(name string) steps.Info {
 	why := map[string]string{
 		StepImage:      "the way in is closed before anything gets a new secret",
+		StepApply:      "what let the attacker in, and on, is changed where it is written down",
+		StepBindings:   "an account that may do nothing is worth nothing, whoever has its token",
 		StepNew:        "a value that leaked is replaced, not changed",
 		StepStore:      "the new value must be where it lives before anything reads it",
 		StepUpdate:     "the Kubernetes Secret is what the workloads read",
@@ -141,18 +143,23 @@ func (x *Restart) Summary() string {
 // Verify waits until every pod of the workload runs with the new values and
 // none with the old. tell is told what it waits for.
 func (x *Restart) Verify(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool, fresh func(*corev1.Pod) bool, tell func(string)) error {
+	return await(ctx, tell, func() (string, error) { return x.waits(ctx, client, suspects, fresh) })
+}
+
+// await asks what is waited for until that is nothing.
+func await(ctx context.Context, tell func(string), waits func() (string, error)) error {
 	pause := 50 * time.Millisecond
 	for {
-		waits, err := x.waits(ctx, client, suspects, fresh)
-		if err != nil || waits == "" {
+		text, err := waits()
+		if err != nil || text == "" {
 			return err
 		}
-		tell(waits)
+		tell(text)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%s (%w): look at it with kubectl rollout status, and run the same command again", waits, context.Cause(ctx))
+			return fmt.Errorf("%s (%w): look at it with kubectl rollout status, and run the same command again", text, context.Cause(ctx))
 		case <-timer.C:
 		}
 		pause = min(pause*3/2, 2*time.Second)
