@@ -15,7 +15,10 @@ build: ## Build bin/irctl
 demo: ## Contain a pod of a simulated cluster, and undo it
 	go run ./internal/drill/demo
 
+# A program built with the race detector sleeps a second before it exits, and
+# the tests run hundreds of them.
 .PHONY: test
+test: export GORACE = atexit_sleep_ms=20
 test: ## Run the tests, with the race detector; of the longest ones a sample
 	test/install-deps.sh
 	go test -race -short ./...

@@ -46,6 +46,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GNUPGHOME", keyring)
+			env.Setenv("GORACE", os.Getenv("GORACE")) // as make test sets it
 			return setup(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
