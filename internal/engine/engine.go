@@ -14,6 +14,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/runbook"
 	"irctl/internal/steps"
 	"irctl/internal/timeline"
 )
@@ -125,6 +126,10 @@ type Event struct {
 	Done, Total int
 	// Bytes were read so far, of Progressed.
 	Bytes int64
+	// Inputs are what the step is about to be done with, of Ready.
+	Inputs runbook.Inputs
+	// Result is what came of the step, of Left.
+	Result *StepResult
 }
 
 // EventKind tells events apart.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +35,8 @@ type RunRequest struct {
 	AcceptChanged bool
 	// Guide approves, answers and is told.
 	Guide Guide
+	// StepByStep asks before every step, not only before those that change something.
+	StepByStep bool
 	// Unattended: nobody will answer; it is what conditions read.
 	Unattended bool
 	// Snapshot and EvidenceNote are as of ContainRequest.
@@ -129,6 +133,8 @@ func (s StepResult) Done() bool { return s.Outcome == stepDone || s.NotNeeded }
 const (
 	// Entered: a step begins; Action is its phase, Done and Total count the steps.
 	Entered EventKind = "entered"
+	// Ready: Inputs of the step are known, and it is asked about next.
+	Ready EventKind = "ready"
 	// Left: a step ended; Err is set if it was not done.
 	Left EventKind = "left"
 )
@@ -142,6 +148,7 @@ type runner struct {
 	severity incident.Severity
 	session  string
 	past     progress
+	edits    map[string]map[string]any // inputs of steps that a person changed
 	params   map[string]any
 	facts    runbook.Facts
 	closed   bool // the incident, by a step
@@ -157,7 +164,7 @@ func (e *Engine) Run(ctx context.Context, req RunRequest) (*RunResult, error) {
 	guided.Front = req.Guide
 	b := req.Runbook
 	r := &runner{Engine: &guided, req: req, book: b, result: &RunResult{DryRun: req.DryRun, State: RunStopped, Steps: []StepResult{}, Params: map[string]any{},
-		Runbook: RunbookRef{Name: b.Name, Version: b.Version, SHA256: b.SHA256, Source: b.Source}}}
+		Runbook: RunbookRef{Name: b.Name, Version: b.Version, SHA256: b.SHA256, Source: b.Source}}, edits: map[string]map[string]any{}}
 	if err := r.join(ctx); err != nil {
 		return r.result, err
 	}
@@ -216,7 +223,7 @@ func (r *runner) step(ctx context.Context, s *runbook.Step, n int) (goOn bool, e
 			return false, err
 		}
 		res.DurationMS = r.Now().Sub(started).Milliseconds()
-		r.Front.Observe(Event{Kind: Left, Step: s.Name, Text: res.Summary, Err: res.err})
+		r.Front.Observe(r.left(s, res))
 		if res.passed {
 			r.keep(s, res)
 			return true, nil
@@ -241,6 +248,17 @@ func (r *runner) entered(s *runbook.Step, n int) Event {
 	return Event{Kind: Entered, Step: s.Name, Action: string(s.Phase()), Text: s.Label(), Done: n, Total: len(r.book.Steps())}
 }
 
+func (r *runner) left(s *runbook.Step, res StepResult) Event {
+	res = res.of(s)
+	return Event{Kind: Left, Step: s.Name, Action: string(s.Phase()), Text: res.Summary, Err: res.err, Result: &res}
+}
+
+// of is the result with the names of its step.
+func (s StepResult) of(step *runbook.Step) StepResult {
+	s.Phase, s.Name, s.Uses, s.Title = string(step.Phase()), step.Name, step.Uses, step.Label()
+	return s
+}
+
 // recall takes what an earlier process did.
 func (r *runner) recall(s *runbook.Step, rec runRecord) {
 	r.keep(s, StepResult{Outcome: rec.Outcome, NotNeeded: rec.NotNeeded, Results: rec.Results, Earlier: true, Summary: rec.Outcome + " earlier"})
@@ -248,7 +266,7 @@ func (r *runner) recall(s *runbook.Step, rec runRecord) {
 
 // keep adds a result, and makes it known to conditions.
 func (r *runner) keep(s *runbook.Step, res StepResult) {
-	res.Phase, res.Name, res.Uses, res.Title = string(s.Phase()), s.Name, s.Uses, s.Label()
+	res = res.of(s)
 	r.facts.Record(s, res.Outcome, res.Results)
 	if v, ok := res.Results["verdict"].(string); ok && v != "" {
 		r.result.Verdict = contain.Verdict(v)
@@ -257,23 +275,68 @@ func (r *runner) keep(s *runbook.Step, res StepResult) {
 }
 
 // attempt does a step once: condition, inputs, consent, journal, work, journal.
+// A person who changes the inputs is shown and asked again.
 func (r *runner) attempt(ctx context.Context, s *runbook.Step) (StepResult, error) {
 	if res := r.notNeeded(ctx, s); res != nil {
 		return r.end(ctx, s, *res, nil)
 	}
-	op := operationOf(s)
-	in, err := s.Inputs(ctx, r.facts)
-	if err != nil {
-		return r.end(ctx, s, failure(err), nil)
+	for {
+		in, err := s.Inputs(ctx, r.facts)
+		if err == nil {
+			in, err = s.Edited(in, r.edits[s.Name])
+		}
+		if err != nil {
+			return r.end(ctx, s, failure(err), nil)
+		}
+		res, err := r.once(ctx, s, in)
+		var instead *Instead
+		switch {
+		case errors.As(err, &instead) && instead.Choice == AnswerEdit:
+			if err := r.edit(s, in, instead.Inputs); err != nil {
+				r.Front.Observe(Event{Kind: Noticed, Step: s.Name, Text: err.Error(), Err: err})
+			}
+		default:
+			return res, err
+		}
 	}
+}
+
+// edit keeps inputs that a person changed, if the step can be done with them.
+func (r *runner) edit(s *runbook.Step, in runbook.Inputs, changed map[string]string) error {
+	all := maps.Clone(r.edits[s.Name])
+	if all == nil {
+		all = map[string]any{}
+	}
+	for name, text := range changed {
+		if text == "" {
+			delete(all, name)
+			continue
+		}
+		v, err := s.ParseInput(name, text, r.req.Namespace)
+		if err != nil {
+			return err
+		}
+		all[name] = v
+	}
+	if _, err := s.Edited(in, all); err != nil {
+		return err
+	}
+	r.edits[s.Name] = all
+	return nil
+}
+
+// once does a step with these inputs, unless a person wants something else.
+func (r *runner) once(ctx context.Context, s *runbook.Step, in runbook.Inputs) (StepResult, error) {
+	op := operationOf(s)
+	r.Front.Observe(Event{Kind: Ready, Step: s.Name, Action: string(s.Phase()), Text: op.describe(in), Inputs: in})
 	if skipped, err := r.consent(ctx, s, op, in); err != nil {
 		return StepResult{}, err
 	} else if skipped != nil {
 		return r.end(ctx, s, *skipped, nil)
 	}
 	if err := r.journal(ctx, func(h *incident.Handle) error {
-		return r.append(h, runRecord{Event: stepBegun, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Inputs: in.Plain()},
-			timeline.Entry{Summary: s.Label()})
+		rec := runRecord{Event: stepBegun, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Inputs: in.Plain(), Edited: sortedKeys(r.edits[s.Name])}
+		return r.append(h, rec, timeline.Entry{Summary: s.Label()})
 	}); err != nil {
 		return StepResult{}, err
 	}
@@ -285,6 +348,15 @@ func (r *runner) attempt(ctx context.Context, s *runbook.Step) (StepResult, erro
 		engine.Front = consent{engine.Front}
 	}
 	did, err := op.do(ctx, &work{runner: r, engine: &engine, step: s, in: in})
+	var instead *Instead
+	switch {
+	case errors.Is(err, ErrPaused):
+		return StepResult{}, err
+	case errors.As(err, &instead) && instead.Choice == AnswerSkip:
+		return r.end(ctx, s, *leftOut(instead.Answer), nil)
+	case instead != nil:
+		return StepResult{}, err
+	}
 	if did.closed {
 		return StepResult{Outcome: stepDone, Summary: did.summary, passed: true}, err
 	}
@@ -316,11 +388,17 @@ func failure(err error) StepResult {
 // skipped is the result of one that a person leaves out.
 func (r *runner) consent(ctx context.Context, s *runbook.Step, op *operation, in runbook.Inputs) (skipped *StepResult, err error) {
 	intrusive := op.intrusive != nil && s.Confirm == nil && op.intrusive(in)
-	if op.plans || !s.Asks() && !intrusive {
+	kind := AskConfirm
+	if !s.Asks() && !intrusive {
+		kind = AskStep
+	}
+	if op.plans || op.asks || kind == AskStep && !r.req.StepByStep {
 		return nil, nil
 	}
-	a, err := r.req.Guide.Ask(ctx, Question{Kind: AskConfirm, Step: s, Text: op.describe(in), Choices: []string{AnswerDo, AnswerSkip, AnswerStop}})
+	a, err := r.req.Guide.Ask(ctx, Question{Kind: kind, Step: s, Text: op.describe(in), Choices: []string{AnswerDo, AnswerSkip, AnswerStop}, Inputs: in})
 	switch {
+	case err == nil && a.Choice == AnswerEdit:
+		return nil, &Instead{a}
 	case err != nil:
 		return nil, err
 	case a.Choice == AnswerDo:
@@ -476,6 +554,8 @@ func (r *runner) rehearseStep(ctx context.Context, s *runbook.Step) StepResult {
 	res.Phase, res.Name, res.Uses, res.Title, res.Results = string(s.Phase()), s.Name, s.Uses, s.Label(), nil
 	return res
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func plainMap(m map[string]any) map[string]any {
 	out := map[string]any{}

@@ -32,6 +32,8 @@ type Question struct {
 	Choices []string
 	// Default is the answer that is meant if none is given; "": there is none.
 	Default string
+	// Inputs are what the step would be done with.
+	Inputs runbook.Inputs
 }
 
 // QuestionKind tells questions apart.
@@ -41,8 +43,11 @@ type QuestionKind string
 const (
 	// AskParameter: any text, which the parameter reads.
 	AskParameter QuestionKind = "parameter"
-	// AskConfirm: AnswerDo, AnswerSkip or AnswerStop.
+	// AskConfirm: AnswerDo, AnswerSkip, AnswerEdit or AnswerStop.
 	AskConfirm QuestionKind = "confirm"
+	// AskStep is AskConfirm for a step that need not be confirmed; only a run
+	// step by step asks it.
+	AskStep QuestionKind = "step"
 	// AskManual: one of the step's own answers, AnswerSkip or AnswerStop. Who
 	// did it, and a note, are asked for as well.
 	AskManual QuestionKind = "manual"
@@ -58,6 +63,8 @@ const (
 	AnswerStop     = "stop"
 	AnswerRetry    = "retry"
 	AnswerContinue = "continue"
+	// AnswerEdit asks again, with the inputs of the answer.
+	AnswerEdit = "edit"
 )
 
 // Answer is what a person said.
@@ -67,7 +74,21 @@ type Answer struct {
 	By string
 	// Note is why, or what was found.
 	Note string
+	// Inputs are those of the step that AnswerEdit changes, as texts; "" takes
+	// one back to what the runbook says.
+	Inputs map[string]string
 }
+
+// Instead is the error that Approve returns when a person wants something else
+// than yes or no: to leave the step out (AnswerSkip), or to have it planned anew
+// with other inputs (AnswerEdit).
+type Instead struct{ Answer }
+
+func (i *Instead) Error() string { return "instead of that: " + i.Choice }
+
+// ErrPaused, returned by Approve or Ask, leaves the run where it is. Nothing is
+// decided or recorded by it: the next process asks the same again.
+var ErrPaused = errors.New("the run is paused")
 
 // consent goes ahead with a plan that need not be asked about.
 type consent struct{ FrontEnd }

@@ -57,6 +57,11 @@ func (r *runner) take(past progress) error {
 		return fmt.Errorf("%w: runbook %s was changed since this run of incident %s began (sha256 %.12s then, %.12s now); take the one of then, or go on with this one by --accept-changed-runbook",
 			ErrRefused, r.book.Name, r.id, past.sha256, r.book.SHA256)
 	}
+	for name, rec := range past.edited {
+		if s := r.book.Step(name); s != nil && !past.steps[name].Passed && len(rec.Edited) > 0 {
+			r.edits[name] = s.Recorded(rec.Inputs, rec.Edited)
+		}
+	}
 	for name, text := range past.params {
 		p := r.book.Parameter(name)
 		if p == nil {

@@ -30,6 +30,7 @@ type runRecord struct {
 	Step      string         `json:"step,omitempty"`
 	Uses      string         `json:"uses,omitempty"`
 	Inputs    map[string]any `json:"inputs,omitempty"`
+	Edited    []string       `json:"edited,omitempty"` // inputs that a person changed
 	Outcome   string         `json:"outcome,omitempty"`
 	NotNeeded bool           `json:"notNeeded,omitempty"`
 	// Passed: the run went on after it.
@@ -48,8 +49,10 @@ const (
 	stepEnded  runEvent = "step-ended"
 	// stepPassed: the run went on although the step was not done.
 	stepPassed runEvent = "step-passed"
-	phaseEnded runEvent = "phase-ended"
-	runEnded   runEvent = "run-ended"
+	// stepReopened: what it did was undone, so it is to be done again.
+	stepReopened runEvent = "step-reopened"
+	phaseEnded   runEvent = "phase-ended"
+	runEnded     runEvent = "run-ended"
 )
 
 // progress is how far a run of a runbook got.
@@ -57,8 +60,10 @@ type progress struct {
 	entries         int // of the journal
 	sha256, session string
 	params          map[string]string
+	version, source string
 	steps           map[string]runRecord // the last of each that ended
 	begun           map[string]int64     // Seq of the last begin of each
+	edited          map[string]runRecord // the last begin of each whose inputs a person changed
 	phases          map[runbook.PhaseName]bool
 	ended           bool
 }
@@ -67,7 +72,7 @@ func (p *progress) exists() bool { return p.session != "" }
 
 // progressOf reads the run of a runbook out of a journal.
 func progressOf(entries []timeline.Entry, name string) progress {
-	p := progress{entries: len(entries), steps: map[string]runRecord{}, begun: map[string]int64{}, phases: map[runbook.PhaseName]bool{}}
+	p := progress{entries: len(entries), steps: map[string]runRecord{}, begun: map[string]int64{}, edited: map[string]runRecord{}, phases: map[runbook.PhaseName]bool{}}
 	for i := range entries {
 		rec, ok := runRecordOf(&entries[i])
 		if !ok || rec.Runbook != name {
@@ -76,14 +81,19 @@ func progressOf(entries []timeline.Entry, name string) progress {
 		switch rec.Event {
 		case runBegun, runResumed:
 			p.sha256, p.session, p.params = rec.SHA256, rec.Session, rec.Params
+			p.version, p.source = rec.Version, rec.Source
 		case stepBegun:
 			p.begun[rec.Step] = entries[i].Seq
+			p.edited[rec.Step] = rec
 		case stepEnded:
 			p.steps[rec.Step] = rec
 		case stepPassed:
 			last := p.steps[rec.Step]
 			last.Passed = true
 			p.steps[rec.Step] = last
+		case stepReopened:
+			delete(p.steps, rec.Step)
+			p.ended = false
 		case phaseEnded:
 			p.phases[runbook.PhaseName(rec.Phase)] = true
 		case runEnded:

@@ -22,6 +22,7 @@ func manualOperation() *operation {
 				{Name: "note", Domain: runbook.Of(runbook.Text), Doc: "The note."},
 			},
 			Check: checkManual},
+		asks:     true,
 		describe: func(in runbook.Inputs) string { return in.Text("instruction") },
 		do:       doManual,
 	}

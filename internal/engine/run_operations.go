@@ -25,6 +25,8 @@ type operation struct {
 	describe func(in runbook.Inputs) string
 	// plans: what it does is shown as a plan, and asked about as such.
 	plans bool
+	// asks: it puts its own question, and there is nothing to ask before that.
+	asks bool
 	// intrusive tells inputs that leave traces, so that a person is asked; nil:
 	// none do.
 	intrusive func(in runbook.Inputs) bool

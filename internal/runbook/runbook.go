@@ -174,6 +174,18 @@ func (r *Runbook) Steps() []*Step {
 	return all
 }
 
+// Step is the one of that name; nil: there is none.
+func (r *Runbook) Step(name string) *Step {
+	for i := range r.Phases {
+		for j := range r.Phases[i].Steps {
+			if s := &r.Phases[i].Steps[j]; s.Name == name {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
 // Parameter is the one of that name; nil: there is none.
 func (r *Runbook) Parameter(name string) *Parameter {
 	i := slices.IndexFunc(r.Parameters, func(p Parameter) bool { return p.Name == name })
