@@ -140,12 +140,14 @@ func exitCode(err error) int {
 }
 
 func (a *App) root() *cobra.Command {
+	ui := &uiOptions{}
 	root := &cobra.Command{
 		Use:   "irctl",
 		Short: "Incident response for Kubernetes: contain, prove, undo",
 		Long: `irctl takes a responder through a security incident in a Kubernetes cluster.
 Every change is planned, shown, done, checked, recorded and reversible.
 
+  irctl                                          on a terminal: be led through an incident
   irctl doctor                                   before the incident: rights, clock, policy enforcement
   irctl contain --pod NAME -n NAMESPACE          cut a pod off, keep it alive, take its workload down
   irctl timeline show                            what was done, by whom, when
@@ -158,8 +160,12 @@ Every change is planned, shown, done, checked, recorded and reversible.
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error { return a.ui(c, ui) },
 	}
+	root.Flags().BoolVar(&ui.accessible, "accessible", false, "ask line by line, for screen readers and simple terminals")
+	root.Flags().StringVar(&ui.dir, "runbook-dir", "", "a folder of runbooks, which come before those of the configuration and the built-in ones")
+	root.Flags().StringVar(&ui.pod, "pod", "", "begin with this suspect")
+	root.Flags().StringVar(&ui.incident, "incident", "", "go on with this incident")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	a.kube = genericclioptions.NewConfigFlags(true).WithWrapConfigFn(func(c *rest.Config) *rest.Config {
 		c.WarningHandler = rest.NoWarnings{} // their text is the server's, and may hold escape sequences

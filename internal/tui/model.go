@@ -1,28 +1,592 @@
 package tui
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
+
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/runbook"
+	"irctl/internal/sanitize"
+	"irctl/internal/steps/detect"
 )
 
-// root is the whole program: it has the screens, and gives each what is its.
+// screen is what fills the middle.
+type screen int
+
+// The screens.
+const (
+	onHome screen = iota
+	onPods
+	onAlert
+	onPrepare
+	onWalk
+	onEnd
+)
+
+// root is the whole program: it has the screens, gives each what is its, and
+// shows around them what must always be seen.
 type root struct {
-	ctx context.Context
-	o   Options
+	*desk
+	theme
+	w, h int
+	now  time.Time
+	spin int
+
+	engine     *engine.Engine
+	connecting bool
+	connectErr error
+
+	screen    screen
+	home      home
+	pods      pods
+	alert     alert
+	library   library
+	prepare   prepare
+	walk      walk
+	endScroll int
+	report    *reported
+	overlay   overlay
+
+	file     *file // the incident at hand
+	status   *looked
+	looking  bool
+	changes  []changed
+	numbers  int // of guides so far
+	notes    int // being written
+	spinning bool
+	leaving  bool
+	asking   string // a question of our own, answered by confirmKey
+	toast    toast
+
+	stopPods, stopWatch context.CancelFunc
+	watching            incident.ID
+	last                *engine.RunResult
+	lastID              incident.ID
 }
 
-func newRoot(ctx context.Context, o Options) root { return root{ctx: ctx, o: o} }
+// toast is said in passing.
+type toast struct {
+	text  string
+	style style
+	until time.Time
+}
 
-func (m root) Init() tea.Cmd { return nil }
+func newRoot(ctx context.Context, o Options) root {
+	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox()}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: 80, h: 24, connecting: true}
+	m.home.looking = true
+	return m
+}
 
-func (m root) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	if key, ok := msg.(tea.KeyMsg); ok && key.String() == "q" {
-		return m, tea.Quit
+func (m root) result() Result { return Result{Incident: m.lastID, Run: m.last} }
+
+// Init reads what is on this machine, and reaches for the cluster.
+func (m root) Init() tea.Cmd {
+	cmds := []tea.Cmd{m.inbox.wait(m.ctx), m.list(), m.loadRunbooks(), m.connect(), second()}
+	if len(m.o.Alerts) > 0 {
+		cmds = append(cmds, m.detect(nil, m.o.Alerts))
 	}
-	return m, nil
+	return tea.Batch(cmds...)
 }
 
-func (m root) View() string { return m.o.Banner + " q quits" }
+// Update takes a message. Everything that takes time is in the command.
+func (m root) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	cmd := m.take(msg)
+	if m.walk.busy() && !m.spinning {
+		m.spinning = true
+		cmd = tea.Batch(cmd, spin())
+	}
+	return m, cmd
+}
 
-func (m root) result() Result { return Result{} }
+type spun struct{}
+
+func spin() tea.Cmd {
+	return tea.Tick(150*time.Millisecond, func(time.Time) tea.Msg { return spun{} })
+}
+
+func (m *root) take(msg tea.Msg) tea.Cmd {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.w, m.h = msg.Width, msg.Height
+	case tea.KeyMsg:
+		return m.pressed(msg)
+	case arrived:
+		cmds := []tea.Cmd{m.inbox.wait(m.ctx)}
+		for _, one := range msg {
+			cmds = append(cmds, m.take(one))
+		}
+		return tea.Batch(cmds...)
+	case tick:
+		return m.ticked()
+	case spun:
+		m.spin++
+		m.now = m.o.Now()
+		m.spinning = false
+	case connected:
+		return m.connected(msg)
+	case listed:
+		m.home = m.home.listed1(msg)
+		return m.begun()
+	case library:
+		m.library = msg
+		return m.begun()
+	case found:
+		m.home = m.home.found(msg)
+		m.pods = m.pods.suspected(m.home.suspects)
+	case podList:
+		m.pods = m.pods.with(msg)
+	case alertRead:
+		m.alert = m.alert.read(msg)
+	case filed:
+		return m.filed(msg)
+	case looked:
+		m.looking = false
+		if m.file != nil && msg.status.Incident.ID == m.file.ID {
+			m.status = &msg
+		}
+	case changed:
+		if msg.incident == m.watching {
+			m.changes = append(slices.Clip(m.changes), msg)
+			m.changes = m.changes[max(0, len(m.changes)-maxChanges):]
+			if !msg.ours {
+				m.say(warning, "the cluster: "+msg.object+": "+msg.text)
+			}
+		}
+	case reported:
+		m.report = &msg
+	case noted:
+		m.notes--
+		if msg.err != nil {
+			m.say(bad, "the note was not written: "+msg.err.Error())
+		} else {
+			m.say(good, "noted: "+msg.text)
+		}
+		return tea.Batch(m.reread(), m.leave())
+	case failed:
+		m.say(bad, msg.err.Error())
+	case copied:
+		m.say(good, "copied to the clipboard, if the terminal allows it: "+count(int(msg), "line"))
+	case opened:
+		return m.opened(msg)
+	case proposed, asked, happened, ended, undone:
+		return m.walked(msg)
+	}
+	return nil
+}
+
+func (m *root) say(st style, text string) {
+	m.toast = toast{text, st, m.now.Add(8 * time.Second)}
+}
+
+// begun chooses what the program was started with, once it can.
+func (m *root) begun() tea.Cmd {
+	if len(m.library.books) == 0 || !m.home.listed || m.screen != onHome {
+		return nil
+	}
+	pod, id := m.o.Pod, m.o.Incident
+	m.desk = &desk{ctx: m.ctx, o: m.o, inbox: m.inbox}
+	m.o.Pod, m.o.Incident = "", ""
+	switch {
+	case id != "":
+		if s := m.home.openIncident(id); s != nil {
+			return m.enter(s)
+		}
+		m.say(warning, "incident "+string(id)+" is not open")
+	case pod != "":
+		m.prepare = newPrepare(m.library, m.o.Namespace)
+		m.prepare.pods = []string{pod}
+		m.screen = onPrepare
+	}
+	return nil
+}
+
+func (m *root) connected(c connected) tea.Cmd {
+	m.connecting, m.connectErr = false, c.err
+	if c.err != nil {
+		m.home.looking = false
+		m.home.lookErr = c.err
+		return nil
+	}
+	m.engine = c.engine
+	m.home.looking = true
+	return tea.Batch(m.detect(m.engine, m.o.Alerts), m.watchTargets())
+}
+
+// ticked is once in a second.
+func (m *root) ticked() tea.Cmd {
+	m.now = m.o.Now()
+	if m.toast.text != "" && m.now.After(m.toast.until) {
+		m.toast = toast{}
+	}
+	cmds := []tea.Cmd{second()}
+	n := m.now.Unix()
+	if m.file != nil && n%2 == 0 {
+		cmds = append(cmds, m.read(m.file.ID, m.file.size))
+	}
+	if m.screen == onHome && n%5 == 0 {
+		cmds = append(cmds, m.list())
+	}
+	// The cluster is looked at while nothing else is asked of it.
+	if m.file != nil && m.engine != nil && len(m.file.standing) > 0 && !m.looking && !m.walk.busy() &&
+		(m.status == nil || m.now.Sub(m.status.at) > 20*time.Second) {
+		m.looking = true
+		cmds = append(cmds, m.desk.status(m.engine, m.file))
+	}
+	return tea.Batch(cmds...)
+}
+
+func (m *root) reread() tea.Cmd {
+	if m.file == nil {
+		return nil
+	}
+	return m.read(m.file.ID, 0)
+}
+
+func (m *root) filed(f filed) tea.Cmd {
+	switch {
+	case f.err != nil:
+		m.say(bad, f.err.Error())
+		return nil
+	case f.file == nil:
+		return nil
+	}
+	m.file = f.file
+	m.lastID = f.file.ID
+	m.walk.recorded(f.file)
+	cmds := []tea.Cmd{m.watchTargets()}
+	if who := m.walk.begin.commander; who != "" && f.file.ID == m.walk.begin.incident && m.engine != nil {
+		m.walk.begin.commander = ""
+		cmds = append(cmds, m.command(m.engine.Actor(), f.file.ID, who))
+	}
+	return tea.Batch(cmds...)
+}
+
+// watchTargets follows the targets of the incident at hand.
+func (m *root) watchTargets() tea.Cmd {
+	if m.file == nil || m.engine == nil || m.watching == m.file.ID && m.stopWatch != nil || len(m.file.Targets) == 0 {
+		return nil
+	}
+	if m.stopWatch != nil {
+		m.stopWatch()
+	}
+	var ctx context.Context
+	ctx, m.stopWatch = context.WithCancel(m.ctx)
+	m.watching, m.changes = m.file.ID, nil
+	return m.watch(ctx, m.engine, m.file)
+}
+
+// containment is what is known of it now: what was last seen in the cluster, or
+// what the journal's last look found.
+func (m *root) containment() judged {
+	if m.file == nil {
+		return judged{}
+	}
+	j := m.file.judged
+	if s := m.status; s != nil && s.status.Incident.ID == m.file.ID && j.verdict != "" && s.at.After(j.at) && s.status.Verdict != "" {
+		j = judgement(s.status.Verdict, s.status.Targets)
+	}
+	return j
+}
+
+// enter goes to the walk of an incident, where it has one, or to the choice of
+// a runbook.
+func (m *root) enter(s *summary) tea.Cmd {
+	if s.walk != nil {
+		if book, err := m.bookOf(s.walk); err == nil {
+			return m.start(beginning{book: book, given: map[string]string{}, incident: s.ID})
+		}
+		m.say(warning, "its runbook "+s.walk.Runbook.Name+" is not here; choose another")
+	}
+	m.prepare = newPrepare(m.library, m.o.Namespace).of(s)
+	m.screen = onPrepare
+	return m.read(s.ID, 0)
+}
+
+func (m *root) bookOf(w *engine.Walk) (*runbook.Runbook, error) {
+	ref := w.Runbook.Name
+	if runbook.IsPath(w.Runbook.Source) {
+		ref = w.Runbook.Source
+	}
+	return m.o.Library.Find(ref)
+}
+
+// start begins a walk, or goes on with it.
+func (m *root) start(b beginning) tea.Cmd {
+	if m.engine == nil {
+		m.say(bad, "there is no connection to the cluster yet; R tries again")
+		return nil
+	}
+	m.prepare.starting = true
+	m.walk = walk{begin: b, book: b.book, id: b.incident}
+	m.screen = onWalk
+	m.status, m.report = nil, nil
+	if m.file != nil && m.file.ID != b.incident {
+		m.file = nil
+	}
+	cmds := []tea.Cmd{m.open(m.engine, b)}
+	if b.incident != "" {
+		cmds = append(cmds, m.read(b.incident, 0))
+	}
+	return tea.Batch(cmds...)
+}
+
+func (m *root) opened(o opened) tea.Cmd {
+	if o.err != nil {
+		m.walk.stopped = &ended{err: o.err}
+		return nil
+	}
+	m.walk.begin, m.walk.id = o.begin, o.begin.incident
+	return m.goOn()
+}
+
+// goOn runs the walk from where it is.
+func (m *root) goOn() tea.Cmd {
+	if m.engine == nil || m.walk.number != 0 {
+		return nil
+	}
+	m.numbers++
+	m.walk.over()
+	m.walk.number, m.walk.stopped, m.walk.after, m.walk.work = m.numbers, nil, nil, work{since: m.now}
+	var ctx context.Context
+	ctx, m.walk.cancel = context.WithCancel(m.ctx)
+	return m.run(ctx, m.engine, m.walk.begin, m.numbers)
+}
+
+// walked takes what a guide brings.
+func (m *root) walked(msg tea.Msg) tea.Cmd {
+	w := &m.walk
+	switch msg := msg.(type) {
+	case proposed:
+		if msg.guide != w.number {
+			return refuse(msg.reply, nil)
+		}
+		m.incidentIs(incident.ID(msg.proposal.Incident))
+		w.plan, w.armed, w.scroll = &msg, "", 0
+		return m.reread()
+	case asked:
+		if msg.guide != w.number {
+			return refuse(nil, msg.reply)
+		}
+		w.question, w.armed, w.scroll = &msg, "", 0
+		if msg.question.Kind == engine.AskParameter {
+			w.typing, w.typedFor = newInput(msg.question.Text, msg.question.Default), actChoose
+		}
+		return m.findIncident()
+	case happened:
+		if msg.guide == w.number {
+			w.happened(msg, m.theme)
+		}
+		if msg.event.Kind == engine.Entered || msg.event.Kind == engine.Left {
+			return m.findIncident()
+		}
+	case ended:
+		if msg.guide == w.number {
+			return m.ended(msg)
+		}
+	case undone:
+		if msg.guide == w.number {
+			return m.undone(msg)
+		}
+	}
+	return nil
+}
+
+func refuse(plan chan<- approval, question chan<- answered) tea.Cmd {
+	return func() tea.Msg {
+		if plan != nil {
+			plan <- approval{engine.No, engine.ErrPaused}
+		} else {
+			question <- answered{err: engine.ErrPaused}
+		}
+		return nil
+	}
+}
+
+func (m *root) incidentIs(id incident.ID) {
+	if id != "" && m.walk.begin.incident == "" {
+		m.walk.begin.incident, m.walk.id = id, id
+	}
+}
+
+// findIncident reads the incident of the walk; of one that the run itself
+// opened it is the newest with this runbook under way.
+func (m *root) findIncident() tea.Cmd {
+	id := m.walk.begin.incident
+	if id != "" {
+		return m.read(id, 0)
+	}
+	name, d := m.walk.book.Name, m.desk
+	return func() tea.Msg {
+		open, _ := d.o.Store.FindOpen(d.ctx, func(incident.Incident) bool { return true })
+		for _, i := range open {
+			entries, err := d.entries(i.ID)
+			if err != nil {
+				continue
+			}
+			if walks := engine.WalksOf(entries); len(walks) > 0 && walks[len(walks)-1].Runbook.Name == name {
+				return d.read(i.ID, 0)()
+			}
+		}
+		return nil
+	}
+}
+
+// ended is a run that is over: it is gone through, or it stopped somewhere.
+func (m *root) ended(e ended) tea.Cmd {
+	w := &m.walk
+	w.over()
+	w.stopped = &e
+	if e.result != nil {
+		m.incidentIs(incident.ID(e.result.Incident))
+		m.last = e.result
+	}
+	cmds := []tea.Cmd{m.reread()}
+	if e.result != nil && e.result.State == engine.RunFinished && e.err == nil {
+		if w.after == nil {
+			m.screen, m.endScroll = onEnd, 0
+		}
+		cmds = append(cmds, m.desk.report(w.begin.incident))
+	}
+	if then := w.then; then != nil {
+		w.then = nil
+		cmds = append(cmds, then(m))
+	}
+	return tea.Batch(append(cmds, m.leave())...)
+}
+
+func (m *root) undone(u undone) tea.Cmd {
+	w := &m.walk
+	w.over()
+	switch {
+	case u.err != nil:
+		m.say(bad, "undo: "+u.err.Error())
+	case u.result.Cancelled:
+		m.say(none, "nothing was undone")
+	default:
+		a := &after{title: "What was put back"}
+		a.undone(u.result)
+		w.after, w.scroll = a, 0
+	}
+	w.stopped = &ended{err: engine.ErrPaused}
+	m.status = nil
+	return tea.Batch(m.reread(), m.leave())
+}
+
+// undo begins one, once the run has let go of the incident.
+func (m *root) undo(req engine.UndoRequest) tea.Cmd {
+	w := &m.walk
+	begin := func(m *root) tea.Cmd {
+		m.numbers++
+		m.walk.number, m.walk.undoes, m.walk.stopped, m.walk.work = m.numbers, true, nil, work{since: m.now}
+		var ctx context.Context
+		ctx, m.walk.cancel = context.WithCancel(m.ctx)
+		return m.desk.undo(ctx, m.engine, m.walk.begin.incident, req, m.walk.book, m.numbers)
+	}
+	w.after = nil
+	if w.number == 0 {
+		return begin(m)
+	}
+	w.then = begin
+	return w.pause()
+}
+
+// leave quits, once nothing is under way any more.
+func (m *root) leave() tea.Cmd {
+	if m.leaving && m.walk.number == 0 && m.notes == 0 {
+		return tea.Quit
+	}
+	return nil
+}
+
+// quit lets go of the run and waits for what is being written.
+func (m *root) quit() tea.Cmd {
+	if m.leaving {
+		return tea.Quit // asked for twice
+	}
+	m.leaving = true
+	if m.walk.number != 0 {
+		return m.walk.pause()
+	}
+	return m.leave()
+}
+
+// copied is how many lines were copied.
+type copied int
+
+// copyText puts a text into the clipboard, by way of the terminal (OSC 52). It
+// is made safe first: it will be pasted into a shell.
+func (d *desk) copyText(text string) tea.Cmd {
+	if text == "" {
+		return nil
+	}
+	return func() tea.Msg {
+		text = sanitize.Text(text)
+		if d.o.Out == nil {
+			return nil
+		}
+		if _, err := fmt.Fprint(d.o.Out, ansi.SetSystemClipboard(text)); err != nil {
+			return failed{fmt.Errorf("copying: %w", err)}
+		}
+		return copied(strings.Count(strings.TrimRight(text, "\n"), "\n") + 1)
+	}
+}
+
+// isProduction tells from a name that it is production.
+var productionName = regexp.MustCompile(`(?i)(^|[^a-z])(prod|production|prd|live)([^a-z]|$)`)
+var nonProduction = regexp.MustCompile(`(?i)(non|pre)[-_. ]?prod`)
+
+func isProduction(names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool {
+		return productionName.MatchString(nonProduction.ReplaceAllString(n, ""))
+	})
+}
+
+// cluster is the cluster as people tell it from others.
+func (m *root) cluster() (name string, production bool) {
+	server := ""
+	if m.engine != nil {
+		server = m.engine.Identity().Server
+	}
+	return cmp.Or(m.o.Context, server, "no cluster"), isProduction(m.o.Context, server)
+}
+
+// target is what a plan acts on, by name.
+func (m *root) target() string {
+	var names []string
+	if m.file != nil {
+		for _, t := range m.file.Targets {
+			names = append(names, strings.ToLower(t.Kind)+" "+t.Namespace+"/"+t.Name)
+		}
+	}
+	if plan := m.walk.plan; plan != nil && len(plan.proposal.Targets) > 0 {
+		names = nil
+		for _, t := range plan.proposal.Targets {
+			names = append(names, "pod "+t.Key())
+		}
+	}
+	const most = 2
+	text := strings.Join(names[:min(most, len(names))], ", ")
+	if len(names) > most {
+		text += fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	name, production := m.cluster()
+	if production {
+		name = "PRODUCTION " + name
+	}
+	return strings.TrimPrefix(text+", cluster "+name, ", ")
+}
+
+// suspectsChosen begins with a suspect.
+func (m *root) suspectChosen(s *detect.Suspect) {
+	m.prepare = newPrepare(m.library, m.o.Namespace).about(s)
+	m.screen = onPrepare
+}

@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"sync"
 	"time"
 
 	_ "beforetea" // first of all
@@ -43,7 +45,7 @@ type Options struct {
 	Context string
 	// Prepare adds to a run what the front end has no business with: how
 	// evidence is sealed, contacts, the environment of commands. nil: nothing.
-	Prepare func(ctx context.Context, e *engine.Engine, req *engine.RunRequest) error
+	Prepare func(ctx context.Context, req *engine.RunRequest) error
 	// Contacts are whom the team has agreed to call.
 	Contacts []report.Contact
 	// Tool is what reports say they were made with.
@@ -95,9 +97,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.In != nil {
 		options = append(options, tea.WithInput(o.In))
 	}
-	if o.Out != nil {
-		options = append(options, tea.WithOutput(o.Out))
+	if o.Out == nil {
+		o.Out = &terminal{File: os.Stdout}
 	}
+	options = append(options, tea.WithOutput(o.Out))
 	last, err := tea.NewProgram(newRoot(ctx, o), options...).Run()
 	if err != nil && !errors.Is(err, tea.ErrProgramKilled) {
 		return Result{}, fmt.Errorf("the terminal: %w", err)
@@ -106,4 +109,17 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return m.result(), nil
 	}
 	return Result{}, nil
+}
+
+// terminal is the one that the program draws on, and into whose clipboard is
+// copied at the same time.
+type terminal struct {
+	*os.File
+	mu sync.Mutex
+}
+
+func (t *terminal) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.File.Write(b)
 }

@@ -1,0 +1,246 @@
+package tui
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"irctl/internal/engine"
+	"irctl/internal/evidence"
+	"irctl/internal/runbook"
+	"irctl/internal/steps/contain"
+)
+
+// after is what came of a step: what was verified, and what remains open. It
+// stays on the screen until somebody has read it.
+type after struct {
+	title    string
+	word     string // the verdict, or the outcome
+	style    style
+	error    string
+	checks   []contain.Check
+	open     []contain.Exposure
+	notes    []contain.Exposure
+	putBack  []string
+	failures []string
+	facts    [][2]string
+	lines    []workLine
+	// fixes are what would close what is open.
+	fixes []string
+}
+
+// worthReading tells results that must not pass by unseen from those that may.
+func worthReading(r *engine.StepResult) bool {
+	if r.NotNeeded {
+		return false
+	}
+	if r.Err() != nil {
+		return true
+	}
+	switch r.Uses {
+	case "manual", "note", "close":
+		return false
+	}
+	return r.Outcome != "skipped"
+}
+
+func afterStep(r *engine.StepResult, lines []workLine) *after {
+	a := &after{title: r.Title, word: strings.ToUpper(r.Outcome), style: outcomeStyle(r.Outcome), lines: lines}
+	if err := r.Err(); err != nil {
+		a.error = err.Error()
+	}
+	switch d := r.Detail.(type) {
+	case *engine.ContainResult:
+		a.contained(d)
+	case *engine.StatusResult:
+		a.judge(d.Verdict, d.Targets, d.Workloads)
+		for _, c := range d.Standing {
+			if c.State != "after" {
+				a.failures = append(a.failures, fmt.Sprintf("%s: it is %s", c.Summary, c.State))
+			}
+		}
+	case *engine.UndoResult:
+		a.undone(d)
+	case *engine.EradicateResult:
+		a.eradicated(d)
+	case evidence.Result:
+		if d.Receipt.Path != "" {
+			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", itoa(total(d.Receipt.Artefacts))})
+			if !d.Receipt.Complete {
+				a.failures = append(a.failures, "it is incomplete; its INDEX.md says what is missing")
+			}
+		}
+	default:
+		a.results(r)
+	}
+	return a
+}
+
+func outcomeStyle(outcome string) style {
+	switch outcome {
+	case "done":
+		return fine
+	case "failed":
+		return danger
+	}
+	return notice
+}
+
+// results are those of an operation that has no verdict.
+func (a *after) results(r *engine.StepResult) {
+	for _, name := range slices.Sorted(maps.Keys(r.Results)) {
+		if text := runbook.Format(r.Results[name]); text != "" {
+			a.facts = append(a.facts, [2]string{name, text})
+		}
+	}
+	if r.Summary != "" && len(a.facts) == 0 {
+		a.facts = append(a.facts, [2]string{"result", r.Summary})
+	}
+}
+
+func (a *after) contained(d *engine.ContainResult) {
+	a.judge(d.Verdict, d.Targets, d.Workloads)
+	a.putBack = d.PutBack
+	a.failures = append(a.failures, d.Failures...)
+	for _, r := range d.Refusals {
+		a.failures = append(a.failures, fmt.Sprintf("not done: %s: %s (%s would allow it)", r.Object, r.Reason, r.Override))
+	}
+	for _, r := range d.Actions {
+		if r.Err() != nil {
+			a.failures = append(a.failures, r.Summary+": "+r.Error)
+		}
+	}
+	if d.Evidence != nil {
+		a.facts = append(a.facts, [2]string{"evidence", d.Evidence.Text})
+	}
+}
+
+// judge takes a verdict, with what it was made of.
+func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads []contain.Check) {
+	if v == "" {
+		return
+	}
+	a.word = strings.ToUpper(string(v))
+	a.style = map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice, contain.NotContained: danger}[v]
+	many := len(findings) > 1
+	for _, f := range findings {
+		prefix := ""
+		if many {
+			prefix = f.Namespace + "/" + f.Pod + ": "
+		}
+		for _, c := range f.Checks {
+			c.Text = prefix + c.Text
+			a.checks = append(a.checks, c)
+		}
+		for _, x := range f.Exposures {
+			x.Text = prefix + x.Text
+			if x.Severity == contain.Note {
+				a.notes = append(a.notes, x)
+				continue
+			}
+			a.open = append(a.open, x)
+			if x.Close != "" {
+				a.fixes = append(a.fixes, x.Close)
+			}
+		}
+	}
+	a.checks = append(a.checks, workloads...)
+}
+
+func (a *after) undone(d *engine.UndoResult) {
+	done := 0
+	for _, r := range d.Actions {
+		if r.Err() != nil {
+			a.failures = append(a.failures, r.Summary+": "+r.Error)
+			continue
+		}
+		done++
+		a.checks = append(a.checks, contain.Check{OK: true, Text: r.Summary})
+	}
+	a.word, a.style = fmt.Sprintf("%d UNDONE", done), fine
+	if len(a.failures) > 0 {
+		a.word, a.style = fmt.Sprintf("%d UNDONE, %d NOT", done, len(a.failures)), danger
+	}
+}
+
+func (a *after) eradicated(d *engine.EradicateResult) {
+	if d.Verdict != "" {
+		a.word = strings.ToUpper(string(d.Verdict))
+		a.style = map[engine.EradicateVerdict]style{engine.Eradicated: fine, engine.NotEradicated: danger}[d.Verdict]
+	}
+	for _, r := range d.Actions {
+		if r.Err() != nil {
+			a.failures = append(a.failures, r.Summary+": "+r.Error)
+			continue
+		}
+		a.checks = append(a.checks, contain.Check{OK: true, Text: r.Summary})
+	}
+	for _, s := range slices.Concat(d.Left, d.Kept) {
+		a.failures = append(a.failures, "left for you: "+s)
+	}
+	for _, s := range d.Unrotated {
+		a.failures = append(a.failures, "not replaced: "+s)
+	}
+	a.failures = append(a.failures, d.Failures...)
+}
+
+func (a *after) view(g *page, p place) {
+	g.line(p.paint(a.style, " "+p.safe(a.word)+" ") + "  " + p.safe(a.title))
+	if a.error != "" {
+		g.text(bad, p.g.failed+" ", a.error)
+	}
+	if n := len(a.open) + len(a.putBack) + len(a.failures) + a.unmet(); n > 0 {
+		g.heading("Remains open: " + itoa(n))
+		for _, c := range a.checks {
+			if !c.OK {
+				g.text(bad, p.paint(bad, p.g.failed)+" ", c.Text)
+			}
+		}
+		for _, f := range a.failures {
+			g.text(bad, p.paint(bad, p.g.failed)+" ", f)
+		}
+		for _, b := range a.putBack {
+			g.text(bad, p.paint(bad, p.g.failed)+" ", "somebody put it back: "+b)
+		}
+		for _, x := range a.open {
+			g.text(none, p.paint(warning, p.g.warn)+" "+p.paint(strong, p.safe(x.Code))+"  ", x.Text)
+			if x.Close != "" {
+				g.text(faint, "  "+p.g.arrow+" ", x.Close)
+			}
+		}
+	}
+	if len(a.checks) > a.unmet() {
+		g.heading("Verified")
+		for _, c := range a.checks {
+			if c.OK {
+				g.text(none, p.paint(good, p.g.done)+" ", c.Text)
+			}
+		}
+	}
+	if len(a.facts) > 0 {
+		g.blank()
+		for _, f := range a.facts {
+			g.fact(p.safe(f[0]), f[1])
+		}
+	}
+	for _, x := range a.notes {
+		g.text(faint, p.g.todo+" ", x.Text)
+	}
+}
+
+func (a *after) unmet() (n int) {
+	for _, c := range a.checks {
+		if !c.OK {
+			n++
+		}
+	}
+	return n
+}
+
+func total[K comparable](counts map[K]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}

@@ -1,0 +1,414 @@
+package tui
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/report"
+	"irctl/internal/runbook"
+	"irctl/internal/steps/contain"
+	"irctl/internal/steps/detect"
+	"irctl/internal/timeline"
+)
+
+// desk is where all input and output of the UI is done. Its methods make
+// commands; what comes of them arrives as messages.
+type desk struct {
+	ctx   context.Context
+	o     Options
+	inbox *inbox
+}
+
+// bounded is the program's context for as long as one thing may take.
+func (d *desk) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(d.ctx, d.o.Timeout, fmt.Errorf("it took longer than %s: %w", d.o.Timeout, context.DeadlineExceeded))
+}
+
+// connected is a cluster that was reached, or not.
+type connected struct {
+	engine *engine.Engine
+	err    error
+}
+
+func (d *desk) connect() tea.Cmd {
+	return func() tea.Msg {
+		ctx, cancel := d.bounded()
+		defer cancel()
+		e, err := d.o.Connect(ctx, quiet{})
+		return connected{e, err}
+	}
+}
+
+// quiet is the front end of an engine at which nothing is done yet.
+type quiet struct{}
+
+func (quiet) Approve(context.Context, engine.Proposal) (engine.Decision, error) {
+	return engine.No, nil
+}
+func (quiet) Observe(engine.Event) {}
+
+// listed are the open incidents of this machine.
+type listed struct {
+	open []summary
+	errs []error
+}
+
+// summary is an incident as the list shows it.
+type summary struct {
+	incident.Incident
+	metrics timeline.Metrics
+	verdict contain.Verdict
+	walk    *engine.Walk // the last one; nil: there is none
+}
+
+func (d *desk) list() tea.Cmd {
+	return func() tea.Msg {
+		open, errs := d.o.Store.FindOpen(d.ctx, func(incident.Incident) bool { return true })
+		var l listed
+		for _, i := range open {
+			s := summary{Incident: i}
+			entries, err := d.entries(i.ID)
+			if err != nil {
+				errs = append(errs, err)
+			}
+			s.metrics = timeline.MetricsOf(entries)
+			s.verdict = judgedBy(entries).verdict
+			if walks := engine.WalksOf(entries); len(walks) > 0 {
+				s.walk = &walks[len(walks)-1]
+			}
+			l.open = append(l.open, s)
+		}
+		l.errs = errs
+		return l
+	}
+}
+
+func (d *desk) entries(id incident.ID) ([]timeline.Entry, error) {
+	path, err := d.o.Store.TimelinePath(id)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := timeline.Read(path)
+	if err != nil {
+		return nil, fmt.Errorf("incident %s: %w", id, err)
+	}
+	return entries, nil
+}
+
+// file is everything that the journal tells of an incident.
+type file struct {
+	incident.Incident
+	entries  []timeline.Entry
+	metrics  timeline.Metrics
+	standing []timeline.Action
+	judged   judged
+	dir      string
+	size     int64
+}
+
+// filed is a file that was read; nil: nothing in it changed.
+type filed struct {
+	file *file
+	err  error
+}
+
+// read reads an incident; of one of which so many bytes are known only if there are others now.
+func (d *desk) read(id incident.ID, known int64) tea.Cmd {
+	return func() tea.Msg {
+		path, err := d.o.Store.TimelinePath(id)
+		if err != nil {
+			return filed{err: err}
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return filed{err: fmt.Errorf("incident %s: %w", id, err)}
+		}
+		if info.Size() == known {
+			return filed{}
+		}
+		i, err := d.o.Store.Load(id)
+		if err != nil {
+			return filed{err: err}
+		}
+		entries, err := d.entries(id)
+		if err != nil {
+			return filed{err: err}
+		}
+		return filed{file: fileOf(i, entries, filepath.Dir(path), info.Size())}
+	}
+}
+
+func fileOf(i incident.Incident, entries []timeline.Entry, dir string, size int64) *file {
+	return &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries), standing: timeline.Standing(entries), judged: judgedBy(entries), dir: dir, size: size}
+}
+
+// found are suspects.
+type found struct {
+	result *detect.Result
+	err    error
+}
+
+// detectNew is since when what is found in a cluster is new.
+const detectNew = 24 * time.Hour
+
+func (d *desk) detect(e *engine.Engine, alerts []byte) tea.Cmd {
+	return func() tea.Msg {
+		req := detect.Request{Namespace: d.o.Only, Timeout: d.o.Timeout, NewSince: d.o.Now().Add(-detectNew)}
+		if e != nil {
+			req.Client = e.Client
+		}
+		if len(alerts) > 0 {
+			req.Inputs = []detect.Input{{Source: detect.SourceFalco, Path: "the alerts", Reader: bytes.NewReader(alerts)}}
+		}
+		ctx, cancel := d.bounded()
+		defer cancel()
+		res, err := detect.Find(ctx, req)
+		return found{res, err}
+	}
+}
+
+// beginning is what a walk begins with.
+type beginning struct {
+	book      *runbook.Runbook
+	given     map[string]string
+	suspect   *detect.Suspect // nil: the pod was picked by hand
+	incident  incident.ID     // "": the open one of the same, or a new one
+	title     string
+	severity  incident.Severity
+	commander string
+}
+
+// opened is an incident that was opened for a suspect, before its walk.
+type opened struct {
+	begin beginning
+	err   error
+}
+
+// open opens the incident of a suspect that detect found: so the times of its
+// alerts are in the journal, from which the time to detect is counted.
+func (d *desk) open(e *engine.Engine, b beginning) tea.Cmd {
+	return func() tea.Msg {
+		if b.suspect == nil || b.incident != "" || len(b.suspect.Findings) == 0 {
+			return opened{begin: b}
+		}
+		ctx, cancel := d.bounded()
+		defer cancel()
+		id := e.Identity()
+		o, err := detect.Open(ctx, d.o.Store, detect.Opening{Suspect: *b.suspect, Client: e.Client, Actor: e.Actor(), Now: d.o.Now,
+			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: e.Context}, Title: b.title, Severity: b.severity})
+		b.incident = o.Incident.ID
+		return opened{b, err}
+	}
+}
+
+// ended is a run that is over, for now.
+type ended struct {
+	guide  int
+	result *engine.RunResult
+	err    error
+}
+
+// run goes through a runbook until it ends, or is paused by its context.
+func (d *desk) run(ctx context.Context, e *engine.Engine, b beginning, number int) tea.Cmd {
+	return func() tea.Msg {
+		req := engine.RunRequest{Runbook: b.book, Given: b.given, Namespace: d.o.Namespace, Incident: b.incident, Title: b.title, Severity: b.severity,
+			StepByStep: true, Guide: d.guide(number), Contacts: d.o.Contacts, Tool: d.o.Tool}
+		if d.o.Prepare != nil {
+			if err := d.o.Prepare(ctx, &req); err != nil {
+				return ended{number, nil, err}
+			}
+		}
+		res, err := e.Run(ctx, req)
+		return ended{number, res, err}
+	}
+}
+
+func (d *desk) guide(number int) *guide {
+	return &guide{inbox: d.inbox, number: number, now: d.o.Now, told: d.o.OnEvent}
+}
+
+// undone is what came of an undo.
+type undone struct {
+	guide  int
+	result *engine.UndoResult
+	err    error
+}
+
+// undo puts changes back, and reopens the steps of a walk that made them.
+func (d *desk) undo(ctx context.Context, e *engine.Engine, id incident.ID, req engine.UndoRequest, book *runbook.Runbook, number int) tea.Cmd {
+	return func() tea.Msg {
+		with := *e
+		with.Front = d.guide(number)
+		h, err := d.o.Store.Open(ctx, id, e.Actor())
+		if err != nil {
+			return undone{number, nil, err}
+		}
+		res, err := with.Undo(ctx, h, req)
+		left := h.Log.Entries()
+		err = errors.Join(err, h.Close())
+		if err == nil && book != nil && !res.Cancelled && len(timeline.Standing(left)) == 0 {
+			err = e.Reopen(ctx, id, book, containing(book), "it was undone")
+		}
+		return undone{number, res, err}
+	}
+}
+
+// containing are the steps of a runbook that contain.
+func containing(book *runbook.Runbook) []string {
+	var names []string
+	for _, s := range book.Steps() {
+		if s.Uses == "contain" {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// noted is a note that is in the timeline, or not.
+type noted struct {
+	text string
+	err  error
+}
+
+// note writes one. While a step has the incident it waits, for as long as the
+// program runs.
+func (d *desk) note(actor timeline.Actor, id incident.ID, step, text string) tea.Cmd {
+	return func() tea.Msg {
+		for {
+			h, err := d.o.Store.Open(d.ctx, id, actor)
+			if errors.Is(err, incident.ErrLocked) && d.ctx.Err() == nil {
+				continue // Open has waited
+			}
+			if err != nil {
+				return noted{text, err}
+			}
+			_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Step: step, Summary: text})
+			return noted{text, errors.Join(err, h.Close())}
+		}
+	}
+}
+
+// command records who commands the incident.
+func (d *desk) command(actor timeline.Actor, id incident.ID, who string) tea.Cmd {
+	return func() tea.Msg {
+		h, err := d.o.Store.Open(d.ctx, id, actor)
+		if err != nil {
+			return failed{fmt.Errorf("the commander was not recorded: %w", err)}
+		}
+		_, err = h.Set(incident.Setting{Key: "commander", Value: who})
+		if err = errors.Join(err, h.Close()); err != nil {
+			return failed{fmt.Errorf("the commander was not recorded: %w", err)}
+		}
+		return nil
+	}
+}
+
+// failed is an error to be shown in passing.
+type failed struct{ err error }
+
+// looked is how the incident stands in the cluster.
+type looked struct {
+	status *engine.StatusResult
+	at     time.Time
+}
+
+func (d *desk) status(e *engine.Engine, f *file) tea.Cmd {
+	return func() tea.Msg {
+		ctx, cancel := d.bounded()
+		defer cancel()
+		res := e.Status(ctx, f.Incident, f.entries)
+		if ctx.Err() != nil {
+			return nil // what could not be looked at in time says nothing
+		}
+		return looked{res, d.o.Now()}
+	}
+}
+
+// reported is the post-mortem as it stands.
+type reported struct {
+	incident incident.ID
+	text     string
+	report   *report.Report
+	err      error
+}
+
+func (d *desk) report(id incident.ID) tea.Cmd {
+	return func() tea.Msg {
+		in, err := report.Read(d.o.Store, id)
+		if err != nil {
+			return reported{id, "", nil, err}
+		}
+		in.Now, in.Tool, in.Contacts = d.o.Now(), d.o.Tool, d.o.Contacts
+		r := report.New(in)
+		var text bytes.Buffer
+		err = r.Markdown(&text)
+		return reported{id, text.String(), r, err}
+	}
+}
+
+// judged is what the journal's last look at the containment found.
+type judged struct {
+	verdict contain.Verdict // "": nothing is contained
+	open    []contain.Exposure
+	unmet   []contain.Check
+	at      time.Time
+}
+
+// judgedBy reads the last verdict. Once all changes are undone there is none.
+func judgedBy(entries []timeline.Entry) judged {
+	var j judged
+	if len(timeline.Standing(entries)) == 0 {
+		return j
+	}
+	for i := range slices.Backward(entries) {
+		e := &entries[i]
+		if e.Kind != timeline.KindVerdict || e.Phase != contain.Phase {
+			continue
+		}
+		if a, ok := assessmentOf(e); ok {
+			j = judgement(a.Verdict, a.Findings)
+			j.at = e.Time
+		}
+		break
+	}
+	return j
+}
+
+func judgement(v contain.Verdict, findings []contain.Finding) judged {
+	j := judged{verdict: v}
+	for _, f := range findings {
+		for _, c := range f.Checks {
+			if !c.OK {
+				j.unmet = append(j.unmet, c)
+			}
+		}
+		for _, x := range f.Exposures {
+			if x.Severity != contain.Note {
+				j.open = append(j.open, x)
+			}
+		}
+	}
+	return j
+}
+
+func assessmentOf(e *timeline.Entry) (contain.Assessment, bool) {
+	var a contain.Assessment
+	err := json.Unmarshal(e.Data, &a)
+	return a, err == nil && a.Verdict != ""
+}
+
+// tick is the clocks' second.
+type tick time.Time
+
+func second() tea.Cmd { return tea.Tick(time.Second, func(t time.Time) tea.Msg { return tick(t) }) }

@@ -1,0 +1,217 @@
+package tui
+
+import (
+	"slices"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+)
+
+// action is what a key is for.
+type action string
+
+// The actions.
+const (
+	actUp       action = "up"
+	actDown     action = "down"
+	actPageUp   action = "page up"
+	actPageDown action = "page down"
+	actTop      action = "top"
+	actBottom   action = "bottom"
+	actChoose   action = "choose"
+	actBack     action = "back"
+	actQuit     action = "quit"
+	actHelp     action = "help"
+	actTimeline action = "timeline"
+	actEvidence action = "evidence"
+	actContacts action = "contacts"
+	actChanges  action = "changes"
+	actReport   action = "report"
+	actSteps    action = "steps"
+	actPods     action = "pods"
+	actAlert    action = "alert"
+	actRefresh  action = "refresh"
+	actFilter   action = "filter"
+	actPrevious action = "previous"
+	actNext     action = "next"
+	actStart    action = "start"
+	actRun      action = "run"
+	actSkip     action = "skip"
+	actEdit     action = "edit"
+	actUndo     action = "undo"
+	actNote     action = "note"
+	actWho      action = "who"
+	actCopy     action = "copy"
+	actCancel   action = "cancel"
+	actGoOn     action = "go on"
+	actRetry    action = "retry"
+)
+
+// confirmKey goes ahead with what changes a cluster. It is a capital letter, and
+// never the key that was asked with: nobody hits it by mistake.
+const confirmKey = "Y"
+
+// binding is a key with what it does.
+type binding struct {
+	do   action
+	keys []string
+	// hint is the word in the line of keys; "": it is only in the help.
+	hint string
+	help string
+}
+
+// keyContext is where keys mean something.
+type keyContext string
+
+// The contexts, in the order of the help.
+const (
+	inAll     keyContext = "Everywhere"
+	inMoving  keyContext = "Lists and long texts"
+	inHome    keyContext = "Incidents and suspects"
+	inPods    keyContext = "Pods"
+	inPrepare keyContext = "Runbook and parameters"
+	inStep    keyContext = "A step at hand"
+	inAnswer  keyContext = "A question"
+	inWorking keyContext = "A step at work"
+	inAfter   keyContext = "After a step"
+	inPaused  keyContext = "A walk that stopped"
+	inOverlay keyContext = "Timeline, evidence, contacts, changes, help"
+	inEnd     keyContext = "The end"
+	inTyping  keyContext = "A line that you type"
+)
+
+// keyMap is every key there is. The line of keys, the help and docs/tui.md come from it.
+var keyMap = map[keyContext][]binding{
+	inAll: {
+		{actHelp, []string{"?"}, "help", "this help"},
+		{actTimeline, []string{"t"}, "timeline", "the incident's timeline"},
+		{actEvidence, []string{"v"}, "evidence", "evidence that was sealed"},
+		{actContacts, []string{"c"}, "", "whom to call"},
+		{actChanges, []string{"w"}, "", "what the cluster does with the target meanwhile"},
+		{actReport, []string{"m"}, "", "the post-mortem as far as it is written"},
+		{actBack, []string{"esc", "backspace"}, "", "back; a walk is paused and goes on later"},
+		{actQuit, []string{"q", "ctrl+c"}, "quit", "quit; irctl goes on there next time (ctrl+c twice: at once)"},
+	},
+	inMoving: {
+		{actUp, []string{"up", "k"}, "", "up"},
+		{actDown, []string{"down", "j"}, "", "down"},
+		{actPageUp, []string{"pgup", "ctrl+b", "ctrl+u"}, "", "a page up"},
+		{actPageDown, []string{"pgdown", "ctrl+f", "ctrl+d", " "}, "", "a page down"},
+		{actTop, []string{"home", "g"}, "", "to the top"},
+		{actBottom, []string{"end", "G"}, "", "to the bottom"},
+	},
+	inHome: {
+		{actChoose, []string{"enter"}, "choose", "go on with the incident, or begin one of the suspect"},
+		{actPods, []string{"p"}, "pick a pod", "begin with a pod of your choice"},
+		{actAlert, []string{"a"}, "paste an alert", "begin with an alert that you paste"},
+		{actRefresh, []string{"R"}, "look again", "connect, and look for suspects, again"},
+	},
+	inPods: {
+		{actChoose, []string{"enter"}, "choose", "begin an incident of the pod"},
+		{actFilter, []string{"/"}, "filter", "type letters of its name, namespace, workload, node or image"},
+	},
+	inPrepare: {
+		{actStart, []string{"s"}, "start", "open the incident, if it is new, and begin; nothing is changed in the cluster by that"},
+		{actChoose, []string{"enter"}, "change", "change the value"},
+		{actPrevious, []string{"left", "h"}, "", "the value before"},
+		{actNext, []string{"right", "l"}, "", "the next value"},
+	},
+	inStep: {
+		{actRun, []string{"r"}, "run", "do it; what changes a cluster asks for " + confirmKey + " first"},
+		{actSkip, []string{"s"}, "skip", "leave it out, with a reason"},
+		{actEdit, []string{"e"}, "edit", "change what it is done with"},
+		{actUndo, []string{"u"}, "undo", "put back what was changed before"},
+		{actNote, []string{"n"}, "note", "write a note into the timeline"},
+		{actCopy, []string{"y"}, "copy", "copy the kubectl commands, if the terminal lets us"},
+		{actSteps, []string{"tab"}, "steps", "all steps with their state"},
+	},
+	inAnswer: {
+		{actWho, []string{"b"}, "by whom", "who did it, or decided, if it was not you"},
+	},
+	inWorking: {
+		{actCancel, []string{"x"}, "cancel", "stop what is being done; what was done stays, and can be undone"},
+		{actNote, []string{"n"}, "note", "write a note into the timeline"},
+	},
+	inAfter: {
+		{actGoOn, []string{"enter"}, "go on", "to the next step"},
+		{actUndo, []string{"u"}, "undo", "put back what was changed"},
+		{actNote, []string{"n"}, "note", "write a note into the timeline"},
+		{actCopy, []string{"y"}, "copy", "copy what would close what is open"},
+	},
+	inPaused: {
+		{actRun, []string{"r"}, "go on", "go on with the walk"},
+		{actUndo, []string{"u"}, "undo", "put back what was changed"},
+		{actNote, []string{"n"}, "note", "write a note into the timeline"},
+	},
+	inOverlay: {
+		{actBack, []string{"esc", "backspace", "q"}, "back", "back to the walk"},
+	},
+	inEnd: {
+		{actCopy, []string{"y"}, "copy the path", "copy where the incident's files are"},
+		{actGoOn, []string{"enter"}, "incidents", "back to the incidents"},
+		{actUndo, []string{"u"}, "undo", "put back what was changed"},
+	},
+	inTyping: {
+		{actChoose, []string{"enter"}, "take it", "take what was typed"},
+		{actBack, []string{"esc"}, "leave", "leave it as it was"},
+	},
+}
+
+// contexts are all of them in the order of the help.
+var contexts = []keyContext{inAll, inMoving, inHome, inPods, inPrepare, inStep, inAnswer, inWorking, inAfter, inPaused, inOverlay, inEnd, inTyping}
+
+// actionOf is what a key means in the contexts, the first of which counts. A
+// key that was pasted, or came in one rush with others, means nothing: nobody
+// pressed it.
+func actionOf(key tea.KeyMsg, in ...keyContext) action {
+	if !pressed(key) {
+		return ""
+	}
+	name := key.String()
+	for _, c := range in {
+		for _, b := range keyMap[c] {
+			if slices.Contains(b.keys, name) {
+				return b.do
+			}
+		}
+	}
+	return ""
+}
+
+// pressed tells a key that somebody pressed from a paste.
+func pressed(key tea.KeyMsg) bool { return !key.Paste && len(key.Runes) <= 1 }
+
+// hints are the line of keys for contexts.
+func (t theme) hints(width int, in ...keyContext) string {
+	var b strings.Builder
+	used := 0
+	for _, c := range in {
+		for _, k := range keyMap[c] {
+			if k.hint == "" {
+				continue
+			}
+			if n := len(keyName(k.keys[0])) + len(k.hint) + 4; used+n <= width+1 {
+				if used > 0 {
+					b.WriteByte(' ')
+				}
+				b.WriteString(t.key(keyName(k.keys[0]), k.hint))
+				used += n
+			}
+		}
+	}
+	return b.String()
+}
+
+func keyName(k string) string {
+	switch k {
+	case "enter":
+		return "Enter"
+	case " ":
+		return "Space"
+	case "esc":
+		return "Esc"
+	case "tab":
+		return "Tab"
+	}
+	return k
+}

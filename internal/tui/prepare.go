@@ -1,0 +1,374 @@
+package tui
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"irctl/internal/incident"
+	"irctl/internal/runbook"
+	"irctl/internal/steps/detect"
+)
+
+// prepare is the screen on which a runbook is chosen, with its parameters.
+type prepare struct {
+	books     []*runbook.Runbook
+	broken    []string // runbooks that cannot be used, and why
+	loadErr   error
+	book      int
+	suspect   *detect.Suspect // nil: none
+	pods      []string        // NAMESPACE/NAME
+	alert     string
+	incident  incident.ID // "": a new one, or the open one of the same
+	severity  incident.Severity
+	title     string
+	commander string
+	namespace string
+	given     map[string]string // what a person typed
+	list      list
+	typing    *input
+	err       error
+	starting  bool
+}
+
+var errNoRunbook = errors.New("there is no runbook to go through")
+
+// library is what runbooks there are.
+type library struct {
+	books  []*runbook.Runbook
+	broken []string
+	err    error
+}
+
+func (d *desk) loadRunbooks() tea.Cmd {
+	return func() tea.Msg {
+		var l library
+		all, err := d.o.Library.List()
+		l.err = err
+		for _, entry := range all {
+			book, err := d.o.Library.Find(entry.Name)
+			if err != nil {
+				l.broken = append(l.broken, entry.Name+": "+err.Error())
+				continue
+			}
+			l.books = append(l.books, book)
+		}
+		return l
+	}
+}
+
+// runbookFor is the runbook that fits a kind of suspect.
+var runbookFor = map[string]string{"pod": "compromised-pod", "workload": "compromised-pod", "node": "compromised-node", "serviceaccount": "stolen-service-account"}
+
+func newPrepare(l library, namespace string) prepare {
+	m := prepare{books: l.books, broken: l.broken, loadErr: l.err, namespace: namespace, given: map[string]string{}}
+	return m.choose("compromised-pod")
+}
+
+func (m prepare) choose(name string) prepare {
+	if i := slices.IndexFunc(m.books, func(b *runbook.Runbook) bool { return b.Name == name }); i >= 0 {
+		m.book = i
+	}
+	return m
+}
+
+func (m prepare) about(s *detect.Suspect) prepare {
+	m.suspect = s
+	if s.Kind == "pod" {
+		m.pods = []string{s.Name}
+	}
+	if len(s.Findings) > 0 {
+		f := s.Findings[0]
+		m.alert = cmp.Or(f.Rule, f.Reason)
+	}
+	return m.choose(runbookFor[s.Kind])
+}
+
+func (m prepare) of(s *summary) prepare {
+	m.incident, m.severity, m.title = s.ID, s.Severity, s.Title
+	for _, t := range s.Targets {
+		if t.Kind == "Pod" {
+			m.pods = append(m.pods, t.Namespace+"/"+t.Name)
+		}
+	}
+	return m
+}
+
+func (m prepare) runbook() *runbook.Runbook {
+	if m.book < len(m.books) {
+		return m.books[m.book]
+	}
+	return nil
+}
+
+// value is that of a parameter: typed, or a sensible one, or its default.
+func (m prepare) value(p *runbook.Parameter) (text string, meant bool) {
+	if v, ok := m.given[p.Name]; ok {
+		return v, true
+	}
+	if v := m.sensible(p); v != "" {
+		if _, err := p.Parse(v, m.namespace); err == nil {
+			return v, true
+		}
+	}
+	return runbook.Format(p.Fallback()), false
+}
+
+// sensible is what of the suspect fits a parameter. What it says was perhaps
+// written by an attacker: a value that is not of the parameter's type is left
+// out by the caller.
+func (m prepare) sensible(p *runbook.Parameter) string {
+	d := p.Domain()
+	subject := detect.Subject{}
+	if m.suspect != nil {
+		subject = m.suspect.Subject
+	}
+	switch {
+	case d.Type == runbook.Pod && d.List:
+		return strings.Join(m.pods, ",")
+	case d.Type == runbook.Pod && len(m.pods) > 0:
+		return m.pods[0]
+	case d.Type == runbook.Name && p.Name == "node":
+		return subject.Node
+	case d.Type == runbook.Object && p.Name == "account" && subject.ServiceAccount != "":
+		return subject.Namespace + "/" + subject.ServiceAccount
+	case d.Type == runbook.Workload && subject.Workload != "":
+		return subject.Namespace + "/" + strings.ToLower(subject.Workload)
+	case d.Type == runbook.String && p.Name == "alert":
+		return m.alert
+	}
+	return ""
+}
+
+// check is what is wrong with a parameter; nil: nothing.
+func (m prepare) check(p *runbook.Parameter) error {
+	text, meant := m.value(p)
+	if !meant && !p.Required {
+		return nil
+	}
+	_, err := p.Parse(text, m.namespace)
+	return err
+}
+
+// row of the form.
+type row struct {
+	name  string
+	param *runbook.Parameter // nil: none
+}
+
+// The rows that are no parameters.
+const (
+	rowRunbook   = "runbook"
+	rowSeverity  = "severity"
+	rowTitle     = "title"
+	rowCommander = "commander"
+)
+
+func (m prepare) rows() []row {
+	rows := []row{{rowRunbook, nil}}
+	if b := m.runbook(); b != nil {
+		for i := range b.Parameters {
+			rows = append(rows, row{b.Parameters[i].Name, &b.Parameters[i]})
+		}
+	}
+	if m.incident == "" {
+		rows = append(rows, row{rowSeverity, nil}, row{rowTitle, nil}, row{rowCommander, nil})
+	}
+	return rows
+}
+
+func (m prepare) text(r row) string {
+	switch {
+	case r.param != nil:
+		text, _ := m.value(r.param)
+		return text
+	case r.name == rowRunbook && m.runbook() != nil:
+		return m.runbook().Name
+	case r.name == rowSeverity:
+		return string(m.severity)
+	case r.name == rowTitle:
+		return m.title
+	case r.name == rowCommander:
+		return m.commander
+	}
+	return ""
+}
+
+// set is the form with a value that was typed.
+func (m prepare) set(r row, text string) prepare {
+	switch {
+	case r.param != nil:
+		m.given = maps.Clone(m.given)
+		m.given[r.name] = text
+	case r.name == rowTitle:
+		m.title = text
+	case r.name == rowCommander:
+		m.commander = text
+	}
+	return m
+}
+
+// turned goes to the next of a few values.
+func (m prepare) turned(r row, by int) prepare {
+	turn := func(values []string, now string) string {
+		i := max(0, slices.Index(values, now))
+		return values[(i+by+len(values))%len(values)]
+	}
+	switch {
+	case r.name == rowRunbook && r.param == nil && len(m.books) > 0:
+		m.book = (m.book + by + len(m.books)) % len(m.books)
+	case r.name == rowSeverity && r.param == nil:
+		m.severity = incident.Severity(turn([]string{"", "sev1", "sev2", "sev3", "sev4"}, string(m.severity)))
+	case r.param != nil && r.param.Domain().Type == runbook.Boolean:
+		return m.set(r, turn([]string{"false", "true"}, m.text(r)))
+	case r.param != nil && len(r.param.Choices) > 0 && !r.param.List:
+		return m.set(r, turn(r.param.Choices, m.text(r)))
+	}
+	return m
+}
+
+// turns tells whether a row has a few values to choose from.
+func turns(r row) bool {
+	if r.param != nil {
+		return r.param.Domain().Type == runbook.Boolean || len(r.param.Choices) > 0 && !r.param.List
+	}
+	return r.name == rowRunbook || r.name == rowSeverity
+}
+
+// begin is what the form says, or what is wrong with it.
+func (m prepare) begin() (beginning, error) {
+	b := beginning{book: m.runbook(), given: map[string]string{}, suspect: m.suspect, incident: m.incident, title: m.title, severity: m.severity, commander: m.commander}
+	if b.book == nil {
+		return b, errNoRunbook
+	}
+	for i := range b.book.Parameters {
+		p := &b.book.Parameters[i]
+		if err := m.check(p); err != nil {
+			return b, err
+		}
+		if text, meant := m.value(p); meant {
+			b.given[p.Name] = text
+		}
+	}
+	return b, nil
+}
+
+// typed is the form after a key in a line.
+func (m prepare) typed(key tea.KeyMsg) prepare {
+	switch {
+	case key.Type == tea.KeyEnter && !key.Paste:
+		r := m.rows()[m.list.at]
+		m = m.set(r, m.typing.text())
+		m.typing, m.err = nil, nil
+		if r.param != nil {
+			m.err = m.check(r.param)
+		}
+	case key.Type == tea.KeyEsc:
+		m.typing = nil
+	default:
+		m.typing = m.typing.typed(key)
+	}
+	return m
+}
+
+func (m prepare) act(a action) prepare {
+	rows := m.rows()
+	at := rows[min(m.list.at, len(rows)-1)]
+	switch a {
+	case actNext:
+		m = m.turned(at, 1)
+	case actPrevious:
+		m = m.turned(at, -1)
+	case actChoose:
+		if turns(at) {
+			return m.turned(at, 1)
+		}
+		m.typing = newInput(at.name+":", m.text(at))
+	default:
+		m.list = m.list.moved(a, len(rows), 5)
+	}
+	return m
+}
+
+func (m prepare) view(p place) []string {
+	g := p.page(p.w)
+	switch {
+	case m.suspect != nil:
+		g.line("New incident of " + p.title(p.safe(suspectName(m.suspect))))
+		for _, f := range m.suspect.Findings[:min(2, len(m.suspect.Findings))] {
+			g.text(faint, p.g.bullet+" ", f.Reason)
+		}
+	case m.incident != "":
+		g.line("A runbook for incident " + p.title(string(m.incident)))
+	case len(m.pods) > 0:
+		g.line("New incident of pod " + p.title(p.safe(m.pods[0])))
+	}
+	g.blank()
+	names := 10
+	for i, r := range m.rows() {
+		if i > 0 && r.param == nil && r.name == rowSeverity {
+			g.line(p.paint(faint, "  optional"))
+		}
+		m.rowView(g, p, r, i == m.list.at, names)
+	}
+	g.blank()
+	if b := m.runbook(); b != nil {
+		g.text(faint, "", strings.Join(strings.Fields(b.Title+". "+b.Summary), " "))
+	}
+	for _, text := range m.broken {
+		g.text(warning, p.g.warn+" ", text)
+	}
+	if m.loadErr != nil {
+		g.text(bad, p.g.failed+" ", m.loadErr.Error())
+	}
+	return g.lines
+}
+
+func (m prepare) rowView(g *page, p place, r row, here bool, names int) {
+	mark := "  "
+	name := p.cell(p.safe(r.name), names)
+	if here {
+		mark, name = p.paint(accent, p.g.now)+" ", p.paint(strong, name)
+	}
+	if here && m.typing != nil {
+		g.line(mark + m.typing.view(p.theme, p.w-2))
+	} else {
+		g.line(mark + name + "  " + m.valueView(p, r, here))
+	}
+	if !here {
+		return
+	}
+	indent := strings.Repeat(" ", names+4)
+	if r.param != nil {
+		g.text(faint, indent, r.param.Question())
+		if r.param.Doc != "" && p.h > 24 {
+			g.text(faint, indent, r.param.Doc)
+		}
+	}
+	if m.err != nil && m.typing == nil {
+		g.text(bad, indent+p.g.failed+" ", m.err.Error())
+	}
+}
+
+func (m prepare) valueView(p place, r row, here bool) string {
+	value := p.safe(m.text(r))
+	switch {
+	case r.param != nil && m.check(r.param) != nil:
+		return p.paint(bad, cmp.Or(value, "needed")+" "+p.g.failed)
+	case r.param == nil && r.name == rowSeverity && value == "" && m.runbook() != nil:
+		value = p.paint(faint, cmp.Or(m.runbook().Severity, "unknown")+", as the findings or the runbook say")
+	case value == "":
+		value = p.paint(faint, "-")
+	}
+	if here && turns(r) {
+		value = p.paint(accent, "<") + " " + value + " " + p.paint(accent, ">")
+		if r.name == rowRunbook && r.param == nil && m.runbook() != nil {
+			value += p.paint(faint, " "+itoa(m.book+1)+" of "+itoa(len(m.books)))
+		}
+	}
+	return value
+}

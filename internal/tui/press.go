@@ -1,0 +1,576 @@
+package tui
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"irctl/internal/engine"
+)
+
+// keyContexts are where keys mean something now, the closest first.
+func (m *root) keyContexts() []keyContext {
+	w := &m.walk
+	switch {
+	case m.overlay.kind != "":
+		return []keyContext{inOverlay, inMoving, inAll}
+	case m.typing():
+		return []keyContext{inTyping}
+	}
+	switch m.screen {
+	case onHome:
+		return []keyContext{inHome, inMoving, inAll}
+	case onPods:
+		return []keyContext{inPods, inMoving, inAll}
+	case onPrepare:
+		return []keyContext{inPrepare, inMoving, inAll}
+	case onEnd:
+		return []keyContext{inEnd, inMoving, inAll}
+	}
+	switch {
+	case w.form != nil, w.choice != nil:
+		return []keyContext{inTyping, inMoving, inAll}
+	case w.after != nil:
+		return []keyContext{inAfter, inMoving, inAll}
+	case w.question != nil && w.question.question.Kind == engine.AskManual:
+		return []keyContext{inAnswer, inStep, inMoving, inAll}
+	case w.waits():
+		return []keyContext{inStep, inMoving, inAll}
+	case w.number == 0:
+		return []keyContext{inPaused, inMoving, inAll}
+	}
+	return []keyContext{inWorking, inMoving, inAll}
+}
+
+// typing tells whether keys are letters.
+func (m *root) typing() bool {
+	switch m.screen {
+	case onPods:
+		return m.pods.typing != nil
+	case onAlert:
+		return true
+	case onPrepare:
+		return m.prepare.typing != nil
+	case onWalk:
+		return m.walk.typing != nil || m.walk.form != nil && m.walk.form.typing != nil
+	}
+	return false
+}
+
+// pressed takes a key.
+func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
+	if key.String() == "ctrl+c" {
+		return m.askedToQuit()
+	}
+	if m.asking != "" {
+		m.asking = ""
+		if pressed(key) && key.String() == confirmKey {
+			return m.quit()
+		}
+		return nil
+	}
+	if m.overlay.kind == "" && m.typing() {
+		return m.typed(key)
+	}
+	a := actionOf(key, m.keyContexts()...)
+	if m.overlay.kind != "" {
+		return m.overlayPressed(a)
+	}
+	if slices.Contains(lookup, a) && m.walk.form == nil && m.walk.choice == nil {
+		m.overlay = overlay{kind: a}
+		if a == actReport && m.file != nil {
+			m.report = nil
+			return m.desk.report(m.file.ID)
+		}
+		return nil
+	}
+	if m.screen == onWalk {
+		return m.walkPressed(key, a)
+	}
+	if a == actQuit {
+		return m.quit()
+	}
+	switch m.screen {
+	case onHome:
+		return m.homePressed(a)
+	case onPods:
+		return m.podsPressed(a)
+	case onPrepare:
+		return m.preparePressed(a)
+	case onEnd:
+		return m.endPressed(a)
+	}
+	return nil
+}
+
+func (m *root) overlayPressed(a action) tea.Cmd {
+	switch {
+	case a == actBack || a == actQuit || a == m.overlay.kind:
+		m.overlay = overlay{}
+	case slices.Contains(lookup, a):
+		m.overlay = overlay{kind: a}
+		if a == actReport && m.file != nil {
+			return m.desk.report(m.file.ID)
+		}
+	default:
+		p := m.body()
+		m.overlay.scroll = scrolledTo(m.overlay.scroll, a, len(m.overlayLines(p)), p.h)
+	}
+	return nil
+}
+
+// askedToQuit is ctrl+c, and q. What is under way is not ended by one key.
+func (m *root) askedToQuit() tea.Cmd {
+	if m.screen == onWalk && m.walk.busy() && !m.leaving && m.asking == "" {
+		m.asking = "A step is at work. Press " + confirmKey + " to stop it and quit; any other key: it goes on."
+		return nil
+	}
+	return m.quit()
+}
+
+func (m *root) typed(key tea.KeyMsg) tea.Cmd {
+	switch m.screen {
+	case onPods:
+		m.pods = m.pods.typed(key)
+	case onPrepare:
+		m.prepare = m.prepare.typed(key)
+	case onAlert:
+		return m.alertTyped(key)
+	case onWalk:
+		return m.walkTyped(key)
+	}
+	return nil
+}
+
+func (m *root) homePressed(a action) tea.Cmd {
+	switch a {
+	case actChoose:
+		s, suspect := m.home.chosen()
+		switch {
+		case suspect != nil:
+			m.suspectChosen(suspect)
+		case s != nil:
+			return m.enter(s)
+		}
+	case actPods:
+		if m.engine == nil {
+			m.say(warning, "there is no connection to the cluster yet")
+			return nil
+		}
+		m.screen = onPods
+		m.pods.filter, m.pods.typing = "", nil
+		if m.stopPods != nil {
+			m.stopPods()
+		}
+		var ctx context.Context
+		ctx, m.stopPods = context.WithCancel(m.ctx)
+		return m.followPods(ctx, m.engine)
+	case actAlert:
+		m.alert, m.screen = alert{}, onAlert
+	case actRefresh:
+		m.home.looking, m.home.lookErr = true, nil
+		if m.engine == nil {
+			m.connecting = true
+			return m.connect()
+		}
+		return tea.Batch(m.list(), m.detect(m.engine, m.o.Alerts))
+	default:
+		m.home.moved = true
+		m.home.list = m.home.list.moved(a, m.home.rows(), m.body().h/2)
+	}
+	return nil
+}
+
+func (m *root) podsPressed(a action) tea.Cmd {
+	switch a {
+	case actBack:
+		m.screen = onHome
+	case actFilter:
+		m.pods.typing = newInput("/", m.pods.filter)
+		return nil
+	case actChoose:
+		r := m.pods.chosen()
+		if r == nil {
+			return nil
+		}
+		if s := m.pods.suspects[r.key()]; s != nil {
+			m.suspectChosen(s)
+		} else {
+			m.prepare = newPrepare(m.library, m.o.Namespace)
+			m.prepare.pods = []string{r.key()}
+			m.screen = onPrepare
+		}
+	default:
+		m.pods = m.pods.moved(a, m.body().h-5)
+		return nil
+	}
+	if m.stopPods != nil {
+		m.stopPods()
+		m.stopPods = nil
+	}
+	return nil
+}
+
+func (m *root) alertTyped(key tea.KeyMsg) tea.Cmd {
+	switch {
+	case key.Type == tea.KeyEsc:
+		m.screen = onHome
+		return nil
+	case key.Type == tea.KeyEnter && !key.Paste && len(m.alert.suspects) > 0:
+		m.suspectChosen(&m.alert.suspects[m.alert.list.at])
+		return nil
+	case (key.Type == tea.KeyUp || key.Type == tea.KeyDown) && len(m.alert.suspects) > 0:
+		m.alert.list = m.alert.list.moved(map[bool]action{true: actUp, false: actDown}[key.Type == tea.KeyUp], len(m.alert.suspects), 1)
+		return nil
+	}
+	var more bool
+	if m.alert, more = m.alert.typed(key); more {
+		return m.parse(m.alert.text)
+	}
+	return nil
+}
+
+func (m *root) preparePressed(a action) tea.Cmd {
+	switch a {
+	case actBack:
+		m.screen = onHome
+	case actStart:
+		b, err := m.prepare.begin()
+		if err != nil {
+			m.prepare.err = err
+			m.say(bad, err.Error())
+			return nil
+		}
+		return m.start(b)
+	default:
+		m.prepare = m.prepare.act(a)
+	}
+	return nil
+}
+
+func (m *root) endPressed(a action) tea.Cmd {
+	switch a {
+	case actGoOn, actBack:
+		return m.goHome()
+	case actCopy:
+		if m.file != nil {
+			return m.copyText(m.file.dir)
+		}
+	case actUndo:
+		m.chooseUndo()
+		if m.walk.choice != nil {
+			m.screen = onWalk
+		}
+	default:
+		p := m.body()
+		m.endScroll = scrolledTo(m.endScroll, a, 100000, p.h)
+	}
+	return nil
+}
+
+func (m *root) goHome() tea.Cmd {
+	m.screen, m.walk.then = onHome, nil
+	m.home.moved = false
+	cmds := []tea.Cmd{m.list()}
+	if m.walk.number != 0 {
+		cmds = append(cmds, m.walk.pause())
+	}
+	if m.engine != nil {
+		m.home.looking = true
+		cmds = append(cmds, m.detect(m.engine, m.o.Alerts))
+	}
+	return tea.Batch(cmds...)
+}
+
+// walkPressed takes a key in the walk.
+func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
+	w := &m.walk
+	switch {
+	case w.form != nil:
+		return m.formPressed(key, a)
+	case w.choice != nil:
+		return m.choicePressed(a)
+	case w.armed != "":
+		w.armed = ""
+		if pressed(key) && key.String() == confirmKey {
+			return m.confirmed()
+		}
+		m.say(none, "nothing was done")
+		return nil
+	case a == actQuit:
+		return m.askedToQuit()
+	case a == actSteps:
+		w.allSteps, w.scroll = !w.allSteps, 0
+		return nil
+	case a == actBack && w.allSteps:
+		w.allSteps, w.scroll = false, 0
+		return nil
+	case a == actBack && !w.busy():
+		return m.goHome()
+	case a == actNote:
+		if w.begin.incident == "" {
+			m.say(warning, "there is no incident yet")
+			return nil
+		}
+		w.typing, w.typedFor = newInput("Note:", ""), actNote
+		if w.question != nil && w.question.question.Kind == engine.AskManual {
+			w.typing = newInput("Note to your answer:", w.note)
+		}
+		return nil
+	case w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual && pressed(key):
+		if n, err := strconv.Atoi(key.String()); err == nil {
+			return m.answered(n)
+		}
+	}
+	switch a {
+	case actGoOn:
+		if w.after != nil {
+			return m.read1()
+		}
+	case actUndo:
+		if !w.busy() {
+			m.chooseUndo()
+		}
+	case actCopy:
+		return m.copyText(w.commands())
+	case actCancel:
+		if w.cancel != nil && w.busy() {
+			w.cancel()
+			m.say(warning, "cancelling; what was begun is seen to its end")
+		}
+	case actRun, actSkip, actEdit, actWho:
+		if w.after == nil {
+			return m.decided(a)
+		}
+	default:
+		p := m.body()
+		w.scroll = scrolledTo(w.scroll, a, m.walkLines(p), p.h)
+	}
+	return nil
+}
+
+// walkLines is how many lines there are to scroll.
+func (m *root) walkLines(p place) int {
+	w := m.walk
+	switch {
+	case w.book == nil:
+		return 0
+	case w.allSteps:
+		return len(w.stepList(p, p.w))
+	case p.w >= 110:
+		p.w -= 41
+	default:
+		p.h -= 2
+	}
+	top, bottom := w.content(p, "", 0)
+	return len(top) + len(bottom) + p.h - m.body().h
+}
+
+// read1 is that somebody has read what came of a step.
+func (m *root) read1() tea.Cmd {
+	w := &m.walk
+	w.after, w.scroll = nil, 0
+	if w.number != 0 {
+		return nil // what comes next is there, or will be
+	}
+	if s := w.stopped; s != nil && s.result != nil && s.result.State == engine.RunFinished && s.err == nil {
+		m.screen, m.endScroll = onEnd, 0
+		return nil
+	}
+	if s := w.stopped; s != nil && s.text() == "" && !m.leaving {
+		return m.goOn() // after an undo
+	}
+	return nil
+}
+
+// decided takes what is to become of the step at hand.
+func (m *root) decided(a action) tea.Cmd {
+	w := &m.walk
+	if w.number == 0 {
+		if a == actRun {
+			return m.goOn()
+		}
+		return nil
+	}
+	if !w.waits() {
+		return nil
+	}
+	manual := w.question != nil && w.question.question.Kind == engine.AskManual
+	failed := w.question != nil && w.question.question.Kind == engine.AskFailed
+	switch a {
+	case actRun:
+		switch {
+		case manual:
+		case failed:
+			return w.answer(engine.Answer{Choice: engine.AnswerRetry})
+		case w.question != nil && w.question.question.Kind == engine.AskStep:
+			return w.answer(engine.Answer{Choice: engine.AnswerDo})
+		case w.plan != nil && w.undoes:
+			w.armed = "put back " + count(w.plan.proposal.Actions(), "change")
+		case w.plan != nil:
+			w.armed = "make " + count(w.plan.proposal.Actions(), "change")
+		default:
+			w.armed = w.doing
+		}
+	case actSkip:
+		if w.undoes {
+			return w.decide(engine.No, nil)
+		}
+		w.typing, w.typedFor = newInput("Why is it left out?", ""), actSkip
+	case actEdit:
+		if s := w.step(); s != nil && !w.undoes && !manual && !failed && len(s.Editable()) > 0 {
+			w.form = newForm(s, w.ready)
+		} else {
+			m.say(none, "there is nothing to change in this step")
+		}
+	case actWho:
+		if manual {
+			w.typing, w.typedFor = newInput("Who did it, or decided?", w.by), actWho
+		}
+	}
+	return nil
+}
+
+// confirmed is the deliberate key, after it was said what it does.
+func (m *root) confirmed() tea.Cmd {
+	w := &m.walk
+	w.work = work{since: m.now}
+	switch {
+	case w.plan != nil:
+		return w.decide(engine.Yes, nil)
+	case w.question != nil:
+		return w.answer(engine.Answer{Choice: engine.AnswerDo})
+	}
+	return nil
+}
+
+// answered gives a question one of its own answers.
+func (m *root) answered(n int) tea.Cmd {
+	w := &m.walk
+	all := answersOf(&w.question.question)
+	if n < 1 || n > len(all) {
+		return nil
+	}
+	return w.answer(engine.Answer{Choice: all[n-1], By: w.by, Note: w.note})
+}
+
+func (m *root) formPressed(key tea.KeyMsg, a action) tea.Cmd {
+	w := &m.walk
+	if a == actBack {
+		w.form = nil
+		return nil
+	}
+	if pressed(key) && key.String() == "r" {
+		f := w.form
+		if f.err != nil {
+			return nil
+		}
+		w.form = nil
+		if len(f.texts) == 0 {
+			return nil
+		}
+		return w.edited(f.texts)
+	}
+	w.form = w.form.act(a, m.o.Namespace)
+	return nil
+}
+
+func (m *root) choicePressed(a action) tea.Cmd {
+	w := &m.walk
+	switch a {
+	case actBack, actQuit:
+		w.choice = nil
+		if w.number == 0 && w.stopped != nil && w.stopped.result != nil && w.stopped.result.State == engine.RunFinished {
+			m.screen = onEnd
+		}
+	case actChoose:
+		req := w.choice.reqs[w.choice.list.at]
+		w.choice = nil
+		return m.undo(req)
+	default:
+		c := *w.choice
+		c.list = c.list.moved(a, len(c.rows), 5)
+		w.choice = &c
+	}
+	return nil
+}
+
+func (m *root) chooseUndo() {
+	if m.file == nil || m.engine == nil {
+		return
+	}
+	if m.walk.choice = undoChoices(m.file.standing); m.walk.choice == nil {
+		m.say(none, "there is nothing to undo")
+	}
+}
+
+// walkTyped takes a key of a line that is typed in the walk.
+func (m *root) walkTyped(key tea.KeyMsg) tea.Cmd {
+	w := &m.walk
+	if w.form != nil {
+		w.form = w.form.typed(key, m.o.Namespace)
+		return nil
+	}
+	switch {
+	case key.Type == tea.KeyEsc:
+		if w.typedFor == actChoose { // a parameter that is asked for
+			return m.goHome()
+		}
+		w.typing = nil
+	case key.Type == tea.KeyEnter && !key.Paste:
+		text := w.typing.text()
+		w.typing = nil
+		return m.took(text)
+	default:
+		w.typing = w.typing.typed(key)
+	}
+	return nil
+}
+
+// took is what to do with a line that was typed.
+func (m *root) took(text string) tea.Cmd {
+	w := &m.walk
+	switch w.typedFor {
+	case actNote:
+		if w.question != nil && w.question.question.Kind == engine.AskManual && w.after == nil {
+			w.note = text
+			return nil
+		}
+		if text == "" || m.engine == nil {
+			return nil
+		}
+		m.notes++
+		m.say(none, "the note is being written"+m.g.more)
+		return m.note(m.engine.Actor(), w.begin.incident, w.at, text)
+	case actWho:
+		w.by = text
+	case actSkip:
+		if text == "" {
+			m.say(warning, "not left out: say why")
+			return nil
+		}
+		return w.skip(text)
+	case actChoose:
+		if w.question != nil {
+			return w.answer(engine.Answer{Choice: text})
+		}
+	}
+	return nil
+}
+
+// body is the part of the screen between what is always there.
+func (m *root) body() place {
+	return place{m.theme, m.w, max(1, m.h-headLines-footLines), m.now}
+}
+
+const tooSmall = "the terminal is too small (%dx%d); irctl needs 40x12, and is at ease from 80x24 on"
+
+func (m *root) small() string {
+	if m.w < 40 || m.h < 12 {
+		return fmt.Sprintf(tooSmall, m.w, m.h)
+	}
+	return ""
+}

@@ -1,0 +1,136 @@
+package tui
+
+import (
+	"strings"
+
+	"irctl/internal/steps/contain"
+)
+
+// What is always on the screen, in lines.
+const (
+	headLines = 3
+	footLines = 2
+)
+
+// View is the whole screen.
+func (m root) View() string {
+	if text := m.small(); text != "" {
+		return m.frame(wrap(text, max(1, m.w)), max(1, m.w), max(1, m.h))
+	}
+	p := m.body()
+	lines := m.head()
+	body := m.bodyView(p)
+	if len(body) > p.h {
+		body = body[:p.h]
+	}
+	for len(body) < p.h {
+		body = append(body, "")
+	}
+	return m.frame(append(append(lines, body...), m.foot()...), m.w, m.h)
+}
+
+func (m *root) bodyView(p place) []string {
+	if m.overlay.kind != "" {
+		return m.overlayView(p)
+	}
+	switch m.screen {
+	case onPods:
+		return m.pods.view(p)
+	case onAlert:
+		return m.alert.view(p)
+	case onPrepare:
+		return m.prepare.view(p)
+	case onWalk:
+		return m.walk.view(p, m.target(), m.spin)
+	case onEnd:
+		return m.endView(p)
+	}
+	name, _ := m.cluster()
+	return m.home.view(p, m.safe(name))
+}
+
+// head is what must always be seen: incident, severity, cluster, namespace,
+// clocks, containment.
+func (m *root) head() []string {
+	left := m.title("irctl")
+	if m.o.Banner != "" {
+		left = m.paint(banner, " "+m.safe(m.o.Banner)+" ") + " " + left
+	}
+	namespace := m.o.Only
+	if f := m.file; f != nil && m.screen != onHome && m.screen != onPods && m.screen != onAlert {
+		severity := strings.ToUpper(string(f.Severity))
+		if severity == "" {
+			severity = "SEV?"
+		}
+		st := warning
+		if f.Severity == "sev1" || f.Severity == "sev2" {
+			st = bad
+		}
+		left += "  " + m.paint(st, severity) + " " + m.title(string(f.ID))
+		if len(f.Targets) > 0 {
+			namespace = f.Targets[0].Namespace
+		}
+	}
+	name, production := m.cluster()
+	right := m.safe(name)
+	switch {
+	case production:
+		right = m.paint(danger, " PRODUCTION "+right+" ")
+	case m.connectErr != nil:
+		right = m.paint(bad, m.g.failed+" "+right+": not connected")
+	case m.connecting:
+		right += " " + m.paint(faint, "connecting"+m.g.more)
+	}
+	if namespace != "" {
+		right += m.paint(faint, " ns ") + m.safe(namespace)
+	}
+	return []string{m.beside(left, m.fit(right, m.w*2/3), m.w), m.clocks(), m.paint(faint, strings.Repeat(m.g.rule, m.w))}
+}
+
+// clocks are the second line: since detection, since containment, and how that stands.
+func (m *root) clocks() string {
+	f := m.file
+	if f == nil || m.screen == onHome || m.screen == onPods || m.screen == onAlert {
+		return m.paint(faint, count(len(m.home.open), "open incident")+", "+count(len(m.home.suspects), "suspect"))
+	}
+	j := m.containment()
+	state := m.paint(danger, " "+m.g.failed+" NOTHING CONTAINED ")
+	open := len(j.open) + len(j.unmet)
+	more := ""
+	if open > 0 {
+		more = ", " + itoa(open) + " OPEN"
+	}
+	switch j.verdict {
+	case contain.Contained:
+		state = m.paint(fine, " "+m.g.done+" CONTAINED"+more+" ")
+	case contain.Exposed:
+		state = m.paint(notice, " "+m.g.warn+" CONTAINED"+more+" ")
+	case contain.NotContained:
+		state = m.paint(danger, " "+m.g.failed+" NOT CONTAINED"+more+" ")
+	}
+	since := m.paint(faint, "detected ") + m.title(clock(m.now.Sub(f.metrics.DetectedAt)))
+	if !f.metrics.ContainedAt.IsZero() && j.verdict != "" {
+		since += m.paint(faint, "  contained ") + m.title(clock(m.now.Sub(f.metrics.ContainedAt)))
+	}
+	return m.beside(since, state, m.w)
+}
+
+// foot is what was said in passing, and the keys.
+func (m *root) foot() []string {
+	var line string
+	switch {
+	case m.leaving:
+		line = m.paint(faint, "leaving: what is being written is finished first; ctrl+c leaves at once")
+	case m.asking != "":
+		line = m.paint(danger, " "+m.asking+" ")
+	case m.toast.text != "":
+		line = m.paint(m.toast.style, m.safe(m.toast.text))
+	default:
+		line = m.paint(faint, strings.Repeat(m.g.rule, m.w))
+	}
+	keys := m.hints(m.w, m.keyContexts()...)
+	if m.screen == onAlert && m.overlay.kind == "" {
+		keys = m.key("Enter", "begin with it") + " " + m.key("ctrl+u", "empty it") + " " + m.key("Esc", "back")
+	}
+	return []string{line, keys}
+}

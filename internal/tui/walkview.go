@@ -1,0 +1,396 @@
+package tui
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"irctl/internal/engine"
+	"irctl/internal/runbook"
+)
+
+// view is the walk: where it is, the step at hand, and what can be done. The
+// last lines are fixed; what is above them can be scrolled.
+func (m *walk) view(p place, target string, spin int) []string {
+	if m.book == nil {
+		return []string{p.paint(faint, "opening"+p.g.more)}
+	}
+	if m.allSteps {
+		return p.scrolled(m.stepList(p, p.w), m.scroll, p.w, p.h)
+	}
+	if p.w < 110 {
+		head := m.strip(p)
+		body := place{p.theme, p.w, p.h - len(head), p.now}
+		return append(head, m.main(body, target, spin)...)
+	}
+	const side = 38
+	left := m.stepList(p, side)
+	if len(left) > p.h {
+		left = m.aroundAt(p, left)
+	}
+	right := m.main(place{p.theme, p.w - side - 3, p.h, p.now}, target, spin)
+	out := make([]string, p.h)
+	for i := range out {
+		l, r := "", ""
+		if i < len(left) {
+			l = left[i]
+		}
+		if i < len(right) {
+			r = right[i]
+		}
+		out[i] = p.cell(l, side) + " " + p.paint(faint, p.g.bar) + " " + r
+	}
+	return out
+}
+
+// strip is the walk in two lines: phases with their state, and a rule.
+func (m *walk) strip(p place) []string {
+	var parts []string
+	for i := range m.book.Phases {
+		phase := &m.book.Phases[i]
+		mark, st := p.g.todo, faint
+		done, here := 0, false
+		for j := range phase.Steps {
+			if m.steps[phase.Steps[j].Name].outcome != "" {
+				done++
+			}
+			here = here || phase.Steps[j].Name == m.at
+		}
+		switch {
+		case here:
+			mark, st = p.g.now, strong
+		case done == len(phase.Steps):
+			mark, st = p.g.done, good
+		}
+		text := mark + string(phase.Name)
+		if here {
+			text += fmt.Sprintf(" %d/%d", min(done+1, len(phase.Steps)), len(phase.Steps))
+		}
+		parts = append(parts, p.paint(st, text))
+	}
+	return []string{p.fit(strings.Join(parts, " "), p.w), p.paint(faint, strings.Repeat(p.g.rule, p.w))}
+}
+
+// stepList is every step with its state and how long it took.
+func (m *walk) stepList(p place, width int) []string {
+	g := p.page(width)
+	for i := range m.book.Phases {
+		phase := &m.book.Phases[i]
+		g.line(p.title(string(phase.Name)))
+		for j := range phase.Steps {
+			s := &phase.Steps[j]
+			st := m.steps[s.Name]
+			mark := m.mark(p, s.Name, st)
+			took := ""
+			switch {
+			case !st.ended.IsZero() && !st.begun.IsZero() && !st.notNeeded:
+				took = p.paint(faint, p.age(st.ended.Sub(st.begun)))
+			case s.Name == m.at && !st.begun.IsZero() && st.outcome == "":
+				took = p.age(p.now.Sub(st.begun))
+			}
+			label := p.safe(s.Label())
+			if s.Name == m.at {
+				label = p.paint(strong, label)
+			} else if st.outcome == "" || st.notNeeded {
+				label = p.paint(faint, label)
+			}
+			g.line(p.beside(" "+mark+" "+label, took, width))
+		}
+	}
+	return g.lines
+}
+
+func (m *walk) mark(p place, name string, st stepState) string {
+	switch {
+	case name == m.at && st.outcome == "":
+		return p.paint(accent, p.g.now)
+	case st.notNeeded:
+		return p.paint(faint, p.g.skipped)
+	case st.outcome == "done":
+		return p.paint(good, p.g.done)
+	case st.outcome == "failed":
+		return p.paint(bad, p.g.failed)
+	case st.outcome == "refused":
+		return p.paint(warning, p.g.warn)
+	case st.outcome == "skipped":
+		return p.paint(warning, p.g.skipped)
+	}
+	return p.paint(faint, p.g.todo)
+}
+
+// aroundAt is so much of the list as fits, with the step at hand in it.
+func (m *walk) aroundAt(p place, lines []string) []string {
+	at := 0
+	for i := range m.book.Phases {
+		at++
+		for j := range m.book.Phases[i].Steps {
+			if m.book.Phases[i].Steps[j].Name == m.at {
+				from, to := list{at}.window(len(lines), p.h)
+				return lines[from:to]
+			}
+			at++
+		}
+	}
+	return lines[:p.h]
+}
+
+// main is the step at hand.
+func (m *walk) main(p place, target string, spin int) []string {
+	top, bottom := m.content(p, target, spin)
+	height := max(1, p.h-len(bottom))
+	out := p.scrolled(top, m.scroll, p.w, height)
+	for len(out) < height {
+		out = append(out, "")
+	}
+	return append(out, bottom...)
+}
+
+// content is what can be scrolled, and what stays below it.
+func (m *walk) content(p place, target string, spin int) (top, bottom []string) {
+	g, b := p.page(p.w), p.page(p.w)
+	switch {
+	case m.form != nil:
+		m.form.view(g, p)
+	case m.choice != nil:
+		m.choice.view(g, p)
+	case m.after != nil:
+		m.after.view(g, p)
+		b.line(p.paint(picked, " Enter goes on. "))
+	case m.plan != nil:
+		m.planView(g, p)
+		m.armedView(b, p, target)
+	case m.question != nil:
+		m.questionView(g, p)
+		m.armedView(b, p, target)
+	case m.number == 0:
+		m.pausedView(g, p)
+	default:
+		m.workView(g, p, spin)
+	}
+	if m.typing != nil {
+		b.lines = nil
+		b.line(m.typing.view(p.theme, p.w))
+	}
+	return g.lines, b.lines
+}
+
+func (c *choice) view(g *page, p place) {
+	g.text(strong, "", c.title)
+	g.blank()
+	for i, r := range c.rows {
+		g.line(home{}.row(p, i == c.list.at, p.w, p.safe(r)))
+	}
+}
+
+// headView names the step and says why it is done.
+func (m *walk) headView(g *page, p place) {
+	s := m.step()
+	if s == nil {
+		return
+	}
+	g.line(p.title(p.safe(s.Label())) + p.paint(faint, "  "+string(s.Phase())+" / "+s.Name))
+	if s.Why != "" {
+		g.text(none, p.paint(faint, "why")+"  ", s.Why)
+	}
+	if c := s.Condition(); c != nil {
+		g.text(faint, "if   ", strings.Join(strings.Fields(c.String()), " "))
+	}
+}
+
+// maxShown is how many changes of a plan are shown one by one.
+const maxShown = 200
+
+func (m *walk) planView(g *page, p place) {
+	plan := &m.plan.proposal
+	if m.undoes {
+		g.line(p.title("Put back what was changed"))
+	} else {
+		m.headView(g, p)
+	}
+	for _, w := range plan.Warnings {
+		prefix := ""
+		if len(w.Targets) == 1 {
+			prefix = w.Targets[0] + ": "
+		} else if len(w.Targets) > 1 {
+			prefix = count(len(w.Targets), "target") + ": "
+		}
+		g.text(warning, p.paint(warning, p.g.warn)+" ", prefix+w.Text)
+		if w.Fix != "" {
+			g.text(faint, "  "+p.g.arrow+" ", w.Fix)
+		}
+	}
+	if plan.Evidence != "" {
+		g.text(warning, p.paint(warning, p.g.warn)+" ", plan.Evidence)
+	}
+	g.heading("It will make " + count(plan.Actions(), "change"))
+	n := 0
+	for _, s := range plan.Steps {
+		for _, r := range s.Plan.Refusals {
+			g.text(warning, p.paint(warning, p.g.skipped)+" ", "not done: "+r.Object+": "+r.Reason)
+		}
+		for _, a := range s.Plan.Actions {
+			if n++; n > maxShown {
+				continue
+			}
+			g.text(none, p.cell(itoa(n), 2)+" ", a.Summary)
+			for _, d := range a.Diff {
+				g.line("     " + p.diff(p.safe(d)))
+			}
+			if a.Command != "" {
+				g.text(faint, "   $ ", a.Command)
+			}
+		}
+	}
+	if n > maxShown {
+		g.text(faint, "   ", fmt.Sprintf("and %d more of the same kind; irctl contain --dry-run -v shows every one", n-maxShown))
+	}
+}
+
+func (m *walk) questionView(g *page, p place) {
+	q := &m.question.question
+	m.headView(g, p)
+	switch q.Kind {
+	case engine.AskManual:
+		g.blank()
+		for _, l := range strings.Split(strings.TrimRight(p.safeText(q.Text), "\n"), "\n") {
+			indent := l[:len(l)-len(strings.TrimLeft(l, " "))]
+			g.wrapped(none, indent, strings.TrimLeft(l, " "))
+		}
+		g.blank()
+		for i, c := range answersOf(q) {
+			g.line("  " + p.key(itoa(i+1), p.safe(c)))
+		}
+		if m.by != "" {
+			g.text(accent, "  by  ", m.by)
+		}
+		if m.note != "" {
+			g.text(accent, "  note ", m.note)
+		}
+	case engine.AskParameter:
+		g.text(none, "", q.Text)
+	case engine.AskFailed:
+		g.blank()
+		g.text(bad, p.g.failed+" ", q.Text)
+		g.blank()
+		g.text(none, "", "r tries it again, s goes on without it, q leaves the walk here.")
+	default:
+		g.blank()
+		g.text(none, p.paint(faint, "does")+" ", m.doing)
+		m.inputsView(g)
+		g.blank()
+		if q.Kind == engine.AskStep {
+			g.text(faint, "", "It changes nothing in the cluster.")
+		}
+	}
+}
+
+// answersOf are a question's own answers; skip and stop have keys of their own.
+func answersOf(q *engine.Question) []string {
+	return slices.DeleteFunc(slices.Clone(q.Choices), func(c string) bool { return c == engine.AnswerSkip || c == engine.AnswerStop })
+}
+
+func (m *walk) inputsView(g *page) {
+	s := m.step()
+	if s == nil {
+		return
+	}
+	for _, f := range s.Editable() {
+		if v, ok := m.ready[f.Name]; ok && runbook.Format(v) != "" {
+			g.fact(f.Name, runbook.Format(v))
+		}
+	}
+}
+
+// armedView says, once the key was pressed, what the confirming one would do.
+func (m *walk) armedView(b *page, p place, target string) {
+	switch {
+	case m.armed != "":
+		b.wrapped(danger, "", p.safe(fmt.Sprintf(" Press %s to %s on %s. Any other key: nothing is done. ", confirmKey, m.armed, target)))
+	case m.plan != nil:
+		b.line(p.paint(picked, " r: make "+count(m.plan.proposal.Actions(), "change")+" (asks once more) "))
+	case m.question.question.Kind == engine.AskStep || m.question.question.Kind == engine.AskConfirm:
+		b.line(p.paint(picked, " r: run this step "))
+	case m.question.question.Kind == engine.AskManual:
+		b.line(p.paint(picked, " press the number of the answer; n adds a note first "))
+	}
+}
+
+func (m *walk) pausedView(g *page, p place) {
+	switch {
+	case m.stopped == nil:
+		g.line(p.paint(faint, "opening"+p.g.more))
+		return
+	case m.stopped.text() != "":
+		g.line(p.paint(danger, " THE WALK STOPPED "))
+		g.blank()
+		g.text(bad, p.g.failed+" ", m.stopped.text())
+	default:
+		g.line(p.paint(notice, " THE WALK IS PAUSED "))
+	}
+	g.blank()
+	m.headView(g, p)
+	g.blank()
+	g.text(none, "", "r goes on there. Everything that was done is in the timeline, and can be undone with u.")
+}
+
+// workView is a step at work.
+func (m *walk) workView(g *page, p place, spin int) {
+	w := &m.work
+	switch {
+	case m.undoes:
+		g.line(p.title("Putting back what was changed"))
+	default:
+		m.headView(g, p)
+	}
+	g.blank()
+	wheel := p.paint(accent, p.g.spin[spin%len(p.g.spin)])
+	took := ""
+	if !w.since.IsZero() {
+		took = " " + p.paint(faint, clock(p.now.Sub(w.since)))
+	}
+	switch {
+	case w.waiting != "":
+		g.text(none, wheel+" ", "waiting: "+w.waiting)
+		g.line("  " + took)
+	case w.artefacts > 0 || w.bytes > 0:
+		g.line(wheel + " " + count(w.artefacts, "artefact") + ", " + byteCount(w.bytes) + rate(w.bytes, p.now.Sub(w.since)) + took)
+		g.text(faint, "  ", w.current)
+	case w.total == 0:
+		g.text(none, wheel+" ", cmp.Or(m.doing, "looking at the cluster")+p.g.more)
+		g.line("  " + took)
+	default:
+		g.line(wheel + took)
+	}
+	if w.total > 0 {
+		g.line("  " + p.progress(w.done, w.total, min(40, p.w-16)) + " " + itoa(w.done) + " of " + itoa(w.total))
+	}
+	g.blank()
+	lines := w.lines
+	if room := max(3, p.h-len(g.lines)-1); len(lines) > room {
+		lines = lines[len(lines)-room:]
+	}
+	for _, l := range lines {
+		g.text(none, p.paint(l.style, l.mark)+" ", l.text)
+	}
+}
+
+func byteCount(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return itoa(int(n)) + " B"
+	}
+	f, i := float64(n)/unit, 0
+	for f >= unit && i < 3 {
+		f, i = f/unit, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, "KMGT"[i])
+}
+
+func rate(n int64, d time.Duration) string {
+	if d < time.Second {
+		return ""
+	}
+	return ", " + byteCount(int64(float64(n)/d.Seconds())) + "/s"
+}
