@@ -17,3 +17,8 @@ var Investigator string
 //
 //go:embed eradicator.yaml
 var Eradicator string
+
+// Recoverer is the ClusterRole of those who delete suspects.
+//
+//go:embed recoverer.yaml
+var Recoverer string

@@ -42,7 +42,7 @@ func TestTheResponderMayDoWhatEveryPhaseNeeds(t *testing.T) {
 func TestTheInvestigatorMayReadWhatEveryPhaseNeeds(t *testing.T) {
 	r := grants(parse(t, deploy.Investigator))
 	for _, need := range steps.Rights {
-		if need.Phase != steps.PhaseEradicate && reads(need.Verb) && !r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
+		if need.Phase != steps.PhaseEradicate && need.Phase != steps.PhaseRecover && reads(need.Verb) && !r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
 			t.Errorf("may not %s %s/%s, to %s", need.Verb, need.Group, need.Resource, need.For)
 		}
 	}
@@ -72,6 +72,33 @@ func TestTheEradicatorMayDoWhatItsPhaseNeeds(t *testing.T) {
 		}
 		if all := slices.Concat(rule.Verbs, rule.APIGroups, rule.Resources); slices.Contains(all, "*") {
 			t.Errorf("it has a wildcard: %v", all)
+		}
+	}
+}
+
+// The one right that the responder lacks is the recoverer's, and all that it has.
+func TestTheRecovererMayDeletePodsAndTheResponderTheRestOfItsPhase(t *testing.T) {
+	responder, recoverer := grants(parse(t, deploy.Responder)), grants(parse(t, deploy.Recoverer))
+	for _, need := range steps.Rights {
+		if need.Phase != steps.PhaseRecover {
+			continue
+		}
+		role, deletes := responder, need.Verb == "delete" && need.Resource == "pods"
+		if deletes {
+			role = recoverer
+			if responder.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
+				t.Error("the responder may delete pods")
+			}
+		}
+		if !role.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
+			t.Errorf("may not %s %s/%s, to %s", need.Verb, need.Group, need.Resource, need.For)
+		}
+	}
+	for _, rule := range parse(t, deploy.Recoverer).Rules {
+		for _, v := range rule.Verbs {
+			if !reads(v) && (v != "delete" || !slices.Equal(rule.Resources, []string{"pods"})) {
+				t.Errorf("may %s %v, which nobody needs", v, rule.Resources)
+			}
 		}
 	}
 }
@@ -110,7 +137,7 @@ func TestTheResponderMayWriteNothingThatNobodyNeeds(t *testing.T) {
 }
 
 func TestNoRoleHasAWildcardOrADangerousRight(t *testing.T) {
-	for _, text := range []string{deploy.Responder, deploy.Investigator} {
+	for _, text := range []string{deploy.Responder, deploy.Investigator, deploy.Recoverer} {
 		role := parse(t, text)
 		for _, rule := range role.Rules {
 			if all := slices.Concat(rule.Verbs, rule.APIGroups, rule.Resources); slices.Contains(all, "*") {

@@ -165,10 +165,12 @@ func (c Change) Observe(ctx context.Context, client dynamic.Interface) (State, e
 		}
 		return "", err
 	}
-	return c.stateOf(live), nil
+	return c.StateOf(live), nil
 }
 
-func (c Change) stateOf(live *unstructured.Unstructured) State {
+// StateOf says where an object that was read already stands.
+
+func (c Change) StateOf(live *unstructured.Unstructured) State {
 	if c.IsCreate() {
 		if c.createdAs(live) == nil {
 			return After

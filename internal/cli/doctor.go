@@ -56,7 +56,7 @@ are kept, and who could open the evidence. Exit code 1 if something necessary is
 
 func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if o.roles {
-		_, err := fmt.Fprintf(a.Out, "%s---\n%s---\n%s", deploy.Responder, deploy.Investigator, deploy.Eradicator)
+		_, err := fmt.Fprintf(a.Out, "%s---\n%s---\n%s---\n%s", deploy.Responder, deploy.Investigator, deploy.Eradicator, deploy.Recoverer)
 		return err
 	}
 	ctx, cancel := a.context(c)
@@ -216,6 +216,9 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 		if r.Phase == steps.PhaseEradicate {
 			d.Fix = "bind the ClusterRole irctl-eradicator to who may see the secrets, once there is need (irctl doctor --roles prints it)"
 		}
+		if r.Phase == steps.PhaseRecover && r.Verb == "delete" && r.Resource == "pods" {
+			d.Fix = "bind the ClusterRole irctl-recoverer once a suspect is to be deleted (irctl doctor --roles prints it)"
+		}
 		if r.ClusterWide {
 			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r), r.For)
 		}
@@ -244,7 +247,7 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 // roleOf is the ClusterRole that grants what a phase needs.
 func roleOf(phase string) string {
 	switch phase {
-	case steps.PhaseContain:
+	case steps.PhaseContain, steps.PhaseRecover:
 		return "irctl-responder"
 	case steps.PhaseEradicate:
 		return "irctl-eradicator"

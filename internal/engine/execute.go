@@ -102,7 +102,7 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	if a.Guard != nil {
 		r.Front.Observe(Event{Kind: Waiting, Step: step.Name, Action: a.Name, Text: a.Awaits})
 		if err := a.Guard(ctx); err != nil {
-			return r.refuse(step, a, data, fmt.Errorf("not done, to keep the evidence: %w", err))
+			return r.refuse(step, a, data, fmt.Errorf("not done, %w", err))
 		}
 	}
 	started := r.Now()
@@ -113,7 +113,7 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	done, outcome, err := r.perform(ctx, a)
 	if journalErr := r.outcome(intent, done, outcome, err, r.Now().Sub(started)); journalErr != nil {
 		advice := "`irctl undo` can reverse it"
-		if a.Final {
+		if a.Final || a.Undoes != 0 {
 			advice = "the same command goes on from there"
 		}
 		return timeline.OutcomeUnknown, done.Note, errors.Join(err, fmt.Errorf("%s: %s, but the outcome could not be journaled (the intent is; %s): %w", a.Summary, outcome, advice, journalErr))
@@ -124,7 +124,7 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 // recordOf is what the journal keeps of an action with its intent.
 func recordOf(a steps.Action) (json.RawMessage, error) {
 	switch {
-	case a.Do == nil:
+	case a.Do == nil, a.Undoes != 0:
 		return json.Marshal(a.Change)
 	case a.Record == nil:
 		return nil, nil
@@ -145,10 +145,14 @@ func (r *run) perform(ctx context.Context, a steps.Action) (steps.Result, timeli
 		}
 		return done, outcomeOf(done.Result), nil
 	}
-	result, err := a.Change.Do(ctx, r.Client.Dynamic)
+	do, wanted := a.Change.Do, change.After
+	if a.Undoes != 0 {
+		do, wanted = a.Change.Undo, change.Before
+	}
+	result, err := do(ctx, r.Client.Dynamic)
 	outcome := outcomeOf(result)
 	if err != nil {
-		outcome, err = settle(ctx, r.Client, a.Change, change.After, err)
+		outcome, err = settle(ctx, r.Client, a.Change, wanted, err)
 	}
 	return steps.Result{Result: result}, outcome, err
 }
@@ -183,7 +187,7 @@ func (r *run) refuse(step steps.Info, a steps.Action, data json.RawMessage, why 
 
 func (r *run) entry(kind timeline.Kind, step steps.Info, a steps.Action, data json.RawMessage) timeline.Entry {
 	return timeline.Entry{Kind: kind, Phase: step.Phase, Step: step.Name, Action: a.Name, Object: r.object(a.Change.Object),
-		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Data: data, Final: a.Final}
+		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Data: data, Final: a.Final, Undoes: a.Undoes}
 }
 
 func (e *Engine) object(r cluster.Ref) *timeline.Object {

@@ -36,7 +36,7 @@ type operation struct {
 // and that to them.
 func operations() []*operation {
 	return []*operation{detectOperation(), containOperation(), undoOperation(), statusOperation(), snapshotOperation(), investigateOperation(),
-		eradicateOperation(), reportOperation(), manualOperation(), commandOperation(), noteOperation(), closeOperation()}
+		eradicateOperation(), restoreOperation(), releaseOperation(), monitorOperation(), reportOperation(), manualOperation(), commandOperation(), noteOperation(), closeOperation()}
 }
 
 // Operations are what runbooks can use, for lint and documentation.

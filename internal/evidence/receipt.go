@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Receipt says which file a bundle is and what is in it, without opening it. It
@@ -39,9 +41,19 @@ type Receipt struct {
 	Signer string `json:"signer,omitempty"`
 	// Redacted is the name of the bundle of which this is the shareable one.
 	Redacted string `json:"redactedFrom,omitempty"`
+	// Pods are those that could be read, each with the UID that it had: of these
+	// there is evidence in the bundle. At most MaxPods.
+	Pods []SealedPod `json:"pods,omitempty"`
 	// Timeline is the head of the incident's journal at the time.
 	Timeline *ChainHead `json:"timeline,omitempty"`
 	Summary
+}
+
+// SealedPod is a pod of which there is evidence in a bundle.
+type SealedPod struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	UID       types.UID `json:"uid"`
 }
 
 // ChainHead names an entry of a journal by its number and the hash of its

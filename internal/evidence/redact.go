@@ -208,7 +208,7 @@ func (r *redaction) emit(to int) {
 }
 
 func (r *redaction) write(p []byte) {
-	if r.err == nil {
+	if r.err == nil && r.to != nil {
 		_, r.err = r.to.Write(p)
 	}
 }

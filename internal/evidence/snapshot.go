@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -177,7 +178,10 @@ func gather(ctx context.Context, req Request, stages []stage) (Result, error) {
 		bundles = append(bundles, shared)
 	}
 	bags := newBags(bundles)
-	incomplete := collect(ctx, req, stages, bags)
+	incomplete, sealed := collect(ctx, req, stages, bags)
+	for _, b := range bundles {
+		b.receipt.Pods = sealed
+	}
 	if err := bags.finish(); err != nil {
 		bags.lose(err)
 	}
@@ -200,9 +204,9 @@ func finish(ctx context.Context, bundles []*Bundle, incomplete string) (result R
 	return result, err
 }
 
-// collect fills the bags and says why it stopped early, if it did. It returns
-// in time whatever the collectors do.
-func collect(parent context.Context, req Request, stages []stage, bags bags) (incomplete string) {
+// collect fills the bags and says why it stopped early, if it did, and of which
+// pods they hold evidence. It returns in time whatever the collectors do.
+func collect(parent context.Context, req Request, stages []stage, bags bags) (incomplete string, sealed []SealedPod) {
 	limits := req.Limits.orDefault()
 	ctx, cancel := context.WithTimeoutCause(parent, limits.Time, fmt.Errorf("%w: %s", ErrTimeLimit, limits.Time))
 	defer cancel()
@@ -225,10 +229,12 @@ func collect(parent context.Context, req Request, stages []stage, bags bags) (in
 		case <-time.After(grace):
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if ctx.Err() != nil {
-		return context.Cause(ctx).Error()
+		return context.Cause(ctx).Error(), s.sealed
 	}
-	return ""
+	return "", s.sealed
 }
 
 // session is one collection under way.
@@ -237,6 +243,9 @@ type session struct {
 	api      *api
 	progress *progress
 	abort    context.CancelCauseFunc
+
+	mu     sync.Mutex
+	sealed []SealedPod
 }
 
 func (s *session) output(collector string, folder ...string) *Output {
@@ -270,6 +279,13 @@ func (s *session) run(ctx context.Context, req Request, stages []stage, limits L
 		}
 	}
 	_ = running.Wait() // the functions return no errors
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range q.pods {
+		if p.err == nil && p.facts.uid != "" {
+			s.sealed = append(s.sealed, SealedPod{Namespace: p.Namespace, Name: p.Name, UID: p.facts.uid})
+		}
+	}
 }
 
 func (s *session) collect(ctx context.Context, c Collector, about string, folder ...string) {

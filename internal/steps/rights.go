@@ -21,6 +21,7 @@ const (
 	PhaseContain     = "contain"
 	PhaseInvestigate = "investigate"
 	PhaseEradicate   = "eradicate"
+	PhaseRecover     = "recover"
 )
 
 // Rights are what each phase needs. The ClusterRoles in deploy/ grant them,
@@ -109,4 +110,29 @@ var Rights = []Right{
 	{PhaseEradicate, "list", "networking.k8s.io", "ingresses", "find what uses a secret", true, false},
 	{PhaseEradicate, "get", "", "pods/portforward", "reach a database in the cluster, to change a password there", true, false},
 	{PhaseEradicate, "create", "", "pods/portforward", "reach a database in the cluster, to change a password there", true, false},
+	{PhaseRecover, "get", "", "pods", "see what has become of the suspect", false, false},
+	{PhaseRecover, "list", "", "pods", "look at the new pods", false, false},
+	{PhaseRecover, "get", "apps", "deployments/scale", "restore the replicas", false, false},
+	{PhaseRecover, "patch", "apps", "deployments/scale", "restore the replicas", false, false},
+	{PhaseRecover, "get", "apps", "statefulsets/scale", "restore the replicas", false, false},
+	{PhaseRecover, "patch", "apps", "statefulsets/scale", "restore the replicas", false, false},
+	{PhaseRecover, "get", "apps", "replicasets/scale", "restore the replicas", false, false},
+	{PhaseRecover, "patch", "apps", "replicasets/scale", "restore the replicas", false, false},
+	{PhaseRecover, "get", "", "replicationcontrollers/scale", "restore the replicas", false, false},
+	{PhaseRecover, "patch", "", "replicationcontrollers/scale", "restore the replicas", false, false},
+	{PhaseRecover, "patch", "apps", "daemonsets", "let a DaemonSet run on the suspect's node again", false, false},
+	{PhaseRecover, "patch", "batch", "jobs", "resume a Job", false, false},
+	{PhaseRecover, "patch", "batch", "cronjobs", "resume a CronJob", false, false},
+	{PhaseRecover, "list", "networking.k8s.io", "networkpolicies", "see that policies govern the new pods", false, false},
+	{PhaseRecover, "get", "networking.k8s.io", "networkpolicies", "lift the quarantine: see that the policy is still ours", false, false},
+	{PhaseRecover, "delete", "networking.k8s.io", "networkpolicies", "lift the quarantine", false, false},
+	{PhaseRecover, "list", "", "services", "see that the Services reach the new pods", false, false},
+	{PhaseRecover, "list", "discovery.k8s.io", "endpointslices", "see that the Services reach the new pods", false, false},
+	{PhaseRecover, "get", "", "pods/log", "look for secrets in the new logs", false, false},
+	{PhaseRecover, "list", "", "events", "say why a rollout fails", true, false},
+	{PhaseRecover, "list", "apps", "replicasets", "say why a rollout fails", true, false},
+	{PhaseRecover, "list", "apps", "daemonsets", "find what enforces NetworkPolicy", true, true},
+	{PhaseRecover, "delete", "", "pods", "--suspect delete", true, false},
+	{PhaseRecover, "list", "", "pods", "--monitor: see the suspect's image anywhere in the cluster", true, true},
+	{PhaseRecover, "patch", "", "nodes", "--uncordon", true, true},
 }

@@ -65,6 +65,9 @@ type Action struct {
 	// Do, if not nil, is done instead of the Change, which then only names the
 	// object: a rotation, which is more than one write.
 	Do func(ctx context.Context) (Result, error)
+	// Undoes is the Seq of the intent in the journal that it reverses: the Change,
+	// which is that intent's, is then undone rather than done.
+	Undoes int64
 	// Record is what the journal keeps of such an action with its intent; it
 	// is asked right before.
 	Record func() any
@@ -77,7 +80,7 @@ type Action struct {
 	// Needs are actions without which this one would do harm; it is refused if one of them fails.
 	Needs []string
 	// Guard waits, right before the change, until it can do no harm; the
-	// action is refused if it fails. nil: there is nothing to wait for.
+	// action is refused if it fails: "not done, …". nil: there is nothing to wait for.
 	Guard func(ctx context.Context) error
 	// Awaits says what Guard waits for.
 	Awaits string

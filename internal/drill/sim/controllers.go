@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -514,6 +515,17 @@ func (c *Cluster) runPod(pod *unstructured.Unstructured, nodes []unstructured.Un
 			m["status"] = starting(pod)
 		})
 	}
+	if image := unpullable(pod); image != "" {
+		before := pod.GetResourceVersion()
+		err := c.edit(pod, func(m map[string]any) {
+			_ = unstructured.SetNestedField(m, name, "spec", "nodeName") // spec is an object
+			m["status"] = waiting(pod, image)
+		})
+		if err != nil || pod.GetResourceVersion() == before {
+			return err
+		}
+		return c.tell(pod, "kubelet", corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: no such host", image))
+	}
 	err := c.edit(pod, func(m map[string]any) {
 		_ = unstructured.SetNestedField(m, name, "spec", "nodeName") // spec is an object
 		m["status"] = running(pod, n, now)
@@ -577,9 +589,48 @@ func running(pod *unstructured.Unstructured, n int64, now time.Time) map[string]
 	for _, raw := range containers {
 		container, _ := raw.(map[string]any)
 		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": true, "started": true,
-			"imageID": "", "restartCount": int64(0), "state": map[string]any{"running": map[string]any{"startedAt": now.UTC().Format(time.RFC3339)}}})
+			"imageID": imageID(fmt.Sprint(container["image"])), "restartCount": int64(0), "state": map[string]any{"running": map[string]any{"startedAt": now.UTC().Format(time.RFC3339)}}})
 	}
 	ip := fmt.Sprintf("10.244.%d.%d", n/250, n%250+1)
 	return map[string]any{"phase": string(corev1.PodRunning), "podIP": ip, "podIPs": []any{map[string]any{"ip": ip}}, "startTime": now.UTC().Format(time.RFC3339),
 		"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "containerStatuses": statuses}
+}
+
+// NoRegistry is where no image can be pulled from: a pod with one stays pending.
+const NoRegistry = "registry.invalid"
+
+// unpullable is an image of the pod that no node can pull.
+func unpullable(pod *unstructured.Unstructured) string {
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	for _, raw := range containers {
+		container, _ := raw.(map[string]any)
+		if image, _ := container["image"].(string); strings.HasPrefix(image, NoRegistry+"/") {
+			return image
+		}
+	}
+	return ""
+}
+
+func waiting(pod *unstructured.Unstructured, image string) map[string]any {
+	var statuses []any
+	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	for _, raw := range containers {
+		container, _ := raw.(map[string]any)
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": false, "imageID": "", "restartCount": int64(0),
+			"state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff", "message": fmt.Sprintf("Back-off pulling image %q", image)}}})
+	}
+	return map[string]any{"phase": string(corev1.PodPending), "containerStatuses": statuses,
+		"conditions": []any{map[string]any{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}}}
+}
+
+// imageID is how a node calls an image that it has pulled: by its digest.
+func imageID(image string) string {
+	name, digest, pinned := strings.Cut(image, "@")
+	if !pinned {
+		digest = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(image)))
+		if colon := strings.LastIndex(name, ":"); colon > strings.LastIndex(name, "/") {
+			name = name[:colon]
+		}
+	}
+	return name + "@" + digest
 }

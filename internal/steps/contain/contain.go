@@ -15,6 +15,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"irctl/internal/cluster"
 	"irctl/internal/steps"
 )
 
@@ -112,4 +113,10 @@ func Steps(o Options) ([]steps.Step, error) {
 		}
 	}
 	return list, nil
+}
+
+// Stoppable are the controllers of a chain that the step scale takes down.
+func Stoppable(chain []*cluster.Owner) []*cluster.Owner {
+	owners, _ := toStop(chain) // its plan has warned of what cannot be stopped
+	return owners
 }

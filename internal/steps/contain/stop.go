@@ -160,7 +160,12 @@ func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	}
 	if len(kept) > 0 {
 		a.Awaits = "the release of the suspects by " + w.owner.Ref.String()
-		a.Guard = func(ctx context.Context) error { return awaitRelease(ctx, scene, kept, w.chain()) }
+		a.Guard = func(ctx context.Context) error {
+			if err := awaitRelease(ctx, scene, kept, w.chain()); err != nil {
+				return fmt.Errorf("to keep the evidence: %w", err)
+			}
+			return nil
+		}
 	}
 	plan.Actions = append(plan.Actions, a)
 }

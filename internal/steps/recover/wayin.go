@@ -1,0 +1,199 @@
+package recover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+)
+
+// WayIn is whether a workload would run what the suspects ran: the weakness
+// through which the attacker came is, as far as anybody knows, in the image.
+type WayIn struct {
+	Workload string     `json:"workload"`
+	State    WayInState `json:"state"`
+	Text     string     `json:"text"`
+	// Images are the containers and what they would run, CONTAINER=IMAGE.
+	Images []string `json:"images,omitempty"`
+}
+
+// WayInState says whether it is closed.
+type WayInState string
+
+// The states.
+const (
+	Closed  WayInState = "closed"
+	Open    WayInState = "open"
+	Unknown WayInState = "unknown"
+)
+
+// Indicators are by what the attacker's return would be known.
+type Indicators struct {
+	// Digests are those of the suspects' images, as the nodes resolved them;
+	// Images are their references.
+	Digests []string     `json:"digests,omitempty"`
+	Images  []string     `json:"images,omitempty"`
+	Pods    []SuspectPod `json:"pods,omitempty"`
+}
+
+// SuspectPod is a suspect by its name.
+type SuspectPod struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+}
+
+// IndicatorsOf reads them from suspects. Of one that is gone, the name is left.
+func IndicatorsOf(targets []*cluster.Target) Indicators {
+	var i Indicators
+	for _, t := range targets {
+		i.Pods = append(i.Pods, SuspectPod{t.Pod.Namespace, t.Pod.Name, string(t.Pod.UID)})
+		refs, digests := imagesOf(t.Pod)
+		i.Digests = append(i.Digests, digests...)
+		i.Images = append(i.Images, slices.Collect(maps.Values(refs))...)
+	}
+	return i.tidy()
+}
+
+// With adds what was recorded earlier.
+func (i Indicators) With(more Indicators) Indicators {
+	i.Digests, i.Images = slices.Concat(i.Digests, more.Digests), slices.Concat(i.Images, more.Images)
+	for _, p := range more.Pods {
+		if !slices.Contains(i.Pods, p) {
+			i.Pods = append(i.Pods, p)
+		}
+	}
+	return i.tidy()
+}
+
+func (i Indicators) tidy() Indicators {
+	for _, list := range []*[]string{&i.Digests, &i.Images} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	return i
+}
+
+// imagesOf are a pod's containers with their images, and the digests of those
+// that run.
+func imagesOf(p *corev1.Pod) (refs map[string]string, digests []string) {
+	refs = map[string]string{}
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		refs[c.Name] = c.Image
+	}
+	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if d := digestOf(s.ImageID); d != "" {
+			digests = append(digests, d)
+		}
+	}
+	return refs, digests
+}
+
+// digestOf is the digest in a reference, or in what a node calls an image; ""
+// where there is none. A node that did not pull an image knows it by the digest
+// of its configuration alone, which no reference names.
+func digestOf(ref string) string {
+	if _, digest, ok := strings.Cut(ref, "@"); ok {
+		ref = digest
+	}
+	if len(ref) == len("sha256:")+64 && strings.HasPrefix(ref, "sha256:") {
+		return ref
+	}
+	return ""
+}
+
+// pulled: a node's name of an image holds the digest by which it was pulled.
+func pulled(imageID string) bool { return strings.Contains(imageID, "@") }
+
+// Judge fills in the way in of every workload. imaged are the changes of images
+// that stand, by workload: where nothing is left of the suspects, they tell.
+func Judge(workloads []*Workload, imaged map[types.UID]change.Change) {
+	for _, w := range workloads {
+		w.WayIn = w.wayIn(imaged)
+		w.WayIn.Workload = w.Ref.String()
+	}
+}
+
+func (w *Workload) wayIn(imaged map[types.UID]change.Change) WayIn {
+	spec := w.template()
+	if spec == nil {
+		return WayIn{State: Unknown, Text: fmt.Sprintf("irctl cannot see which image %s runs", w.Ref)}
+	}
+	now := containerImages(spec)
+	in := WayIn{State: Closed}
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		in.Images = append(in.Images, name+"="+now[name])
+	}
+	known, same, changed := false, []string{}, []string{}
+	for _, t := range w.Suspects {
+		refs, digests := w.origin(t)
+		for _, name := range slices.Sorted(maps.Keys(refs)) {
+			ref, ok := now[name]
+			if !ok {
+				continue
+			}
+			known = true
+			if d := digestOf(ref); ref == refs[name] || d != "" && slices.Contains(digests, d) {
+				same = append(same, name+"="+ref)
+			} else {
+				changed = append(changed, name)
+			}
+		}
+	}
+	switch c, ok := imaged[w.UID]; {
+	case known && len(changed) == 0:
+		in.State, in.Text = Open, fmt.Sprintf("%s still has the suspect's image (%s)", w.Ref, strings.Join(compact(same), ", "))
+	case known && len(same) > 0:
+		in.Text = fmt.Sprintf("%s has another image for %s; as before are: %s", w.Ref, strings.Join(compact(changed), ", "), strings.Join(compact(same), ", "))
+	case known:
+		in.Text = fmt.Sprintf("%s has another image than the suspect", w.Ref)
+	case ok && stands(c, w):
+		in.Text = fmt.Sprintf("the image of %s was changed since the containment", w.Ref)
+	default:
+		in.State, in.Text = Unknown, fmt.Sprintf("which image %s ran is not known any more, and no change of it is in the journal", w.Ref)
+	}
+	return in
+}
+
+func compact(list []string) []string {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// stands: the workload is as the change left it.
+func stands(c change.Change, w *Workload) bool { return c.StateOf(w.Object) == change.After }
+
+// origin is what a suspect ran: as the pod says, else the template from which
+// its own controller made it, if that cannot have been changed since.
+func (w *Workload) origin(t *cluster.Target) (refs map[string]string, digests []string) {
+	if Alive(t) {
+		return imagesOf(t.Pod)
+	}
+	if len(t.Owners) == 0 || t.Owners[0].Object == nil || t.Owners[0].UID == w.UID || t.Owners[0].Custom {
+		return nil, nil
+	}
+	if k := t.Owners[0].Kind; k != cluster.ReplicaSet.Kind && k != cluster.Job.Kind {
+		return nil, nil
+	}
+	return containerImages((&Workload{Owner: t.Owners[0]}).template()), nil
+}
+
+func containerImages(spec map[string]any) map[string]string {
+	images := map[string]string{}
+	for _, part := range []string{"initContainers", "containers"} {
+		list, _ := spec[part].([]any)
+		for _, raw := range list {
+			c, _ := raw.(map[string]any)
+			name, _ := c["name"].(string)
+			image, _ := c["image"].(string)
+			images[name] = image
+		}
+	}
+	return images
+}
