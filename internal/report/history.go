@@ -94,12 +94,29 @@ func (u Undo) Word() Text {
 	return "whether it was undone is not known"
 }
 
-// rotates: the action is part of the rotation of a secret.
+// rotates: the action replaces a secret, or makes its old value worthless.
 func (a Action) rotates() bool {
-	return a.Step == rotate || strings.HasPrefix(string(a.Action), rotate)
+	return a.Step == rotate || strings.HasPrefix(string(a.Action), rotate) || a.Phase == eradicate && (a.Step == update || a.Step == deactivate)
 }
 
-const rotate = "rotate"
+// changes: the action changes something in the cluster, rather than preparing
+// or verifying such a change.
+func (a Action) changes() bool {
+	return a.Phase != eradicate || !slices.Contains([]Text{"new-value", "store", "verify"}, a.Step)
+}
+
+// went: it is as it was meant to be.
+func (a Action) went() bool {
+	return slices.Contains([]timeline.Outcome{timeline.OutcomeDone, timeline.OutcomeAlready}, timeline.Outcome(a.Outcome))
+}
+
+// Words of the journal, as the steps of eradication write them.
+const (
+	rotate     = "rotate"
+	eradicate  = "eradicate"
+	update     = "update"
+	deactivate = "deactivate"
+)
 
 // Deviation is what did not go as it was meant to.
 type Deviation struct {
@@ -217,7 +234,11 @@ func (h *history) deviation(e timeline.Entry) {
 		}
 	case timeline.KindRecovered:
 		outcome = timeline.OutcomeUnknown
-	case timeline.KindVerdict, timeline.KindObservation:
+	case timeline.KindVerdict:
+	case timeline.KindObservation:
+		if notNeeded(e) {
+			return // as the runbook has it
+		}
 	default:
 		return
 	}
@@ -225,6 +246,16 @@ func (h *history) deviation(e timeline.Entry) {
 		d.Outcome = outcome
 		h.Deviations = append(h.Deviations, d)
 	}
+}
+
+// notNeeded: the entry is of a step of a runbook whose condition did not hold.
+func notNeeded(e timeline.Entry) bool {
+	var data struct {
+		Run struct {
+			NotNeeded bool `json:"notNeeded"`
+		} `json:"run"`
+	}
+	return len(e.Data) > 0 && json.Unmarshal(e.Data, &data) == nil && data.Run.NotNeeded
 }
 
 func strayed(o timeline.Outcome) bool {

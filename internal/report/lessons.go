@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"irctl/internal/incident"
 	"irctl/internal/timeline"
@@ -48,7 +49,17 @@ func actionItems(r *Report) []ActionItem {
 
 // summary is what happened, in sentences, from the most important on.
 func summary(r *Report, entries []timeline.Entry) []Text {
-	list := []Text{opening(r), fate(r)}
+	list := []Text{opening(r)}
+	if text := detection(r); text != "" {
+		list = append(list, text)
+	}
+	list = append(list, fate(r))
+	if text := replaced(r.Rotations); text != "" {
+		list = append(list, text)
+	}
+	if text := later(r.Durations); text != "" {
+		list = append(list, text)
+	}
 	if len(r.Actions) > 0 {
 		list = append(list, changes(r.Actions))
 	}
@@ -93,6 +104,63 @@ func opening(r *Report) Text {
 	return text + "."
 }
 
+// detection is what it was detected by, and how long after it began; empty
+// where that is not known.
+func detection(r *Report) Text {
+	for _, m := range r.Moments {
+		if m.Name != string(timeline.Detected) || m.At.IsZero() {
+			continue
+		}
+		text := "It was detected at " + when(m.At)
+		for _, d := range r.Durations {
+			if d.Name == "detect" && d.Seconds != nil {
+				text += ", " + d.Text() + " after the first sign"
+			}
+		}
+		if m.Source == "" || m.said {
+			return Text(text + ".")
+		}
+		return Text(text+": ") + m.Source + "."
+	}
+	return ""
+}
+
+// replaced is what became of the secrets, each counted once.
+func replaced(list []Action) Text {
+	now, off := map[Text]bool{}, map[Text]bool{}
+	for _, a := range list {
+		switch {
+		case !a.went():
+		case a.Step == deactivate:
+			off[a.Object] = true
+		default:
+			now[a.Object] = true
+		}
+	}
+	if len(now) == 0 {
+		return ""
+	}
+	text := count(len(now), "secret") + " replaced"
+	if len(off) > 0 {
+		text += fmt.Sprintf("; of %d the old value is worthless", len(off))
+	}
+	return Text(text + ".")
+}
+
+// later is how long the phases after containment took.
+func later(list []Duration) Text {
+	var parts []string
+	for _, d := range list {
+		if (d.Name == "eradicate" || d.Name == "recover") && d.Seconds != nil {
+			parts = append(parts, d.To+" "+d.Text()+" after it was "+d.From)
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return Text("It was " + strings.Join(parts, ", and ") + ".")
+}
+
 // fate is whether it was contained, and how fast.
 func fate(r *Report) Text {
 	if r.Verdict == nil {
@@ -115,6 +183,7 @@ func fate(r *Report) Text {
 func changes(actions []Action) Text {
 	n := map[timeline.Outcome]int{}
 	undone, standing := 0, 0
+	actions = filter(actions, Action.changes)
 	for _, a := range actions {
 		n[timeline.Outcome(a.Outcome)]++
 		if a.Undo != nil && a.Undo.State == timeline.Undone {

@@ -143,7 +143,7 @@ func (d *document) times(r *Report) {
 	d.printf("\n")
 	d.table([]string{"moment", "when", "known from"}, len(r.Moments), func(n int) []any {
 		m := r.Moments[n]
-		return []any{m.Name, when(m.At), m.Source}
+		return []any{m.Name, m.When(), m.Source}
 	})
 }
 
@@ -307,7 +307,8 @@ type equivalent struct{ About, Command Text }
 // them as one line each.
 func (a Action) commands() []equivalent {
 	var list []equivalent
-	if a.Command != "" {
+	// What irctl alone can do says so in parentheses.
+	if a.Command != "" && !strings.HasPrefix(string(a.Command), "(") {
 		list = append(list, equivalent{Text(fmt.Sprintf("%d: ", a.Seq)) + a.Outcome + ": " + a.Summary, a.Command})
 	}
 	if a.Undo != nil && a.Undo.Command != "" {

@@ -14,6 +14,16 @@ type Moment struct {
 	At     time.Time `json:"at,omitzero"`
 	Seq    int64     `json:"seq,omitempty"` // of the entry that tells it
 	Source Text      `json:"source,omitempty"`
+
+	said bool // by a person, afterwards
+}
+
+// When is the moment as people read it.
+func (m Moment) When() string {
+	if m.Name == closed && m.At.IsZero() {
+		return "not yet"
+	}
+	return when(m.At)
 }
 
 // Duration is how long a part of the response took.
@@ -68,7 +78,7 @@ func moments(m timeline.Metrics, entries []timeline.Entry) []Moment {
 	for _, name := range timeline.Moments {
 		moment := Moment{Name: string(name), At: momentOf(m, name), Seq: m.Sources[name]}
 		if i := slices.IndexFunc(entries, func(e timeline.Entry) bool { return e.Seq == moment.Seq }); i >= 0 {
-			moment.Source = sourceOf(entries[i])
+			moment.Source, moment.said = sourceOf(entries[i]), entries[i].Kind == timeline.KindChanged
 		}
 		list = append(list, moment)
 		if name == timeline.Detected {

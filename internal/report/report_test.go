@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,5 +211,63 @@ func TestExposuresComeAndGo(t *testing.T) {
 	}
 	if len(r.Deviations) != 2 {
 		t.Errorf("verdicts that cannot be read: %+v", r.Deviations)
+	}
+}
+
+// What eradication writes into the journal: the secrets are rotated, and what is
+// prepared or verified is no change to the cluster.
+func TestEradicationIsTold(t *testing.T) {
+	at := time.Date(2026, 2, 12, 8, 0, 0, 0, time.UTC)
+	var entries []timeline.Entry
+	add := func(e timeline.Entry) int64 {
+		e.Seq, e.Time = int64(len(entries)+1), at.Add(time.Duration(len(entries))*time.Second)
+		entries = append(entries, e)
+		return e.Seq
+	}
+	step := func(name, object string, outcome timeline.Outcome) {
+		e := timeline.Entry{Phase: "eradicate", Step: name, Action: name, Summary: name + " " + object, Command: "(by irctl alone)",
+			Object: &timeline.Object{Kind: "Secret", Namespace: "n", Name: object}, Final: true}
+		e.Kind = timeline.KindIntent
+		e.Intent = add(e)
+		e.Kind, e.Outcome = timeline.KindOutcome, outcome
+		add(e)
+	}
+	add(timeline.Entry{Kind: timeline.KindOpened})
+	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "passed over", Data: []byte(`{"run":{"notNeeded":true}}`)})
+	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "left out", Data: []byte(`{"run":{"step":"x"}}`)})
+	for _, object := range []string{"a", "b"} {
+		for _, name := range []string{"new-value", "store", "update", "verify"} {
+			step(name, object, timeline.OutcomeDone)
+		}
+	}
+	step("deactivate", "a", timeline.OutcomeAlready)
+	step("deactivate", "b", timeline.OutcomeFailed)
+
+	r := report.New(report.Input{Entries: entries})
+
+	if len(r.Rotations) != 4 {
+		t.Errorf("rotations: %+v", r.Rotations)
+	}
+	for _, want := range []report.Text{"2 secrets replaced; of 1 the old value is worthless.", "4 changes to the cluster: 2 made, 1 already, 1 failed; 0 undone since, 0 still standing."} {
+		if !slices.Contains(r.Summary, want) {
+			t.Errorf("the summary does not say %q: %q", want, r.Summary)
+		}
+	}
+	var strayed []string
+	for _, d := range r.Deviations {
+		strayed = append(strayed, string(d.What))
+	}
+	if diff := cmp.Diff([]string{"left out", "deactivate b"}, strayed); diff != "" {
+		t.Error(diff)
+	}
+	if len(r.ActionItems) > 0 && strings.Contains(string(r.ActionItems[0].Text), "none is recorded") {
+		t.Errorf("to be done: %+v", r.ActionItems)
+	}
+	var text strings.Builder
+	if err := r.Markdown(&text); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(text.String(), "(by irctl alone)") {
+		t.Error("what is no command is in the block of commands")
 	}
 }
