@@ -248,8 +248,12 @@ roleRef: {kind: ClusterRole, apiGroup: rbac.authorization.k8s.io, name: %[2]s}
 // grant installs the roles as they ship and binds the people to them.
 func (w *World) grant(ctx context.Context) error {
 	manifests := [][]byte{[]byte(gadgetRights)}
-	for _, name := range []string{"responder.yaml", "investigator.yaml"} {
-		data, err := os.ReadFile(filepath.Join(checkout, "deploy", name))
+	shipped, err := filepath.Glob(filepath.Join(checkout, "deploy", "*.yaml"))
+	if err != nil {
+		return err
+	}
+	for _, file := range shipped {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}

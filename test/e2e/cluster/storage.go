@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -64,4 +65,21 @@ func (c *Cluster) loadImages(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ImageByDigest is an image of the node under the name that no push can move,
+// NAME@sha256:…, under which the node has it from now on, too.
+func (c *Cluster) ImageByDigest(ctx context.Context, reference string) (string, error) {
+	output, err := c.NodeCommand(ctx, filepath.Join(c.bin, "ctr"), "--address", containerdSocket, "--namespace", "k8s.io", "images", "list", "name=="+reference).Output()
+	if err != nil {
+		return "", fmt.Errorf("list images: %w", err)
+	}
+	for _, field := range strings.Fields(string(output)) {
+		if strings.HasPrefix(field, "sha256:") {
+			name, _, _ := strings.Cut(reference, ":")
+			pinned := name + "@" + field
+			return pinned, c.ctr(ctx, "images", "tag", "--force", reference, pinned)
+		}
+	}
+	return "", fmt.Errorf("the node has no image %s", reference)
 }
