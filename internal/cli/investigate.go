@@ -82,7 +82,7 @@ func (o *investigateOptions) targetFlags(cmd *cobra.Command) {
 func (o *investigateOptions) scopeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&o.scope.Live, "live", false, "run commands in the containers: processes, sockets, mounts, environment, recent files")
-	f.StringVar(&o.scope.DebugImage, "debug-image", "", "with --live: image of an ephemeral container, for containers without a shell; it cannot be removed again")
+	f.StringVar(&o.scope.DebugImage, "debug-image", "", "with --live or --file: image of an ephemeral container, for containers without a shell; it cannot be removed again")
 	f.BoolVar(&o.scope.Checkpoint, "checkpoint", false, "have the kubelet write a checkpoint of the containers' memory to the node's disk")
 	f.StringArrayVar(&o.scope.Files, "file", nil, "file or directory in the containers; may be repeated")
 	f.DurationVar(&o.since, "since", 0, "only logs and audit entries of so long ago until now")
@@ -132,7 +132,7 @@ func (o *investigateOptions) complete(c config.Config, now time.Time) (evidence.
 	if len(o.recipients) == 0 {
 		return evidence.Limits{}, usagef("who is to open the evidence? give -r KEY, or configure recipients; it is only ever kept encrypted")
 	}
-	if o.scope.DebugImage == "" && o.scope.Live {
+	if o.scope.DebugImage == "" && (o.scope.Live || len(o.scope.Files) > 0) {
 		o.scope.DebugImage = c.Defaults.DebugImage
 	}
 	if o.tsa == "" && !o.tsaQuery {

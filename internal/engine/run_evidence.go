@@ -30,7 +30,7 @@ func investigateOperation() *operation {
 		Signature: runbook.Signature{Name: "investigate", Doc: "Collect everything the cluster can tell of the suspects and seal it. As irctl investigate. It reads only, unless live, files or checkpoint allow more; then a person is asked. It needs recipients: irctl run -r KEY.",
 			Inputs: append(suspectInputs(), []runbook.Field{
 				{Name: "live", Domain: runbook.Of(runbook.Boolean), Doc: "Run commands in the containers: processes, sockets, mounts, environment, recent files."},
-				{Name: "debugImage", Domain: runbook.Of(runbook.Image), Doc: "With live: image of an ephemeral container, for containers without a shell; it cannot be removed again."},
+				{Name: "debugImage", Domain: runbook.Of(runbook.Image), Doc: "With live or files: image of an ephemeral container, for containers without a shell; it cannot be removed again."},
 				{Name: "checkpoint", Domain: runbook.Of(runbook.Boolean), Doc: "Have the kubelet write a checkpoint of the containers' memory to the node's disk."},
 				{Name: "files", Domain: runbook.ListOf(runbook.Path), Doc: "Files and directories in the containers."},
 				{Name: "since", Domain: runbook.Of(runbook.Duration), Doc: "Only logs and audit entries of so long ago until now."},

@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -110,11 +112,39 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveLog(w, r)
 	case strings.HasSuffix(path, "/exec"):
 		s.serveExec(w, r)
-	case s.objects[path] != nil:
-		s.serveObject(w, r, s.objects[path])
+	case r.Method == http.MethodPatch && strings.HasSuffix(path, "/ephemeralcontainers"):
+		s.serveEphemeral(w, r)
+	case s.object(path) != nil:
+		s.serveObject(w, r, s.object(path))
 	default:
 		s.serveList(w, r)
 	}
+}
+
+func (s *apiServer) object(path string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects[path]
+}
+
+// serveEphemeral adds ephemeral containers to a pod, which run at once.
+func (s *apiServer) serveEphemeral(w http.ResponseWriter, r *http.Request) {
+	var patch, pod corev1.Pod
+	path := strings.TrimSuffix(r.URL.Path, "/ephemeralcontainers")
+	if err := errors.Join(json.NewDecoder(r.Body).Decode(&patch), json.Unmarshal(s.object(path), &pod)); err != nil {
+		s.fail(w, http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+		return
+	}
+	for _, c := range patch.Spec.EphemeralContainers {
+		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, c)
+		pod.Status.EphemeralContainerStatuses = append(pod.Status.EphemeralContainerStatuses,
+			corev1.ContainerStatus{Name: c.Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
+	}
+	data, _ := json.Marshal(pod)
+	s.mu.Lock()
+	s.objects[path] = data
+	s.mu.Unlock()
+	s.serveObject(w, r, data)
 }
 
 func (s *apiServer) fail(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
@@ -256,6 +286,8 @@ func suspect(t testing.TB) (*apiServer, PodRef) {
 			return "usage", 0
 		case command[0] == "tar":
 			return "the tar of " + command[len(command)-1], 0
+		case command[0] == "cat":
+			return "the content of " + command[1], 0
 		case strings.Contains(command[2], "environ"):
 			return "== /proc/1\nDB_PASSWORD=correct-horse-battery\n", 0
 		}

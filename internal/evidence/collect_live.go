@@ -2,18 +2,11 @@ package evidence
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/exec"
 )
 
@@ -74,12 +67,12 @@ func (c *liveCollector) ask(ctx context.Context, out *Output, of container) {
 			out.Fail(c.source(of.name, "sh"), fmt.Errorf("the container has no shell; --debug-image would add a container that has: %w", err), "live", of.name, "shell")
 			return
 		}
-		debug, err := c.debugContainer(ctx, of)
+		debug, err := c.debugContainer(ctx, c.pod, of)
 		if err != nil {
 			out.Fail("PATCH "+objectPath(podsResource, c.pod.Namespace, c.pod.Name)+"/ephemeralcontainers", err, "live", of.name, "debug-container")
 			return
 		}
-		shell, root = debug, "/proc/1/root"
+		shell, root = debug, debugRoot
 	}
 	for _, q := range questions {
 		command := []string{"sh", "-c", "ROOT=" + root + "\n" + q.script}
@@ -109,76 +102,4 @@ func isNoShell(err error) bool {
 		return true
 	}
 	return err != nil && (strings.Contains(err.Error(), "executable file not found") || strings.Contains(err.Error(), "no such file or directory"))
-}
-
-const (
-	// debugLife is how long an ephemeral container lives: it cannot be removed.
-	debugLife    = 15 * time.Minute
-	debugStart   = 45 * time.Second
-	debugPoll    = 500 * time.Millisecond
-	debugPrefix  = "irctl-debug-"
-	debugLetters = "bcdfghjklmnpqrstvwxz"
-)
-
-// debugContainer adds an ephemeral container that sees the processes of
-// another, waits until it runs, and returns its name.
-func (c *liveCollector) debugContainer(ctx context.Context, of container) (string, error) {
-	name := debugPrefix + randomWord(5)
-	done, err := c.change(ctx, fmt.Sprintf("ephemeral container %s (%s) in pod %s, beside container %s; it ends by itself and cannot be removed", name, c.scope.DebugImage, c.pod, of.name))
-	if err != nil {
-		return "", err
-	}
-	err = c.addDebugContainer(ctx, name, of)
-	if err == nil {
-		err = c.waitRunning(ctx, name)
-	}
-	done(err)
-	return name, err
-}
-
-func (c *liveCollector) addDebugContainer(ctx context.Context, name string, of container) error {
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"ephemeralContainers": []corev1.EphemeralContainer{{
-		EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: c.scope.DebugImage,
-			Command: []string{"sh", "-c", fmt.Sprintf("sleep %d", int(debugLife.Seconds()))}},
-		TargetContainerName: of.name,
-	}}}})
-	if err != nil {
-		return err
-	}
-	_, err = c.api.kube.CoreV1().Pods(c.pod.Namespace).Patch(ctx, c.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: "irctl"}, "ephemeralcontainers")
-	if err != nil {
-		return fmt.Errorf("adding the ephemeral container %s to pod %s: %w", name, c.pod, err)
-	}
-	return nil
-}
-
-func (c *liveCollector) waitRunning(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, debugStart, fmt.Errorf("the ephemeral container %s did not start in %s", name, debugStart))
-	defer cancel()
-	for {
-		pod, err := c.api.kube.CoreV1().Pods(c.pod.Namespace).Get(ctx, c.pod.Name, metav1.GetOptions{})
-		if err == nil {
-			i := slices.IndexFunc(pod.Status.EphemeralContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name })
-			if i >= 0 && pod.Status.EphemeralContainerStatuses[i].State.Running != nil {
-				return nil
-			}
-			if i >= 0 && pod.Status.EphemeralContainerStatuses[i].State.Terminated != nil {
-				return fmt.Errorf("the ephemeral container %s ended at once: %s", name, pod.Status.EphemeralContainerStatuses[i].State.Terminated.Reason)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(debugPoll):
-		}
-	}
-}
-
-func randomWord(n int) string {
-	word := make([]byte, n)
-	_, _ = rand.Read(word) // never fails, by its documentation
-	for i, b := range word {
-		word[i] = debugLetters[int(b)%len(debugLetters)]
-	}
-	return string(word)
 }

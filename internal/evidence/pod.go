@@ -32,6 +32,7 @@ type pod struct {
 	err    error
 	mu     sync.Mutex
 	served []byte
+	debugs map[string]*debugging // by the container they are beside
 }
 
 // podFacts is what collectors need to know of a pod, a fraction of the object,
@@ -64,6 +65,10 @@ type container struct {
 	restarted bool
 	// neverStarted: there has been no instance.
 	neverStarted bool
+	// security is what another container has to be to see its files, unless it
+	// sharesProcesses with all of the pod.
+	security        *corev1.SecurityContext
+	sharesProcesses bool
 }
 
 // maxReferences is more names of any kind than a pod uses.
@@ -129,7 +134,10 @@ func (f *podFacts) readContainers(p *corev1.Pod) {
 			f.tooMany = fmt.Errorf("the pod has more than %d containers", maxContainers)
 			return
 		}
-		f.containers = append(f.containers, newContainer(c.Name, c.Image, statuses[c.Name]))
+		of := newContainer(c.Name, c.Image, statuses[c.Name])
+		of.security = debugSecurity(c.SecurityContext, statuses[c.Name])
+		of.sharesProcesses = p.Spec.ShareProcessNamespace != nil && *p.Spec.ShareProcessNamespace
+		f.containers = append(f.containers, of)
 		f.ports = append(f.ports, c.Ports[:min(len(c.Ports), maxReferences)]...)
 	}
 }

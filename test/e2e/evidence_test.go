@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -161,6 +164,142 @@ func TestLiveStateAndFilesAreCollected(t *testing.T) {
 	jack.irctl("evidence", "verify", bundle).exits(exitError)
 }
 
+// A container that has no shell, and no tar, is looked at by an ephemeral one,
+// which sees its processes and its files.
+func TestAContainerWithoutAShellIsCollectedFrom(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.apply(mayExec)
+	n.apply(noShell)
+	n.awaitPods("app=no-shell", 1)
+	suspect := n.pod("app=no-shell")
+	keys := newKeyring(t)
+	jack := newPerson(t, investigator)
+	bundle := filepath.Join(jack.home, "debug.tar.gz.gpg")
+
+	jack.irctl("investigate", "--yes", "--pod", suspect.Name, "-n", n.name, "-r", keys.public, "--bundle", bundle,
+		"--live", "--file", "/etc/app/secret.txt", "--file", "/etc/hostname", "--file", "/proc/1/status", "--debug-image", "irctl.test/netbox:1").exits(exitDone)
+
+	if after := n.again(suspect); len(after.Spec.EphemeralContainers) != 1 {
+		t.Errorf("%d ephemeral containers; want one for all questions", len(after.Spec.EphemeralContainers))
+	}
+	bag := keys.open(bundle)
+	files, err := filepath.Glob(filepath.Join(bag, "*", "data", "pods", "*", suspect.Name, "files", "main", "*"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v, %v; want three files", files, err)
+	}
+	for what, want := range map[string]string{"its ConfigMap through two symbolic links": "..data", "its host name": suspect.Name + "\n", "its first process": "Name:\tpause\n"} {
+		if !slices.ContainsFunc(files, func(path string) bool {
+			data, err := os.ReadFile(path)
+			return err == nil && bytes.Contains(data, []byte(want))
+		}) {
+			t.Errorf("%s is not in the bundle", what)
+		}
+	}
+	if !holds(t, bag, "== /proc/1\n/bin/pause") {
+		t.Error("the live state does not show the suspect's process")
+	}
+}
+
+// noShell is a pod of the strict kind: no user but its own, no capabilities, and
+// an image that holds one program.
+const noShell = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: app}
+data: {secret.txt: "found by the debug container"}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: no-shell
+  labels: {app: no-shell}
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  containers:
+  - name: main
+    image: irctl.test/pause:1
+    securityContext:
+      runAsUser: 1000
+      runAsNonRoot: true
+      allowPrivilegeEscalation: false
+      capabilities: {drop: [ALL]}
+    volumeMounts:
+    - {name: app, mountPath: /etc/app}
+  volumes:
+  - name: app
+    configMap: {name: app}
+`
+
+// manyPods is how many an investigation of a namespace has to take. It needs
+// room for about 150 MiB of pods, and a minute; .ci/run sets IRCTL_E2E_MANY.
+const manyPods = 200
+
+// Of 200 pods every log is in the bundle, and memory stays what it is for one.
+func TestTwoHundredPods(t *testing.T) {
+	if os.Getenv("IRCTL_E2E_MANY") == "" {
+		t.Skip("it takes a minute or more; IRCTL_E2E_MANY=1 runs it")
+	}
+	n := newNamespace(t)
+	started := time.Now()
+	n.apply(fmt.Sprintf(chatty, manyPods))
+	n.awaitFor(5*time.Minute, "200 pods", func(context.Context) (bool, error) {
+		return len(slices.DeleteFunc(n.pods("app=chatty"), func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning })) == manyPods, nil
+	})
+	t.Logf("%d pods run after %s", manyPods, time.Since(started).Round(time.Second))
+	pods := n.pods("app=chatty")
+	keys := newKeyring(t)
+	jack := newPerson(t, investigator)
+	bundle := filepath.Join(jack.home, "many.tar.gz.gpg")
+
+	one := jack.peak("investigate", "--yes", "--pod", pods[0].Name, "-n", n.name, "-r", keys.public, "--bundle", filepath.Join(jack.home, "one.tar.gz.gpg"))
+	started = time.Now()
+	all := jack.peak("investigate", "--yes", "--all-pods", "-n", n.name, "-r", keys.public, "--bundle", bundle)
+	t.Logf("collected in %s; peak memory %d MiB, of one pod %d MiB", time.Since(started).Round(100*time.Millisecond), all>>20, one>>20)
+	if all-one > 100<<20 {
+		t.Errorf("memory grew by %d MiB", (all-one)>>20)
+	}
+
+	logs, err := filepath.Glob(filepath.Join(keys.open(bundle), "*", "data", "pods", "*", "*", "logs", "main", "current.log"))
+	if err != nil || len(logs) != manyPods {
+		t.Fatalf("%d logs, %v", len(logs), err)
+	}
+	for _, pod := range pods {
+		found := slices.ContainsFunc(logs, func(path string) bool {
+			if !strings.Contains(path, pod.Name) {
+				return false
+			}
+			data, err := os.ReadFile(path)
+			return err == nil && len(data) > 1_000_000 && bytes.Contains(data, []byte("the end of "+pod.Name+"\n"))
+		})
+		if !found {
+			t.Errorf("the log of %s is not whole", pod.Name)
+		}
+	}
+	jack.irctl("evidence", "verify", bundle).exits(exitDone)
+}
+
+// chatty pods log a million bytes each, and sleep.
+const chatty = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: chatty}
+spec:
+  replicas: %d
+  selector: {matchLabels: {app: chatty}}
+  template:
+    metadata: {labels: {app: chatty}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      containers:
+      - name: main
+        image: irctl.test/netbox:1
+        command: [sh, -c, 'yes "this is $HOSTNAME" | head -c 1000000; echo; echo "the end of $HOSTNAME"; exec sleep 100000']
+`
+
 // mayExec lets the investigator run commands in the pods of one namespace.
 const mayExec = `
 apiVersion: rbac.authorization.k8s.io/v1
@@ -168,6 +307,7 @@ kind: Role
 metadata: {name: may-exec}
 rules:
 - {apiGroups: [""], resources: [pods/exec], verbs: [create, get]}
+- {apiGroups: [""], resources: [pods/ephemeralcontainers], verbs: [patch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding

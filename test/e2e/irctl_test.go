@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,41 @@ func (p *Person) prepare(ctx context.Context, args ...string) *exec.Cmd {
 	}
 	command.Dir = p.home
 	return command
+}
+
+// peak runs a command, which must succeed, and returns how much memory it had at
+// most. The kernel's account of a process that ended is of no use: it counts
+// the memory of the one that started it.
+func (p *Person) peak(args ...string) int64 {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	defer cancel()
+	var output bytes.Buffer
+	command := p.prepare(ctx, args...)
+	command.Stdout, command.Stderr = &output, &output
+	if err := command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	most := int64(0)
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				p.t.Fatalf("irctl %s: %v\n%s", strings.Join(args, " "), err, output.String())
+			}
+			return most
+		case <-time.After(20 * time.Millisecond):
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", command.Process.Pid)) // it may have ended
+			if _, rest, ok := strings.Cut(string(status), "VmHWM:"); ok {
+				var kib int64
+				if _, err := fmt.Sscan(rest, &kib); err == nil {
+					most = max(most, kib<<10)
+				}
+			}
+		}
+	}
 }
 
 // kill runs a command and kills it after a while, unless it has ended by then.

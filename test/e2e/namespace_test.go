@@ -76,7 +76,12 @@ func (n *Namespace) describe() {
 // await polls until a condition holds, and fails the test when it takes too long.
 func (n *Namespace) await(what string, condition wait.ConditionWithContextFunc) {
 	n.t.Helper()
-	if err := wait.PollUntilContextTimeout(n.ctx(), 50*time.Millisecond, waitLimit, true, condition); err != nil {
+	n.awaitFor(waitLimit, what, condition)
+}
+
+func (n *Namespace) awaitFor(limit time.Duration, what string, condition wait.ConditionWithContextFunc) {
+	n.t.Helper()
+	if err := wait.PollUntilContextTimeout(n.ctx(), 50*time.Millisecond, limit, true, condition); err != nil {
 		n.t.Fatalf("waiting for %s: %v", what, err)
 	}
 }

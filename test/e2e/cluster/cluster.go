@@ -29,7 +29,7 @@ const (
 
 	// The pod and service networks live inside the node's own network namespace,
 	// so every cluster on a machine can use the same.
-	podCIDR     = "10.214.0.0/24"
+	podCIDR     = "10.214.0.0/23"
 	serviceCIDR = "10.215.0.0/16"
 	serviceIP   = "10.215.0.1"
 	dnsIP       = "10.215.0.10"
