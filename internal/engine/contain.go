@@ -413,6 +413,9 @@ func merged(known, more []incident.Target) []incident.Target {
 
 // run takes the snapshot, does the actions, and judges.
 func (c *containment) run(ctx context.Context) {
+	if err := errors.Join(journalRefusals(c.handle, contain.Phase, c.result.Refusals), c.journalSkipped()); err != nil {
+		c.result.Failures = append(c.result.Failures, err.Error())
+	}
 	if n := (Proposal{Steps: c.plans}).Actions(); n > 0 {
 		c.snapshot(ctx)
 	}
@@ -427,6 +430,18 @@ func (c *containment) run(ctx context.Context) {
 		c.scene.Failed[refusal.ID] = true
 	}
 	c.assess(ctx)
+}
+
+// journalSkipped notes the steps that are left out, as was asked for.
+func (c *containment) journalSkipped() error {
+	var errs []error
+	for _, step := range contain.DefaultSteps {
+		if !slices.Contains(c.req.Options.Steps, step) {
+			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: step, Action: "left-out",
+				Summary: "left out: the step " + step, Outcome: timeline.OutcomeSkipped, Error: "as was asked for"}))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *containment) assess(ctx context.Context) {

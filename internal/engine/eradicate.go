@@ -24,6 +24,9 @@ import (
 // EradicateRequest says what to take from the attacker.
 type EradicateRequest struct {
 	Incident incident.ID
+	// Suspects are those of an incident that is still to be opened, in the place
+	// of Incident; nothing can be changed then.
+	Suspects []incident.Target
 	Options  eradicate.Options
 	// PlanOnly reads the blast radius and stops there.
 	PlanOnly bool
@@ -129,6 +132,10 @@ func (x *eradication) close() {
 // and settles what an earlier run left.
 func (x *eradication) open(ctx context.Context) (err error) {
 	if x.req.PlanOnly || x.req.DryRun {
+		if x.req.Incident == "" {
+			x.incident.Targets = x.req.Suspects
+			return nil
+		}
 		if x.incident, err = x.Store.Load(x.req.Incident); err != nil {
 			return err
 		}
@@ -373,6 +380,9 @@ func (x *eradication) restarting(w *eradicate.Restart) steps.Action {
 // workload that uses several of them is restarted once.
 func (x *eradication) rotate(ctx context.Context) {
 	x.run = &run{Engine: x.Engine, handle: x.handle, failed: map[string]string{}}
+	if err := journalRefusals(x.handle, eradicate.Phase, x.result.Refusals); err != nil {
+		x.result.Failures = append(x.result.Failures, err.Error())
+	}
 	x.deploy(ctx)
 	x.step(ctx, eradicate.StepNew, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.New })
 	x.step(ctx, eradicate.StepStore, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Store })
@@ -690,6 +700,9 @@ const keyFile = "digests.key"
 // digestKey reads the key, or makes one. Where nothing may be written, and
 // none is there, no digest was written either: any key does.
 func (x *eradication) digestKey() ([]byte, error) {
+	if x.incident.ID == "" {
+		return rotate.NewKey(), nil
+	}
 	timelinePath, err := x.Store.TimelinePath(x.incident.ID)
 	if err != nil {
 		return nil, err

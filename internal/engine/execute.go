@@ -290,3 +290,31 @@ func (e *Engine) resolve(ctx context.Context, h *incident.Handle, intent timelin
 	}
 	return appendOutcome(h.Log, intent, timeline.OutcomeUnknown, errors.New("interrupted, and the object was changed by someone else since"), 0)
 }
+
+// journalRefusals notes what a plan refuses: else nobody would know later that
+// it was not forgotten. Said once, it is not said again.
+func journalRefusals(h *incident.Handle, phase string, list []steps.Refusal) error {
+	var errs []error
+	for _, r := range list {
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: phase, Step: r.Action, Action: "refused", Targets: r.Targets,
+			Summary: "not done: " + r.Action, Outcome: timeline.OutcomeRefused, Error: r.Reason}
+		if r.Object != "" {
+			e.Summary += ": " + r.Object
+		}
+		errs = append(errs, noteOnce(h, e))
+	}
+	return errors.Join(errs...)
+}
+
+// noteOnce appends an observation, unless the journal has it.
+func noteOnce(h *incident.Handle, e timeline.Entry) error {
+	for _, known := range h.Log.Entries() {
+		if known.Kind == e.Kind && known.Phase == e.Phase && known.Step == e.Step && known.Action == e.Action && known.Summary == e.Summary && known.Error == e.Error {
+			return nil
+		}
+	}
+	if _, err := h.Log.Append(e); err != nil {
+		return fmt.Errorf("%s: it could not be journaled: %w", e.Summary, err)
+	}
+	return nil
+}

@@ -66,6 +66,10 @@ type RunResult struct {
 	// Verdict is the last one on the suspects; empty: there was none.
 	Verdict contain.Verdict `json:"verdict,omitempty"`
 	Steps   []StepResult    `json:"steps"`
+	// Left is what is left to a person, a line each.
+	Left []string `json:"left"`
+	// Assumed are decisions that the runbook took itself, since nobody was there.
+	Assumed []string `json:"assumed,omitempty"`
 }
 
 // RunbookRef names a runbook, and the very one.
@@ -95,7 +99,7 @@ type StepResult struct {
 	Name  string `json:"name"`
 	Uses  string `json:"uses"`
 	Title string `json:"title"`
-	// Outcome is done, failed, refused or skipped.
+	// Outcome is done, partial, failed, refused or skipped.
 	Outcome string `json:"outcome"`
 	// NotNeeded: its condition did not hold.
 	NotNeeded bool `json:"notNeeded,omitempty"`
@@ -104,6 +108,8 @@ type StepResult struct {
 	Summary string         `json:"summary,omitempty"`
 	Error   string         `json:"error,omitempty"`
 	Results map[string]any `json:"results,omitempty"`
+	// Left is what of the step is left to a person.
+	Left []string `json:"left,omitempty"`
 	// Detail is the result of the operation as its own command gives it.
 	Detail any `json:"detail,omitempty"`
 	// Earlier: it was done before this process took up the run.
@@ -118,6 +124,7 @@ type StepResult struct {
 // The outcomes of a step.
 const (
 	stepDone    = "done"
+	stepPartial = "partial"
 	stepFailed  = "failed"
 	stepRefused = "refused"
 	stepSkipped = "skipped"
@@ -163,7 +170,7 @@ func (e *Engine) Run(ctx context.Context, req RunRequest) (*RunResult, error) {
 	guided := *e
 	guided.Front = req.Guide
 	b := req.Runbook
-	r := &runner{Engine: &guided, req: req, book: b, result: &RunResult{DryRun: req.DryRun, State: RunStopped, Steps: []StepResult{}, Params: map[string]any{},
+	r := &runner{Engine: &guided, req: req, book: b, result: &RunResult{DryRun: req.DryRun, State: RunStopped, Steps: []StepResult{}, Left: []string{}, Params: map[string]any{},
 		Runbook: RunbookRef{Name: b.Name, Version: b.Version, SHA256: b.SHA256, Source: b.Source}}, edits: map[string]map[string]any{}}
 	if err := r.join(ctx); err != nil {
 		return r.result, err
@@ -173,7 +180,23 @@ func (e *Engine) Run(ctx context.Context, req RunRequest) (*RunResult, error) {
 	if req.DryRun {
 		return r.result, r.rehearse(ctx)
 	}
-	return r.result, r.walk(ctx)
+	err := r.walk(ctx)
+	r.result.Left = r.leftovers()
+	return r.result, err
+}
+
+// leftovers are what is left to a person of the steps so far.
+func (r *runner) leftovers() []string {
+	list := []string{}
+	for _, s := range r.result.Steps {
+		for _, what := range s.Left {
+			list = append(list, fmt.Sprintf("%s/%s: %s", s.Phase, s.Name, what))
+		}
+	}
+	if v := r.result.Verdict; v != "" && v != contain.Contained {
+		list = append(list, fmt.Sprintf("the verdict is %q: irctl status %s says what is open", v, r.id))
+	}
+	return list
 }
 
 // walk goes through the phases.
@@ -261,17 +284,29 @@ func (s StepResult) of(step *runbook.Step) StepResult {
 
 // recall takes what an earlier process did.
 func (r *runner) recall(s *runbook.Step, rec runRecord) {
-	r.keep(s, StepResult{Outcome: rec.Outcome, NotNeeded: rec.NotNeeded, Results: rec.Results, Earlier: true, Summary: rec.Outcome + " earlier"})
+	r.keep(s, StepResult{Outcome: rec.Outcome, NotNeeded: rec.NotNeeded, Results: rec.Results, Left: rec.Left, Earlier: true, Summary: rec.Outcome + " earlier"})
 }
 
 // keep adds a result, and makes it known to conditions.
 func (r *runner) keep(s *runbook.Step, res StepResult) {
 	res = res.of(s)
 	r.facts.Record(s, res.Outcome, res.Results)
-	if v, ok := res.Results["verdict"].(string); ok && v != "" {
-		r.result.Verdict = contain.Verdict(v)
+	r.judge(s, res)
+	if by, _ := res.Results["by"].(string); by == byRunbook {
+		r.result.Assumed = append(r.result.Assumed, fmt.Sprintf("%s/%s: %v", res.Phase, res.Name, res.Results["answer"]))
 	}
 	r.result.Steps = append(r.result.Steps, res)
+	r.facts.Leave(len(r.leftovers()))
+}
+
+// judge takes down the last verdict on the suspects. Once nothing is contained
+// any more there is none.
+func (r *runner) judge(s *runbook.Step, res StepResult) {
+	v, told := res.Results["verdict"].(string)
+	known := slices.Contains([]contain.Verdict{contain.Contained, contain.Exposed, contain.NotContained}, contain.Verdict(v))
+	if known || told && v == "" && s.Uses == "status" && res.Outcome == stepDone {
+		r.result.Verdict = contain.Verdict(v)
+	}
 }
 
 // attempt does a step once: condition, inputs, consent, journal, work, journal.
@@ -428,15 +463,30 @@ func join(what string, a Answer) string {
 // end journals what came of a step.
 func (r *runner) end(ctx context.Context, s *runbook.Step, res StepResult, detail any) (StepResult, error) {
 	res.Results, res.Detail = plainMap(res.Results), detail
+	if !res.passed && len(res.Left) == 0 {
+		res.Left = []string{s.Label() + ": " + res.told()}
+	}
 	rec := runRecord{Event: stepEnded, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Outcome: res.Outcome, NotNeeded: res.NotNeeded,
-		Passed: res.passed, Results: res.Results}
+		Passed: res.passed, Left: res.Left, Results: res.Results}
 	if short, ok := detail.(journaled); ok {
 		rec.Detail = short.inJournal()
 	}
 	err := r.journal(context.WithoutCancel(ctx), func(h *incident.Handle) error {
-		return r.append(h, rec, timeline.Entry{Summary: s.Label() + ": " + res.Summary, Outcome: timeline.Outcome(res.Outcome), Error: res.Error})
+		e := timeline.Entry{Summary: s.Label() + ": " + res.Summary, Outcome: timeline.Outcome(res.Outcome), Error: res.Error}
+		if res.Outcome == stepPartial {
+			e.Outcome, e.Error = timeline.OutcomeSkipped, "left to a person: "+strings.Join(res.Left, "; ")
+		}
+		return r.append(h, rec, e)
 	})
 	return res, err
+}
+
+// told is what there is to say of it.
+func (s StepResult) told() string {
+	if s.Error != "" {
+		return s.Error
+	}
+	return s.Summary
 }
 
 // journaled is a detail of which the journal is to know.

@@ -34,7 +34,9 @@ type runRecord struct {
 	Outcome   string         `json:"outcome,omitempty"`
 	NotNeeded bool           `json:"notNeeded,omitempty"`
 	// Passed: the run went on after it.
-	Passed  bool           `json:"passed,omitempty"`
+	Passed bool `json:"passed,omitempty"`
+	// Left is what of it is left to a person.
+	Left    []string       `json:"left,omitempty"`
 	Results map[string]any `json:"results,omitempty"`
 	Detail  any            `json:"detail,omitempty"`
 }

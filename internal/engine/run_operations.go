@@ -10,6 +10,7 @@ import (
 	"irctl/internal/incident"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
+	"irctl/internal/steps/eradicate"
 	"irctl/internal/timeline"
 )
 
@@ -63,6 +64,8 @@ type outcome struct {
 	detail any
 	// skipped: it was not done; passed: somebody decided so, and the run goes on.
 	skipped, passed bool
+	// left is what of it only a person can do, or has to: it was done in part.
+	left []string
 	// halted: a person stopped the run here, whatever onError says.
 	halted bool
 	// closed: the incident is closed, so nothing is to be journaled any more.
@@ -83,6 +86,8 @@ func (o outcome) result(err error) StepResult {
 		}
 	case o.skipped:
 		res.Outcome, res.passed, res.halted = stepSkipped, o.passed, o.halted
+	case len(o.left) > 0:
+		res.Outcome, res.passed, res.Left = stepPartial, false, o.left
 	}
 	return res
 }
@@ -93,9 +98,9 @@ func constantly(text string) func(runbook.Inputs) string {
 
 func undoOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "undo", Asks: true, Doc: "Put back what containment changed, exactly, last first; what somebody else changed since is left, and refused. As irctl undo --all.",
+		Signature: runbook.Signature{Name: "undo", Asks: true, Doc: "Put back what was changed, exactly, last first; what somebody else changed since is left, and refused. As irctl undo --all.",
 			Inputs: []runbook.Field{
-				{Name: "step", Domain: runbook.OneOf(contain.AllSteps...), Doc: "Only what this step of containment changed; else everything."},
+				{Name: "step", Domain: runbook.OneOf(append(slices.Clone(contain.AllSteps), eradicate.StepImage, eradicate.StepApply, eradicate.StepBindings)...), Doc: "Only what this step of containment or eradication changed; else everything."},
 				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean), Doc: "Hand a suspect back also to a controller that would delete it."},
 			},
 			Results: []runbook.Result{
@@ -109,18 +114,41 @@ func undoOperation() *operation {
 			}
 			return "undo all changes of the incident"
 		},
-		do: doUndo,
+		do:   doUndo,
+		plan: planUndo,
 	}
 }
 
-func doUndo(ctx context.Context, w *work) (outcome, error) {
+func (w *work) undo(ctx context.Context, dryRun bool) (*UndoResult, error) {
 	h, err := w.Store.Open(ctx, w.id, w.Actor())
+	if err != nil {
+		return nil, err
+	}
+	step := w.in.Text("step")
+	res, err := w.engine.Undo(ctx, h, UndoRequest{All: step == "", Step: step, AllowEvidenceLoss: w.in.Yes("allowEvidenceLoss", false), DryRun: dryRun})
+	return res, errors.Join(err, h.Close())
+}
+
+// planUndo shows what would be put back of what stands now: what this run has
+// not changed yet is not among it.
+func planUndo(ctx context.Context, w *work) (outcome, error) {
+	if w.id == "" {
+		return outcome{summary: "put back what this run will have changed by then"}, nil
+	}
+	res, err := w.undo(ctx, true)
 	if err != nil {
 		return outcome{}, err
 	}
-	step := w.in.Text("step")
-	res, err := w.engine.Undo(ctx, h, UndoRequest{All: step == "", Step: step, AllowEvidenceLoss: w.in.Yes("allowEvidenceLoss", false)})
-	if err = errors.Join(err, h.Close()); err != nil {
+	var first error
+	for _, a := range res.Actions {
+		first = firstOf(first, a)
+	}
+	return outcome{summary: fmt.Sprintf("%d changes would be undone, of those that stand now", len(res.Actions)), detail: res}, first
+}
+
+func doUndo(ctx context.Context, w *work) (outcome, error) {
+	res, err := w.undo(ctx, false)
+	if err != nil {
 		return outcome{}, err
 	}
 	if res.Cancelled {

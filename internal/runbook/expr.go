@@ -48,6 +48,7 @@ var ambient = []variable{
 	{"incident.id", Of(String)},
 	{"incident.severity", Of(String)},
 	{"run.unattended", Of(Boolean)},
+	{runLeft, Of(Integer)},
 }
 
 func newEnvironment() (*environment, error) {
@@ -91,10 +92,13 @@ type Expression struct {
 // String is its text.
 func (x *Expression) String() string { return x.text }
 
+// runLeft is how much of the run so far is left to a person.
+const runLeft = "run.left"
+
 // Static tells whether it can be evaluated before the run: it reads no
 // results of steps.
 func (x *Expression) Static() bool {
-	return !slices.ContainsFunc(x.vars, func(v string) bool { return strings.HasPrefix(v, "steps.") })
+	return !slices.ContainsFunc(x.vars, func(v string) bool { return strings.HasPrefix(v, "steps.") || v == runLeft })
 }
 
 // exprError is a problem at a place within an expression.

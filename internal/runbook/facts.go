@@ -75,7 +75,7 @@ type Ambient struct {
 // Facts are what expressions read before the first step: every step was
 // skipped so far.
 func (r *Runbook) Facts(params map[string]any, a Ambient) Facts {
-	f := Facts{"incident.id": a.Incident, "incident.severity": a.Severity, "run.unattended": a.Unattended}
+	f := Facts{"incident.id": a.Incident, "incident.severity": a.Severity, "run.unattended": a.Unattended, runLeft: int64(0)}
 	for i := range r.Parameters {
 		p := &r.Parameters[i]
 		v := params[p.Name]
@@ -92,6 +92,9 @@ func (r *Runbook) Facts(params map[string]any, a Ambient) Facts {
 	}
 	return f
 }
+
+// Leave makes known how much is left to a person.
+func (f Facts) Leave(n int) { f[runLeft] = int64(n) }
 
 // Record makes what came of a step known to later conditions. Results that the
 // operation does not declare, or that are not as it declares them, are left out.

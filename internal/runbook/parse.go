@@ -338,7 +338,7 @@ func (s *Step) variables() []variable {
 }
 
 // Outcomes are those that a step can have.
-var Outcomes = []string{"done", "failed", "refused", "skipped"}
+var Outcomes = []string{"done", "partial", "failed", "refused", "skipped"}
 
 // reportExpr reports problems within the text of a scalar.
 func (p *parser) reportExpr(n *yaml.Node, errs []exprError) {

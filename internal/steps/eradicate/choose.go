@@ -26,6 +26,9 @@ type Options struct {
 	// Sources say of keys where their new value comes from, by "key",
 	// "secret/key" or "namespace/secret/key".
 	Sources map[string]rotate.Source
+	// Rest is how keys are made of which nothing is said and which no third
+	// party is known to issue; "": a Secret with such a key is refused.
+	Rest rotate.Kind
 	// Revoked are keys whose old value was revoked at its issuer.
 	Revoked []string
 	// Database is where the roles are; nil: none was named.
@@ -430,12 +433,17 @@ func (c *chooser) complete(i *Item, sources map[string]rotate.Source, rotated bo
 		public[s.Public] = true
 	}
 	var missing []string
-	for _, k := range i.Keys {
+	for n, k := range i.Keys {
 		s, ok := sources[k.Name]
 		if ok && k.Issuer != "" && slices.Contains(rotate.Generated, s.Kind) {
 			return fmt.Errorf("only %s can issue a new value of key %s: get one, and give it with --set-from %s=FILE", k.Issuer, k.Name, k.Name)
 		}
 		if ok || public[k.Name] || rotated {
+			continue
+		}
+		if c.Rest != "" && k.Issuer == "" {
+			sources[k.Name] = rotate.Source{Kind: c.Rest}
+			i.Keys[n].Source = string(c.Rest)
 			continue
 		}
 		how := "--generate " + k.Name + "=random"

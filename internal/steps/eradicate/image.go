@@ -19,7 +19,8 @@ import (
 // StepImage deploys the patched version.
 const StepImage = "image"
 
-// Image is the patched version of a container.
+// Image is the patched version of a container; "" is the one whose image is of
+// the same repository.
 type Image struct{ Container, Ref string }
 
 // The forms of an image: pinned to its content, or by a tag that may be moved.
@@ -31,12 +32,15 @@ var (
 // ErrTag: whoever may push can move a tag; a digest names the content.
 var ErrTag = errors.New("an image is named by its digest, NAME@sha256:…, since whoever may push can move a tag")
 
-// ParseImage reads CONTAINER=IMAGE. tags allows an image without a digest.
+// ParseImage reads [CONTAINER=]IMAGE. tags allows an image without a digest.
 func ParseImage(text string, tags bool) (Image, error) {
 	container, ref, ok := strings.Cut(text, "=")
+	if !ok {
+		container, ref = "", text
+	}
 	switch {
-	case !ok || container == "" || ref == "":
-		return Image{}, fmt.Errorf("%q is not CONTAINER=IMAGE", text)
+	case ok && container == "" || ref == "":
+		return Image{}, fmt.Errorf("%q is not [CONTAINER=]IMAGE", text)
 	case pinned.MatchString(ref), tags && tagged.MatchString(ref):
 		return Image{container, ref}, nil
 	case tagged.MatchString(ref):
@@ -70,10 +74,11 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (steps.Plan,
 	var plan steps.Plan
 	var rollouts []*Rollout
 	found := map[string]bool{}
-	for _, w := range incidentWorkloads(scene, &plan) {
-		next, mine := withImages(w.spec(), images)
+	workloads := incidentWorkloads(scene, &plan)
+	for _, w := range workloads {
+		next, mine := withImages(w.spec(), named(w.spec(), images, len(workloads) == 1))
 		for _, i := range mine {
-			found[i.Container] = true
+			found[i.Container], found[i.Ref] = true, true
 		}
 		if len(mine) == 0 {
 			continue
@@ -87,7 +92,11 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (steps.Plan,
 		}
 	}
 	for _, i := range images {
-		if !found[i.Container] && len(plan.Refusals) == 0 {
+		switch {
+		case len(plan.Refusals) > 0:
+		case i.Container == "" && !found[i.Ref]:
+			return plan, nil, fmt.Errorf("which container is to run %s? Its repository is that of no container, or of several: write CONTAINER=IMAGE", i.Ref)
+		case i.Container != "" && !found[i.Container]:
 			return plan, nil, fmt.Errorf("no workload of the incident has a container %q", i.Container)
 		}
 	}
@@ -122,6 +131,50 @@ func incidentWorkloads(scene *steps.Scene, plan *steps.Plan) []*Workload {
 		list = append(list, w)
 	}
 	return list
+}
+
+// named are the images with the containers of a pod's spec that they are for:
+// the one that has an image of the same repository or, if alone, the only one
+// there is.
+func named(spec map[string]any, images []Image, alone bool) []Image {
+	var out []Image
+	for _, i := range images {
+		var same, all []string
+		for _, part := range []string{"containers", "initContainers"} {
+			list, _ := spec[part].([]any)
+			for _, raw := range list {
+				c, _ := raw.(map[string]any)
+				name, _ := c["name"].(string)
+				image, _ := c["image"].(string)
+				if repository(image) == repository(i.Ref) {
+					same = append(same, name)
+				}
+				if part == "containers" {
+					all = append(all, name)
+				}
+			}
+		}
+		switch {
+		case i.Container != "":
+		case len(same) == 1:
+			i.Container = same[0]
+		case len(same) == 0 && len(all) == 1 && alone:
+			i.Container = all[0]
+		default:
+			continue
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+// repository is an image without its digest and its tag.
+func repository(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	if at := strings.LastIndex(image, ":"); at > strings.LastIndex(image, "/") {
+		image = image[:at]
+	}
+	return image
 }
 
 // withImages is a copy of a pod's spec with the images that fit its containers.

@@ -27,7 +27,9 @@ type Inputs struct {
 	// PostgresForward is [NAMESPACE/]pod|service/NAME[:PORT], through which the
 	// database is reached; Context is the namespace that it is in by default.
 	PostgresForward, Context string
-	// Images are CONTAINER=IMAGE; AllowTag takes those without a digest.
+	// GenerateRest is Options.Rest.
+	GenerateRest string
+	// Images are [CONTAINER=]IMAGE; AllowTag takes those without a digest.
 	Images   []string
 	AllowTag bool
 	// Apply are files and folders of manifests; Namespace is that of those which
@@ -101,6 +103,9 @@ func cutPair(s string) (key, value string, ok bool) {
 }
 
 func (r *inputReader) generate() error {
+	if r.out.Rest = rotate.Kind(r.in.GenerateRest); r.out.Rest != "" && r.out.Rest != rotate.Random && r.out.Rest != rotate.Password {
+		return inputError("generate-rest", r.in.GenerateRest, "use %s or %s", rotate.Random, rotate.Password)
+	}
 	for _, g := range r.in.Generate {
 		key, kind, ok := cutPair(g)
 		kind, public, _ := strings.Cut(kind, ":")
