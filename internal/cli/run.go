@@ -252,6 +252,12 @@ func (a *App) printRun(res *engine.RunResult) error {
 	for _, s := range res.Steps {
 		fmt.Fprintf(a.Out, "%s %-11s  %-16s  %s\n", stepMark(st, s), s.Phase, s.Name, sanitize.Line(stepText(s)))
 	}
+	for _, what := range res.Assumed {
+		fmt.Fprintf(a.Out, "%s decided by the runbook, since nobody was there: %s\n", st.dim("·"), sanitize.Line(what))
+	}
+	for _, what := range res.Left {
+		fmt.Fprintf(a.Out, "%s left to you: %s\n", st.warn("!"), sanitize.Line(what))
+	}
 	switch {
 	case res.State == engine.RunFinished:
 		fmt.Fprintf(a.Out, "%s  runbook %s of incident %s", st.bold("FINISHED"), res.Runbook.Name, res.Incident)
@@ -301,8 +307,16 @@ func (a *App) printRehearsal(res *engine.RunResult, st style) {
 		for line := range strings.Lines(strings.TrimRight(stepText(s), "\n")) {
 			fmt.Fprintf(a.Out, "      %s\n", st.dim(sanitize.Line(strings.TrimRight(line, "\n"))))
 		}
-		if d, ok := s.Detail.(*engine.ContainResult); ok {
+		switch d := s.Detail.(type) {
+		case *engine.ContainResult:
 			a.printPlanned(d.Actions, st)
+		case *engine.UndoResult:
+			a.printPlanned(d.Actions, st)
+		case *engine.EradicateResult:
+			a.printPlanned(d.Actions, st)
+		}
+		for _, what := range s.Left {
+			fmt.Fprintf(a.Out, "      %s would be left to you: %s\n", st.warn("!"), sanitize.Line(what))
 		}
 	}
 }
