@@ -12,8 +12,8 @@ build: ## Build bin/irctl
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/irctl ./cmd/irctl
 
 .PHONY: demo
-demo: ## Contain a pod of a simulated cluster, and undo it
-	go run ./internal/drill/demo
+demo: ## A whole incident on a simulated cluster, from the alert to the score
+	go run ./cmd/irctl drill --auto --speed 60 --dir "$$(mktemp -d)/drill"
 
 # A program built with the race detector sleeps a second before it exits, and
 # the tests run hundreds of them.

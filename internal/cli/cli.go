@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"irctl/internal/cluster"
+	"irctl/internal/drill"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/sanitize"
@@ -76,6 +77,9 @@ type App struct {
 	stateDir string
 	config   string
 	verbose  bool
+
+	clock drill.Clock
+	hands *drill.Hands // play a drill's runbook; nil: a person is asked
 }
 
 // usageError is a command line that is wrong.
@@ -101,7 +105,7 @@ func (e exitError) Unwrap() error { return e.err }
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, streams Streams, getenv func(string) string) int {
-	app := &App{Streams: streams, Getenv: getenv}
+	app := &App{Streams: streams, Getenv: getenv, clock: drill.RealClock{}}
 	root := app.root()
 	root.SetArgs(args)
 	root.SetIn(streams.In)
@@ -190,7 +194,7 @@ Every change is planned, shown, done, checked, recorded and reversible.
 		return nil
 	}
 	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.recover(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
-	root.AddCommand(a.run(), a.runbookCommand())
+	root.AddCommand(a.run(), a.runbookCommand(), a.drill())
 	root.SetUsageTemplate(usageTemplate)
 	return root
 }
@@ -269,14 +273,11 @@ func (a *App) kubeContext() string {
 }
 
 func (a *App) store() (*incident.Store, error) {
-	dir := a.stateDir
-	if dir == "" {
-		var err error
-		if dir, err = incident.StateDir(a.Getenv); err != nil {
-			return nil, err
-		}
+	dir, err := a.stateHome()
+	if err != nil {
+		return nil, err
 	}
-	return incident.NewStore(dir, incident.Options{})
+	return incident.NewStore(dir, incident.Options{Now: a.clock.Now})
 }
 
 // engine connects to the cluster and opens the state directory.
@@ -293,7 +294,7 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 	if err != nil {
 		return nil, err
 	}
-	e.Timeout = a.timeout
+	e.Timeout, e.Now = a.timeout, a.clock.Now
 	return e, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,7 +81,7 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	if err != nil {
 		return err
 	}
-	in.Now, in.Tool, in.Contacts = time.Now(), "irctl "+versionText(), contacts
+	in.Now, in.Tool, in.Contacts = a.clock.Now(), "irctl "+versionText(), contacts
 	r := report.New(in)
 	var text bytes.Buffer
 	write := map[string]func(io.Writer) error{"markdown": r.Markdown, "html": r.HTML, "json": r.JSON}[o.format]

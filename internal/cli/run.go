@@ -106,7 +106,7 @@ func (a *App) runRunbook(c *cobra.Command, ref string, o *runOptions) error {
 		return err
 	}
 	req := engine.RunRequest{Runbook: book, Given: given, Namespace: namespace, Title: o.title, Severity: severity, DryRun: o.dryRun,
-		AcceptChanged: o.acceptChanged, Unattended: o.yes || !a.InTerminal, Environ: os.Environ(), Tool: "irctl " + versionText()}
+		AcceptChanged: o.acceptChanged, Unattended: a.hands == nil && (o.yes || !a.InTerminal), Environ: os.Environ(), Tool: "irctl " + versionText()}
 	if req.Contacts, err = a.contacts(); err != nil {
 		return err
 	}
@@ -136,6 +136,9 @@ func (a *App) runRunbook(c *cobra.Command, ref string, o *runOptions) error {
 func (a *App) prepareRun(ctx context.Context, req *engine.RunRequest, o *runOptions, conf config.Config) (*engine.Engine, error) {
 	guide := &guide{a.frontEnd(o.yes)}
 	req.Guide = guide
+	if a.hands != nil {
+		req.Guide = &player{guide, a.hands}
+	}
 	var err error
 	if req.Evidence, err = a.sealing(ctx, o.recipients, conf); err != nil {
 		return nil, err
@@ -237,6 +240,9 @@ func runExit(res *engine.RunResult) error {
 }
 
 func (a *App) printRun(res *engine.RunResult) error {
+	if a.hands != nil {
+		return nil // it was shown as it happened, and is scored
+	}
 	if done, err := a.printObject(res); done || err != nil {
 		return err
 	}

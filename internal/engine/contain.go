@@ -503,6 +503,9 @@ func (c *containment) snapshot(ctx context.Context) {
 	note := func(s *SnapshotResult, outcome timeline.Outcome, err error) {
 		c.result.Evidence = s
 		e := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "snapshot", Summary: s.Text, Data: s.Receipt, Outcome: outcome}
+		for _, t := range c.scene.Targets {
+			e.Targets = append(e.Targets, t.Key())
+		}
 		if err != nil {
 			e.Error = err.Error()
 		}

@@ -97,12 +97,12 @@ func (c *Cluster) Kubeconfig(url, authority string) string {
 	}
 	return fmt.Sprintf(`apiVersion: v1
 kind: Config
-current-context: sim
+current-context: %[1]s
 clusters:
-- {name: sim, cluster: {server: %q%s}}
+- {name: %[1]s, cluster: {server: %[2]q%[3]s}}
 users:
-- {name: responder, user: {token: %q}}
+- {name: responder, user: {token: %[4]q}}
 contexts:
-- {name: sim, context: {cluster: sim, user: responder, namespace: todo-app}}
-`, url, trust, c.opts.Token)
+- {name: %[1]s, context: {cluster: %[1]s, user: responder, namespace: todo-app}}
+`, c.opts.Name, url, trust, c.opts.Token)
 }

@@ -73,6 +73,8 @@ type Cluster struct {
 
 // Options of a Cluster. The zero value is ready for use.
 type Options struct {
+	// Name is what kubeconfigs call the cluster; "": "sim".
+	Name string
 	// Now is the clock; nil: it stands still at an arbitrary time.
 	Now func() time.Time
 	// Token is the bearer token to present; "": anybody may come in.
@@ -98,6 +100,9 @@ type Options struct {
 func New(o Options) (*Cluster, error) {
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC) }
+	}
+	if o.Name == "" {
+		o.Name = "sim"
 	}
 	if o.User == "" {
 		o.User = "responder"

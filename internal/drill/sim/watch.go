@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -205,10 +206,23 @@ func (w *watchWriter) flush() {
 	}
 }
 
-// ResourceOf is the resource of an object, and whether the cluster serves it.
-func (c *Cluster) ResourceOf(o *unstructured.Unstructured) (schema.GroupVersionResource, bool) {
-	gvr := c.gvrOf(o)
-	return gvr, gvr.Resource != ""
+// Resource finds a resource by its kind, its name, or a short name of it, as
+// kubectl does.
+func (c *Cluster) Resource(name string) (schema.GroupVersionResource, bool) {
+	lower := strings.ToLower(name)
+	for _, k := range c.kinds {
+		if strings.ToLower(k.Kind) == lower || k.Resource == lower || slices.Contains(k.ShortNames, lower) {
+			return k.GVR(), true
+		}
+	}
+	return schema.GroupVersionResource{}, false
+}
+
+// Version is that of the last write.
+func (c *Cluster) Version() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.version
 }
 
 // Stop ends all watches and logs that are followed, so that a server can shut

@@ -1,0 +1,341 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"irctl/internal/change"
+	"irctl/internal/drill"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/sanitize"
+)
+
+// drillOptions are the flags of drill.
+type drillOptions struct {
+	scenario string
+	speed    float64
+	dir      string
+	auto     bool
+}
+
+// podStartup is how long a pod of a drill takes to start.
+const podStartup = 5 * time.Second
+
+func (a *App) drill() *cobra.Command {
+	o := &drillOptions{}
+	cmd := &cobra.Command{
+		Use:   "drill",
+		Short: "Practise an incident on a simulated cluster under attack",
+		Long: `Practise an incident: a simulated cluster inside this program, an attacker who goes on
+while you work, and a score at the end. It needs no cluster, no kubeconfig, no rights
+and no network. Evidence and reports are real ones, marked DRILL, in a directory apart
+from that of real incidents.
+
+--auto plays it unattended, by the scenario's runbook, and prints what happens.
+irctl drill serve keeps the simulated cluster up, for the ordinary commands and kubectl.
+
+Exit codes: 0; 1 error; 2 usage; 3 points were lost.`,
+		Example: `  irctl drill list
+  irctl drill --auto --speed 30
+  irctl drill serve --scenario gitops
+  irctl drill --scenario ./ours.yaml`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.auto {
+				return a.drillAuto(c.Context(), o)
+			}
+			return usagef("give --auto, or: irctl drill serve")
+		},
+	}
+	a.drillFlags(cmd, o, 1)
+	cmd.Flags().BoolVar(&o.auto, "auto", false, "play it unattended, well, and print what happens")
+	serve := &drillOptions{}
+	served := &cobra.Command{Use: "serve", Short: "Keep the simulated cluster up, and print how to reach it", Args: noArgs,
+		Long: `Keep the simulated cluster up until Ctrl-C, and print what to export so that irctl and
+kubectl work on it. The score is printed at the end.`,
+		RunE: func(c *cobra.Command, _ []string) error { return a.drillServe(c.Context(), serve) }}
+	a.drillFlags(served, serve, 1)
+	cmd.AddCommand(served, &cobra.Command{Use: "list", Short: "List the scenarios", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.drillList() }})
+	return cmd
+}
+
+func (a *App) drillFlags(cmd *cobra.Command, o *drillOptions, speed float64) {
+	f := cmd.Flags()
+	f.StringVar(&o.scenario, "scenario", drill.First, "which scenario: a name (irctl drill list), or a file")
+	f.Float64Var(&o.speed, "speed", speed, "how many seconds of the drill pass in one")
+	f.StringVar(&o.dir, "dir", "", "a new directory for everything of the drill (default: below drill in the state directory)")
+	a.mustComplete(cmd, "scenario", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		all, _ := drill.BuiltIn()
+		var names []string
+		for _, s := range all {
+			names = append(names, s.Name+"\t"+s.Title)
+		}
+		return names, cobra.ShellCompDirectiveDefault
+	})
+}
+
+// scenarioInfo is what drill list tells of a scenario.
+type scenarioInfo struct {
+	Name    string `json:"name"`
+	Title   string `json:"title"`
+	Teaches string `json:"teaches"`
+	Runbook string `json:"runbook"`
+}
+
+func (a *App) drillList() error {
+	all, err := drill.BuiltIn()
+	if err != nil {
+		return err
+	}
+	rows, list := [][]string{{"SCENARIO", "WHAT HAPPENS", "WHAT IT TEACHES"}}, []scenarioInfo{}
+	for _, s := range all {
+		rows = append(rows, []string{s.Name, s.Title, s.Teaches})
+		list = append(list, scenarioInfo{s.Name, s.Title, s.Teaches, s.Runbook})
+	}
+	if done, err := a.printObject(map[string]any{"scenarios": list}); done || err != nil {
+		return err
+	}
+	if a.output == "name" {
+		for _, s := range all {
+			fmt.Fprintln(a.Out, s.Name)
+		}
+		return nil
+	}
+	return table(a.Out, rows)
+}
+
+// startDrill sets the scene.
+func (a *App) startDrill(ctx context.Context, o *drillOptions, told func(drill.Deed)) (*drill.Session, error) {
+	if o.speed <= 0 || o.speed > 1000 {
+		return nil, usagef("--speed must be more than 0, and at most 1000")
+	}
+	s, err := drill.Find(o.scenario)
+	if errors.Is(err, drill.ErrScenario) {
+		return nil, usageError{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	dir := o.dir
+	if dir == "" {
+		state, err := a.stateHome()
+		if err != nil {
+			return nil, err
+		}
+		dir = drill.DirFor(state, s.Name, a.clock.Now())
+	} else if _, err := os.Lstat(dir); err == nil {
+		return nil, usagef("--dir %s: it exists already; a drill begins in a new one", dir)
+	}
+	return drill.Start(ctx, dir, s, drill.WorldOptions{Clock: a.clock, Speed: o.speed, Startup: podStartup, Told: told})
+}
+
+func (a *App) stateHome() (string, error) {
+	if a.stateDir != "" {
+		return a.stateDir, nil
+	}
+	return incident.StateDir(a.Getenv)
+}
+
+// stage prints what happens in a drill, between what irctl prints.
+type stage struct {
+	app     *App
+	session *drill.Session
+	st      style
+
+	mu sync.Mutex
+}
+
+func (s *stage) told(d drill.Deed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mark, text := "☠", sanitize.Line(d.Text)
+	switch {
+	case d.Who == "cluster":
+		mark, text = "⎈", s.st.dim(text)
+	case d.Failed:
+		text = s.st.good(text)
+	default:
+		text = s.st.bad(text)
+	}
+	fmt.Fprintf(s.app.Err, "   %s %s %s\n", s.st.dim(clockText(d.At)), mark, text)
+}
+
+func (s *stage) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.app.Err, format, args...)
+}
+
+// clockText is the drill's time, as minutes and seconds after the alert.
+func clockText(d time.Duration) string {
+	d = d.Round(time.Second)
+	return fmt.Sprintf("+%02d:%02d", int(d.Minutes()), int(d.Seconds())%60)
+}
+
+// drillAuto plays a scenario well.
+func (a *App) drillAuto(ctx context.Context, o *drillOptions) error {
+	stage := &stage{app: a, st: a.style(a.ErrTerminal)}
+	session, err := a.startDrill(ctx, o, stage.told)
+	if err != nil {
+		return err
+	}
+	stage.session = session
+	if err := a.playWell(ctx, stage); err != nil {
+		return errors.Join(err, session.Close())
+	}
+	return a.endDrill(session)
+}
+
+func (a *App) playWell(ctx context.Context, stage *stage) error {
+	session, scenario := stage.session, stage.session.World.Scenario
+	stage.say("%s  %s\n\n%s\n\n", stage.st.bold("DRILL"), stage.st.bold(sanitize.Line(scenario.Title)), indented("  "+session.World.Briefing()))
+	hands := &drill.Hands{World: session.World, Dir: session.Dir, Incident: func() string { return session.Incident(ctx) },
+		Irctl: func(ctx context.Context, args []string) error { return a.inDrill(ctx, session, nil, args) },
+		Typed: func(line string) { stage.say("\n%s %s\n", stage.st.dim("$"), stage.st.bold(sanitize.Line(line))) }}
+	if err := hands.Do(ctx, scenario.Play.Before); err != nil {
+		return err
+	}
+	args := []string{"run", scenario.Runbook, "--title", "DRILL: " + scenario.Title, "--yes", "-n", "todo-app"}
+	given := session.World.Params()
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		args = append(args, "--set", name+"="+given[name])
+	}
+	stage.say("\n%s %s\n", stage.st.dim("$"), stage.st.bold(sanitize.Line(strings.TrimSpace("irctl run "+scenario.Runbook+" "+params(given)))))
+	if err := a.inDrill(ctx, session, hands, args); err != nil {
+		return err
+	}
+	return hands.Do(ctx, scenario.Play.After)
+}
+
+// inDrill runs irctl on the drill's cluster, with the drill's configuration and
+// state directory. What it leaves open, the score tells.
+func (a *App) inDrill(ctx context.Context, s *drill.Session, hands *drill.Hands, args []string) error {
+	sub := &App{Streams: a.Streams, Getenv: a.Getenv, clock: a.clock, hands: hands}
+	sub.In, sub.InTerminal, sub.Out, sub.OutTerminal = strings.NewReader(""), false, a.Err, a.ErrTerminal
+	root := sub.root()
+	root.SetArgs(append([]string{"--kubeconfig", s.Kubeconfig(), "--state-dir", s.StateDir(), "--config", s.Config()}, args...))
+	root.SetOut(sub.Out)
+	root.SetErr(sub.Err)
+	err := root.ExecuteContext(ctx)
+	var exit exitError
+	if errors.As(err, &exit) && exit.code == ExitNotContained && exit.err == nil { // exitSuspects is the same code
+		return nil
+	}
+	return err
+}
+
+// endDrill prints the score, and closes the session.
+func (a *App) endDrill(session *drill.Session) error {
+	score, err := session.Score()
+	if err := errors.Join(err, session.Close()); err != nil {
+		return err
+	}
+	if done, err := a.printObject(score); err != nil {
+		return err
+	} else if !done {
+		a.printScore(score, session)
+	}
+	if score.Points < score.Of {
+		return exitError{code: ExitNotContained}
+	}
+	return nil
+}
+
+func (a *App) printScore(s drill.Score, session *drill.Session) {
+	st := a.style(a.OutTerminal)
+	contained := "the attacker was never cut off"
+	if s.TimeToContainSeconds != nil {
+		contained = "cut off " + clockText(time.Duration(*s.TimeToContainSeconds)*time.Second) + " after the alert"
+	}
+	fmt.Fprintf(a.Out, "\n%s  %s: %s; %d KiB got out\n\n", st.bold(fmt.Sprintf("SCORE %d of %d", s.Points, s.Of)), sanitize.Line(s.Title), contained, s.LeakedKiB)
+	for _, i := range s.Items {
+		mark := st.good("✓")
+		if i.Points < i.Of {
+			mark = st.bad("✗")
+		}
+		for n, why := range i.Why {
+			if n == 0 {
+				fmt.Fprintf(a.Out, "%s %2d/%-2d  %-19s  %s\n", mark, i.Points, i.Of, i.Title, sanitize.Line(why))
+				continue
+			}
+			fmt.Fprintf(a.Out, "%31s%s\n", "", sanitize.Line(why))
+		}
+		for n, b := range i.Better {
+			label := ""
+			if n == 0 {
+				label = "better:"
+			}
+			fmt.Fprintf(a.Out, "%22s%s  %s\n", "", st.dim(fmt.Sprintf("%7s", label)), st.bold(sanitize.Line(b)))
+		}
+	}
+	fmt.Fprintf(a.Out, "\n%s: its incidents, the report, the sealed evidence, and the key that opens it (%s)\n",
+		sanitize.Line(session.Dir), filepath.Base(session.SecretKey()))
+}
+
+// drillServe keeps a drill up until the context ends.
+func (a *App) drillServe(ctx context.Context, o *drillOptions) error {
+	stage := &stage{app: a, st: a.style(a.ErrTerminal)}
+	session, err := a.startDrill(ctx, o, nil)
+	if err != nil {
+		return err
+	}
+	stage.say("%s  %s\n\n%s\n\n", stage.st.bold("DRILL"), stage.st.bold(sanitize.Line(session.World.Scenario.Title)), indented("  "+session.World.Briefing()))
+	for _, kv := range [][2]string{{"KUBECONFIG", session.Kubeconfig()}, {"IRCTL_STATE_DIR", session.StateDir()}, {"XDG_CONFIG_HOME", session.ConfigHome()}} {
+		fmt.Fprintf(a.Out, "export %s=%s\n", kv[0], change.ShellQuote(kv[1]))
+	}
+	stage.say("\nIn another terminal, with these exported:\n  irctl detect --falco %s --audit-log %s\n  irctl run %s %s\nCtrl-C here ends the drill, and gives the score.\n",
+		change.ShellQuote(session.AlertsFile()), change.ShellQuote(session.AuditFile()), session.World.Scenario.Runbook, params(session.World.Params()))
+	select {
+	case <-ctx.Done():
+	case err := <-session.Failed():
+		return errors.Join(err, session.Close())
+	}
+	return a.endDrill(session)
+}
+
+func params(of map[string]string) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		words = append(words, "--set "+change.ShellQuote(name+"="+of[name]))
+	}
+	return strings.Join(words, " ")
+}
+
+// player is a guide by which a drill plays itself.
+type player struct {
+	*guide
+	hands *drill.Hands
+}
+
+// Ask has the drill's hands do what a person is asked to do.
+func (p *player) Ask(ctx context.Context, q engine.Question) (engine.Answer, error) {
+	if q.Kind != engine.AskManual {
+		return p.guide.Ask(ctx, q)
+	}
+	answer, err := p.hands.Answer(ctx, q)
+	if errors.Is(err, engine.ErrUnattended) {
+		return p.guide.Ask(ctx, q)
+	}
+	if err != nil {
+		return answer, err
+	}
+	text := answer.Choice
+	if answer.Note != "" {
+		text += ": " + answer.Note
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out, "  %s\n", sanitize.Line(text))
+	return answer, nil
+}
