@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -186,6 +187,28 @@ func TestOfALongLogTheBeginningAndTheEndAreKept(t *testing.T) {
 	}
 	if end.Status != Truncated || end.Size == 0 || end.Size > tailBytes || !strings.HasSuffix(string(files[path+tailSuffix]), "line 0199999 of a log that goes on and on\n") {
 		t.Errorf("end: %+v", end)
+	}
+}
+
+// A pod of a stateful set comes back under its name.
+func TestAPodThatIsReplacedMeanwhileIsTold(t *testing.T) {
+	s, ref := suspect(t)
+	log := s.logs["backend-2-abcde/api"]
+	s.logs["backend-2-abcde/api"] = func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		path := objectPath(podsResource, ref.Namespace, ref.Name)
+		s.objects[path] = bytes.ReplaceAll(s.objects[path], []byte(`"pod-uid"`), []byte(`"another-uid"`))
+		s.mu.Unlock()
+		log(w, r)
+	}
+	recipient, keys := testKey(t)
+	result, err := Investigate(t.Context(), s.request(t, []Recipient{recipient}, ref))
+	if err != nil || result.Receipt.Complete {
+		t.Fatalf("%v, %+v", err, result.Receipt.Summary)
+	}
+	_, artefacts := collectionOf(t, opened(t, result.Receipt.Path, Key{keyring: keys}))
+	if a := artefacts["data/pods/todo-app/backend-2-abcde/replaced"]; a.Status != Failed || !strings.Contains(a.Reason, "another-uid") {
+		t.Errorf("%+v", a)
 	}
 }
 

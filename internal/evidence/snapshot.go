@@ -279,12 +279,37 @@ func (s *session) run(ctx context.Context, req Request, stages []stage, limits L
 		}
 	}
 	_ = running.Wait() // the functions return no errors
+	for _, pod := range q.pods {
+		running.Go(func() error {
+			s.checkReplaced(ctx, pod)
+			return nil
+		})
+	}
+	_ = running.Wait() // the functions return no errors
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range q.pods {
 		if p.err == nil && p.facts.uid != "" {
 			s.sealed = append(s.sealed, SealedPod{Namespace: p.Namespace, Name: p.Name, UID: p.facts.uid})
 		}
+	}
+}
+
+// checkReplaced records that another pod has the name now: logs and commands are
+// asked for by name, so that some of what was collected may be that one's. That a
+// pod is gone is no such trouble, nor that it cannot be read any more.
+func (s *session) checkReplaced(ctx context.Context, p *pod) {
+	facts, err := p.read(ctx)
+	if err != nil || ctx.Err() != nil {
+		return
+	}
+	body, err := s.api.get(ctx, podsResource, p.Namespace, p.Name)
+	if err != nil {
+		return
+	}
+	if now, err := parsePod(body); err == nil && now.uid != facts.uid {
+		s.output("pod", "pods", p.Namespace, p.Name).Fail(p.source(),
+			fmt.Errorf("another pod (UID %s, not %s) has taken the name since: what was collected may in part be that one's", now.uid, facts.uid), "replaced")
 	}
 }
 

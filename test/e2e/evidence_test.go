@@ -127,6 +127,53 @@ func TestInvestigateIsOpenedByStockTools(t *testing.T) {
 	}
 }
 
+// Who may hardly do anything takes what there is; what is missing, and for want
+// of what, is in the bundle.
+func TestACollectorWithFewRights(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.todoApp()
+	n.apply(mayRead)
+	suspect := n.pod("app=backend")
+	keys := newKeyring(t)
+	joe := newPerson(t, nobody)
+	bundle := filepath.Join(joe.home, "few.tar.gz.gpg")
+
+	var result struct {
+		Receipt struct {
+			Complete  bool           `json:"complete"`
+			Artefacts map[string]int `json:"artefacts"`
+		} `json:"receipt"`
+	}
+	joe.irctl("investigate", "--yes", "-o", "json", "--pod", suspect.Name, "-n", n.name, "-r", keys.public, "--bundle", bundle, "--live").exits(exitDone).decode(&result)
+
+	if a := result.Receipt.Artefacts; result.Receipt.Complete || a["forbidden"] == 0 || a["complete"] == 0 {
+		t.Errorf("%+v", result)
+	}
+	bag := keys.open(bundle)
+	if !holds(t, bag, "listening on :8000") || podIn(t, bag).UID != suspect.UID {
+		t.Error("what was permitted is not in the bundle")
+	}
+	if !holds(t, bag, "pods/exec") || !holds(t, bag, "is forbidden") {
+		t.Error("the bundle does not say what was forbidden")
+	}
+}
+
+// mayRead is about the least that one can collect with.
+const mayRead = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: may-read}
+rules:
+- {apiGroups: [""], resources: [pods, pods/log], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: may-read}
+subjects: [{kind: User, name: nobody, apiGroup: rbac.authorization.k8s.io}]
+roleRef: {kind: Role, name: may-read, apiGroup: rbac.authorization.k8s.io}
+`
+
 // Who may run commands in the suspect takes its live state and files with them;
 // and one flipped byte of the bundle is told.
 func TestLiveStateAndFilesAreCollected(t *testing.T) {
@@ -288,7 +335,8 @@ func TestTwoHundredPods(t *testing.T) {
 	jack.irctl("evidence", "verify", bundle).exits(exitDone)
 }
 
-// chatty pods log a million bytes each, and sleep.
+// chatty pods log a million bytes each, and sleep. The kubelet sends a log line by
+// line, so what it takes is counted in lines.
 const chatty = `
 apiVersion: apps/v1
 kind: Deployment
@@ -305,7 +353,7 @@ spec:
       containers:
       - name: main
         image: irctl.test/netbox:1
-        command: [sh, -c, 'yes "this is $HOSTNAME" | head -c 1000000; echo; echo "the end of $HOSTNAME"; exec sleep 100000']
+        command: [sh, -c, 'yes "$(seq -s " " 60) is what $HOSTNAME says" | head -c 1000000; echo; echo "the end of $HOSTNAME"; exec sleep 100000']
 `
 
 // mayExec lets the investigator run commands in the pods of one namespace.

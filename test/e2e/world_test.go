@@ -33,6 +33,8 @@ import (
 const (
 	responder    = "responder"
 	investigator = "investigator"
+	// nobody may do what a test lets them.
+	nobody = "nobody"
 )
 
 // A World is a cluster, the irctl under test, and the people who use both.
@@ -138,7 +140,7 @@ func (w *World) attach(dir string) error {
 
 func (w *World) useOwn(c *cluster.Cluster) error {
 	w.Cluster, w.Enforced = c, true
-	for _, person := range []string{responder, investigator} {
+	for _, person := range []string{responder, investigator, nobody} {
 		w.kubeconfigs[person] = c.Kubeconfig(person)
 	}
 	return w.connect(c.Kubeconfig("admin"))
@@ -150,7 +152,7 @@ func (w *World) useForeign(ctx context.Context, kubeconfig string) (err error) {
 	if err := w.connect(kubeconfig); err != nil {
 		return err
 	}
-	for _, person := range []string{responder, investigator} {
+	for _, person := range []string{responder, investigator, nobody} {
 		config, err := clientcmd.LoadFromFile(kubeconfig)
 		if err != nil {
 			return err
