@@ -252,6 +252,7 @@ func (x *recovering) plan(ctx context.Context) error {
 			x.indicators = x.indicators.With(*r.Indicators)
 		}
 	}
+	x.indicators = x.indicators.Without(x.workloads)
 	x.sameImage = x.req.SameImage || x.decidedEarlier(earlier)
 	x.planSuspects(ctx)
 	if x.does(PartRestore) {

@@ -117,6 +117,8 @@ func (m *monitoring) prepare(ctx context.Context) error {
 			w.Indicators = w.Indicators.With(*r.Indicators)
 		}
 	}
+	recovery.Judge(w.Workloads, nil)
+	w.Indicators = w.Indicators.Without(w.Workloads)
 	for _, a := range timeline.Standing(entries) {
 		c, err := change.Parse(a.Intent.Data)
 		if err != nil || a.Intent.Phase != contain.Phase && a.Intent.Step != eradicate.StepImage {

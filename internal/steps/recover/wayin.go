@@ -72,6 +72,32 @@ func (i Indicators) With(more Indicators) Indicators {
 	return i.tidy()
 }
 
+// Without leaves out the images that the suspects had and that workloads go on
+// with although their way in is closed: a sidecar, an init container. What is
+// meant to run, perhaps in half of the cluster, tells of nobody's return.
+func (i Indicators) Without(workloads []*Workload) Indicators {
+	kept, replaced := map[string]bool{}, map[string]bool{}
+	for _, w := range workloads {
+		if w.WayIn.State != Closed {
+			continue
+		}
+		now := containerImages(w.template())
+		for _, t := range w.Suspects {
+			refs, _ := imagesOf(t.Pod)
+			for _, s := range slices.Concat(t.Pod.Status.InitContainerStatuses, t.Pod.Status.ContainerStatuses) {
+				set := replaced
+				if now[s.Name] == refs[s.Name] {
+					set = kept
+				}
+				set[digestOf(s.ImageID)], set[refs[s.Name]] = true, true
+			}
+		}
+	}
+	common := func(image string) bool { return kept[image] && !replaced[image] }
+	i.Digests, i.Images = slices.DeleteFunc(slices.Clone(i.Digests), common), slices.DeleteFunc(slices.Clone(i.Images), common)
+	return i
+}
+
 func (i Indicators) tidy() Indicators {
 	for _, list := range []*[]string{&i.Digests, &i.Images} {
 		slices.Sort(*list)
