@@ -191,6 +191,11 @@ func (a *Affair) eradicate() []string {
 		"--postgres", "POSTGRES_PASSWORD=todo", "--postgres-admin", a.path("admin.dsn"), "--postgres-forward", "service/postgres"}
 }
 
+// recover is the command that puts the app back into service.
+func (a *Affair) recover() []string {
+	return []string{"recover", "--incident", a.id, "-n", a.name, "--suspect", "keep", "--yes", "-o", "json"}
+}
+
 // The whole procedure, on the whole app: from the alert to the report.
 func TestTheWholeIncident(t *testing.T) {
 	t.Parallel()
@@ -217,11 +222,123 @@ func TestTheWholeIncident(t *testing.T) {
 	if eradicated.Verdict != "eradicated" {
 		t.Errorf("verdict %q", eradicated.Verdict)
 	}
-	a.jane.undo("--step", "scale", "--incident", a.id).exits(exitDone)
+	a.recovered(a.jane.irctl(a.recover()...))
 
 	a.over()
 	a.evidence()
 	a.reports()
+}
+
+// recovered fails the test unless irctl found the app as it is: in service on a
+// clean image, with what is wrong with it.
+func (a *Affair) recovered(run *Run) {
+	a.t.Helper()
+	var result struct {
+		Verdict   string
+		Workloads []struct {
+			Object string
+			WayIn  struct{ State string }
+			Checks []struct{ Code, Result, Text string }
+		}
+		Suspects []struct{ Fate string }
+	}
+	run.exits(exitDone).decode(&result)
+	if result.Verdict != "recovered" || len(result.Workloads) != 1 || result.Workloads[0].WayIn.State != "closed" || len(result.Suspects) != 1 || result.Suspects[0].Fate != "kept" {
+		a.t.Fatalf("%s%s", run.command, run)
+	}
+	for _, check := range result.Workloads[0].Checks {
+		if check.Result != "passed" {
+			a.t.Errorf("%s: %s: %s", check.Code, check.Result, check.Text)
+		}
+	}
+}
+
+// Whatever phase irctl is killed in, the same command goes on, and the end is the
+// same.
+func TestAnIncidentKilledInEachPhase(t *testing.T) {
+	t.Parallel()
+	needsEnforcement(t)
+	a := newAffair(t)
+	a.detect()
+	for _, kill := range []struct {
+		phase   string
+		command []string
+		at      func(JournalEntry) bool
+	}{
+		{"detect", a.run(), func(e JournalEntry) bool { return e.Data.Run.Phase == "detect" }},
+		{"contain", a.run(), func(e JournalEntry) bool { return e.Phase == "contain" && e.Kind == "intent" }},
+		{"investigate", a.run(), func(e JournalEntry) bool { return e.Phase == "investigate" && e.Data.Run.Event == "step-begun" }},
+		{"post-mortem", a.run(), func(e JournalEntry) bool { return e.Phase == "post-mortem" }},
+	} {
+		a.killed(kill.phase, kill.command, kill.at)
+	}
+	a.jane.irctl(a.run()...).exits(exitNotContained)
+	update := func(e JournalEntry) bool { return e.Step == "update" && e.Kind == "intent" }
+	a.killed("eradicate", a.eradicate(), update)
+	a.killed("eradicate", a.eradicate(), func(e JournalEntry) bool { return e.Step == "restart" && e.Kind == "outcome" })
+	a.jane.irctl(a.eradicate()...).exits(exitDone)
+	a.killed("recover", a.recover(), func(e JournalEntry) bool { return e.Undoes > 0 })
+	a.recovered(a.jane.irctl(a.recover()...))
+
+	a.over()
+	a.evidence()
+	a.reports()
+}
+
+// A JournalEntry is what the tests read of a line of timeline.jsonl.
+type JournalEntry struct {
+	Seq, Undoes       int64
+	Kind, Phase, Step string
+	Data              struct {
+		Run struct{ Event, Phase, Step string }
+	}
+}
+
+// journal is the incident's timeline. A line that is being written is not read.
+func (a *Affair) journal() (entries []JournalEntry) {
+	a.t.Helper()
+	data, err := os.ReadFile(filepath.Join(a.jane.state(), "incidents", a.id, "timeline.jsonl"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var entry JournalEntry
+		if json.Unmarshal([]byte(line), &entry) == nil { // other data has other fields
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+// killed runs a command and kills it as soon as it has written an entry of the
+// kind that is waited for.
+func (a *Affair) killed(phase string, args []string, at func(JournalEntry) bool) {
+	a.t.Helper()
+	before := len(a.journal())
+	command := a.jane.prepare(context.Background(), args...)
+	if err := command.Start(); err != nil {
+		a.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	limit := time.After(runLimit)
+	for {
+		select {
+		case err := <-ended:
+			a.t.Fatalf("irctl ended (%v) before it was killed in the phase %s", err, phase)
+		case <-limit:
+			_ = command.Process.Kill()
+			a.t.Fatalf("irctl does not come to the phase %s", phase)
+		case <-time.After(time.Millisecond):
+		}
+		if entries := a.journal(); slices.ContainsFunc(entries[min(before, len(entries)):], at) {
+			_ = command.Process.Kill() // it may have ended
+			<-ended
+			last := a.journal()
+			a.t.Logf("killed in the phase %s at entry %d", phase, last[len(last)-1].Seq)
+			return
+		}
+	}
 }
 
 // over fails the test unless the cluster is as it should be after the incident.
