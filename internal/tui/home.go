@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"irctl/internal/incident"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
@@ -211,10 +213,11 @@ func (m home) suspectRow(p place, s *detect.Suspect, width int) string {
 	if len(s.Findings) > 0 {
 		reason = p.safe(s.Findings[0].Reason)
 	}
-	if width > 70 {
-		return p.cell(left, min(width*55/100, 60)) + "  " + p.paint(faint, reason)
+	names := 0
+	for i := range m.suspects {
+		names = max(names, ansi.StringWidth(p.safe(suspectName(&m.suspects[i]))))
 	}
-	return left + "  " + p.paint(faint, reason)
+	return p.cell(left, min(13+names, width*2/3)) + "  " + p.paint(faint, reason)
 }
 
 func suspectName(s *detect.Suspect) string {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // action is what a key is for.
@@ -181,25 +182,33 @@ func actionOf(key tea.KeyMsg, in ...keyContext) action {
 // pressed tells a key that somebody pressed from a paste.
 func pressed(key tea.KeyMsg) bool { return !key.Paste && len(key.Runes) <= 1 }
 
-// hints are the line of keys for contexts.
-func (t theme) hints(width int, in ...keyContext) string {
-	var b strings.Builder
-	used := 0
-	for _, c := range in {
-		for _, k := range keyMap[c] {
-			if k.hint == "" {
-				continue
-			}
-			if n := len(keyName(k.keys[0])) + len(k.hint) + 4; used+n <= width+1 {
-				if used > 0 {
-					b.WriteByte(' ')
-				}
-				b.WriteString(t.key(keyName(k.keys[0]), k.hint))
-				used += n
+// hints are the line of keys for contexts, without those that are of no use
+// now; help and quit come last, and always have their room.
+func (t theme) hints(width int, useless []action, in ...keyContext) string {
+	var first, last []string
+	room := width
+	add := func(to *[]string, b binding) {
+		text := t.key(keyName(b.keys[0]), b.hint)
+		if n := ansi.StringWidth(text) + 1; n <= room+1 {
+			*to = append(*to, text)
+			room -= n
+		}
+	}
+	if len(in) > 0 && in[len(in)-1] == inAll {
+		for _, b := range keyMap[inAll] {
+			if b.do == actHelp || b.do == actQuit {
+				add(&last, b)
 			}
 		}
 	}
-	return b.String()
+	for _, c := range in {
+		for _, b := range keyMap[c] {
+			if b.hint != "" && b.do != actHelp && b.do != actQuit && !slices.Contains(useless, b.do) {
+				add(&first, b)
+			}
+		}
+	}
+	return strings.Join(append(first, last...), " ")
 }
 
 func keyName(k string) string {

@@ -138,7 +138,10 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		return m.begun()
 	case library:
 		m.library = msg
-		return m.begun()
+		if m.screen == onPrepare && !m.prepare.loaded {
+			m.prepare = m.prepare.with(msg)
+		}
+		return tea.Batch(m.begun(), m.startAtLast())
 	case found:
 		m.home = m.home.found(msg)
 		m.pods = m.pods.suspected(m.home.suspects)
@@ -155,6 +158,10 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		}
 	case changed:
 		if msg.incident == m.watching {
+			// Where the server does not tell who wrote, what happens while we write is ours.
+			if msg.writer == "" && (m.walk.busy() || m.now.Sub(m.walk.work.ended) < 5*time.Second) {
+				msg.ours = true
+			}
 			m.changes = append(slices.Clip(m.changes), msg)
 			m.changes = m.changes[max(0, len(m.changes)-maxChanges):]
 			if !msg.ours {
@@ -214,11 +221,25 @@ func (m *root) connected(c connected) tea.Cmd {
 	if c.err != nil {
 		m.home.looking = false
 		m.home.lookErr = c.err
+		if m.screen == onWalk && m.walk.number == 0 {
+			m.walk.stopped = &ended{err: c.err}
+		}
 		return nil
 	}
 	m.engine = c.engine
 	m.home.looking = true
-	return tea.Batch(m.detect(m.engine, m.o.Alerts), m.watchTargets())
+	return tea.Batch(m.detect(m.engine, m.o.Alerts), m.watchTargets(), m.startAtLast())
+}
+
+// startAtLast starts what a person has started before it could be.
+func (m *root) startAtLast() tea.Cmd {
+	switch {
+	case m.screen == onPrepare && m.prepare.starting && m.prepare.loaded:
+		return m.preparePressed(actStart)
+	case m.screen == onWalk && m.walk.number == 0 && m.walk.stopped == nil && m.engine != nil:
+		return m.open(m.engine, m.walk.begin)
+	}
+	return nil
 }
 
 // ticked is once in a second.
@@ -321,22 +342,30 @@ func (m *root) bookOf(w *engine.Walk) (*runbook.Runbook, error) {
 
 // start begins a walk, or goes on with it.
 func (m *root) start(b beginning) tea.Cmd {
-	if m.engine == nil {
-		m.say(bad, "there is no connection to the cluster yet; R tries again")
-		return nil
-	}
-	m.prepare.starting = true
+	m.prepare.starting = false
 	m.walk = walk{begin: b, book: b.book, id: b.incident}
 	m.screen = onWalk
 	m.status, m.report = nil, nil
 	if m.file != nil && m.file.ID != b.incident {
 		m.file = nil
 	}
-	cmds := []tea.Cmd{m.open(m.engine, b)}
+	cmds := []tea.Cmd{m.opening()}
 	if b.incident != "" {
 		cmds = append(cmds, m.read(b.incident, 0))
 	}
 	return tea.Batch(cmds...)
+}
+
+// opening opens the incident; if there is no cluster yet, once it answers.
+func (m *root) opening() tea.Cmd {
+	switch {
+	case m.engine != nil:
+		return m.open(m.engine, m.walk.begin)
+	case m.connecting:
+		return nil
+	}
+	m.connecting = true
+	return m.connect()
 }
 
 func (m *root) opened(o opened) tea.Cmd {
@@ -350,8 +379,12 @@ func (m *root) opened(o opened) tea.Cmd {
 
 // goOn runs the walk from where it is.
 func (m *root) goOn() tea.Cmd {
-	if m.engine == nil || m.walk.number != 0 {
+	if m.walk.number != 0 {
 		return nil
+	}
+	if m.engine == nil {
+		m.walk.stopped = nil
+		return m.opening()
 	}
 	m.numbers++
 	m.walk.over()

@@ -19,6 +19,8 @@ type prepare struct {
 	books     []*runbook.Runbook
 	broken    []string // runbooks that cannot be used, and why
 	loadErr   error
+	loaded    bool
+	want      string // the name of the runbook that fits
 	book      int
 	suspect   *detect.Suspect // nil: none
 	pods      []string        // NAMESPACE/NAME
@@ -42,11 +44,12 @@ type library struct {
 	books  []*runbook.Runbook
 	broken []string
 	err    error
+	loaded bool
 }
 
 func (d *desk) loadRunbooks() tea.Cmd {
 	return func() tea.Msg {
-		var l library
+		l := library{loaded: true}
 		all, err := d.o.Library.List()
 		l.err = err
 		for _, entry := range all {
@@ -65,11 +68,18 @@ func (d *desk) loadRunbooks() tea.Cmd {
 var runbookFor = map[string]string{"pod": "compromised-pod", "workload": "compromised-pod", "node": "compromised-node", "serviceaccount": "stolen-service-account"}
 
 func newPrepare(l library, namespace string) prepare {
-	m := prepare{books: l.books, broken: l.broken, loadErr: l.err, namespace: namespace, given: map[string]string{}}
-	return m.choose("compromised-pod")
+	m := prepare{want: "compromised-pod", namespace: namespace, given: map[string]string{}}
+	return m.with(l)
+}
+
+// with takes the runbooks, which may be read only after the screen was opened.
+func (m prepare) with(l library) prepare {
+	m.books, m.broken, m.loadErr, m.loaded = l.books, l.broken, l.err, l.loaded
+	return m.choose(m.want)
 }
 
 func (m prepare) choose(name string) prepare {
+	m.want = cmp.Or(name, m.want)
 	if i := slices.IndexFunc(m.books, func(b *runbook.Runbook) bool { return b.Name == name }); i >= 0 {
 		m.book = i
 	}

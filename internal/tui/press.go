@@ -238,6 +238,10 @@ func (m *root) preparePressed(a action) tea.Cmd {
 	case actBack:
 		m.screen = onHome
 	case actStart:
+		if !m.prepare.loaded {
+			m.prepare.starting = true // in a moment
+			return nil
+		}
 		b, err := m.prepare.begin()
 		if err != nil {
 			m.prepare.err = err
@@ -246,6 +250,7 @@ func (m *root) preparePressed(a action) tea.Cmd {
 		}
 		return m.start(b)
 	default:
+		m.prepare.starting = false
 		m.prepare = m.prepare.act(a)
 	}
 	return nil

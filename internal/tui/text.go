@@ -131,7 +131,27 @@ func wrap(s string, width int) []string {
 	if width < 1 {
 		width = 1
 	}
-	return strings.Split(ansi.Wrap(strings.TrimRight(s, "\n"), width, "/,"), "\n")
+	return strings.Split(ansi.Wrap(strings.TrimRight(s, "\n"), width, ""), "\n")
+}
+
+// reflowed joins lines that were broken for a wider page than this may be: a
+// long line and the next one of the same indent. What begins with a dash or a
+// number, or is indented as a command is, stays on a line of its own.
+func reflowed(s string) []string {
+	const broken = 60
+	var out []string
+	joinable := false
+	for _, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
+		text := strings.TrimLeft(l, " ")
+		indent := len(l) - len(text)
+		if joinable && indent == 0 && text != "" && !strings.HasPrefix(text, "-") && (text[0] < '0' || text[0] > '9') {
+			out[len(out)-1] += " " + text
+		} else {
+			out = append(out, l)
+		}
+		joinable = indent == 0 && len(l) > broken && !strings.HasSuffix(l, ":")
+	}
+	return out
 }
 
 // beside puts something at the right end of a line.

@@ -3,6 +3,7 @@ package tui
 import (
 	"strings"
 
+	"irctl/internal/engine"
 	"irctl/internal/steps/contain"
 )
 
@@ -128,9 +129,37 @@ func (m *root) foot() []string {
 	default:
 		line = m.paint(faint, strings.Repeat(m.g.rule, m.w))
 	}
-	keys := m.hints(m.w, m.keyContexts()...)
+	keys := m.hints(m.w, m.useless(), m.keyContexts()...)
 	if m.screen == onAlert && m.overlay.kind == "" {
 		keys = m.key("Enter", "begin with it") + " " + m.key("ctrl+u", "empty it") + " " + m.key("Esc", "back")
 	}
 	return []string{line, keys}
+}
+
+// useless are actions that the step at hand has no use for.
+func (m *root) useless() (list []action) {
+	w := &m.walk
+	if m.screen != onWalk {
+		return nil
+	}
+	if m.file == nil || len(m.file.standing) == 0 {
+		list = append(list, actUndo)
+	}
+	if w.commands() == "" {
+		list = append(list, actCopy)
+	}
+	if w.question == nil {
+		return list
+	}
+	switch w.question.question.Kind {
+	case engine.AskManual:
+		list = append(list, actRun, actEdit)
+	case engine.AskFailed:
+		list = append(list, actEdit)
+	default:
+		if s := w.step(); s != nil && len(s.Editable()) == 0 {
+			list = append(list, actEdit)
+		}
+	}
+	return list
 }

@@ -59,13 +59,13 @@ type stepState struct {
 
 // work is what a step at work tells.
 type work struct {
-	since       time.Time
-	done, total int
-	bytes       int64
-	artefacts   int
-	current     string
-	waiting     string
-	lines       []workLine
+	since, ended time.Time
+	done, total  int
+	bytes        int64
+	artefacts    int
+	current      string
+	waiting      string
+	lines        []workLine
 }
 
 type workLine struct {
@@ -169,6 +169,7 @@ func (m *walk) left(h happened) {
 	}
 	s := m.steps[r.Name]
 	s.outcome, s.notNeeded, s.ended = r.Outcome, r.NotNeeded, h.at
+	m.work.ended = h.at
 	m.setStep(r.Name, s)
 	if worthReading(r) {
 		m.after, m.scroll = afterStep(r, m.work.lines), 0
@@ -253,7 +254,11 @@ func (m *walk) commands() string {
 			}
 		}
 	case m.question != nil:
-		all = append(all, m.question.question.Text)
+		for l := range strings.Lines(m.question.question.Text) {
+			if l = strings.TrimSpace(l); strings.HasPrefix(l, "kubectl ") || strings.HasPrefix(l, "irctl ") {
+				all = append(all, l)
+			}
+		}
 	}
 	return strings.Join(all, "\n")
 }

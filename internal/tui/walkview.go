@@ -9,6 +9,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/runbook"
+	"irctl/internal/steps"
 )
 
 // view is the walk: where it is, the step at hand, and what can be done. The
@@ -226,23 +227,32 @@ func (m *walk) planView(g *page, p place) {
 	}
 	g.heading("It will make " + count(plan.Actions(), "change"))
 	n := 0
+	each := func(show func(n int, a *steps.Action)) {
+		n = 0
+		for _, s := range plan.Steps {
+			for i := range s.Plan.Actions {
+				if n++; n <= maxShown {
+					show(n, &s.Plan.Actions[i])
+				}
+			}
+		}
+	}
+	each(func(n int, a *steps.Action) { g.text(none, p.cell(itoa(n), 2)+" ", a.Summary) })
 	for _, s := range plan.Steps {
 		for _, r := range s.Plan.Refusals {
 			g.text(warning, p.paint(warning, p.g.skipped)+" ", "not done: "+r.Object+": "+r.Reason)
 		}
-		for _, a := range s.Plan.Actions {
-			if n++; n > maxShown {
-				continue
-			}
-			g.text(none, p.cell(itoa(n), 2)+" ", a.Summary)
-			for _, d := range a.Diff {
-				g.line("     " + p.diff(p.safe(d)))
-			}
-			if a.Command != "" {
-				g.text(faint, "   $ ", a.Command)
-			}
-		}
 	}
+	g.heading("In detail, and what kubectl would do it with")
+	each(func(n int, a *steps.Action) {
+		g.text(strong, p.cell(itoa(n), 2)+" ", a.Change.Object.String())
+		for _, d := range a.Diff {
+			g.line("     " + p.diff(p.safe(d)))
+		}
+		if a.Command != "" {
+			g.text(faint, "   $ ", a.Command)
+		}
+	})
 	if n > maxShown {
 		g.text(faint, "   ", fmt.Sprintf("and %d more of the same kind; irctl contain --dry-run -v shows every one", n-maxShown))
 	}
@@ -254,19 +264,13 @@ func (m *walk) questionView(g *page, p place) {
 	switch q.Kind {
 	case engine.AskManual:
 		g.blank()
-		for _, l := range strings.Split(strings.TrimRight(p.safeText(q.Text), "\n"), "\n") {
+		for _, l := range reflowed(p.safeText(q.Text)) {
 			indent := l[:len(l)-len(strings.TrimLeft(l, " "))]
+			if strings.HasPrefix(strings.TrimLeft(l, " "), "- ") {
+				g.wrapped(none, indent+p.g.bullet+" ", strings.TrimLeft(l, " -"))
+				continue
+			}
 			g.wrapped(none, indent, strings.TrimLeft(l, " "))
-		}
-		g.blank()
-		for i, c := range answersOf(q) {
-			g.line("  " + p.key(itoa(i+1), p.safe(c)))
-		}
-		if m.by != "" {
-			g.text(accent, "  by  ", m.by)
-		}
-		if m.note != "" {
-			g.text(accent, "  note ", m.note)
 		}
 	case engine.AskParameter:
 		g.text(none, "", q.Text)
@@ -303,6 +307,22 @@ func (m *walk) inputsView(g *page) {
 	}
 }
 
+// answersView are the answers, which must be on the screen however long the
+// question is.
+func (m *walk) answersView(b *page, p place) {
+	if m.by != "" {
+		b.text(accent, "by "+p.g.arrow+" ", m.by)
+	}
+	if m.note != "" {
+		b.text(accent, "note "+p.g.arrow+" ", m.note)
+	}
+	line := ""
+	for i, c := range answersOf(&m.question.question) {
+		line += p.paint(picked, " "+itoa(i+1)+" ") + " " + p.safe(c) + "   "
+	}
+	b.wrapped(none, "", strings.TrimRight(line, " "))
+}
+
 // armedView says, once the key was pressed, what the confirming one would do.
 func (m *walk) armedView(b *page, p place, target string) {
 	switch {
@@ -313,14 +333,14 @@ func (m *walk) armedView(b *page, p place, target string) {
 	case m.question.question.Kind == engine.AskStep || m.question.question.Kind == engine.AskConfirm:
 		b.line(p.paint(picked, " r: run this step "))
 	case m.question.question.Kind == engine.AskManual:
-		b.line(p.paint(picked, " press the number of the answer; n adds a note first "))
+		m.answersView(b, p)
 	}
 }
 
 func (m *walk) pausedView(g *page, p place) {
 	switch {
 	case m.stopped == nil:
-		g.line(p.paint(faint, "opening"+p.g.more))
+		g.line(p.paint(faint, "opening, as soon as the cluster answers"+p.g.more))
 		return
 	case m.stopped.text() != "":
 		g.line(p.paint(danger, " THE WALK STOPPED "))

@@ -30,8 +30,9 @@ type changed struct {
 	at       time.Time
 	object   string
 	text     string
-	// ours: the field was written by irctl.
-	ours bool
+	// writer is who wrote it, as far as the server tells; ours: it was irctl.
+	writer string
+	ours   bool
 }
 
 const (
@@ -89,10 +90,10 @@ func (d *desk) follow(ctx context.Context, e *engine.Engine, id incident.ID, ref
 	var last *unstructured.Unstructured
 	first := true
 	see := func(now *unstructured.Unstructured) {
-		texts, ours := differences(last, now)
+		texts, who := differences(last, now)
 		if !first {
 			for _, text := range texts {
-				d.inbox.put(changed{id, d.o.Now(), ref.String(), text, ours})
+				d.inbox.put(changed{id, d.o.Now(), ref.String(), text, who, strings.HasPrefix(who, "irctl")})
 			}
 		}
 		last, first = now, false
@@ -142,18 +143,19 @@ func (d *desk) watchOne(ctx context.Context, api dynamic.ResourceInterface, name
 }
 
 // differences are what became of an object, in words.
-func differences(before, after *unstructured.Unstructured) (texts []string, ours bool) {
+func differences(before, after *unstructured.Unstructured) (texts []string, who string) {
+	const somebody = "somebody"
 	switch {
 	case before == nil && after == nil:
-		return nil, false
+		return nil, ""
 	case after == nil:
-		return []string{"it is gone"}, false
+		return []string{"it is gone"}, somebody
 	case before == nil:
-		return []string{"it is there"}, false
+		return []string{"it is there"}, somebody
 	case before.GetUID() != after.GetUID():
-		return []string{"it was replaced by another of the same name"}, false
+		return []string{"it was replaced by another of the same name"}, somebody
 	case before.GetResourceVersion() == after.GetResourceVersion():
-		return nil, false
+		return nil, ""
 	}
 	was, is := portrait(before), portrait(after)
 	keys := slices.Sorted(maps.Keys(is))
@@ -167,11 +169,11 @@ func differences(before, after *unstructured.Unstructured) (texts []string, ours
 			texts = append(texts, fmt.Sprintf("%s: %s → %s", k, cmp.Or(was[k], "none"), cmp.Or(is[k], "none")))
 		}
 	}
-	who := writer(after)
+	who = writer(after)
 	if who != "" && len(texts) > 0 {
 		texts[0] += " (" + who + ")"
 	}
-	return texts, strings.HasPrefix(who, "irctl")
+	return texts, who
 }
 
 // portrait is what of an object a responder wants to know of.

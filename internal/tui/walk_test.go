@@ -1,0 +1,385 @@
+package tui
+
+import (
+	"strings"
+	"testing"
+
+	"irctl/internal/drill/sim"
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+	"irctl/internal/timeline"
+)
+
+// entries are the journal of the only incident.
+func (l *lab) entries(t testing.TB) []timeline.Entry {
+	t.Helper()
+	all, errs := l.store.List(t.Context())
+	if len(all) != 1 || len(errs) > 0 {
+		t.Fatalf("%d incidents, %v", len(all), errs)
+	}
+	path, err := l.store.TimelinePath(all[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := timeline.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+func (l *lab) journal(t testing.TB) string {
+	var b strings.Builder
+	for _, e := range l.entries(t) {
+		b.WriteString(string(e.Kind) + " " + e.Action + " " + e.Summary + " " + e.Error + "\n")
+	}
+	return b.String()
+}
+
+func (l *lab) replicas(t testing.TB) int64 {
+	t.Helper()
+	d, err := l.Get(sim.Deployments, "todo-app", "backend")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Object["spec"].(map[string]any)["replicas"].(int64)
+}
+
+func TestSixKeysFromAFindingToContained(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.contained()
+	if d.presses > 6 {
+		t.Errorf("%d key presses", d.presses)
+	}
+	t.Logf("%d key presses", d.presses)
+	if n := l.replicas(t); n != 0 {
+		t.Errorf("the workload has %d replicas", n)
+	}
+	// The alert's own time is when it was detected.
+	if m := timeline.MetricsOf(l.entries(t)); m.DetectedAt.Format("15:04") != "09:20" {
+		t.Errorf("detected at %s", m.DetectedAt)
+	}
+	d.until("detected 00:10:00", "CONTAINED, 1 OPEN", "SEV1")
+}
+
+func TestAWalkToTheEnd(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.contained()
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+	d.press("b")
+	d.write("the duty officer")
+	d.press("enter", "n")
+	d.write("she knows")
+	d.press("enter", "1")
+	d.until("Close what containment of the pod does not", "1 done")
+	d.press("1")
+	d.until("Collect and seal the evidence", "does collect and seal evidence")
+	d.press("r")
+	d.until("REFUSED", "nobody could open the evidence")
+	d.press("enter")
+	d.until("Look for others", "does look for suspects")
+	d.press("r")
+	d.until("DONE", "complete true")
+	d.press("enter")
+	d.until("Decide how far it goes", "1 this-pod-only")
+	d.press("1")
+	d.until("Rotate every secret", "1 done")
+	d.press("s")
+	d.write("tomorrow, with the database's owner")
+	d.press("enter")
+	d.until("Record that the way in is still open", "r: run this step")
+	d.press("r")
+	d.until("Decide whether the workload goes back", "1 restore")
+	d.press("2")
+	d.until("See that the suspect is still cut off", "r: run this step")
+	d.press("r")
+	d.until("CONTAINED WITH EXPOSURES", "Verified")
+	d.press("enter")
+	d.until("Write the report", "r: run this step")
+	d.press("r")
+	d.until("DONE", "report.md")
+	d.press("enter")
+	d.until("Hold the post-mortem", "1 done")
+	d.press("1")
+	d.until("Decide what becomes of the suspect", "1 kept")
+	d.press("1")
+	d.until("does close the incident")
+	d.press("r")
+	d.until("Press Y to close the incident")
+	d.press("Y")
+	d.until("THE WALK IS GONE THROUGH", "incident closed", "to contain", "report.md")
+	journal := l.journal(t)
+	for _, want := range []string{"done by the duty officer: she knows", "left out by", "tomorrow, with the database's owner", "closed"} {
+		if !strings.Contains(journal, want) {
+			t.Errorf("the journal does not tell: %s\n%s", want, journal)
+		}
+	}
+	d.press("enter")
+	d.until("Open incidents none")
+	d.press("q")
+	d.quitted()
+	if r := d.m.result(); r.Run == nil || r.Run.State != engine.RunFinished || r.Incident == "" {
+		t.Errorf("the result is %+v", r)
+	}
+}
+
+func TestAStrayKeyOrPasteChangesNothing(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	stray := func() {
+		t.Helper()
+		d.press("enter", "enter", "enter")
+		d.paste("rY\nY\nrrYY s1\n")
+		d.press(" ", "y", "enter")
+		// Without bracketed paste it comes as one rush of letters.
+		d.press("rY", "1Y1Y", "sY")
+	}
+	d.until("critical")
+	d.press("enter")
+	d.until("runbook")
+	d.paste("sss\n")
+	d.press("s")
+	d.until("1 real")
+	stray()
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	stray()
+	d.until("r: make 3 changes")
+	d.press("r")
+	d.until("Press Y")
+	d.paste("Y")
+	d.until("r: make 3 changes")
+	d.press("r")
+	d.until("Press Y")
+	d.press("enter")
+	d.until("r: make 3 changes", "nothing was done")
+	if n := l.server.Written(); n != 0 {
+		t.Errorf("%d writes to the cluster", n)
+	}
+}
+
+func TestSkipWithAReason(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	d.press("s", "enter")
+	d.until("not left out: say why")
+	d.press("s")
+	d.write("it is the payment service")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+	if !strings.Contains(l.journal(t), "left out: it is the payment service") {
+		t.Error(l.journal(t))
+	}
+	if n := l.server.Written(); n != 0 {
+		t.Errorf("%d writes to the cluster", n)
+	}
+}
+
+func TestInputsAreEditedAndPlannedAnew(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	d.press("e")
+	d.until("Change what", "pods")
+	for !strings.Contains(d.text(), "▸ steps") {
+		d.press("down")
+	}
+	d.press("enter")
+	d.write("quarantine, nonsense")
+	d.press("enter")
+	d.until("nonsense", "✗")
+	d.press("enter", "ctrl+u")
+	d.write("quarantine")
+	d.press("enter", "r")
+	d.until("It will make 1 change")
+	d.press("e")
+	d.until("quarantine")
+	d.press("esc")
+
+	// What was edited is still so after the process was killed.
+	d.press("r", "Y")
+	d.until("NOT CONTAINED", "Enter goes on")
+	if n := l.replicas(t); n == 0 {
+		t.Error("the workload was scaled")
+	}
+	found := false
+	for _, e := range l.entries(t) {
+		found = found || e.Action == "step-begun" && strings.Contains(string(e.Data), `"edited":["steps"]`)
+	}
+	if !found {
+		t.Error("the journal does not tell what was edited")
+	}
+}
+
+func TestUndoInTheMiddle(t *testing.T) {
+	l := newLab(t)
+	before := l.replicas(t)
+	d := l.open(t, withAlert(l))
+	d.contained()
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+	d.press("u")
+	d.until("Put back what was changed", "everything (3 changes)")
+	d.press("G", "enter")
+	d.until("It will make 3 changes", "undo:")
+	d.press("enter")
+	d.until("r: make 3 changes")
+	d.press("r")
+	d.until("Press Y to put back 3 changes")
+	d.press("Y")
+	d.until("3 UNDONE", "Verified")
+	if n := l.replicas(t); n != before {
+		t.Errorf("%d replicas, and before %d", n, before)
+	}
+	d.until("NOTHING CONTAINED")
+	// The step that was undone is to be done again.
+	d.press("enter")
+	d.until("Cut the pod off", "It will make 3 changes")
+	d.press("r", "Y")
+	d.until("CONTAINED WITH EXPOSURES", "Enter goes on")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+
+	// Only the workload comes back, and the walk stays where it is.
+	d.press("u", "down", "enter")
+	d.until("It will make 1 change")
+	d.press("r", "Y")
+	d.until("1 UNDONE")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+	if n := l.replicas(t); n != before {
+		t.Errorf("%d replicas, and before %d", n, before)
+	}
+}
+
+func TestNotesAtAnyMoment(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	// The plan holds the incident; the note waits for it.
+	d.press("n")
+	d.write("the pager went off twice")
+	d.press("enter")
+	d.until("the note is being written")
+	d.press("q")
+	d.quitted()
+	if !strings.Contains(l.journal(t), "the pager went off twice") {
+		t.Errorf("the note is lost:\n%s", l.journal(t))
+	}
+}
+
+func TestQuitAndResumeExactlyThere(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	d.press("q")
+	d.quitted()
+	before := l.journal(t)
+
+	// By the first screen.
+	d = l.open(t)
+	d.until("compromised-pod, at")
+	d.press("enter")
+	d.until("It will make 3 changes")
+	d.cancel() // killed
+
+	// By its ID.
+	d = l.open(t, func(o *Options) { o.Incident = d.m.file.ID })
+	d.until("It will make 3 changes")
+	d.press("r", "Y")
+	d.until("CONTAINED WITH EXPOSURES", "Enter goes on")
+	d.cancel() // killed right after it
+
+	d = l.open(t)
+	d.until("contained", "compromised-pod, at")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+	if strings.Contains(before, "failed") {
+		t.Errorf("to quit is no failure:\n%s", before)
+	}
+}
+
+func TestBackPausesAndGoesOn(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("esc")
+	d.until("Open incidents", "at triage")
+	d.press("enter")
+	d.until("1 real")
+}
+
+func TestWhatTheClusterRefusesCanBeTriedAgain(t *testing.T) {
+	l := newLab(t)
+	l.Deny(sim.Rule{Verb: "create", Resource: "networkpolicies"})
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	d.press("r", "Y")
+	d.until("NOT CONTAINED", "Remains open", "forbidden")
+	d.press("enter")
+	d.until("r tries it again")
+	d.press("r")
+	d.until("It will make 3 changes", "r: make 3")
+	d.press("s")
+	d.write("somebody else has the right")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+}
+
+func TestTheClustersOwnChangesAreSeen(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.contained()
+	d.wait("the watch", func() bool { return d.m.watching != "" })
+	namespace, name, _ := strings.Cut(l.suspect, "/")
+	d.wait("the pod's death to be seen", func() bool {
+		_ = l.Delete(sim.Pods, namespace, name) // again and again: the watch may just begin
+		return strings.Contains(d.text(), "it is gone")
+	})
+	d.press("w")
+	d.until("What the cluster does with the target", "it is gone")
+}
+
+func TestAnIncidentOfTheCommandsIsTakenUp(t *testing.T) {
+	l := newLab(t)
+	i := incident.New{Title: "opened by hand", Severity: incident.Sev3, Actor: timeline.LocalActor(),
+		Targets: []incident.Target{{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app", Name: strings.TrimPrefix(l.suspect, "todo-app/")}}}
+	h, err := l.store.Create(t.Context(), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	d := l.open(t)
+	d.until("opened by hand", "none yet; Enter chooses a runbook")
+	d.press("enter")
+	d.until("A runbook for incident", l.suspect)
+	d.press("s")
+	d.until("1 real", "SEV3")
+}
