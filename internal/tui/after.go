@@ -111,7 +111,7 @@ func (a *after) contained(d *engine.ContainResult) {
 			a.failures = append(a.failures, r.Summary+": "+r.Error)
 		}
 	}
-	if d.Evidence != nil {
+	if d.Evidence != nil && d.Evidence.Text != "" {
 		a.facts = append(a.facts, [2]string{"evidence", d.Evidence.Text})
 	}
 }

@@ -157,12 +157,13 @@ func fileOf(i incident.Incident, entries []timeline.Entry, dir string, size int6
 type found struct {
 	result *detect.Result
 	err    error
+	number int // of the look: one that took longer must not hide a later one
 }
 
 // detectNew is since when what is found in a cluster is new.
 const detectNew = 24 * time.Hour
 
-func (d *desk) detect(e *engine.Engine, alerts []byte) tea.Cmd {
+func (d *desk) detect(e *engine.Engine, alerts []byte, number int) tea.Cmd {
 	return func() tea.Msg {
 		req := detect.Request{Namespace: d.o.Only, Timeout: d.o.Timeout, NewSince: d.o.Now().Add(-detectNew)}
 		if e != nil {
@@ -174,7 +175,7 @@ func (d *desk) detect(e *engine.Engine, alerts []byte) tea.Cmd {
 		ctx, cancel := d.bounded()
 		defer cancel()
 		res, err := detect.Find(ctx, req)
-		return found{res, err}
+		return found{res, err, number}
 	}
 }
 

@@ -179,6 +179,18 @@ func (d *driver) wait(what string, ok func() bool) {
 	}
 }
 
+// settle takes what happens until nothing does.
+func (d *driver) settle() {
+	for {
+		select {
+		case msg := <-d.msgs:
+			d.update(msg)
+		case <-time.After(200 * time.Millisecond):
+			return
+		}
+	}
+}
+
 // text is the screen, with the spaces of a broken line as one.
 func (d *driver) text() string {
 	return strings.Join(strings.Fields(ansi.Strip(d.m.View())), " ")

@@ -18,7 +18,11 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 // count is a number of things in words.
 func count(n int, what string) string {
-	if n != 1 {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(what, "y"):
+		what = strings.TrimSuffix(what, "y") + "ies"
+	default:
 		what += "s"
 	}
 	return itoa(n) + " " + what

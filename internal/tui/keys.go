@@ -79,6 +79,8 @@ const (
 	inOverlay keyContext = "Timeline, evidence, contacts, changes, help"
 	inEnd     keyContext = "The end"
 	inTyping  keyContext = "A line that you type"
+	inChoice  keyContext = "What to undo"
+	inForm    keyContext = "The inputs of a step"
 )
 
 // keyMap is every key there is. The line of keys, the help and docs/tui.md come from it.
@@ -152,6 +154,17 @@ var keyMap = map[keyContext][]binding{
 		{actGoOn, []string{"enter"}, "incidents", "back to the incidents"},
 		{actUndo, []string{"u"}, "undo", "put back what was changed"},
 	},
+	inChoice: {
+		{actChoose, []string{"enter"}, "show what it means", "plan it; nothing is done yet"},
+		{actBack, []string{"esc", "backspace", "q"}, "leave", "leave everything as it is"},
+	},
+	inForm: {
+		{actChoose, []string{"enter"}, "change", "change the value"},
+		{actRun, []string{"r"}, "plan anew", "plan the step with these inputs"},
+		{actPrevious, []string{"left", "h"}, "", "the value before"},
+		{actNext, []string{"right", "l"}, "", "the next value"},
+		{actBack, []string{"esc", "backspace", "q"}, "leave", "leave everything as it was"},
+	},
 	inTyping: {
 		{actChoose, []string{"enter"}, "take it", "take what was typed"},
 		{actBack, []string{"esc"}, "leave", "leave it as it was"},
@@ -159,7 +172,7 @@ var keyMap = map[keyContext][]binding{
 }
 
 // contexts are all of them in the order of the help.
-var contexts = []keyContext{inAll, inMoving, inHome, inPods, inPrepare, inStep, inAnswer, inWorking, inAfter, inPaused, inOverlay, inEnd, inTyping}
+var contexts = []keyContext{inAll, inMoving, inHome, inPods, inPrepare, inStep, inAnswer, inWorking, inAfter, inPaused, inOverlay, inEnd, inTyping, inChoice, inForm}
 
 // actionOf is what a key means in the contexts, the first of which counts. A
 // key that was pasted, or came in one rush with others, means nothing: nobody

@@ -61,6 +61,8 @@ type root struct {
 	looking  bool
 	changes  []changed
 	numbers  int // of guides so far
+	looks    int // for suspects, so far
+	seen     int // the last look that is over
 	notes    int // being written
 	spinning bool
 	leaving  bool
@@ -92,7 +94,7 @@ func (m root) result() Result { return Result{Incident: m.lastID, Run: m.last} }
 func (m root) Init() tea.Cmd {
 	cmds := []tea.Cmd{m.inbox.wait(m.ctx), m.list(), m.loadRunbooks(), m.connect(), second()}
 	if len(m.o.Alerts) > 0 {
-		cmds = append(cmds, m.detect(nil, m.o.Alerts))
+		cmds = append(cmds, m.detect(nil, m.o.Alerts, 0))
 	}
 	return tea.Batch(cmds...)
 }
@@ -143,7 +145,12 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		}
 		return tea.Batch(m.begun(), m.startAtLast())
 	case found:
+		if msg.number < m.seen {
+			return nil
+		}
+		m.seen = msg.number
 		m.home = m.home.found(msg)
+		m.home.looking = m.seen < m.looks
 		m.pods = m.pods.suspected(m.home.suspects)
 	case podList:
 		m.pods = m.pods.with(msg)
@@ -228,7 +235,14 @@ func (m *root) connected(c connected) tea.Cmd {
 	}
 	m.engine = c.engine
 	m.home.looking = true
-	return tea.Batch(m.detect(m.engine, m.o.Alerts), m.watchTargets(), m.startAtLast())
+	return tea.Batch(m.look(), m.watchTargets(), m.startAtLast())
+}
+
+// look looks for suspects.
+func (m *root) look() tea.Cmd {
+	m.looks++
+	m.home.looking = true
+	return m.detect(m.engine, m.o.Alerts, m.looks)
 }
 
 // startAtLast starts what a person has started before it could be.
@@ -579,6 +593,7 @@ var nonProduction = regexp.MustCompile(`(?i)(non|pre)[-_. ]?prod`)
 
 func isProduction(names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool {
+		n = n[:min(len(n), 512)]
 		return productionName.MatchString(nonProduction.ReplaceAllString(n, ""))
 	})
 }

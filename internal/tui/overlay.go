@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"html"
 	"path/filepath"
 	"strings"
 	"time"
@@ -242,6 +243,7 @@ func (m *root) reportView(g *page, p place) {
 		lines = append(lines[:most], fmt.Sprintf("… %d more lines are in the report itself", len(lines)-most))
 	}
 	for _, l := range lines {
+		l = html.UnescapeString(l) // the report is made for a browser; what prints is made safe below
 		switch {
 		case strings.HasPrefix(l, "#"):
 			g.heading(p.safe(strings.TrimLeft(l, "# ")))

@@ -141,7 +141,7 @@ type column struct {
 
 func (m pods) columns(p place) []column {
 	cols := []column{
-		{"suspicion", 10, func(r podRow) string {
+		{"suspicion", 11, func(r podRow) string {
 			if s := m.suspects[r.key()]; s != nil {
 				return p.severity(s.Severity) + " " + itoa(int(s.Score))
 			}

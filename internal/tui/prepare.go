@@ -370,7 +370,10 @@ func (m prepare) valueView(p place, r row, here bool) string {
 	case r.param != nil && m.check(r.param) != nil:
 		return p.paint(bad, cmp.Or(value, "needed")+" "+p.g.failed)
 	case r.param == nil && r.name == rowSeverity && value == "" && m.runbook() != nil:
-		value = p.paint(faint, cmp.Or(m.runbook().Severity, "unknown")+", as the findings or the runbook say")
+		value = p.paint(faint, cmp.Or(m.runbook().Severity, "unknown")+", as the runbook says")
+		if m.suspect != nil {
+			value = p.paint(faint, "as the findings suggest")
+		}
 	case value == "":
 		value = p.paint(faint, "-")
 	}

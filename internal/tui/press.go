@@ -31,8 +31,10 @@ func (m *root) keyContexts() []keyContext {
 		return []keyContext{inEnd, inMoving, inAll}
 	}
 	switch {
-	case w.form != nil, w.choice != nil:
-		return []keyContext{inTyping, inMoving, inAll}
+	case w.form != nil:
+		return []keyContext{inForm, inMoving}
+	case w.choice != nil:
+		return []keyContext{inChoice, inMoving}
 	case w.after != nil:
 		return []keyContext{inAfter, inMoving, inAll}
 	case w.question != nil && w.question.question.Kind == engine.AskManual:
@@ -176,7 +178,7 @@ func (m *root) homePressed(a action) tea.Cmd {
 			m.connecting = true
 			return m.connect()
 		}
-		return tea.Batch(m.list(), m.detect(m.engine, m.o.Alerts))
+		return tea.Batch(m.list(), m.look())
 	default:
 		m.home.moved = true
 		m.home.list = m.home.list.moved(a, m.home.rows(), m.body().h/2)
@@ -285,7 +287,7 @@ func (m *root) goHome() tea.Cmd {
 	}
 	if m.engine != nil {
 		m.home.looking = true
-		cmds = append(cmds, m.detect(m.engine, m.o.Alerts))
+		cmds = append(cmds, m.look())
 	}
 	return tea.Batch(cmds...)
 }
@@ -295,7 +297,7 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 	w := &m.walk
 	switch {
 	case w.form != nil:
-		return m.formPressed(key, a)
+		return m.formPressed(a)
 	case w.choice != nil:
 		return m.choicePressed(a)
 	case w.armed != "":
@@ -366,7 +368,7 @@ func (m *root) walkLines(p place) int {
 	case w.allSteps:
 		return len(w.stepList(p, p.w))
 	case p.w >= 110:
-		p.w -= 41
+		p.w -= sideWidth(p.w) + 3
 	default:
 		p.h -= 2
 	}
@@ -462,13 +464,13 @@ func (m *root) answered(n int) tea.Cmd {
 	return w.answer(engine.Answer{Choice: all[n-1], By: w.by, Note: w.note})
 }
 
-func (m *root) formPressed(key tea.KeyMsg, a action) tea.Cmd {
+func (m *root) formPressed(a action) tea.Cmd {
 	w := &m.walk
-	if a == actBack {
+	switch a {
+	case actBack:
 		w.form = nil
 		return nil
-	}
-	if pressed(key) && key.String() == "r" {
+	case actRun:
 		f := w.form
 		if f.err != nil {
 			return nil
@@ -486,7 +488,7 @@ func (m *root) formPressed(key tea.KeyMsg, a action) tea.Cmd {
 func (m *root) choicePressed(a action) tea.Cmd {
 	w := &m.walk
 	switch a {
-	case actBack, actQuit:
+	case actBack:
 		w.choice = nil
 		if w.number == 0 && w.stopped != nil && w.stopped.result != nil && w.stopped.result.State == engine.RunFinished {
 			m.screen = onEnd

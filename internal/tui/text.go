@@ -16,8 +16,15 @@ import (
 // disagree, is left in it.
 func (t theme) safe(s string) string { return t.steady(sanitize.Line(s)) }
 
+// maxShownText bounds a text of several lines, in bytes: nobody reads more of it
+// here, and to break it into lines takes time with every frame.
+const maxShownText = 16 << 10
+
 // safeText is safe for a text of several lines.
 func (t theme) safeText(s string) string {
+	if len(s) > maxShownText {
+		s = strings.ToValidUTF8(s[:maxShownText], "") + "\n… more is left out here"
+	}
 	return t.steady(strings.ReplaceAll(sanitize.Text(s), "\t", "    "))
 }
 
@@ -257,6 +264,7 @@ func (p *page) text(st style, before, s string) {
 }
 
 func (p *page) wrapped(st style, before, s string) {
+	before = p.fit(before, max(1, p.width*2/3))
 	indent := ansi.StringWidth(before)
 	for i, l := range wrap(s, p.width-indent) {
 		if i > 0 {

@@ -26,7 +26,7 @@ func (m *walk) view(p place, target string, spin int) []string {
 		body := place{p.theme, p.w, p.h - len(head), p.now}
 		return append(head, m.main(body, target, spin)...)
 	}
-	const side = 38
+	side := sideWidth(p.w)
 	left := m.stepList(p, side)
 	if len(left) > p.h {
 		left = m.aroundAt(p, left)
@@ -45,6 +45,9 @@ func (m *walk) view(p place, target string, spin int) []string {
 	}
 	return out
 }
+
+// sideWidth is how wide the list of steps is beside the step at hand.
+func sideWidth(w int) int { return max(38, min(w*3/10, 54)) }
 
 // strip is the walk in two lines: phases with their state, and a rule.
 func (m *walk) strip(p place) []string {
