@@ -19,6 +19,7 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/sanitize"
+	"irctl/internal/tui"
 )
 
 // drillOptions are the flags of drill.
@@ -27,6 +28,8 @@ type drillOptions struct {
 	speed    float64
 	dir      string
 	auto     bool
+	// accessible is the walk line by line.
+	accessible bool
 }
 
 // podStartup is how long a pod of a drill takes to start.
@@ -42,11 +45,12 @@ while you work, and a score at the end. It needs no cluster, no kubeconfig, no r
 and no network. Evidence and reports are real ones, marked DRILL, in a directory apart
 from that of real incidents.
 
---auto plays it unattended, by the scenario's runbook, and prints what happens.
+On a terminal it opens the terminal UI on that cluster. --auto plays it unattended, by the scenario's runbook, and prints what happens.
 irctl drill serve keeps the simulated cluster up, for the ordinary commands and kubectl.
 
 Exit codes: 0; 1 error; 2 usage; 3 points were lost.`,
-		Example: `  irctl drill list
+		Example: `  irctl drill
+  irctl drill list
   irctl drill --auto --speed 30
   irctl drill serve --scenario gitops
   irctl drill --scenario ./ours.yaml`,
@@ -55,10 +59,11 @@ Exit codes: 0; 1 error; 2 usage; 3 points were lost.`,
 			if o.auto {
 				return a.drillAuto(c.Context(), o)
 			}
-			return usagef("give --auto, or: irctl drill serve")
+			return a.drillPlay(c.Context(), o)
 		},
 	}
 	a.drillFlags(cmd, o, 1)
+	cmd.Flags().BoolVar(&o.accessible, "accessible", false, "line by line, for screen readers, dumb terminals and serial consoles")
 	cmd.Flags().BoolVar(&o.auto, "auto", false, "play it unattended, well, and print what happens")
 	serve := &drillOptions{}
 	served := &cobra.Command{Use: "serve", Short: "Keep the simulated cluster up, and print how to reach it", Args: noArgs,
@@ -212,10 +217,62 @@ func (a *App) playWell(ctx context.Context, stage *stage) error {
 		args = append(args, "--set", name+"="+given[name])
 	}
 	stage.say("\n%s %s\n", stage.st.dim("$"), stage.st.bold(sanitize.Line(strings.TrimSpace("irctl run "+scenario.Runbook+" "+params(given)))))
-	if err := a.inDrill(ctx, session, hands, args); err != nil {
-		return err
+	var exit exitError
+	if err := a.inDrill(ctx, session, hands, args); err != nil && !(errors.As(err, &exit) && exit.code != ExitRefused) {
+		return err // what a step failed at, the score tells
 	}
 	return hands.Do(ctx, scenario.Play.After)
+}
+
+// drillPlay opens the terminal UI on a drill.
+func (a *App) drillPlay(ctx context.Context, o *drillOptions) error {
+	if !a.InTerminal || !a.OutTerminal {
+		return usagef("a drill is played on a terminal; without one, give --auto, or: irctl drill serve")
+	}
+	session, err := a.startDrill(ctx, o, nil)
+	if err != nil {
+		return err
+	}
+	st := a.style(a.ErrTerminal)
+	fmt.Fprintf(a.Err, "%s  %s\n\n%s\n\n", st.bold("DRILL"), st.bold(sanitize.Line(session.World.Scenario.Title)), indented("  "+session.World.Briefing()))
+	if err := a.drillUI(ctx, session, o); err != nil {
+		return errors.Join(err, session.Close())
+	}
+	return a.endDrill(session)
+}
+
+func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptions) error {
+	sub := &App{Streams: a.Streams, Getenv: a.Getenv, clock: a.clock}
+	if err := sub.root().ParseFlags(drillArgs(session)); err != nil {
+		return err
+	}
+	if o.accessible {
+		var exit exitError
+		if err := sub.runAccessible(ctx, &uiOptions{}); err != nil && !errors.As(err, &exit) { // what is left open, the score tells
+			return err
+		}
+		return nil
+	}
+	t, err := sub.uiRequest(ctx, &uiOptions{})
+	if err != nil {
+		return err
+	}
+	t.Banner, t.Alerts, t.Now = "DRILL", session.World.Alerts(), a.clock.Now
+	prepare := t.Prepare
+	t.Prepare = func(ctx context.Context, req *engine.RunRequest) error {
+		req.Title = strings.TrimSpace("DRILL: " + strings.TrimPrefix(req.Title, "DRILL: "))
+		if req.Title == "DRILL:" {
+			req.Title += " " + session.World.Scenario.Title
+		}
+		return prepare(ctx, req)
+	}
+	_, err = tui.Run(ctx, t)
+	return err
+}
+
+// drillArgs lead irctl to a drill instead of to what is real.
+func drillArgs(s *drill.Session) []string {
+	return []string{"--kubeconfig", s.Kubeconfig(), "--state-dir", s.StateDir(), "--config", s.Config()}
 }
 
 // inDrill runs irctl on the drill's cluster, with the drill's configuration and
@@ -224,7 +281,7 @@ func (a *App) inDrill(ctx context.Context, s *drill.Session, hands *drill.Hands,
 	sub := &App{Streams: a.Streams, Getenv: a.Getenv, clock: a.clock, hands: hands}
 	sub.In, sub.InTerminal, sub.Out, sub.OutTerminal = strings.NewReader(""), false, a.Err, a.ErrTerminal
 	root := sub.root()
-	root.SetArgs(append([]string{"--kubeconfig", s.Kubeconfig(), "--state-dir", s.StateDir(), "--config", s.Config()}, args...))
+	root.SetArgs(append(drillArgs(s), args...))
 	root.SetOut(sub.Out)
 	root.SetErr(sub.Err)
 	err := root.ExecuteContext(ctx)

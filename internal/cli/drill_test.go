@@ -47,7 +47,7 @@ func autoPlay(t *testing.T, scenario string) drill.Score {
 func TestDrillsPlayedWell(t *testing.T) {
 	t.Parallel()
 	all, err := drill.BuiltIn()
-	if err != nil || len(all) == 0 {
+	if err != nil || len(all) < 5 {
 		t.Fatalf("%d scenarios: %v", len(all), err)
 	}
 	for _, s := range all {
@@ -136,6 +136,21 @@ func TestDrillsPlayedBadly(t *testing.T) {
 			map[string]int{"innocent": 15}, map[string]string{"innocent": "frontend: scaled down from 2 to 0"}},
 		{"undone too soon", "crypto-miner", []string{"wait 1m", cutOff, evidence, patched, rotated, "irctl undo --all --allow-evidence-loss --yes", "wait 5m"},
 			map[string]int{"contain": 25, "evidence": 8, "exposure": 15, "reinfection": 10}, map[string]string{"reinfection": "mcp-server"}},
+		{"the pod is cut off, and the token forgotten", "stolen-token", []string{"wait 1m", cutOff, evidence, "wait 10m"},
+			map[string]int{"contain": 25, "secrets": 15, "exposure": 8}, map[string]string{"exposure": "Pod/metrics-agent", "secrets": "still may list secrets"}},
+		{"the account only", "stolen-token", []string{"wait 1m", "kubectl delete rolebinding backend-rolebinding -n todo-app", cutOff, evidence, "irctl eradicate --secret serviceaccount/backend-sa --yes", "wait 10m"},
+			map[string]int{"secrets": 10}, map[string]string{"secrets": "postgres-secret: the attacker's value still opens"}},
+		{"one pod of two", "malicious-image", []string{"wait 1m", cutOff, evidence, "wait 5m"},
+			map[string]int{"evidence": 8, "secrets": 15, "exposure": 5}, map[string]string{"evidence": "deleted 1m0s after the alert"}},
+		{"a new value, and no restart", "leaked-secret", []string{"wait 2m", `kubectl patch secret backend-secret -n todo-app --type=merge -p '{"data":{"SECRET_KEY":"bmV3","GROQ_API_KEY":"bmV3"}}'`, "wait 10m"},
+			map[string]int{"contain": 25, "secrets": 15}, map[string]string{"secrets": "restart them"}},
+		{"late, and the frontend down", "leaked-secret", []string{"kubectl scale deployment frontend --replicas=0 -n todo-app", "wait 16m",
+			`kubectl patch secret backend-secret -n todo-app --type=merge -p '{"data":{"SECRET_KEY":"bmV3","GROQ_API_KEY":"bmV3"}}'`, "kubectl rollout restart deployment backend -n todo-app", "wait 1m"},
+			map[string]int{"contain": 7, "innocent": 10}, nil},
+		{"Flux is not suspended", "gitops", []string{"wait 1m", cutOff, evidence, "wait 5m", rotated, patched},
+			map[string]int{"reinfection": 10}, map[string]string{"reinfection": "compromised again"}},
+		{"the suspect is deleted", "gitops", []string{"wait 1m", "kubectl delete pod ${suspect} -n todo-app", "wait 1s"},
+			map[string]int{"evidence": 15, "secrets": 15, "exposure": 8}, map[string]string{"evidence": "deleted 1m0s after the alert"}},
 	} {
 		t.Run(tc.scenario+": "+tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -109,18 +109,24 @@ func (w *World) measure(now time.Time) {
 	}
 	flows := w.flows(v)
 	for _, f := range slices.Sorted(maps.Keys(w.before.flows)) {
-		if _, known := w.down[f]; !known && !flows[f] && !w.between(f) {
+		if _, known := w.down[f]; !known && !flows[f] && !w.between(v, f) {
 			w.down[f] = Outage{"connection " + f, now}
 		}
 	}
 }
 
-// between: one of a connection's ends may be taken down.
-func (w *World) between(flow string) bool {
+// between: one of a connection's ends may be taken down, or does not run: then
+// that is what is told.
+func (w *World) between(v *view, flow string) bool {
 	from, to, _ := strings.Cut(flow, " → ")
 	to, _, _ = strings.Cut(to, ":")
 	g := w.guilty()
-	return g[from] || g[to]
+	return g[from] || g[to] || !v.present(from) || !v.present(to)
+}
+
+// present: a pod of the workload runs.
+func (v *view) present(workload string) bool {
+	return slices.ContainsFunc(v.pods, func(p corev1.Pod) bool { return runs(&p) && workloadName(&p) == workload })
 }
 
 // isContained: no compromised pod gets in or out, and what the attacker uses

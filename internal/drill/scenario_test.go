@@ -1,0 +1,166 @@
+package drill_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"irctl/internal/drill"
+	"irctl/internal/engine"
+	"irctl/internal/runbook"
+	"irctl/runbooks"
+)
+
+// TestBuiltIn: every scenario that ships takes place, and what it answers are
+// steps of its runbook, with answers that these know.
+func TestBuiltIn(t *testing.T) {
+	t.Parallel()
+	all, err := drill.BuiltIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	library := runbook.NewLibrary("", "", runbooks.Files, engine.Operations())
+	for _, s := range all {
+		w, err := drill.NewWorld(s, drill.WorldOptions{Clock: drill.NewManualClock(time.Now())})
+		if err != nil {
+			t.Errorf("%s: %v", s.Name, err)
+			continue
+		}
+		for _, text := range []string{w.Briefing(), s.Teaches} {
+			if text == "" || strings.Contains(text, "${") {
+				t.Errorf("%s: %q", s.Name, text)
+			}
+		}
+		book, err := library.Find(s.Runbook)
+		if err != nil {
+			t.Errorf("%s: %v", s.Name, err)
+			continue
+		}
+		steps := map[string]bool{}
+		for _, phase := range book.Phases {
+			for _, step := range phase.Steps {
+				steps[step.Name] = true
+			}
+		}
+		for name := range s.Play.Steps {
+			if !steps[name] {
+				t.Errorf("%s: the runbook %s has no step %q to play", s.Name, s.Runbook, name)
+			}
+		}
+		if _, err := book.Given(w.Params(), "todo-app"); err != nil {
+			t.Errorf("%s: %v", s.Name, err)
+		}
+	}
+}
+
+const smallest = `apiVersion: irctl/v1
+kind: Scenario
+name: ours
+title: Ours
+briefing: It happens.
+runbook: compromised-pod
+compromised:
+- {namespace: todo-app, labels: {app: backend}}
+attack:
+- {name: steal, at: 1m, every: 1m, if: {reaches: {host: 192.0.2.1, port: 443}}, exfiltrate: 1}
+key: {containWithin: 5m}
+`
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	if _, err := drill.Parse("ours.yaml", []byte(smallest)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, old, new, want string }{
+		{"a field that is none", "exfiltrate: 1", "exfiltrates: 1", "field exfiltrates not found"},
+		{"another kind", "kind: Scenario", "kind: Runbook", "a Scenario of irctl/v1 is expected"},
+		{"a name for a path", "name: ours", "name: ../ours", "use lower-case letters"},
+		{"no time", "containWithin: 5m", "containWithin: soon", `"soon" is no duration`},
+		{"too often", "every: 1m", "every: 1ms", "every must be at least 1s"},
+		{"no port", ", port: 443", "", "if.reaches needs a port"},
+		{"after nothing", "exfiltrate: 1", "exfiltrate: 1, if: {after: x}", "mapping key"},
+		{"an unknown move", "reaches: {host: 192.0.2.1, port: 443}", "after: nothing", `no move "nothing"`},
+		{"an unknown placeholder", "exfiltrate: 1", "say: '${pods}'", "${pods} is unknown"},
+		{"nobody", "exfiltrate: 1", "by: everybody", `by "everybody"`},
+		{"a log from nowhere", "exfiltrate: 1", "by: outside", "outside has no pod"},
+		{"an unknown item", "containWithin: 5m", "containWithin: 5m, better: {speed: x}", `"speed" is no item`},
+		{"an unknown command", "key: {", "play: {after: [rm -rf /]}\nkey: {", "use irctl …, kubectl … or wait"},
+		{"an unknown kind", "compromised:", "cluster: {kinds: [Foo]}\ncompromised:", "none of those that are simulated"},
+		{"two documents", "key: {containWithin: 5m}", "key: {containWithin: 5m}\n---\na: b", "one document"},
+	} {
+		text := strings.Replace(smallest, tc.old, tc.new, 1)
+		if text == smallest {
+			t.Fatalf("%s changes nothing", tc.name)
+		}
+		if _, err := drill.Parse("ours.yaml", []byte(text)); !errors.Is(err, drill.ErrScenario) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, expected %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+// FuzzParse: whatever is in a file, it is a scenario or an error; and a
+// scenario can take place, or says why not.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(smallest))
+	files, err := filepath.Glob("scenarios/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := drill.Parse("fuzzed.yaml", text)
+		if err != nil {
+			if !errors.Is(err, drill.ErrScenario) {
+				t.Errorf("%v is no ErrScenario", err)
+			}
+			return
+		}
+		clock := drill.NewManualClock(time.Date(2026, 2, 12, 9, 0, 0, 0, time.UTC))
+		w, err := drill.NewWorld(s, drill.WorldOptions{Clock: clock})
+		if err != nil {
+			return
+		}
+		_ = clock.Sleep(t.Context(), 2*time.Second) // nothing hangs on it
+		if err := w.Tick(); err != nil {
+			return
+		}
+		if score := w.Score(); score.Points < 0 || score.Points > score.Of || score.Of != 100 {
+			t.Errorf("%d of %d points", score.Points, score.Of)
+		}
+	})
+}
+
+// TestSpeed: what comes after the alert comes sooner, what came before does not.
+func TestSpeed(t *testing.T) {
+	t.Parallel()
+	s, err := drill.Parse("ours.yaml", []byte(smallest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := drill.NewManualClock(time.Now())
+	w, err := drill.NewWorld(s, drill.WorldOptions{Clock: clock, Speed: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Sleep(t.Context(), 3*time.Minute+time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Tick(); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Elapsed(); got != 3*time.Minute+time.Second {
+		t.Errorf("%s have passed", got)
+	}
+	if got := w.Score().LeakedKiB; got != 3 {
+		t.Errorf("%d KiB got out, expected 3", got)
+	}
+}
