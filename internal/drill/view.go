@@ -101,7 +101,9 @@ func (v *view) selected(namespace string, set map[string]string) []*corev1.Pod {
 	return out
 }
 
-func runs(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning }
+func runs(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodRunning && len(p.Spec.Containers) > 0 // a manifest without any is not refused
+}
 
 // cutOff: nothing gets in or out. Policies do not bind who uses the node's network.
 func (v *view) cutOff(p *corev1.Pod) bool { return !p.Spec.HostNetwork && v.verdict(p).Closed() }
@@ -119,7 +121,6 @@ func (v *view) leaves(from *corev1.Pod, host string, protocol corev1.Protocol, p
 	return from.Spec.HostNetwork || v.verdict(from).Reaches(v.peer(from), netpol.Pod{IP: host}, protocol, port)
 }
 
-// serves: a pod that is not compromised runs the image.
 func usesImage(p *corev1.Pod, image string) bool {
 	return slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Image == image })
 }
