@@ -347,7 +347,7 @@ spec:
   template:
     metadata: {labels: {app: chatty}}
     spec:
-      terminationGracePeriodSeconds: 0
+      terminationGracePeriodSeconds: 1
       automountServiceAccountToken: false
       enableServiceLinks: false
       containers:
