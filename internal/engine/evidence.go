@@ -211,7 +211,7 @@ func sealedText(c collection, r evidence.Receipt) string {
 func (s Sealing) Snapshot() Snapshot {
 	return func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (json.RawMessage, string, error) {
 		c := collection{Sealing: s, purpose: "snapshot", brief: true, phase: "contain", step: "snapshot", targets: targets}
-		c.Limits = evidence.Limits{Time: containSnapshotTime}
+		c.Limits = evidence.Limits{Time: containSnapshotTime, BundleBytes: s.Limits.BundleBytes, Concurrency: s.Limits.Concurrency}
 		result, err := e.collect(ctx, h, c)
 		r := result.Receipt
 		if err != nil {
