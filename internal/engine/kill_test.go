@@ -52,6 +52,9 @@ func victim(args []string) error {
 		return err
 	}
 	e.Now, e.Random = clock, rand.NewChaCha8([32]byte{})
+	if len(args) > 3 && args[3] == "recover" {
+		return victimRecovers(ctx, e)
+	}
 	target, err := client.GetTarget(ctx, "todo-app", args[2])
 	if err != nil {
 		return err
@@ -92,7 +95,7 @@ func TestKilledForReal(t *testing.T) {
 
 // killVictim runs a process and kills it at a call. The server does not go on
 // with that call before the process is certainly dead.
-func (w *world) killVictim(t *testing.T, call sim.Request, executed bool, dir string) {
+func (w *world) killVictim(t *testing.T, call sim.Request, executed bool, dir string, more ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	started, dead := make(chan struct{}), make(chan error, 1)
@@ -111,7 +114,7 @@ func (w *world) killVictim(t *testing.T, call sim.Request, executed bool, dir st
 		return sim.Fault{Before: kill, Break: true}
 	}))
 	defer listener.Close()
-	cmd.Env = append(os.Environ(), victimEnv+"="+strings.Join([]string{listener.URL, dir, w.suspect}, "\n"))
+	cmd.Env = append(os.Environ(), victimEnv+"="+strings.Join(append([]string{listener.URL, dir, w.suspect}, more...), "\n"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

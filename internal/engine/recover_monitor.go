@@ -182,7 +182,7 @@ func (m *monitoring) watch(ctx context.Context) error {
 	}
 	stop()
 	if running && detected != nil {
-		if err := <-detected; failure == nil && !errors.Is(err, context.Canceled) {
+		if err := <-detected; failure == nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 			failure = err
 		}
 	}

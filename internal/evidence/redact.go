@@ -194,7 +194,9 @@ func (r *redaction) replace(m match) {
 	r.emit(m.from)
 	r.counts[m.rule]++
 	r.redactor.report(r.path, r.offset+int64(m.from), r.buf[m.from:m.to], m.rule)
-	r.to.diverge()
+	if r.to != nil {
+		r.to.diverge()
+	}
 	r.write([]byte(mark))
 	r.emitted = m.to
 }

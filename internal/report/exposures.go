@@ -109,6 +109,37 @@ func (h *history) verdict(e timeline.Entry) {
 	}
 }
 
+// restoring is what an entry of a recovery holds on the way in; package engine
+// has all of it.
+type restoring struct {
+	SameImage bool `json:"sameImage"`
+	WayIn     []struct {
+		Workload Text `json:"workload"`
+		State    Text `json:"state"`
+		Text     Text `json:"text"`
+	} `json:"wayIn"`
+}
+
+// wayInCode is the exposure of a workload that was put back on the image through
+// which, as far as anybody knows, the attacker came.
+const wayInCode Text = "way-in"
+
+// wayIn takes down whether a workload was put back on the suspects' image.
+func (h *history) wayIn(e timeline.Entry) {
+	var r restoring
+	if len(e.Data) == 0 || json.Unmarshal(e.Data, &r) != nil {
+		return
+	}
+	for _, w := range r.WayIn {
+		var seen []Exposure
+		if r.SameImage && w.State != "closed" {
+			seen = []Exposure{{Code: wayInCode, Severity: open, Text: "the way in is still open, as was decided: " + w.Text,
+				Close: "deploy a patched version (irctl eradicate --image), then irctl recover"}}
+		}
+		h.sighted(e.Time, "", w.Workload, seen)
+	}
+}
+
 func cut(t Text, sep string) (before, after Text, found bool) {
 	b, a, ok := strings.Cut(string(t), sep)
 	return Text(b), Text(a), ok

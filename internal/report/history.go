@@ -179,6 +179,9 @@ func (h *history) read(entries []timeline.Entry) {
 		if e.Kind == timeline.KindVerdict && e.Phase == "contain" {
 			h.verdict(e)
 		}
+		if e.Phase == "recover" {
+			h.wayIn(e)
+		}
 		h.deviation(e)
 		if e.Kind == timeline.KindIntent {
 			if h.answers[e.Seq] != nil {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,7 @@ func summary(r *Report, entries []timeline.Entry) []Text {
 	if r.Verdict != nil {
 		list = append(list, exposed(r.Exposures))
 	}
+	list = append(list, recovery(r, entries)...)
 	if n := len(r.PutBack); n > 0 {
 		list = append(list, Text(fmt.Sprintf("Somebody, perhaps a controller, put %s back while the response was under way.", count(n, "thing"))))
 	}
@@ -178,6 +180,26 @@ func fate(r *Report) Text {
 		}
 	}
 	return text
+}
+
+// recovery is the last verdict on it, and, before all else, that the way in is
+// open, if it is.
+func recovery(r *Report, entries []timeline.Entry) []Text {
+	var list []Text
+	for _, x := range r.Exposures {
+		if x.Code == wayInCode && x.Open() {
+			list = append(list, Text("The way in is still open since "+when(x.FirstSeen)+": ")+x.Target+" was put back on the suspects' image, as was decided.")
+		}
+	}
+	for _, e := range slices.Backward(entries) {
+		var verdict struct {
+			Verdict Text `json:"verdict"`
+		}
+		if e.Kind == timeline.KindVerdict && e.Phase == "recover" && json.Unmarshal(e.Data, &verdict) == nil && verdict.Verdict != "" {
+			return append(list, "The last verdict on the recovery, of "+Text(when(e.Time))+": "+verdict.Verdict+".")
+		}
+	}
+	return list
 }
 
 func changes(actions []Action) Text {
