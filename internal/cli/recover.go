@@ -150,7 +150,7 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 		a.printRecovered(res)
 	}
 	var failure error
-	if o.monitor.For > 0 && !res.Cancelled {
+	if o.monitor.For > 0 && !res.Cancelled && res.Runs() {
 		out.Monitor, failure = e.Monitor(c.Context(), o.monitor)
 		if text {
 			a.printMonitored(out.Monitor)

@@ -92,6 +92,8 @@ type RecoveredWorkload struct {
 	OK      bool             `json:"ok"`
 	Rollout string           `json:"rollout"`
 	Checks  []recovery.Check `json:"checks"`
+
+	gone bool // there is nothing to recover
 }
 
 // SuspectFate is what became of a suspect.
@@ -246,7 +248,7 @@ func (x *recovering) plan(ctx context.Context) error {
 	x.workloads = recovery.Find(ctx, x.scene, x.recorded)
 	recovery.Judge(x.workloads, imaged)
 	earlier := wayInsOf(x.entries)
-	x.indicators = recovery.IndicatorsOf(x.scene.Targets)
+	x.indicators = recovery.IndicatorsOf(x.scene.Targets, x.workloads)
 	for _, r := range earlier {
 		if r.Indicators != nil {
 			x.indicators = x.indicators.With(*r.Indicators)
@@ -591,6 +593,7 @@ func (x *recovering) check(ctx context.Context) {
 		r := x.rollouts[w.ID()]
 		switch {
 		case w.Gone():
+			res.gone = true
 		case failed:
 			res.Rollout = why
 		default:
@@ -676,12 +679,17 @@ func (x *recovering) settleFates() {
 	}
 }
 
+// Runs: every workload that there is runs.
+func (r *RecoverResult) Runs() bool {
+	return !slices.ContainsFunc(r.Workloads, func(w RecoveredWorkload) bool { return !w.OK && !w.gone })
+}
+
 // Codes are those of the checks with a result, each once; "rollout" stands for
 // one that did not succeed. What was decided to be so has not failed.
 func (r *RecoverResult) Codes(result recovery.Result) []string {
 	codes := []string{}
 	for _, w := range r.Workloads {
-		if !w.OK && result == recovery.Failed {
+		if !w.OK && !w.gone && result == recovery.Failed {
 			codes = append(codes, recovery.StepRollout)
 		}
 		for _, c := range w.Checks {

@@ -105,7 +105,8 @@ func (m *monitoring) prepare(ctx context.Context) error {
 	if len(scene.Targets)+len(scene.Workloads) == 0 {
 		return fmt.Errorf("%w: incident %s has no suspects: there is nothing to know their return by", ErrRefused, i.ID)
 	}
-	w := &recovery.Watched{Client: m.Client, Incident: string(i.ID), Indicators: recovery.IndicatorsOf(scene.Targets), Since: m.Now(), Workloads: recovery.Find(looking, scene, nil)}
+	workloads := recovery.Find(looking, scene, nil)
+	w := &recovery.Watched{Client: m.Client, Incident: string(i.ID), Indicators: recovery.IndicatorsOf(scene.Targets, workloads), Since: m.Now(), Workloads: workloads}
 	namespaces := map[string]bool{}
 	for _, t := range i.Targets {
 		namespaces[t.Namespace] = true
@@ -159,6 +160,7 @@ func (m *monitoring) watch(ctx context.Context) error {
 	for {
 		m.look(ctx)
 		if m.take() {
+			m.look(ctx) // once more: what else there is to it may have come during the look
 			break
 		}
 		m.progress()

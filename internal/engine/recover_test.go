@@ -626,3 +626,25 @@ func TestMonitorContainsAgain(t *testing.T) {
 		t.Error("nothing quarantines them")
 	}
 }
+
+// A sidecar that stayed, or a tool's image that others run too, is no sign.
+func TestASidecarsImageIsNoSign(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
+		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+		containers = append(containers, map[string]any{"name": "proxy", "image": "registry.example.com/todo-frontend:1.4.2"})
+		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+	})
+	w.suspect = firstPod(t, w.Cluster, "todo-app", "backend-")
+	p := w.mustStart(t, dir)
+	p.mustContain(t)
+	p.setImage(t, cleanImage)
+	res := p.mustRecover(t)
+	if c := checkOf(t, res, "suspect-image"); c.Result != recovery.Passed || !strings.Contains(res.Workloads[0].WayIn.Text, "as before are: proxy=") {
+		t.Errorf("%+v, %+v", c, res.Workloads[0].WayIn)
+	}
+	seen, err := p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.For = 200 * time.Millisecond })
+	if err != nil || len(seen.Hits) > 0 {
+		t.Errorf("%+v, %v", seen, err)
+	}
+}

@@ -111,7 +111,10 @@ func (w *Workload) Look(ctx context.Context, client *cluster.Client) (Rollout, e
 	if r.Done {
 		r.Text = fmt.Sprintf("%s: %d of %d pods are ready", w.Ref, r.Desired, r.Desired)
 	}
-	if r.Desired == 0 {
+	switch {
+	case r.Desired == 0 && len(w.Held) == 0:
+		r.Done, r.Text = true, w.Ref.String()+" runs no pods, and it is not the incident that keeps it from it"
+	case r.Desired == 0:
 		r.Done, r.Over, r.Text = false, true, w.Ref.String()+" runs no pods: it was not restored"
 	}
 	return r, nil
