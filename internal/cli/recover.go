@@ -215,7 +215,7 @@ func recoverExit(res recovered) error {
 	case m != nil && m.Interrupted:
 		return exitError{code: ExitError, err: fmt.Errorf("the watch was interrupted; until then nothing was seen")}
 	case m != nil && m.Failure != "":
-		return exitError{code: ExitError, err: fmt.Errorf("what was hit is not contained: %s", m.Failure)}
+		return exitError{code: ExitError, err: fmt.Errorf("watching for the attacker's return: %s", m.Failure)}
 	case m != nil && len(m.Hits) > 0:
 		return exitError{code: ExitNotContained}
 	case refused:
@@ -328,14 +328,14 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	took := m.Until.Sub(m.From).Round(time.Second)
 	switch {
 	case m.Failure != "":
-		fmt.Fprintf(a.Out, "%s not contained: %s\n", st.bad("✗"), sanitize.Line(m.Failure))
+		fmt.Fprintf(a.Out, "%s %s\n", st.bad("✗"), sanitize.Line(m.Failure))
 	case m.Contained != nil:
 		fmt.Fprintf(a.Out, "%s contained again: %s\n", st.warn("!"), verdictText(st, m.Contained.Verdict))
 	}
 	switch {
 	case len(m.Hits) > 0:
 		fmt.Fprintf(a.Out, "%s  after %s\n", st.bad("SIGNS OF THE ATTACKER'S RETURN"), took)
-	case !m.Interrupted:
+	case !m.Interrupted && m.Failure == "":
 		fmt.Fprintf(a.Out, "%s  %s in %s\n", st.good("NOTHING SEEN"), count(m.Looks, "look"), took)
 	}
 }

@@ -248,7 +248,7 @@ func (x *recovering) plan(ctx context.Context) error {
 	x.workloads = recovery.Find(ctx, x.scene, x.recorded)
 	recovery.Judge(x.workloads, imaged)
 	earlier := wayInsOf(x.entries)
-	x.indicators = recovery.IndicatorsOf(x.scene.Targets, x.workloads)
+	x.indicators = recovery.IndicatorsOf(x.scene.Targets)
 	for _, r := range earlier {
 		if r.Indicators != nil {
 			x.indicators = x.indicators.With(*r.Indicators)

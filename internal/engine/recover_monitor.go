@@ -56,7 +56,8 @@ type MonitorResult struct {
 	Interrupted bool `json:"interrupted,omitempty"`
 	// Contained is what came of containing what was hit; nil: it was not tried.
 	Contained *ContainResult `json:"contained,omitempty"`
-	// Failure is why it could not be contained.
+	// Failure is why it could not look at all, or why what was hit could not be
+	// contained.
 	Failure string `json:"failure,omitempty"`
 }
 
@@ -105,8 +106,7 @@ func (m *monitoring) prepare(ctx context.Context) error {
 	if len(scene.Targets)+len(scene.Workloads) == 0 {
 		return fmt.Errorf("%w: incident %s has no suspects: there is nothing to know their return by", ErrRefused, i.ID)
 	}
-	workloads := recovery.Find(looking, scene, nil)
-	w := &recovery.Watched{Client: m.Client, Incident: string(i.ID), Indicators: recovery.IndicatorsOf(scene.Targets, workloads), Since: m.Now(), Workloads: workloads}
+	w := &recovery.Watched{Client: m.Client, Incident: string(i.ID), Indicators: recovery.IndicatorsOf(scene.Targets), Since: m.Now(), Workloads: recovery.Find(looking, scene, nil)}
 	namespaces := map[string]bool{}
 	for _, t := range i.Targets {
 		namespaces[t.Namespace] = true
@@ -289,6 +289,9 @@ func (m *monitoring) conclude(ctx context.Context) error {
 	case ctx.Err() != nil:
 		m.result.Interrupted = true
 		err = m.note("ended", timeline.Entry{Summary: fmt.Sprintf("the watch was ended after %s of %s: until then nothing was seen", seen, m.req.For), Outcome: timeline.OutcomeSkipped, Data: data})
+	case m.result.Looks == 0:
+		m.result.Failure = "no look could be completed in that time"
+		err = m.note("ended", timeline.Entry{Summary: fmt.Sprintf("the watch of %s saw nothing, since it never came to an end of looking", m.req.For), Outcome: timeline.OutcomeFailed, Error: m.result.Failure, Data: data})
 	default:
 		err = m.note("ended", timeline.Entry{Summary: fmt.Sprintf("watched for %s: nothing was seen", m.req.For), Outcome: timeline.OutcomeDone, Data: data})
 	}
@@ -302,14 +305,14 @@ func (m *monitoring) conclude(ctx context.Context) error {
 func (m *monitoring) recontain(ctx context.Context) {
 	targets, failures := m.hitPods(ctx)
 	if len(targets) == 0 {
-		m.result.Failure = strings.Join(append(failures, "there is no pod to contain"), "; ")
+		m.result.Failure = "not contained: " + strings.Join(append(failures, "there is no pod to contain"), "; ")
 		return
 	}
 	res, err := m.Contain(ctx, ContainRequest{Targets: targets, Failures: failures, Incident: m.req.Incident, Options: contain.Options{Steps: contain.DefaultSteps},
 		Snapshot: m.req.Snapshot, EvidenceNote: m.req.EvidenceNote, SecondLook: time.Second})
 	m.result.Contained = res
 	if err != nil {
-		m.result.Failure = err.Error()
+		m.result.Failure = "not contained: " + err.Error()
 	}
 }
 

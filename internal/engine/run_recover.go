@@ -176,6 +176,9 @@ func doMonitor(ctx context.Context, w *work) (outcome, error) {
 		return o, errors.New(res.Hits[0].Text)
 	case res.Interrupted:
 		return o, context.Cause(ctx)
+	case res.Failure != "":
+		o.summary = "it could not be watched"
+		return o, errors.New(res.Failure)
 	}
 	return o, nil
 }

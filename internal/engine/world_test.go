@@ -286,6 +286,8 @@ type front struct {
 	mu        sync.Mutex
 	proposals []engine.Proposal
 	events    []engine.Event
+	// waiting, if not nil, is called with every event of that kind.
+	waiting func(engine.Event)
 }
 
 func (f *front) Approve(_ context.Context, p engine.Proposal) (engine.Decision, error) {
@@ -299,6 +301,9 @@ func (f *front) Observe(e engine.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.events = append(f.events, e)
+	if e.Kind == engine.Waiting && f.waiting != nil {
+		f.waiting(e)
+	}
 }
 
 func wantSame(t testing.TB, what string, want, got map[string]any) {

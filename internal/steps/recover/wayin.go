@@ -35,8 +35,8 @@ const (
 
 // Indicators are by what the attacker's return would be known.
 type Indicators struct {
-	// Digests are those of the suspects' images that were replaced since, as the
-	// nodes resolved them; Images are their references.
+	// Digests are those of the suspects' images, as the nodes resolved them;
+	// Images are their references.
 	Digests []string     `json:"digests,omitempty"`
 	Images  []string     `json:"images,omitempty"`
 	Pods    []SuspectPod `json:"pods,omitempty"`
@@ -49,43 +49,16 @@ type SuspectPod struct {
 	UID       string `json:"uid"`
 }
 
-// IndicatorsOf reads them from suspects. Of one that is gone, the name is left. Of
-// a workload's suspect only those images tell that the workload does not have any
-// more: a sidecar's, or that of a tool, runs in many an innocent pod.
-func IndicatorsOf(targets []*cluster.Target, workloads []*Workload) Indicators {
+// IndicatorsOf reads them from suspects. Of one that is gone, the name is left.
+func IndicatorsOf(targets []*cluster.Target) Indicators {
 	var i Indicators
 	for _, t := range targets {
 		i.Pods = append(i.Pods, SuspectPod{t.Pod.Namespace, t.Pod.Name, string(t.Pod.UID)})
-		digests := map[string]string{}
-		for _, s := range slices.Concat(t.Pod.Status.InitContainerStatuses, t.Pod.Status.ContainerStatuses) {
-			digests[s.Name] = digestOf(s.ImageID)
-		}
-		refs, _ := imagesOf(t.Pod)
-		for name, ref := range refs {
-			if !replaced(t, workloads, name, ref, digests[name]) {
-				continue
-			}
-			i.Images = append(i.Images, ref)
-			if digests[name] != "" {
-				i.Digests = append(i.Digests, digests[name])
-			}
-		}
+		refs, digests := imagesOf(t.Pod)
+		i.Digests = append(i.Digests, digests...)
+		i.Images = append(i.Images, slices.Collect(maps.Values(refs))...)
 	}
 	return i.tidy()
-}
-
-// replaced: no workload of the suspect has the image for that container any more.
-func replaced(t *cluster.Target, workloads []*Workload, container, ref, digest string) bool {
-	for _, w := range workloads {
-		if !slices.Contains(w.Suspects, t) || w.Gone() {
-			continue
-		}
-		now, has := containerImages(w.template())[container]
-		if !has || now == ref || digest != "" && digestOf(now) == digest {
-			return false
-		}
-	}
-	return true
 }
 
 // With adds what was recorded earlier.
