@@ -136,7 +136,7 @@ func mountToken(o *unstructured.Unstructured) {
 	}
 	volumes, _, _ := unstructured.NestedSlice(o.Object, "spec", "volumes")
 	volumes = append(volumes, map[string]any{"name": "kube-api-access",
-		"projected": map[string]any{"sources": []any{map[string]any{"serviceAccountToken": map[string]any{"path": "token"}}}}})
+		"projected": map[string]any{"sources": []any{map[string]any{"serviceAccountToken": map[string]any{"path": "token", "expirationSeconds": int64(3607)}}}}})
 	_ = unstructured.SetNestedSlice(o.Object, volumes, "spec", "volumes") // spec is an object
 }
 
