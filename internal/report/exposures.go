@@ -124,6 +124,9 @@ type restoring struct {
 // which, as far as anybody knows, the attacker came.
 const wayInCode Text = "way-in"
 
+// decided: a way in is open, since somebody decided so.
+func (x Exposure) decided() bool { return x.Code == wayInCode && x.Open() }
+
 // wayIn takes down whether a workload was put back on the suspects' image.
 func (h *history) wayIn(e timeline.Entry) {
 	var r restoring

@@ -26,6 +26,11 @@ func actionItems(r *Report) []ActionItem {
 	if len(r.Rotations) == 0 && len(r.Incident.Targets) > 0 {
 		list = append(list, ActionItem{Text: "Rotate every secret that a suspect could read: none is recorded as rotated."})
 	}
+	for _, w := range r.WayIn {
+		if w.Open() {
+			list = append(list, ActionItem{Text: "Close the way in: " + w.Text, How: "irctl eradicate --image CONTAINER=IMAGE@sha256:…"})
+		}
+	}
 	for _, x := range byWeight(r.Exposures) {
 		if x.Open() && x.Weighs() {
 			list = append(list, ActionItem{Text: "Close what was still open: " + x.Text, How: x.Close})
@@ -68,6 +73,9 @@ func summary(r *Report, entries []timeline.Entry) []Text {
 		list = append(list, exposed(r.Exposures))
 	}
 	list = append(list, recovery(r, entries)...)
+	if text := wayInSentence(r.WayIn); text != "" && !slices.ContainsFunc(r.Exposures, Exposure.decided) {
+		list = append(list, text)
+	}
 	if n := len(r.PutBack); n > 0 {
 		list = append(list, Text(fmt.Sprintf("Somebody, perhaps a controller, put %s back while the response was under way.", count(n, "thing"))))
 	}
@@ -187,7 +195,7 @@ func fate(r *Report) Text {
 func recovery(r *Report, entries []timeline.Entry) []Text {
 	var list []Text
 	for _, x := range r.Exposures {
-		if x.Code == wayInCode && x.Open() {
+		if x.decided() {
 			list = append(list, Text("The way in is still open since "+when(x.FirstSeen)+": ")+x.Target+" was put back on the suspects' image, as was decided.")
 		}
 	}

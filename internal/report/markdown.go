@@ -24,7 +24,7 @@ func (r *Report) Markdown(w io.Writer) error {
 	}
 	d.times(r)
 	d.people(r)
-	d.exposures(r.Exposures)
+	d.exposures(r.Exposures, r.WayIn)
 	d.observed("Put back by somebody", r.PutBack, "Nothing was seen to be put back by a controller or a person.")
 	d.evidence(r.Evidence)
 	d.rotations(r.Rotations)
@@ -172,8 +172,19 @@ func (r *Report) roles() []Role {
 	return append([]Role{{"incident commander", r.Incident.Commander}}, r.Incident.Roles...)
 }
 
-func (d *document) exposures(list []Exposure) {
+func (d *document) exposures(list []Exposure, ways []WayIn) {
 	d.printf("\n## What remained exposed\n\n")
+	if len(ways) > 0 {
+		d.table([]string{"the way in", "recorded", "what the record tells"}, len(ways), func(n int) []any {
+			w := ways[n]
+			recorded := "-"
+			if w.Seq != 0 {
+				recorded = when(w.At)
+			}
+			return []any{w.State, recorded, w.Text}
+		})
+		d.printf("\n")
+	}
 	if len(list) == 0 {
 		d.printf("No verdict names anything.\n")
 		return

@@ -37,6 +37,7 @@ type Report struct {
 	// Verdict is the last one on containment; nil: there is none.
 	Verdict     *Verdict     `json:"verdict,omitempty"`
 	Exposures   []Exposure   `json:"exposures"`
+	WayIn       []WayIn      `json:"wayIn"`
 	PutBack     []Observed   `json:"putBack"`
 	Evidence    []Evidence   `json:"evidence"`
 	Rotations   []Action     `json:"rotations"`
@@ -110,6 +111,7 @@ func New(in Input) *Report {
 	h.read(in.Entries)
 	h.actions(in.Entries)
 	r.Rotations = filter(r.Actions, Action.rotates)
+	r.WayIn = waysIn(r, in.Entries)
 	r.ActionItems = actionItems(r)
 	r.Summary = summary(r, in.Entries)
 	r.fillEmpty()
@@ -130,6 +132,7 @@ func (r *Report) fillEmpty() {
 	orEmpty(&r.Contacts)
 	orEmpty(&r.People)
 	orEmpty(&r.Exposures)
+	orEmpty(&r.WayIn)
 	orEmpty(&r.PutBack)
 	orEmpty(&r.Evidence)
 	orEmpty(&r.Rotations)

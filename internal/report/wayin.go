@@ -1,0 +1,165 @@
+package report
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"irctl/internal/timeline"
+)
+
+// WayIn is whether the weakness by which a workload was entered is closed, as
+// far as the record tells: whether it has another image than the suspects.
+type WayIn struct {
+	Workload Text `json:"workload"`
+	// State is "open" or "closed". What nobody has recorded to be closed is open.
+	State string    `json:"state"`
+	Text  Text      `json:"text"`
+	Seq   int64     `json:"seq,omitempty"` // of the entry that tells; 0: none does
+	At    time.Time `json:"at,omitzero"`
+}
+
+// The states of a way in.
+const (
+	wayInOpen   = "open"
+	wayInClosed = "closed"
+)
+
+// Open: nothing says that it is closed.
+func (w WayIn) Open() bool { return w.State == wayInOpen }
+
+// patches are the steps of the eradication that can give a workload an image.
+var patches = []string{"image", "apply"}
+
+// waysIn are those of the workloads that were contained. It does not matter by
+// which command: a containment without a patched image leaves the way in open.
+func waysIn(r *Report, entries []timeline.Entry) []WayIn {
+	if !slices.ContainsFunc(entries, func(e timeline.Entry) bool { return e.Kind == timeline.KindVerdict && e.Phase == "contain" }) {
+		return nil
+	}
+	var list []WayIn
+	for _, t := range r.Incident.Targets {
+		workload := t.top()
+		if workload == "" || slices.ContainsFunc(list, func(w WayIn) bool { return w.Workload == workload }) {
+			continue
+		}
+		w := WayIn{Workload: workload, State: wayInOpen, Text: workload + ": no patched image is recorded; the way in is still open"}
+		for _, a := range timeline.Actions(entries) {
+			if slices.Contains(patches, a.Intent.Step) && objectOf(a.Intent.Object) == workload && patchesImage(a) {
+				w = patchedBy(workload, a)
+			}
+		}
+		if said, ok := recovered(workload, entries); ok && said.Seq > w.Seq {
+			w = said
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+// top is the workload that would run the suspect's image again, as objects are
+// named; "": nothing would.
+func (t Target) top() Text {
+	if t.Workload == "" {
+		if t.Kind == "Pod" {
+			return ""
+		}
+		return t.Label()
+	}
+	kind, name, _ := cut(t.Workload, " ")
+	return kind + " " + t.Namespace + "/" + name
+}
+
+// patchesImage: the action is recorded to have been done, and changes an image.
+func patchesImage(a timeline.Action) bool {
+	if a.Outcome == nil || a.Outcome.Outcome != timeline.OutcomeDone && a.Outcome.Outcome != timeline.OutcomeAlready {
+		return false
+	}
+	var c struct {
+		Fields []struct {
+			Path          []string
+			Before, After json.RawMessage
+		}
+	}
+	if json.Unmarshal(a.Intent.Data, &c) != nil {
+		return false
+	}
+	for _, f := range c.Fields {
+		last := ""
+		if n := len(f.Path); n > 0 {
+			last = f.Path[n-1]
+		}
+		if (last == "containers" || last == "initContainers") && !slices.Equal(images(f.Before), images(f.After)) {
+			return true
+		}
+	}
+	return false
+}
+
+func images(containers json.RawMessage) []string {
+	var list []struct{ Name, Image string }
+	if json.Unmarshal(containers, &list) != nil {
+		return nil
+	}
+	var out []string
+	for _, c := range list {
+		out = append(out, c.Name+"="+c.Image)
+	}
+	return out
+}
+
+func patchedBy(workload Text, a timeline.Action) WayIn {
+	if a.Undo == timeline.Undone {
+		return WayIn{Workload: workload, State: wayInOpen, Seq: a.UndoIntent.Seq, At: a.UndoIntent.Time,
+			Text: workload + ": the patched image was taken back; the way in is open again"}
+	}
+	return WayIn{Workload: workload, State: wayInClosed, Seq: a.Outcome.Seq, At: a.Outcome.Time, Text: workload + ": " + Text(a.Intent.Summary)}
+}
+
+// recovered is what the last recovery found of a workload.
+func recovered(workload Text, entries []timeline.Entry) (w WayIn, ok bool) {
+	for _, e := range slices.Backward(entries) {
+		if e.Phase != "recover" || e.Action != "way-in" {
+			continue
+		}
+		var rec struct {
+			SameImage bool
+			WayIn     []struct{ Workload, State, Text Text }
+		}
+		if json.Unmarshal(e.Data, &rec) != nil {
+			continue
+		}
+		for _, found := range rec.WayIn {
+			if found.Workload != workload {
+				continue
+			}
+			w = WayIn{Workload: workload, State: wayInClosed, Text: found.Text, Seq: e.Seq, At: e.Time}
+			if found.State != wayInClosed {
+				w.State, w.Text = wayInOpen, found.Text+"; the way in is still open"
+				if rec.SameImage {
+					w.Text = found.Text + ", and went back into service so, as was decided; the way in is still open"
+				}
+			}
+			return w, true
+		}
+	}
+	return WayIn{}, false
+}
+
+// wayInSentence is for the summary; "": nothing is to be said.
+func wayInSentence(list []WayIn) Text {
+	var open []string
+	for _, w := range list {
+		if w.Open() {
+			open = append(open, string(w.Workload))
+		}
+	}
+	switch {
+	case len(list) == 0:
+		return ""
+	case len(open) == 0:
+		return "The way in is closed, as far as the record tells: the workloads have another image."
+	}
+	return Text("The way in is still open: no patched image of " + strings.Join(open, ", ") + " is in place.")
+}
