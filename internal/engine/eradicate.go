@@ -164,10 +164,11 @@ func (x *eradication) open(ctx context.Context) (err error) {
 
 func (x *eradication) plan(ctx context.Context) error {
 	scene := x.sceneOf(ctx, x.incident)
-	if len(scene.Targets)+len(scene.Workloads) == 0 {
-		return fmt.Errorf("%w: incident %s has no suspects: contain them first (irctl contain)", ErrRefused, x.incident.ID)
+	named := x.req.Options.Named()
+	if len(scene.Targets)+len(scene.Workloads)+len(named) == 0 {
+		return fmt.Errorf("%w: incident %s has no suspects: contain them first (irctl contain), or name the secrets as NAMESPACE/NAME", ErrRefused, x.incident.ID)
 	}
-	radius, err := eradicate.Find(ctx, scene)
+	radius, err := eradicate.Find(ctx, scene, named...)
 	if err != nil {
 		return err
 	}

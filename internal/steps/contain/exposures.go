@@ -216,7 +216,10 @@ func identityExposures(pod *corev1.Pod, facts *Facts) []Exposure {
 	}
 	key := pod.Namespace + "/" + name
 	sa := facts.accounts[key]
-	if holdsToken(pod) {
+	switch {
+	case holdsToken(pod) && sa != nil && sa.CreationTimestamp.After(pod.CreationTimestamp.Time):
+		list = append(list, Exposure{Code: "token", Severity: Note, Text: fmt.Sprintf("its token is of a service account %s that does not exist any more: it was made anew since, and the token is refused", key)})
+	case holdsToken(pod):
 		list = append(list, tokenExposure(pod, name, facts))
 	}
 	if sa != nil {

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"irctl/internal/cluster"
 	"irctl/internal/rotate"
 	"irctl/internal/steps"
 )
@@ -49,6 +50,24 @@ type Options struct {
 // Changes reports whether anything is to be changed at all.
 func (o Options) Changes() bool {
 	return o.Chooses() || len(o.Images)+len(o.Manifests) > 0 || o.RemoveBindings
+}
+
+// Named are the secrets that are chosen with their namespace: they can be
+// replaced also where no suspect is known to have read them.
+func (o Options) Named() []cluster.Ref {
+	var list []cluster.Ref
+	for _, name := range o.Secrets {
+		parts := strings.Split(name, "/")
+		switch kind := strings.ToLower(parts[0]); {
+		case len(parts) == 3 && (kind == "serviceaccount" || kind == "serviceaccounts" || kind == "sa"):
+			list = append(list, rotate.AccountRef.Named(parts[1], parts[2], ""))
+		case len(parts) == 3 && (kind == "secret" || kind == "secrets"):
+			list = append(list, rotate.SecretRef.Named(parts[1], parts[2], ""))
+		case len(parts) == 2 && kind != "serviceaccount" && kind != "serviceaccounts" && kind != "sa" && kind != "secret" && kind != "secrets":
+			list = append(list, rotate.SecretRef.Named(parts[0], parts[1], ""))
+		}
+	}
+	return list
 }
 
 // Chooses reports whether secrets are to be rotated.

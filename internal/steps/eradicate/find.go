@@ -123,9 +123,9 @@ type finder struct {
 	accounts []rights.Subject
 }
 
-// Find reads the blast radius of the scene's targets. It changes nothing. What
-// cannot be read is a warning.
-func Find(ctx context.Context, scene *steps.Scene) (*Radius, error) {
+// Find reads the blast radius of the scene's targets, and what is named beside
+// it. It changes nothing. What cannot be read is a warning.
+func Find(ctx context.Context, scene *steps.Scene, beside ...cluster.Ref) (*Radius, error) {
 	f := &finder{Radius: &Radius{client: scene.Client, workloads: map[string][]*Workload{}, suspects: map[types.UID]bool{}, Items: []*Item{}},
 		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
@@ -142,6 +142,9 @@ func Find(ctx context.Context, scene *steps.Scene) (*Radius, error) {
 		}
 	}
 	f.Bindings = bindings(f.accounts, src)
+	for _, ref := range beside {
+		f.add(ref, "named by the responder")
+	}
 	f.read(ctx)
 	f.use(ctx, heldBy(scene))
 	f.sort()
