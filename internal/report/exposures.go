@@ -92,7 +92,7 @@ func (h *history) verdict(e timeline.Entry) {
 	}
 	h.Verdict = &Verdict{Seq: e.Seq, Time: e.Time, Verdict: j.Verdict}
 	if j.Verdict == "" {
-		h.Verdict.Verdict, _, _ = cut(Text(e.Summary), ":")
+		h.Verdict.Verdict, _ = cut(Text(e.Summary), ":")
 	}
 	if err != nil || j.Cut {
 		h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary),
@@ -143,9 +143,9 @@ func (h *history) wayIn(e timeline.Entry) {
 	}
 }
 
-func cut(t Text, sep string) (before, after Text, found bool) {
-	b, a, ok := strings.Cut(string(t), sep)
-	return Text(b), Text(a), ok
+func cut(t Text, sep string) (before, after Text) {
+	b, a, _ := strings.Cut(string(t), sep)
+	return Text(b), Text(a)
 }
 
 func unmetOf(checks []check) []Exposure {

@@ -67,7 +67,7 @@ func (t Target) top() Text {
 		}
 		return t.Label()
 	}
-	kind, name, _ := cut(t.Workload, " ")
+	kind, name := cut(t.Workload, " ")
 	return kind + " " + t.Namespace + "/" + name
 }
 
