@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Sees to it that the programs are there that the tests run beside irctl: GnuPG
 # and OpenSSL open and check what irctl seals, PostgreSQL gets its password
-# changed. Installs what is missing on Debian as root; elsewhere it says what to
+# changed, tmux is the terminal of the UI. Installs what is missing on Debian as root; elsewhere it says what to
 # install.
 set -euo pipefail
 
-declare -A packages=([gpg]=gnupg [openssl]=openssl [postgres]=postgresql [gcc]=gcc)
+declare -A packages=([gpg]=gnupg [openssl]=openssl [postgres]=postgresql [gcc]=gcc [tmux]=tmux)
 missing=()
 for program in "${!packages[@]}"; do
 	# Debian keeps the server of PostgreSQL out of the PATH.

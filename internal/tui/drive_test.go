@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -87,7 +88,7 @@ func (l *lab) alert() string {
 }
 
 func (l *lab) options() Options {
-	return Options{Connect: l.connect, Store: l.store, Library: runbook.NewLibrary("", "", runbooks.Files, engine.Operations()), Namespace: "todo-app", Context: "sim",
+	return Options{Connect: l.connect, Store: l.store, Library: runbook.NewLibrary(filepath.Join(sourceDir, "testdata", "runbooks"), "", runbooks.Files, engine.Operations()), Namespace: "todo-app", Context: "sim",
 		Now: l.now, Timeout: time.Minute, Tool: "irctl test"}
 }
 

@@ -166,7 +166,7 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 	case changed:
 		if msg.incident == m.watching {
 			// Where the server does not tell who wrote, what happens while we write is ours.
-			if msg.writer == "" && (m.walk.busy() || m.now.Sub(m.walk.work.ended) < 5*time.Second) {
+			if msg.writer == "" && (m.walk.busy() || m.now.Sub(m.walk.worked) < 5*time.Second) {
 				msg.ours = true
 			}
 			m.changes = append(slices.Clip(m.changes), msg)

@@ -37,6 +37,7 @@ type walk struct {
 	question *asked
 	ready    runbook.Inputs // what the step would be done with
 	doing    string         // what it does, in the operation's words
+	worked   time.Time      // when the last step was over
 	work     work
 	after    *after  // what came of a step, until somebody has read it
 	stopped  *ended  // why the run is not under way
@@ -59,13 +60,13 @@ type stepState struct {
 
 // work is what a step at work tells.
 type work struct {
-	since, ended time.Time
-	done, total  int
-	bytes        int64
-	artefacts    int
-	current      string
-	waiting      string
-	lines        []workLine
+	since       time.Time
+	done, total int
+	bytes       int64
+	artefacts   int
+	current     string
+	waiting     string
+	lines       []workLine
 }
 
 type workLine struct {
@@ -169,7 +170,7 @@ func (m *walk) left(h happened) {
 	}
 	s := m.steps[r.Name]
 	s.outcome, s.notNeeded, s.ended = r.Outcome, r.NotNeeded, h.at
-	m.work.ended = h.at
+	m.worked = h.at
 	m.setStep(r.Name, s)
 	if worthReading(r) {
 		m.after, m.scroll = afterStep(r, m.work.lines), 0
