@@ -212,7 +212,7 @@ func (a *App) playWell(ctx context.Context, stage *stage) error {
 		return err
 	}
 	args := []string{"run", scenario.Runbook, "--title", "DRILL: " + scenario.Title, "--yes", "-n", "todo-app"}
-	given := session.World.Params()
+	given := hands.Params()
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		args = append(args, "--set", name+"="+given[name])
 	}

@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"irctl/internal/engine"
@@ -16,6 +17,15 @@ func (w *World) Params() map[string]string {
 	params := map[string]string{}
 	for k, v := range w.Scenario.Params {
 		params[k] = w.fill(v)
+	}
+	return params
+}
+
+// Params are those of the runbook that is played well.
+func (h *Hands) Params() map[string]string {
+	params := h.World.Params()
+	for k, v := range h.World.Scenario.Play.Params {
+		params[k] = strings.ReplaceAll(h.World.fill(v), "${dir}", h.Dir)
 	}
 	return params
 }

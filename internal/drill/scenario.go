@@ -227,6 +227,8 @@ type Worthless struct {
 // Play is how a scenario is played well: the answers to what its runbook asks,
 // and what is done before answering.
 type Play struct {
+	// Params of the runbook, besides those that a person is given at the start.
+	Params map[string]string `yaml:"params"`
 	// Before is done before the runbook.
 	Before []string        `yaml:"before"`
 	Steps  map[string]Turn `yaml:"steps"`

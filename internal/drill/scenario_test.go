@@ -50,7 +50,7 @@ func TestBuiltIn(t *testing.T) {
 				t.Errorf("%s: the runbook %s has no step %q to play", s.Name, s.Runbook, name)
 			}
 		}
-		if _, err := book.Given(w.Params(), "todo-app"); err != nil {
+		if _, err := book.Given((&drill.Hands{World: w, Dir: "/dir"}).Params(), "todo-app"); err != nil {
 			t.Errorf("%s: %v", s.Name, err)
 		}
 	}
