@@ -105,7 +105,8 @@ func TestInATerminal(t *testing.T) {
 	start := func(rest string) { x.tmux("send-keys", "-t", "irctl", "-l", environ+" "+binary+" "+rest+"\n") }
 
 	// Alerts are piped in; the keys come from the terminal.
-	start("<" + alerts)
+	ours := "--runbook-dir " + filepath.Join(sourceDir, "testdata", "runbooks") + " "
+	start(ours + "<" + alerts)
 	x.until("Suspects", "critical")
 	x.press("Enter")
 	x.until("New incident of "+l.suspect, "Terminal shell in container")
@@ -129,7 +130,7 @@ func TestInATerminal(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	x.tmux("send-keys", "-t", "irctl", "-l", "stty sane; clear\n") // the screen is as it was left
-	start("")
+	start(ours)
 	x.until("Open incidents", "compromised-pod, at cutOff")
 	x.press("Enter")
 	x.until("It will make 3 changes")
