@@ -463,6 +463,13 @@ func (c *containment) assess(ctx context.Context) {
 }
 
 func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
+	if _, err := c.handle.Log.Append(verdictEntry(a, "verify", took)); err != nil {
+		c.result.Failures = append(c.result.Failures, "the verdict could not be journaled: "+err.Error())
+	}
+}
+
+// verdictEntry is the journal's entry of a verdict on the suspects.
+func verdictEntry(a contain.Assessment, step string, took time.Duration) timeline.Entry {
 	data, err := json.Marshal(a)
 	if err != nil {
 		data = nil
@@ -483,11 +490,8 @@ func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
 	if len(a.PutBack) > 0 {
 		summary += "; put back by somebody: " + strings.Join(a.PutBack, "; ")
 	}
-	_, err = c.handle.Log.Append(timeline.Entry{Kind: timeline.KindVerdict, Phase: contain.Phase, Step: "verify", Summary: summary,
-		Targets: keys, Outcome: outcome, Data: data, DurationMS: took.Milliseconds()})
-	if err != nil {
-		c.result.Failures = append(c.result.Failures, "the verdict could not be journaled: "+err.Error())
-	}
+	return timeline.Entry{Kind: timeline.KindVerdict, Phase: contain.Phase, Step: step, Summary: summary,
+		Targets: keys, Outcome: outcome, Data: data, DurationMS: took.Milliseconds()}
 }
 
 func summarize(keys []string) string {

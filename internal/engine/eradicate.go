@@ -635,7 +635,12 @@ func (x *eradication) judge() {
 	summary := fmt.Sprintf("%s: %d of %d secrets rotated", x.result.Verdict, rotated(x.result.Radius), len(x.result.Radius.Items))
 	data, err := json.Marshal(map[string]any{"kept": x.result.Kept, "left": x.result.Left, "unrotated": x.result.Unrotated})
 	if err == nil {
-		_, err = x.handle.Log.Append(timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Summary: summary, Outcome: outcome, Data: data})
+		e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Summary: summary, Outcome: outcome, Data: data}
+		if len(x.rotations)+len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left) == 0 && !failed {
+			// Nothing was to be rotated, such as while the patched version is deployed: no verdict, and no failure.
+			e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "", fmt.Sprintf("no secret was to be rotated here: %d of %d are", rotated(x.result.Radius), len(x.result.Radius.Items))
+		}
+		_, err = x.handle.Log.Append(e)
 	}
 	if err != nil {
 		x.result.Failures = append(x.result.Failures, "the verdict could not be journaled: "+err.Error())

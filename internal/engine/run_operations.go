@@ -198,7 +198,22 @@ func verdicts() runbook.Domain {
 	return runbook.OneOf(string(contain.Contained), string(contain.Exposed), string(contain.NotContained))
 }
 
+// doStatus puts the verdict down, so that the report tells what was open in the
+// end, not only what was open at first.
 func doStatus(ctx context.Context, w *work) (outcome, error) {
+	started := w.Now()
+	out, err := lookAtStatus(ctx, w)
+	res, ok := out.detail.(*StatusResult)
+	if err != nil || !ok || res.Verdict == "" || ctx.Err() != nil {
+		return out, err
+	}
+	return out, w.journal(ctx, func(h *incident.Handle) error {
+		_, err := h.Log.Append(verdictEntry(contain.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}, "status", w.Now().Sub(started)))
+		return err
+	})
+}
+
+func lookAtStatus(ctx context.Context, w *work) (outcome, error) {
 	i, err := w.Store.Load(w.id)
 	if err != nil {
 		return outcome{}, err
@@ -227,7 +242,7 @@ func planStatus(ctx context.Context, w *work) (outcome, error) {
 	if w.id == "" {
 		return outcome{summary: "look whether the containment still holds"}, nil
 	}
-	return doStatus(ctx, w)
+	return lookAtStatus(ctx, w)
 }
 
 // openCodes are the codes of the exposures that weigh in the verdict.

@@ -41,7 +41,7 @@ func actionItems(r *Report) []ActionItem {
 	}
 	for _, d := range r.Deviations {
 		// That a verdict failed is what the exposures tell.
-		if d.Outcome == timeline.OutcomeFailed && d.Reason != "" {
+		if d.Outcome == timeline.OutcomeFailed && d.Reason != "" && !r.wentOn(d) {
 			list = append(list, ActionItem{Text: "Find out why it failed, and see that it does not in the next incident: " + d.What, How: d.Reason})
 		}
 	}
@@ -51,6 +51,14 @@ func actionItems(r *Report) []ActionItem {
 		list = append(list[:maxItems], ActionItem{Text: Text(fmt.Sprintf("And %d more of that kind: see what was exposed, what was put back, and the deviations.", more))})
 	}
 	return list
+}
+
+// wentOn: irctl was interrupted, and the run that went on did it. Nobody has to
+// look into that; into what failed by itself they do, even if it went later.
+func (r *Report) wentOn(d Deviation) bool {
+	return strings.HasPrefix(string(d.Reason), "interrupted") && slices.ContainsFunc(r.Actions, func(a Action) bool {
+		return a.Seq > d.Seq && a.Summary == d.What && (a.Outcome == Text(timeline.OutcomeDone) || a.Outcome == Text(timeline.OutcomeAlready))
+	})
 }
 
 // summary is what happened, in sentences, from the most important on.
