@@ -195,6 +195,29 @@ func actionOf(key tea.KeyMsg, in ...keyContext) action {
 // pressed tells a key that somebody pressed from a paste.
 func pressed(key tea.KeyMsg) bool { return !key.Paste && len(key.Runes) <= 1 }
 
+// moving are the actions of keys that only move a cursor, or turn a value that
+// is not used before somebody says so.
+var moving = []action{actUp, actDown, actPageUp, actPageDown, actTop, actBottom, actPrevious, actNext}
+
+// held is the key that was held, or pressed before the screen could follow, and
+// how often: over a slow line such keys arrive together, and become one message.
+// Of any other rush it is "not at all".
+func held(key tea.KeyMsg, in ...keyContext) (one tea.KeyMsg, times int) {
+	if key.Type != tea.KeyRunes || key.Paste || key.Alt || len(key.Runes) < 2 {
+		return key, 0
+	}
+	for _, r := range key.Runes {
+		if r != key.Runes[0] {
+			return key, 0
+		}
+	}
+	one = tea.KeyMsg{Type: tea.KeyRunes, Runes: key.Runes[:1]}
+	if !slices.Contains(moving, actionOf(one, in...)) {
+		return key, 0
+	}
+	return one, len(key.Runes)
+}
+
 // hints are the line of keys for contexts, without those that are of no use
 // now; help and quit come last, and always have their room.
 func (t theme) hints(width int, useless []action, in ...keyContext) string {

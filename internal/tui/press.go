@@ -77,6 +77,13 @@ func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 	if m.overlay.kind == "" && m.typing() {
 		return m.typed(key)
 	}
+	if one, times := held(key, m.keyContexts()...); times > 0 {
+		var cmds []tea.Cmd
+		for range times {
+			cmds = append(cmds, m.pressed(one))
+		}
+		return tea.Batch(cmds...)
+	}
 	a := actionOf(key, m.keyContexts()...)
 	if m.overlay.kind != "" {
 		return m.overlayPressed(a)

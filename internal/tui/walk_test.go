@@ -1,8 +1,12 @@
 package tui
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
 
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
@@ -382,4 +386,91 @@ func TestAnIncidentOfTheCommandsIsTakenUp(t *testing.T) {
 	d.until("A runbook for incident", l.suspect)
 	d.press("s")
 	d.until("1 real", "SEV3")
+}
+
+// TestAnswersAreAlwaysInSight: whatever else there is to read, and however far it
+// is scrolled, what can be answered is on the screen, each number beside its word.
+func TestAnswersAreAlwaysInSight(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	q := *d.m.walk.question
+	q.question.Text = strings.Repeat("A line of many.\n\n", 60)
+	q.question.Choices = []string{"vulnerable-application", "stolen-credentials", "exposed-interface", "malicious-image", "unknown", engine.AnswerSkip}
+	d.m.walk.question = &q
+	d.m.walk.note, d.m.walk.by = strings.Repeat("a long note ", 300), strings.Repeat("somebody ", 50)
+	for range 12 {
+		for _, size := range [][2]int{{80, 24}, {40, 16}, {200, 50}} {
+			frame := ansi.Strip(d.at(size[0], size[1]))
+			checkFrame(t, "answers", d.m.theme, d.at(size[0], size[1]), size[0], size[1])
+			for i, word := range q.question.Choices[:5] {
+				if want := fmt.Sprintf(" %d  %s", i+1, word); !strings.Contains(frame, want) {
+					t.Fatalf("at %dx%d %q is out of sight:\n%s", size[0], size[1], want, frame)
+				}
+			}
+		}
+		d.press("pgdown")
+	}
+}
+
+// TestHeldKeys: over a slow line presses of one key arrive as one message. They
+// move as often as they were pressed, and do nothing else.
+func TestHeldKeys(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical", "info")
+	d.press("jjj")
+	if d.m.home.list.at != 3 {
+		t.Errorf("three presses move by %d", d.m.home.list.at)
+	}
+	d.press("kk")
+	if d.m.home.list.at != 1 {
+		t.Errorf("two presses back lead to %d", d.m.home.list.at)
+	}
+	for _, other := range []string{"jk", "jjp", "pp", "aa", "RR", "qq", "??"} {
+		d.press(other)
+		if d.m.home.list.at != 1 || d.m.screen != onHome || d.m.overlay.kind != "" || d.m.leaving {
+			t.Fatalf("%q does something", other)
+		}
+	}
+	d.paste("jjj")
+	d.update(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("jjj"), Alt: true})
+	if d.m.home.list.at != 1 {
+		t.Error("a paste moves")
+	}
+	d.press("kkkk", "enter")
+	d.until("New incident of")
+	d.press("ss")
+	if d.m.screen != onPrepare {
+		t.Error("ss begins")
+	}
+	d.press("s")
+	d.until("1 real")
+	d.press("11", "ss", "nn", "uu")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	d.press("jjjj")
+	if d.m.walk.scroll != 4 {
+		t.Errorf("four presses scroll by %d", d.m.walk.scroll)
+	}
+	d.press("rr", "YY")
+	if d.m.walk.armed != "" {
+		t.Error("rr asks to confirm")
+	}
+	d.press("r")
+	d.until("Press Y")
+	d.press("YY")
+	d.until("r: make 3 changes", "nothing was done")
+	// Where letters are typed, they are letters.
+	d.press("s")
+	d.press("jjj")
+	if got := d.m.walk.typing.text(); got != "jjj" {
+		t.Errorf("typed: %q", got)
+	}
+	if n := l.server.Written(); n != 0 {
+		t.Errorf("%d writes to the cluster", n)
+	}
 }

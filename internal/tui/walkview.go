@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"irctl/internal/engine"
 	"irctl/internal/runbook"
 	"irctl/internal/steps"
@@ -213,21 +215,6 @@ func (m *walk) planView(g *page, p place) {
 	} else {
 		m.headView(g, p)
 	}
-	for _, w := range plan.Warnings {
-		prefix := ""
-		if len(w.Targets) == 1 {
-			prefix = w.Targets[0] + ": "
-		} else if len(w.Targets) > 1 {
-			prefix = count(len(w.Targets), "target") + ": "
-		}
-		g.text(warning, p.paint(warning, p.g.warn)+" ", prefix+w.Text)
-		if w.Fix != "" {
-			g.text(faint, "  "+p.g.arrow+" ", w.Fix)
-		}
-	}
-	if plan.Evidence != "" {
-		g.text(warning, p.paint(warning, p.g.warn)+" ", plan.Evidence)
-	}
 	g.heading("It will make " + count(plan.Actions(), "change"))
 	n := 0
 	each := func(show func(n int, a *steps.Action)) {
@@ -245,6 +232,21 @@ func (m *walk) planView(g *page, p place) {
 		for _, r := range s.Plan.Refusals {
 			g.text(warning, p.paint(warning, p.g.skipped)+" ", "not done: "+r.Object+": "+r.Reason)
 		}
+	}
+	for _, w := range plan.Warnings {
+		prefix := ""
+		if len(w.Targets) == 1 {
+			prefix = w.Targets[0] + ": "
+		} else if len(w.Targets) > 1 {
+			prefix = count(len(w.Targets), "target") + ": "
+		}
+		g.text(warning, p.paint(warning, p.g.warn)+" ", prefix+w.Text)
+		if w.Fix != "" {
+			g.text(faint, "  "+p.g.arrow+" ", w.Fix)
+		}
+	}
+	if plan.Evidence != "" {
+		g.text(warning, p.paint(warning, p.g.warn)+" ", plan.Evidence)
 	}
 	g.heading("In detail, and what kubectl would do it with")
 	each(func(n int, a *steps.Action) {
@@ -311,19 +313,29 @@ func (m *walk) inputsView(g *page) {
 }
 
 // answersView are the answers, which must be on the screen however long the
-// question is.
+// question, or the note to it, is. A number stays beside its word.
 func (m *walk) answersView(b *page, p place) {
 	if m.by != "" {
-		b.text(accent, "by "+p.g.arrow+" ", m.by)
+		b.line("by " + p.g.arrow + " " + p.paint(accent, p.safe(m.by)))
 	}
 	if m.note != "" {
-		b.text(accent, "note "+p.g.arrow+" ", m.note)
+		b.line("note " + p.g.arrow + " " + p.paint(accent, p.safe(m.note)))
 	}
+	const gap = "   "
 	line := ""
 	for i, c := range answersOf(&m.question.question) {
-		line += p.paint(picked, " "+itoa(i+1)+" ") + " " + p.safe(c) + "   "
+		one := p.paint(picked, " "+itoa(i+1)+" ") + " " + p.safe(c)
+		switch {
+		case line == "":
+			line = one
+		case ansi.StringWidth(line+gap+one) <= p.w:
+			line += gap + one
+		default:
+			b.line(line)
+			line = one
+		}
 	}
-	b.wrapped(none, "", strings.TrimRight(line, " "))
+	b.line(line)
 }
 
 // armedView says, once the key was pressed, what the confirming one would do.
@@ -332,7 +344,11 @@ func (m *walk) armedView(b *page, p place, target string) {
 	case m.armed != "":
 		b.wrapped(danger, "", p.safe(fmt.Sprintf(" Press %s to %s on %s. Any other key: nothing is done. ", confirmKey, m.armed, target)))
 	case m.plan != nil:
-		b.line(p.paint(picked, " r: make "+count(m.plan.proposal.Actions(), "change")+" (asks once more) "))
+		warned := ""
+		if n := len(m.plan.proposal.Warnings); n > 0 {
+			warned = "  " + p.paint(warning, p.g.warn+" "+count(n, "warning"))
+		}
+		b.line(p.paint(picked, " r: make "+count(m.plan.proposal.Actions(), "change")+" (asks once more) ") + warned)
 	case m.question.question.Kind == engine.AskStep || m.question.question.Kind == engine.AskConfirm:
 		b.line(p.paint(picked, " r: run this step "))
 	case m.question.question.Kind == engine.AskManual:
