@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -345,7 +343,10 @@ func TestApplyKilledAtEveryCall(t *testing.T) {
 				for _, then := range []func(*leakedWorld, *testing.T, string, string, map[string]any){(*leakedWorld).applied, (*leakedWorld).takenBack} {
 					w := newLeaked(t)
 					before := w.still()
-					left := w.killedApplying(t, call, executed)
+					left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
+						_, err := p.Eradicate(ctx, policies(t, p))
+						return err
+					})
 					if call.Writes() && !slices.ContainsFunc(timeline.Pending(journal(t, left)), func(e timeline.Entry) bool { return e.Object.Name == call.Name }) {
 						t.Errorf("%s: killed at a write, the journal has no intent of it", call.Key())
 					}
@@ -354,38 +355,4 @@ func TestApplyKilledAtEveryCall(t *testing.T) {
 			})
 		})
 	}
-}
-
-// killedApplying runs it up to a call, and returns the state directory as a
-// kill at that moment would leave it.
-func (w *leakedWorld) killedApplying(t *testing.T, call sim.Request, executed bool) string {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	left := w.dir
-	dead := &atomic.Bool{}
-	kill := func() {
-		if dead.CompareAndSwap(false, true) {
-			left = copyState(t, w.dir)
-			cancel()
-		}
-	}
-	nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
-	p, err := w.start(t, ctx, w.dir, func(r sim.Request) sim.Fault {
-		switch {
-		case dead.Load():
-			return nobody
-		case r.Key() != call.Key():
-			return sim.Fault{}
-		case executed:
-			return sim.Fault{After: kill}
-		}
-		return sim.Fault{Before: kill, Error: nobody.Error}
-	})
-	if err == nil {
-		_, _ = p.Eradicate(ctx, policies(t, p)) // how it ends does not matter: it is dead
-	}
-	if !dead.Load() {
-		t.Errorf("%s: never called (%v)", call.Key(), err)
-	}
-	return left
 }

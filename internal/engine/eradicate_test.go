@@ -11,11 +11,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -441,7 +439,10 @@ func TestEradicateKilledAtEveryCall(t *testing.T) {
 			t.Parallel()
 			forEveryCall(calls, func(call sim.Request) {
 				w := newLeaked(t)
-				left := w.killedEradicating(t, call, executed)
+				left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
+					_, err := p.eradicateNow(ctx)
+					return err
+				})
 				if err := w.whole(); err != nil {
 					t.Errorf("%s: %v", call.Key(), err)
 				}
@@ -450,40 +451,6 @@ func TestEradicateKilledAtEveryCall(t *testing.T) {
 			})
 		})
 	}
-}
-
-// killedEradicating runs eradicate up to a call, and returns the state
-// directory as a kill at that moment would leave it.
-func (w *leakedWorld) killedEradicating(t *testing.T, call sim.Request, executed bool) string {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	left := w.dir
-	dead := &atomic.Bool{}
-	kill := func() {
-		if dead.CompareAndSwap(false, true) {
-			left = copyState(t, w.dir)
-			cancel()
-		}
-	}
-	nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
-	p, err := w.start(t, ctx, w.dir, func(r sim.Request) sim.Fault {
-		switch {
-		case dead.Load():
-			return nobody
-		case r.Key() != call.Key():
-			return sim.Fault{}
-		case executed:
-			return sim.Fault{After: kill}
-		}
-		return sim.Fault{Before: kill, Error: nobody.Error}
-	})
-	if err == nil {
-		_, err = p.eradicateNow(ctx)
-	}
-	if !dead.Load() {
-		t.Errorf("%s: never called (%v)", call.Key(), err)
-	}
-	return left
 }
 
 // TestEradicateImage: the patched version is deployed before any secret is

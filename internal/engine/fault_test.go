@@ -3,14 +3,12 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
@@ -142,21 +140,10 @@ func TestServerGoesAway(t *testing.T) {
 	calls, _ := cleanRun(t)
 	forEveryCall(calls, func(call sim.Request) {
 		w, dir := newWorld(t), t.TempDir()
-		var listener *httptest.Server
-		server := w.Server(func(r sim.Request) sim.Fault {
-			if r.Key() != call.Key() {
-				return sim.Fault{}
-			}
-			return sim.Fault{Before: func() {
-				_ = listener.Listener.Close() // closed once more at the end
-				listener.CloseClientConnections()
-			}, Break: true}
-		})
-		listener = httptest.NewServer(server)
-		t.Cleanup(listener.Close)
+		url, server := w.goneAt(t, call)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		p, err := w.connect(t, ctx, listener.URL, server, dir)
+		p, err := w.connect(t, ctx, url, server, dir)
 		var res *engine.ContainResult
 		if err == nil {
 			res, err = p.containNow(ctx)
@@ -211,40 +198,13 @@ func TestKilledAtEveryCall(t *testing.T) {
 }
 
 // killed runs contain up to a call, and returns the world and the state
-// directory as a kill at that moment would leave them: from then on nothing
-// of that run reaches either.
+// directory as a kill at that moment would leave them.
 func killed(t *testing.T, call sim.Request, executed bool) (*world, string) {
-	w, dir := newWorld(t), t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var left string
-	dead := &atomic.Bool{}
-	kill := func() {
-		dead.Store(true)
-		left = copyState(t, dir)
-		cancel()
-	}
-	// What the run still does in its last moments it does to nobody: it is told
-	// that it may not, since that is what it does not try again.
-	nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
-	p, err := w.start(t, ctx, dir, func(r sim.Request) sim.Fault {
-		switch {
-		case dead.Load():
-			return nobody
-		case r.Key() != call.Key():
-			return sim.Fault{}
-		case executed:
-			return sim.Fault{After: kill}
-		}
-		return sim.Fault{Before: kill, Error: nobody.Error}
+	w := newWorld(t)
+	left := w.killedDuring(t, t.TempDir(), call, executed, func(ctx context.Context, p *process) error {
+		_, err := p.containNow(ctx)
+		return err
 	})
-	if err == nil {
-		_, err = p.containNow(ctx)
-	}
-	if !dead.Load() {
-		t.Errorf("%s: never called (%v)", call.Key(), err)
-		return w, dir
-	}
 	if call.Writes() {
 		wantPending(t, call, left)
 	}

@@ -2,15 +2,11 @@ package engine_test
 
 import (
 	"context"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
@@ -153,21 +149,10 @@ func TestServerGoesAwayDuringRecover(t *testing.T) {
 	}
 	forEveryCall(calls, func(call sim.Request) {
 		w := newDown(t)
-		var listener *httptest.Server
-		server := w.Server(func(r sim.Request) sim.Fault {
-			if r.Key() != call.Key() {
-				return sim.Fault{}
-			}
-			return sim.Fault{Before: func() {
-				_ = listener.Listener.Close() // closed once more at the end
-				listener.CloseClientConnections()
-			}, Break: true}
-		})
-		listener = httptest.NewServer(server)
-		t.Cleanup(listener.Close)
+		url, server := w.goneAt(t, call)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		p, err := w.connect(t, ctx, listener.URL, server, w.dir)
+		p, err := w.connect(t, ctx, url, server, w.dir)
 		var res *engine.RecoverResult
 		if err == nil {
 			res, err = p.recoverNow(ctx, deleting)
@@ -204,34 +189,10 @@ func TestRecoverKilledAtEveryCall(t *testing.T) {
 			t.Parallel()
 			forEveryCall(calls, func(call sim.Request) {
 				w := newDown(t)
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				left := ""
-				dead := &atomic.Bool{}
-				kill := func() {
-					dead.Store(true)
-					left = copyState(t, w.dir)
-					cancel()
-				}
-				nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
-				p, err := w.start(t, ctx, w.dir, func(r sim.Request) sim.Fault {
-					switch {
-					case dead.Load():
-						return nobody
-					case r.Key() != call.Key():
-						return sim.Fault{}
-					case executed:
-						return sim.Fault{After: kill}
-					}
-					return sim.Fault{Before: kill, Error: nobody.Error}
+				left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
+					_, err := p.recoverNow(ctx, deleting)
+					return err
 				})
-				if err == nil {
-					_, err = p.recoverNow(ctx, deleting)
-				}
-				if !dead.Load() {
-					t.Errorf("%s: never called (%v)", call.Key(), err)
-					return
-				}
 				if call.Writes() {
 					wantPending(t, call, left)
 				}

@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
@@ -277,6 +279,61 @@ func copyState(t testing.TB, dir string) string {
 			return to
 		}
 	}
+}
+
+// killedDuring does something up to a call, and returns the state directory as
+// a kill at that moment, before or after the call is executed, would leave it.
+// What the process still does in its last moments it does to nobody: it is told
+// that it may not, since that is what it does not try again.
+func (w *world) killedDuring(t *testing.T, dir string, call sim.Request, executed bool, do func(context.Context, *process) error) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	left := dir
+	dead := &atomic.Bool{}
+	kill := func() {
+		if dead.CompareAndSwap(false, true) {
+			left = copyState(t, dir)
+			cancel()
+		}
+	}
+	nobody := sim.Fault{Error: apierrors.NewUnauthorized("Unauthorized")}
+	p, err := w.start(t, ctx, dir, func(r sim.Request) sim.Fault {
+		switch {
+		case dead.Load():
+			return nobody
+		case r.Key() != call.Key():
+			return sim.Fault{}
+		case executed:
+			return sim.Fault{After: kill}
+		}
+		return sim.Fault{Before: kill, Error: nobody.Error}
+	})
+	if err == nil {
+		err = do(ctx, p) // how it ends does not matter: it is dead
+	}
+	if !dead.Load() {
+		t.Errorf("%s: never called (%v)", call.Key(), err)
+	}
+	return left
+}
+
+// goneAt is a server that is gone for good when a call comes.
+func (w *world) goneAt(t *testing.T, call sim.Request) (url string, server *sim.Server) {
+	t.Helper()
+	var listener *httptest.Server
+	server = w.Server(func(r sim.Request) sim.Fault {
+		if r.Key() != call.Key() {
+			return sim.Fault{}
+		}
+		return sim.Fault{Before: func() {
+			_ = listener.Listener.Close() // closed once more at the end
+			listener.CloseClientConnections()
+		}, Break: true}
+	})
+	listener = httptest.NewServer(server)
+	t.Cleanup(listener.Close)
+	return listener.URL, server
 }
 
 // front answers every proposal the same, and keeps what it was told.
