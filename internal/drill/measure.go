@@ -32,14 +32,20 @@ func (w *World) baseline() baseline {
 		b.accounts[u.Account] = accountUID(w.Cluster, u.Account)
 	}
 	for _, o := range w.Cluster.State() {
-		if owner := metav1.GetControllerOf(&o); owner != nil || o.GetNamespace() == metav1.NamespaceSystem {
+		if metav1.GetControllerOf(&o) != nil {
 			continue // a ReplicaSet is judged by its Deployment
 		}
-		if n, found, _ := unstructured.NestedInt64(o.Object, "spec", "replicas"); found {
+		if n, found := wanted(&o); found {
 			b.replicas[Object{o.GetNamespace(), o.GetKind(), o.GetName()}.String()] = n
 		}
 	}
-	b.flows = w.flows(w.look())
+	v := w.look()
+	b.flows = w.flows(v)
+	for i := range v.pods {
+		if p := &v.pods[i]; runs(p) && w.hold(p.UID) == nil {
+			b.pods = append(b.pods, bystander{p.UID, p.Name, workloadName(p), metav1.GetControllerOf(p) != nil, v.cutOff(p)})
+		}
+	}
 	return b
 }
 
@@ -107,10 +113,28 @@ func (w *World) measure(now time.Time) {
 	case !ok && !w.contained.IsZero() && w.firstOpen(v):
 		w.contained = time.Time{} // it did not last
 	}
+	w.take(v, now)
 	flows := w.flows(v)
 	for _, f := range slices.Sorted(maps.Keys(w.before.flows)) {
 		if _, known := w.down[f]; !known && !flows[f] && !w.between(v, f) {
 			w.down[f] = Outage{"connection " + f, now}
+		}
+	}
+}
+
+// take notes which innocent pods are cut off, or belong to their workload no
+// more. A deleted pod is none of them: its workload makes another.
+func (w *World) take(v *view, now time.Time) {
+	for _, b := range w.before.pods {
+		p := v.pod(b.uid)
+		if _, known := w.taken[b.workload]; known || p == nil || !runs(p) || w.hold(b.uid) != nil {
+			continue
+		}
+		switch {
+		case v.cutOff(p) && !b.cutOff:
+			w.taken[b.workload] = Outage{"its pod " + b.name + " cut off", now}
+		case b.owned && metav1.GetControllerOf(p) == nil:
+			w.taken[b.workload] = Outage{"its pod " + b.name + " taken out of it", now}
 		}
 	}
 }

@@ -281,6 +281,8 @@ func (o Object) String() string { return strings.TrimPrefix(o.Namespace+"/"+o.Ki
 const (
 	maxFile  = 1 << 20
 	maxMoves = 200
+	// Before the alert; they are all made while a person waits for the drill to begin.
+	maxPast  = 2000
 	maxSpan  = 7 * 24 * time.Hour
 	minEvery = time.Second
 )
@@ -390,13 +392,17 @@ func (s *Scenario) check() error {
 			return fmt.Errorf("cluster.kinds: %q is none of those that are simulated", k)
 		}
 	}
-	names := map[string]bool{}
+	names, past := map[string]bool{}, 0
 	for i := range s.Attack {
 		m := &s.Attack[i]
 		if err := m.check(); err != nil {
 			return fmt.Errorf("attack: %s: %w", orNumber(m.Name, i), err)
 		}
 		names[m.Name] = true
+		if past += m.past(); past > maxPast {
+			return fmt.Errorf("attack: %s: with it, moves are made more than %d times before the alert: let it begin later than %s, or less often, or give times",
+				orNumber(m.Name, i), maxPast, time.Duration(m.At))
+		}
 	}
 	for i, m := range s.Attack {
 		if m.If.After != "" && !names[m.If.After] {
@@ -433,6 +439,21 @@ func (s *Scenario) checkPlay() error {
 		}
 	}
 	return nil
+}
+
+// past is how often a move is made before the alert, or with it.
+func (m *Move) past() int {
+	switch {
+	case m.At > 0:
+		return 0
+	case m.Every == 0:
+		return 1
+	}
+	n := int(-m.At/m.Every) + 1
+	if m.Times > 0 {
+		n = min(n, m.Times)
+	}
+	return n
 }
 
 func orNumber(name string, i int) string {

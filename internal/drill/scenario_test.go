@@ -80,6 +80,7 @@ func TestParse(t *testing.T) {
 		{"a name for a path", "name: ours", "name: ../ours", "use lower-case letters"},
 		{"no time", "containWithin: 5m", "containWithin: soon", `"soon" is no duration`},
 		{"too often", "every: 1m", "every: 1ms", "every must be at least 1s"},
+		{"too long ago", "at: 1m, every: 1m", "at: -48h, every: 1s", "more than 2000 times before the alert"},
 		{"no port", ", port: 443", "", "if.reaches needs a port"},
 		{"after nothing", "exfiltrate: 1", "exfiltrate: 1, if: {after: x}", "mapping key"},
 		{"an unknown move", "reaches: {host: 192.0.2.1, port: 443}", "after: nothing", `no move "nothing"`},

@@ -266,21 +266,33 @@ func (w *World) scoreInnocent() Item {
 	i := Item{Name: ItemInnocent, Title: "innocent workloads", Of: pointsOthers, Better: []string{
 		w.fill("irctl contain --pod ${suspect} -n ${namespace}   # a policy that selects this pod and no other, and its own workload scaled down")}}
 	var hurt []string
-	guilty := w.guilty()
+	guilty, told := w.guilty(), map[string]bool{}
 	w.record.mu.Lock()
 	for key, n := range w.before.replicas {
 		low, seen := w.record.lowest[key]
 		parts := strings.Split(key, "/")
-		if !seen || low >= n || guilty[parts[0]+"/"+parts[len(parts)-1]] {
+		workload := parts[0] + "/" + parts[len(parts)-1]
+		if !seen || low >= n || guilty[workload] {
 			continue
 		}
+		told[workload] = true
 		what := fmt.Sprintf("scaled down from %d to %d", n, low)
-		if low < 0 {
+		switch kind := parts[len(parts)-2]; {
+		case low < 0:
 			what = "deleted"
+		case kind == "DaemonSet":
+			what = fmt.Sprintf("kept off %d of %d nodes", n-low, n)
+		case kind == "CronJob" || kind == "Job":
+			what = "suspended"
 		}
 		hurt = append(hurt, fmt.Sprintf("%s: %s %s after the alert", key, what, short(w.since(w.record.lowSince[key]))))
 	}
 	w.record.mu.Unlock()
+	for workload, o := range w.taken {
+		if !guilty[workload] && !told[workload] { // a workload that is down is told of once
+			hurt = append(hurt, fmt.Sprintf("%s: %s %s after the alert", workload, o.What, short(w.since(o.Since))))
+		}
+	}
 	for _, o := range w.down {
 		hurt = append(hurt, fmt.Sprintf("%s: cut %s after the alert", o.What, short(w.since(o.Since))))
 	}

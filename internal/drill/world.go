@@ -41,6 +41,7 @@ type World struct {
 	reacted   map[int]time.Time
 	contained time.Time
 	down      map[string]Outage
+	taken     map[string]Outage // workloads of which a pod was cut off or taken out, as NAMESPACE/NAME
 	before    baseline
 	seen      *view // the last one
 	measured  int64 // the version at which it was measured
@@ -85,8 +86,17 @@ type Outage struct {
 type baseline struct {
 	secrets  map[string]map[string]any
 	accounts map[string]types.UID
-	replicas map[string]int64 // by KIND of namespace
+	replicas map[string]int64 // by NAMESPACE/KIND/NAME
 	flows    map[string]bool
+	pods     []bystander
+}
+
+// bystander is a pod that is not compromised.
+type bystander struct {
+	uid           types.UID
+	name          string
+	workload      string // NAMESPACE/NAME
+	owned, cutOff bool
 }
 
 // recorder takes down what happens to the cluster, while that is locked.
@@ -112,9 +122,12 @@ func (r *recorder) see(ch sim.Change) {
 		}
 	case ch.Kind.Kind == "Secret":
 		r.secrets[o.GetNamespace()+"/"+o.GetName()] = ch.Time
-	case ch.Kind.Scale || ch.Kind.Kind == "DaemonSet":
+	default:
+		n, counts := wanted(o)
+		if !counts {
+			return
+		}
 		key := Object{o.GetNamespace(), ch.Kind.Kind, o.GetName()}.String()
-		n, _, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
 		if ch.Type == watch.Deleted {
 			n = -1
 		}
@@ -122,6 +135,26 @@ func (r *recorder) see(ch sim.Change) {
 			r.lowest[key], r.lowSince[key] = n, ch.Time
 		}
 	}
+}
+
+// wanted is how many pods a workload is to have; a CronJob or a Job that is not
+// suspended counts as one.
+func wanted(o *unstructured.Unstructured) (int64, bool) {
+	switch o.GetKind() {
+	case "DaemonSet": // the nodes that it is not kept off
+		return unstructuredInt(o, "status", "desiredNumberScheduled")
+	case "CronJob", "Job":
+		if suspended, _, _ := unstructured.NestedBool(o.Object, "spec", "suspend"); suspended {
+			return 0, true
+		}
+		return 1, true
+	}
+	return unstructuredInt(o, "spec", "replicas")
+}
+
+func unstructuredInt(o *unstructured.Unstructured, path ...string) (int64, bool) {
+	n, found, err := unstructured.NestedInt64(o.Object, path...)
+	return n, found && err == nil
 }
 
 func restartsOf(pod *unstructured.Unstructured) (n int64) {
@@ -166,7 +199,7 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	if _, manual := o.Clock.(*ManualClock); manual {
 		o.Startup = 0 // while irctl waits for a rollout, nobody would let time pass
 	}
-	w := &World{Scenario: s, clock: o.Clock, speed: o.Speed, told: o.Told, reacted: map[int]time.Time{}, down: map[string]Outage{}}
+	w := &World{Scenario: s, clock: o.Clock, speed: o.Speed, told: o.Told, reacted: map[int]time.Time{}, down: map[string]Outage{}, taken: map[string]Outage{}}
 	w.record = recorder{gone: map[types.UID]time.Time{}, restarts: map[types.UID]time.Time{}, secrets: map[string]time.Time{}, lowest: map[string]int64{}, lowSince: map[string]time.Time{}}
 	w.start, w.startup = o.Clock.Now(), time.Duration(float64(o.Startup)/o.Speed)
 	// The cluster is set up in the past, so that its objects are not of now.
