@@ -258,6 +258,7 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 		return err
 	}
 	t.Banner, t.Alerts, t.Now = "DRILL", session.World.Alerts(), a.clock.Now
+	t.Runbook, t.Suggested = session.World.Scenario.Runbook, suggested(session)
 	prepare := t.Prepare
 	t.Prepare = func(ctx context.Context, req *engine.RunRequest) error {
 		req.Title = strings.TrimSpace("DRILL: " + strings.TrimPrefix(req.Title, "DRILL: "))
@@ -268,6 +269,15 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 	}
 	_, err = tui.Run(ctx, t)
 	return err
+}
+
+// suggested are the parameters with which the drill is played well, so that
+// nobody types digests to practise. What plays by itself does not watch for the
+// attacker's return; a person does, as long as one has patience for in a drill.
+func suggested(session *drill.Session) map[string]string {
+	values := (&drill.Hands{World: session.World, Dir: session.Dir}).Params()
+	values["watch"] = "1m"
+	return values
 }
 
 // drillArgs lead irctl to a drill instead of to what is real.

@@ -1,14 +1,17 @@
 package drill_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"irctl/internal/drill"
+	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
 	"irctl/internal/runbook"
 	"irctl/runbooks"
@@ -52,6 +55,49 @@ func TestBuiltIn(t *testing.T) {
 		}
 		if _, err := book.Given((&drill.Hands{World: w, Dir: "/dir"}).Params(), "todo-app"); err != nil {
 			t.Errorf("%s: %v", s.Name, err)
+		}
+	}
+}
+
+// aClock is a real one to the world, so that pods take their time to start.
+type aClock struct{ now time.Time }
+
+func (c *aClock) Now() time.Time                                   { return c.now }
+func (c *aClock) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
+// TestTheSuspectsStay: as long as nobody does anything, no pod comes or goes, also
+// where pods take time to start. Nobody could contain one that is replaced.
+func TestTheSuspectsStay(t *testing.T) {
+	t.Parallel()
+	all, err := drill.BuiltIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		clock := &aClock{time.Now()}
+		w, err := drill.NewWorld(s, drill.WorldOptions{Clock: clock, Startup: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := func() (all []string) {
+			for _, p := range w.Cluster.List(sim.Pods, "") {
+				all = append(all, p.GetNamespace()+"/"+p.GetName())
+			}
+			slices.Sort(all)
+			return all
+		}
+		before := names()
+		if w.Suspect != "" && !slices.Contains(before, w.Suspect) {
+			t.Errorf("%s: the suspect %s does not exist", s.Name, w.Suspect)
+		}
+		for range 10 {
+			clock.now = clock.now.Add(3 * time.Second)
+			if err := w.Tick(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := names(); !slices.Equal(before, after) {
+			t.Errorf("%s: %v became %v", s.Name, before, after)
 		}
 	}
 }

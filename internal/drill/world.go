@@ -188,6 +188,9 @@ type WorldOptions struct {
 // attacker's.
 const history = 30 * 24 * time.Hour
 
+// settleTicks is how often the controllers act before it begins.
+const settleTicks = 20
+
 // NewWorld sets the scene: the cluster as it is when the alert comes.
 func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	if o.Clock == nil {
@@ -226,9 +229,13 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	if err := w.setUp(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrScenario, s.Name, err)
 	}
-	past = past.Add(max(options.Startup, time.Second))
-	if err := w.Cluster.Tick(); err != nil {
-		return nil, err
+	// A rollout goes pod by pod. It must be over before the drill begins: else the
+	// pod that is compromised is soon replaced, and nobody did that.
+	for range settleTicks {
+		past = past.Add(max(options.Startup, time.Second))
+		if err := w.Cluster.Tick(); err != nil {
+			return nil, err
+		}
 	}
 	for _, e := range w.Cluster.List(sim.Events, "") { // they have expired
 		if err := w.Cluster.Delete(sim.Events, e.GetNamespace(), e.GetName()); err != nil {

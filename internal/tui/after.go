@@ -94,7 +94,7 @@ func (a *after) results(r *engine.StepResult) {
 			a.facts = append(a.facts, [2]string{name, text})
 		}
 	}
-	if r.Summary != "" && len(a.facts) == 0 {
+	if r.Summary != "" && len(a.facts) == 0 && r.Err() == nil {
 		a.facts = append(a.facts, [2]string{"result", r.Summary})
 	}
 }

@@ -295,7 +295,7 @@ func everywhere(o Options, s string, w, h int) []root {
 	book := &runbook.Runbook{Name: s, Title: s, Summary: s, Contacts: []runbook.Contact{{Role: s, For: s, Name: s}}, Parameters: []runbook.Parameter{{Name: s, Prompt: s, Doc: s, Required: true}},
 		Phases: []runbook.Phase{{Name: runbook.PhaseName(s), Steps: []runbook.Step{{Name: "x", Title: s, Why: s, Uses: "manual"}}}}}
 	m.library = library{books: []*runbook.Runbook{book}, broken: []string{s}, err: errors.New(s), loaded: true}
-	m.prepare = newPrepare(m.library, s).about(&suspect)
+	m.prepare = newPrepare(m.library, Options{Namespace: s, Runbook: s, Suggested: map[string]string{s: s}}).about(&suspect)
 	m.changes = []changed{{object: s, text: s}}
 	m.report = &reported{text: s + "\n# " + s + "\n| " + s + " |"}
 	m.toast = toast{text: s, until: m.now.Add(time.Hour)}

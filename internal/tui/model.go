@@ -216,7 +216,7 @@ func (m *root) begun() tea.Cmd {
 		}
 		m.say(warning, "incident "+string(id)+" is not open")
 	case pod != "":
-		m.prepare = newPrepare(m.library, m.o.Namespace)
+		m.prepare = newPrepare(m.library, m.o)
 		m.prepare.pods = []string{pod}
 		m.screen = onPrepare
 	}
@@ -341,7 +341,7 @@ func (m *root) enter(s *summary) tea.Cmd {
 		}
 		m.say(warning, "its runbook "+s.walk.Runbook.Name+" is not here; choose another")
 	}
-	m.prepare = newPrepare(m.library, m.o.Namespace).of(s)
+	m.prepare = newPrepare(m.library, m.o).of(s)
 	m.screen = onPrepare
 	return m.read(s.ID, 0)
 }
@@ -635,6 +635,6 @@ func (m *root) target() string {
 
 // suspectsChosen begins with a suspect.
 func (m *root) suspectChosen(s *detect.Suspect) {
-	m.prepare = newPrepare(m.library, m.o.Namespace).about(s)
+	m.prepare = newPrepare(m.library, m.o).about(s)
 	m.screen = onPrepare
 }

@@ -31,6 +31,8 @@ type prepare struct {
 	commander string
 	namespace string
 	given     map[string]string // what a person typed
+	suggested map[string]string // what else to fill in, for the runbook of the name favourite
+	favourite string            // "": none
 	list      list
 	typing    *input
 	err       error
@@ -67,8 +69,8 @@ func (d *desk) loadRunbooks() tea.Cmd {
 // runbookFor is the runbook that fits a kind of suspect.
 var runbookFor = map[string]string{"pod": "compromised-pod", "workload": "compromised-pod", "node": "compromised-node", "serviceaccount": "stolen-service-account"}
 
-func newPrepare(l library, namespace string) prepare {
-	m := prepare{want: "compromised-pod", namespace: namespace, given: map[string]string{}}
+func newPrepare(l library, o Options) prepare {
+	m := prepare{want: "compromised-pod", favourite: o.Runbook, suggested: o.Suggested, namespace: o.Namespace, given: map[string]string{}}
 	return m.with(l)
 }
 
@@ -80,8 +82,10 @@ func (m prepare) with(l library) prepare {
 
 func (m prepare) choose(name string) prepare {
 	m.want = cmp.Or(name, m.want)
-	if i := slices.IndexFunc(m.books, func(b *runbook.Runbook) bool { return b.Name == name }); i >= 0 {
-		m.book = i
+	for _, want := range []string{m.want, m.favourite} { // the last counts
+		if i := slices.IndexFunc(m.books, func(b *runbook.Runbook) bool { return b.Name == want }); i >= 0 {
+			m.book = i
+		}
 	}
 	return m
 }
@@ -120,7 +124,10 @@ func (m prepare) value(p *runbook.Parameter) (text string, meant bool) {
 	if v, ok := m.given[p.Name]; ok {
 		return v, true
 	}
-	if v := m.sensible(p); v != "" {
+	for _, v := range []string{m.sensible(p), m.suggestion(p)} {
+		if v == "" {
+			continue
+		}
 		if _, err := p.Parse(v, m.namespace); err == nil {
 			return v, true
 		}
@@ -152,6 +159,15 @@ func (m prepare) sensible(p *runbook.Parameter) string {
 		return m.alert
 	}
 	return ""
+}
+
+// suggestion is what is filled in where the suspect says nothing. A target is
+// not: what is acted on is what was chosen.
+func (m prepare) suggestion(p *runbook.Parameter) string {
+	if b := m.runbook(); b == nil || b.Name != m.favourite || p.Domain().Type == runbook.Pod && (m.suspect != nil || m.incident != "") {
+		return ""
+	}
+	return m.suggested[p.Name]
 }
 
 // check is what is wrong with a parameter; nil: nothing.
@@ -310,7 +326,7 @@ func (m prepare) view(p place) []string {
 	case m.suspect != nil:
 		g.line("New incident of " + p.title(p.safe(suspectName(m.suspect))))
 		for _, f := range m.suspect.Findings[:min(2, len(m.suspect.Findings))] {
-			g.text(faint, p.g.bullet+" ", f.Reason)
+			g.line(p.paint(faint, p.g.bullet+" "+p.safe(f.Reason)))
 		}
 	case m.incident != "":
 		g.line("A runbook for incident " + p.title(string(m.incident)))
@@ -318,13 +334,30 @@ func (m prepare) view(p place) []string {
 		g.line("New incident of pod " + p.title(p.safe(m.pods[0])))
 	}
 	g.blank()
-	names := 10
+	rows := p.page(p.w)
+	names := 9
+	for _, r := range m.rows() {
+		names = min(max(names, len(r.name)+1), 16)
+	}
+	from, to := 0, 0 // the lines of the row at hand
 	for i, r := range m.rows() {
 		if i > 0 && r.param == nil && r.name == rowSeverity {
-			g.line(p.paint(faint, "  optional"))
+			rows.line(p.paint(faint, "  optional"))
 		}
-		m.rowView(g, p, r, i == m.list.at, names)
+		if i == m.list.at {
+			from = len(rows.lines)
+		}
+		m.rowView(rows, p, r, i == m.list.at, names)
+		if i == m.list.at {
+			to = len(rows.lines)
+		}
 	}
+	if room := max(4, p.h-len(g.lines)); len(rows.lines) > room {
+		shown := room - 1 // the last one says that there is more
+		first := min(from, max(to-shown, from-shown/2))
+		return append(g.lines, p.scrolled(rows.lines, first, p.w, room)...)
+	}
+	g.lines = append(g.lines, rows.lines...)
 	g.blank()
 	if b := m.runbook(); b != nil {
 		g.text(faint, "", strings.Join(strings.Fields(b.Title+". "+b.Summary), " "))
@@ -354,8 +387,10 @@ func (m prepare) rowView(g *page, p place, r row, here bool, names int) {
 	}
 	indent := strings.Repeat(" ", names+4)
 	if r.param != nil {
-		g.text(faint, indent, r.param.Question())
-		if r.param.Doc != "" && p.h > 24 {
+		if r.param.Prompt != "" || r.param.Doc == "" {
+			g.text(faint, indent, r.param.Question())
+		}
+		if r.param.Doc != "" && (p.h > 24 || r.param.Prompt == "") {
 			g.text(faint, indent, r.param.Doc)
 		}
 	}

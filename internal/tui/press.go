@@ -208,7 +208,7 @@ func (m *root) podsPressed(a action) tea.Cmd {
 		if s := m.pods.suspects[r.key()]; s != nil {
 			m.suspectChosen(s)
 		} else {
-			m.prepare = newPrepare(m.library, m.o.Namespace)
+			m.prepare = newPrepare(m.library, m.o)
 			m.prepare.pods = []string{r.key()}
 			m.screen = onPrepare
 		}

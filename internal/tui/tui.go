@@ -55,6 +55,11 @@ type Options struct {
 	// Pod, as NAMESPACE/NAME, or Incident begin with that one chosen.
 	Pod      string
 	Incident incident.ID
+	// Runbook is the one that is chosen at first; "": one that fits the suspect.
+	Runbook string
+	// Suggested are values for that runbook's parameters of these names, where the
+	// suspect gives nothing better.
+	Suggested map[string]string
 	// Banner is shown on every screen, such as DRILL.
 	Banner string
 	// In and Out are the terminal; nil: that of the process.

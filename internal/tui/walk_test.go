@@ -474,3 +474,66 @@ func TestHeldKeys(t *testing.T) {
 		t.Errorf("%d writes to the cluster", n)
 	}
 }
+
+// TestSuggestedValues: what is suggested is filled in for the runbook that it is
+// meant for, is less than what the suspect says and what a person types, and never
+// says what is acted on.
+func TestSuggestedValues(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l), func(o *Options) {
+		o.Runbook = "crypto-miner"
+		o.Suggested = map[string]string{"pool": "198.51.100.23", "pods": "todo-app/postgres-0", "watch": "1m", "sameImage": "not a boolean", "nothing": "of that name"}
+	})
+	d.until("critical")
+	d.press("enter")
+	d.until("crypto-miner")
+	values := func(book string) map[string]string {
+		t.Helper()
+		b, err := d.m.prepare.begin()
+		if err != nil || b.book.Name != book {
+			t.Fatalf("%v, %v", b.book, err)
+		}
+		return b.given
+	}
+	if got := values("crypto-miner"); got["pods"] != l.suspect || got["pool"] != "198.51.100.23" || got["watch"] != "1m" || got["sameImage"] != "" {
+		t.Errorf("filled in: %v", got)
+	}
+	m := d.m.prepare
+	for _, r := range m.rows() {
+		if r.name == "pool" {
+			d.m.prepare = m.set(r, "203.0.113.1")
+		}
+	}
+	if got := values("crypto-miner"); got["pool"] != "203.0.113.1" {
+		t.Errorf("typed: %v", got)
+	}
+	// A suspect that is no pod leaves the pods to the person.
+	node := *m.suspect
+	node.Kind, node.Name = "node", "node-1"
+	if text, _ := newPrepare(d.m.library, d.m.o).about(&node).value(m.runbook().Parameter("pods")); text != "" {
+		t.Errorf("pods of a node: %q", text)
+	}
+	d.press("right")
+	if b, err := d.m.prepare.begin(); err == nil && b.given["watch"] != "" {
+		t.Errorf("another runbook, %s: %v", b.book.Name, b.given)
+	}
+}
+
+// TestALongFormFollowsTheCursor: however many parameters there are, the one at
+// hand is on the screen, with what is asked.
+func TestALongFormFollowsTheCursor(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l), func(o *Options) { o.Runbook = "crypto-miner" })
+	d.until("critical")
+	d.press("enter")
+	d.until("crypto-miner")
+	rows := d.m.prepare.rows()
+	for i, r := range rows {
+		frame := ansi.Strip(d.at(80, 24))
+		checkFrame(t, r.name, d.m.theme, d.at(80, 24), 80, 24)
+		if !strings.Contains(frame, "▸ "+r.name) {
+			t.Fatalf("row %d, %s, is out of sight:\n%s", i, r.name, frame)
+		}
+		d.press("j")
+	}
+}
