@@ -21,12 +21,12 @@ demo: ## A whole incident on a simulated cluster, from the alert to the score
 test: export GORACE = atexit_sleep_ms=20
 test: ## Run the tests, with the race detector; of the longest ones a sample
 	test/install-deps.sh
-	go test -race -short ./...
+	go test -race -short -timeout 20m ./...
 
 .PHONY: test-full
 test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory
 	test/install-deps.sh
-	go test -timeout 20m ./internal/engine ./internal/evidence ./internal/steps/detect
+	go test -timeout 30m ./internal/engine ./internal/evidence ./internal/steps/detect
 
 .PHONY: lint
 lint: ## Check format, modules and code

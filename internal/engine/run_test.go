@@ -557,7 +557,7 @@ func TestARunIsKilledAtEveryEntry(t *testing.T) {
 				step = 6
 			}
 			if testing.Short() {
-				step *= 5
+				step *= 20
 			}
 			// Before the first there is no incident yet.
 			for at := 2; at <= n; at += step {
