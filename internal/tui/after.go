@@ -5,11 +5,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
+	recovery "irctl/internal/steps/recover"
 )
 
 // after is what came of a step: what was verified, and what remains open. It
@@ -64,6 +66,13 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 		a.undone(d)
 	case *engine.EradicateResult:
 		a.eradicated(d)
+		if d.Verdict == engine.NotEradicated && r.Outcome == "done" {
+			a.word, a.style = "DONE, MORE IS TO BE ERADICATED", notice
+		}
+	case *engine.RecoverResult:
+		a.recovered(d)
+	case *engine.MonitorResult:
+		a.monitored(d)
 	case evidence.Result:
 		if d.Receipt.Path != "" {
 			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", itoa(total(d.Receipt.Artefacts))})
@@ -183,6 +192,80 @@ func (a *after) eradicated(d *engine.EradicateResult) {
 		a.failures = append(a.failures, "not replaced: "+s)
 	}
 	a.failures = append(a.failures, d.Failures...)
+}
+
+// recovered takes how workloads came back, and what became of the suspects.
+func (a *after) recovered(d *engine.RecoverResult) {
+	if d.Verdict != "" {
+		a.word = strings.ToUpper(string(d.Verdict))
+		a.style = map[engine.RecoverVerdict]style{engine.Recovered: fine, engine.RecoveredOpen: notice, engine.NotRecovered: danger}[d.Verdict]
+	}
+	for _, r := range d.Refusals {
+		a.failures = append(a.failures, fmt.Sprintf("not done: %s: %s", r.Object, r.Reason))
+	}
+	a.failures = append(a.failures, d.Failures...)
+	for _, r := range d.Actions {
+		if r.Err() != nil {
+			a.failures = append(a.failures, r.Summary+": "+r.Error)
+		}
+	}
+	for _, w := range d.Workloads {
+		a.checks = append(a.checks, contain.Check{OK: w.OK, Text: w.Object + ": " + w.Rollout})
+		switch {
+		case w.WayIn.Text == "":
+		case w.WayIn.State == recovery.Closed:
+			a.checks = append(a.checks, contain.Check{OK: true, Text: w.WayIn.Text})
+		default:
+			a.open = append(a.open, contain.Exposure{Code: "way in", Text: w.WayIn.Text})
+		}
+		for _, c := range w.Checks {
+			switch {
+			case c.Result == recovery.NotKnown:
+				a.open = append(a.open, contain.Exposure{Code: c.Code, Text: "not known: " + c.Text})
+			case c.Result == recovery.Failed && c.Accepted:
+				a.open = append(a.open, contain.Exposure{Code: c.Code, Text: "accepted: " + c.Text})
+			default:
+				a.checks = append(a.checks, contain.Check{OK: c.Result != recovery.Failed, Text: c.Code + ": " + c.Text})
+			}
+		}
+	}
+	for _, s := range d.Suspects {
+		text := s.Fate
+		if s.Text != "" {
+			text += ": " + s.Text
+		}
+		a.facts = append(a.facts, [2]string{"suspect", s.Namespace + "/" + s.Pod + " " + text})
+	}
+	for _, s := range d.Stays {
+		a.facts = append(a.facts, [2]string{"stays", s})
+	}
+	if len(d.Left) > 0 {
+		a.facts = append(a.facts, [2]string{"for you", "only you can tell whether: " + strings.Join(d.Left, "; ")})
+	}
+}
+
+// monitored takes whether the attacker was seen again.
+func (a *after) monitored(d *engine.MonitorResult) {
+	took := d.Until.Sub(d.From).Round(time.Second)
+	switch {
+	case len(d.Hits) > 0:
+		a.word, a.style = "SIGNS OF THE ATTACKER'S RETURN", danger
+	case d.Failure == "" && !d.Interrupted:
+		a.word, a.style = "NOTHING SEEN", fine
+	}
+	for _, h := range d.Hits {
+		a.failures = append(a.failures, h.Code+": "+h.Text)
+	}
+	if d.Failure != "" {
+		a.failures = append(a.failures, d.Failure)
+	}
+	for _, g := range d.Gaps {
+		a.open = append(a.open, contain.Exposure{Code: "not seen", Text: g})
+	}
+	if d.Contained != nil {
+		a.facts = append(a.facts, [2]string{"contained", "again: " + string(d.Contained.Verdict)})
+	}
+	a.facts = append(a.facts, [2]string{"watched", count(d.Looks, "look") + " in " + took.String()})
 }
 
 func (a *after) view(g *page, p place) {

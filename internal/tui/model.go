@@ -402,7 +402,7 @@ func (m *root) goOn() tea.Cmd {
 	}
 	m.numbers++
 	m.walk.over()
-	m.walk.number, m.walk.stopped, m.walk.after, m.walk.work = m.numbers, nil, nil, work{since: m.now}
+	m.walk.number, m.walk.stopped, m.walk.after, m.walk.later, m.walk.work = m.numbers, nil, nil, nil, work{since: m.now}
 	var ctx context.Context
 	ctx, m.walk.cancel = context.WithCancel(m.ctx)
 	return m.run(ctx, m.engine, m.walk.begin, m.numbers)
@@ -538,7 +538,7 @@ func (m *root) undo(req engine.UndoRequest) tea.Cmd {
 		ctx, m.walk.cancel = context.WithCancel(m.ctx)
 		return m.desk.undo(ctx, m.engine, m.walk.begin.incident, req, m.walk.book, m.numbers)
 	}
-	w.after = nil
+	w.after, w.later = nil, nil
 	if w.number == 0 {
 		return begin(m)
 	}

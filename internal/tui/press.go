@@ -387,6 +387,10 @@ func (m *root) walkLines(p place) int {
 func (m *root) read1() tea.Cmd {
 	w := &m.walk
 	w.after, w.scroll = nil, 0
+	if len(w.later) > 0 {
+		w.after, w.later = w.later[0], w.later[1:]
+		return nil
+	}
 	if w.number != 0 {
 		return nil // what comes next is there, or will be
 	}

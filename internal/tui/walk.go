@@ -39,11 +39,12 @@ type walk struct {
 	doing    string         // what it does, in the operation's words
 	worked   time.Time      // when the last step was over
 	work     work
-	after    *after  // what came of a step, until somebody has read it
-	stopped  *ended  // why the run is not under way
-	choice   *choice // an open list to choose from
-	form     *form   // the inputs that are being changed
-	armed    string  // what confirmKey would do; "": nothing
+	after    *after   // what came of a step, until somebody has read it
+	later    []*after // what came of the steps after it meanwhile
+	stopped  *ended   // why the run is not under way
+	choice   *choice  // an open list to choose from
+	form     *form    // the inputs that are being changed
+	armed    string   // what confirmKey would do; "": nothing
 	typing   *input
 	typedFor action
 	by, note string // of an answer
@@ -172,7 +173,11 @@ func (m *walk) left(h happened) {
 	s.outcome, s.notNeeded, s.ended = r.Outcome, r.NotNeeded, h.at
 	m.worked = h.at
 	m.setStep(r.Name, s)
-	if worthReading(r) {
+	switch {
+	case !worthReading(r):
+	case m.after != nil: // nobody has read that yet
+		m.later = append(slices.Clip(m.later), afterStep(r, m.work.lines))
+	default:
 		m.after, m.scroll = afterStep(r, m.work.lines), 0
 	}
 }

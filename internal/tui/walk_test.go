@@ -537,3 +537,22 @@ func TestALongFormFollowsTheCursor(t *testing.T) {
 		d.press("j")
 	}
 }
+
+// TestEveryResultIsRead: what came of a step stays until somebody has read it,
+// also where the next steps ask nothing, and are over by then.
+func TestEveryResultIsRead(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	for _, title := range []string{"The first", "The second", "The third"} {
+		d.m.walk.happened(happened{event: engine.Event{Kind: engine.Left, Result: &engine.StepResult{Name: "cutOff", Title: title, Uses: "recover", Outcome: "done", Summary: "it went well",
+			Detail: &engine.RecoverResult{Verdict: engine.NotRecovered, Workloads: []engine.RecoveredWorkload{{Object: "Deployment a/b", Rollout: title + " rollout: 1 of 3 pods"}}, Failures: []string{"something failed"}}}}}, d.m.theme)
+	}
+	for _, title := range []string{"The first", "The second", "The third"} {
+		d.until("NOT RECOVERED "+title, "Remains open: 2", title+" rollout: 1 of 3 pods", "something failed")
+		d.press("enter")
+	}
+	d.until("1 real")
+}

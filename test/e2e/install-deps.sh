@@ -18,6 +18,7 @@ packages=(
 	postgresql                # the todo-app's database
 	procps
 	runc
+	tmux                      # the terminal of the UI
 	util-linux                # nsenter, flock
 )
 
