@@ -15,6 +15,10 @@ build: ## Build bin/irctl
 demo: ## A whole incident on a simulated cluster, from the alert to the score
 	go run ./cmd/irctl drill --auto --speed 60 --dir "$$(mktemp -d)/drill"
 
+.PHONY: recording
+recording: build ## Draw the pictures of README and docs/tui.md anew, from a drill (needs tmux)
+	go run ./docs/recording bin/irctl docs/pictures
+
 # A program built with the race detector sleeps a second before it exits, and
 # the tests run hundreds of them.
 .PHONY: test
