@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -119,9 +120,9 @@ func TestTheTerminalUIContainsAPodAndUndoPutsItBack(t *testing.T) {
 		t.Fatalf("status tells %+v", printed.Incidents)
 	}
 	n.survives(suspect)
-	if left := n.siblings("app=deployment", suspect); len(left) > 0 {
-		t.Errorf("pods of the workload are left: %v", left)
-	}
+	n.await("the other pods of the workload to end", func(context.Context) (bool, error) {
+		return len(n.siblings("app=deployment", suspect)) == 0, nil
+	})
 
 	jane.undo("--all").exits(exitDone)
 
