@@ -13,7 +13,6 @@ import (
 	"irctl/internal/runbook"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
-	"irctl/internal/timeline"
 )
 
 // accessible is the UI for those who cannot see a screen, or have none that
@@ -147,11 +146,7 @@ func reasons(s detect.Suspect) string {
 // goingOn is an incident with the run that is under way in it.
 func (m *accessible) goingOn(i incident.Incident) *start {
 	s := &start{incident: &i}
-	path, err := m.engine.Store.TimelinePath(i.ID)
-	if err != nil {
-		return s
-	}
-	entries, err := timeline.Read(path)
+	entries, err := m.engine.Store.Entries(i.ID)
 	if err != nil {
 		return s // whoever opens it says so
 	}

@@ -12,6 +12,7 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/sanitize"
+	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
 )
@@ -192,6 +193,20 @@ func containExit(res *engine.ContainResult) error {
 	return nil
 }
 
+// printNotDone prints what was refused, with what would allow it, and what
+// went wrong beside the actions.
+func (a *App) printNotDone(refusals []steps.Refusal, failures []string, st style) {
+	for _, r := range refusals {
+		fmt.Fprintf(a.Out, "%s refused: %s%s: %s\n", st.warn("–"), sanitize.Line(targetPrefix(r.Targets)), sanitize.Line(r.Object), sanitize.Line(r.Reason))
+		if r.Override != "" {
+			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("allow it with"), sanitize.Line(r.Override))
+		}
+	}
+	for _, f := range failures {
+		fmt.Fprintf(a.Out, "%s %s\n", st.bad("✗"), sanitize.Line(f))
+	}
+}
+
 func (a *App) printContain(res *engine.ContainResult) error {
 	if done, err := a.printObject(res); done || err != nil {
 		return err
@@ -205,15 +220,7 @@ func (a *App) printContain(res *engine.ContainResult) error {
 	if res.DryRun {
 		a.printDryRun(res, st)
 	}
-	for _, r := range res.Refusals {
-		p("%s refused: %s%s: %s", st.warn("–"), sanitize.Line(targetPrefix(r.Targets)), sanitize.Line(r.Object), sanitize.Line(r.Reason))
-		if r.Override != "" {
-			p("    %s %s", st.dim("allow it with"), sanitize.Line(r.Override))
-		}
-	}
-	for _, f := range res.Failures {
-		p("%s %s", st.bad("✗"), sanitize.Line(f))
-	}
+	a.printNotDone(res.Refusals, res.Failures, st)
 	if res.DryRun || res.Cancelled {
 		return nil
 	}

@@ -150,7 +150,7 @@ func (a *App) incidentShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			entries, err := readTimeline(store, id)
+			entries, err := store.Entries(id)
 			if err != nil {
 				return err
 			}
@@ -171,14 +171,6 @@ func first(args []string) string {
 		return ""
 	}
 	return args[0]
-}
-
-func readTimeline(store *incident.Store, id incident.ID) ([]timeline.Entry, error) {
-	path, err := store.TimelinePath(id)
-	if err != nil {
-		return nil, err
-	}
-	return timeline.Read(path)
 }
 
 func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error {

@@ -241,15 +241,7 @@ func (a *App) printRecovered(res *engine.RecoverResult) {
 		}
 		a.printPlanned(res.Actions, st)
 	}
-	for _, r := range res.Refusals {
-		p("%s refused: %s%s: %s", st.warn("–"), sanitize.Line(targetPrefix(r.Targets)), sanitize.Line(r.Object), sanitize.Line(r.Reason))
-		if r.Override != "" {
-			p("    %s %s", st.dim("allow it with"), sanitize.Line(r.Override))
-		}
-	}
-	for _, f := range res.Failures {
-		p("%s %s", st.bad("✗"), sanitize.Line(f))
-	}
+	a.printNotDone(res.Refusals, res.Failures, st)
 	if res.DryRun || res.Cancelled {
 		return
 	}

@@ -60,7 +60,7 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 			if err != nil {
 				return err
 			}
-			entries, err := readTimeline(store, id)
+			entries, err := store.Entries(id)
 			if err != nil {
 				return err
 			}

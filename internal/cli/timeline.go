@@ -38,7 +38,7 @@ func (a *App) timelineShow(prefix *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		entries, readErr := readTimeline(store, id)
+		entries, readErr := store.Entries(id)
 		if err := a.printTimeline(entries); err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (a *App) timelineExport(prefix *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		entries, err := readTimeline(store, id)
+		entries, err := store.Entries(id)
 		if err != nil {
 			return err
 		}

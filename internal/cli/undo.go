@@ -104,7 +104,7 @@ func incidentToUndo(ctx context.Context, store *incident.Store, prefix string) (
 	var changed []incident.Incident
 	for _, i := range open {
 		// One that cannot be read might have something to undo.
-		if entries, err := readTimeline(store, i.ID); err != nil || len(timeline.Standing(entries)) > 0 {
+		if entries, err := store.Entries(i.ID); err != nil || len(timeline.Standing(entries)) > 0 {
 			changed = append(changed, i)
 		}
 	}

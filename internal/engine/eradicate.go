@@ -136,17 +136,8 @@ func (x *eradication) open(ctx context.Context) (err error) {
 			x.incident.Targets = x.req.Suspects
 			return nil
 		}
-		if x.incident, err = x.Store.Load(x.req.Incident); err != nil {
-			return err
-		}
-		path, err := x.Store.TimelinePath(x.req.Incident)
-		if err != nil {
-			return err
-		}
-		if x.entries, err = timeline.Read(path); err != nil {
-			return err
-		}
-		return x.usable(x.incident)
+		x.incident, x.entries, err = x.read(x.req.Incident)
+		return err
 	}
 	if x.handle, err = x.Store.Open(ctx, x.req.Incident, x.Actor()); err != nil {
 		return err

@@ -213,11 +213,7 @@ func (e *Engine) read(id incident.ID) (incident.Incident, []timeline.Entry, erro
 	if err != nil {
 		return i, nil, err
 	}
-	path, err := e.Store.TimelinePath(id)
-	if err != nil {
-		return i, nil, err
-	}
-	entries, err := timeline.Read(path)
+	entries, err := e.Store.Entries(id)
 	if err != nil {
 		return i, nil, err
 	}

@@ -135,11 +135,7 @@ func (r *runner) named(id incident.ID) (*candidate, error) {
 }
 
 func (r *runner) pastOf(id incident.ID) (progress, error) {
-	path, err := r.Store.TimelinePath(id)
-	if err != nil {
-		return progress{}, err
-	}
-	entries, err := timeline.Read(path)
+	entries, err := r.Store.Entries(id)
 	if err != nil {
 		return progress{}, fmt.Errorf("incident %s: %w", id, err)
 	}

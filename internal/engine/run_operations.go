@@ -218,11 +218,7 @@ func lookAtStatus(ctx context.Context, w *work) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	path, err := w.Store.TimelinePath(w.id)
-	if err != nil {
-		return outcome{}, err
-	}
-	entries, err := timeline.Read(path)
+	entries, err := w.Store.Entries(w.id)
 	if err != nil {
 		return outcome{}, err
 	}

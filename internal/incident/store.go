@@ -225,6 +225,15 @@ func (s *Store) TimelinePath(id ID) (string, error) {
 	return filepath.Join(dir, timelineFile), nil
 }
 
+// Entries reads an incident's journal, without its lock, as timeline.Read does.
+func (s *Store) Entries(id ID) ([]timeline.Entry, error) {
+	path, err := s.TimelinePath(id)
+	if err != nil {
+		return nil, err
+	}
+	return timeline.Read(path)
+}
+
 // Verify checks an incident's journal, also for being that incident's and not
 // a sound journal of another one put in its place.
 func (s *Store) Verify(id ID) (timeline.Report, error) {

@@ -78,11 +78,7 @@ func Read(store *incident.Store, id incident.ID) (Input, error) {
 	if err != nil {
 		return Input{}, err
 	}
-	path, err := store.TimelinePath(id)
-	if err != nil {
-		return Input{}, err
-	}
-	entries, err := timeline.Read(path)
+	entries, err := store.Entries(id)
 	var broken *timeline.ChainError
 	if err != nil && !errors.As(err, &broken) {
 		return Input{}, err

@@ -95,11 +95,7 @@ func (d *desk) list() tea.Cmd {
 }
 
 func (d *desk) entries(id incident.ID) ([]timeline.Entry, error) {
-	path, err := d.o.Store.TimelinePath(id)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := timeline.Read(path)
+	entries, err := d.o.Store.Entries(id)
 	if err != nil {
 		return nil, fmt.Errorf("incident %s: %w", id, err)
 	}
