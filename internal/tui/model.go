@@ -158,6 +158,8 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		m.alert = m.alert.read(msg)
 	case filed:
 		return m.filed(msg)
+	case undoable:
+		return m.offerUndo(msg)
 	case looked:
 		m.looking = false
 		if m.file != nil && msg.status.Incident.ID == m.file.ID {
@@ -293,6 +295,8 @@ func (m *root) filed(f filed) tea.Cmd {
 		return nil
 	case f.file == nil:
 		return nil
+	case m.file != nil && m.file.ID == f.file.ID && f.file.size < m.file.size:
+		return nil // it was read before what is shown: a journal only grows
 	}
 	m.file = f.file
 	m.lastID = f.file.ID

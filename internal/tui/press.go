@@ -274,10 +274,7 @@ func (m *root) endPressed(a action) tea.Cmd {
 			return m.copyText(m.file.dir)
 		}
 	case actUndo:
-		m.chooseUndo()
-		if m.walk.choice != nil {
-			m.screen = onWalk
-		}
+		return m.chooseUndo()
 	default:
 		p := m.body()
 		m.endScroll = scrolledTo(m.endScroll, a, 100000, p.h)
@@ -346,7 +343,7 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 		}
 	case actUndo:
 		if !w.busy() {
-			m.chooseUndo()
+			return m.chooseUndo()
 		}
 	case actCopy:
 		return m.copyText(w.commands())
@@ -516,13 +513,30 @@ func (m *root) choicePressed(a action) tea.Cmd {
 	return nil
 }
 
-func (m *root) chooseUndo() {
+// undoable is the journal, read to tell what can be undone: what is shown may
+// be older than what a step has just done.
+type undoable filed
+
+func (m *root) chooseUndo() tea.Cmd {
 	if m.file == nil || m.engine == nil {
-		return
+		return nil
+	}
+	read := m.read(m.file.ID, 0)
+	return func() tea.Msg { return undoable(read().(filed)) }
+}
+
+// offerUndo shows what can be undone, unless something else began meanwhile.
+func (m *root) offerUndo(u undoable) tea.Cmd {
+	cmd := m.filed(filed(u))
+	if u.file == nil || m.file.ID != u.file.ID || m.screen != onWalk && m.screen != onEnd || m.walk.busy() {
+		return cmd
 	}
 	if m.walk.choice = undoChoices(m.file.standing); m.walk.choice == nil {
 		m.say(none, "there is nothing to undo")
+	} else {
+		m.screen = onWalk
 	}
+	return cmd
 }
 
 // walkTyped takes a key of a line that is typed in the walk.

@@ -258,7 +258,9 @@ func TestUndoInTheMiddle(t *testing.T) {
 	d.until("Tell the Incident Commander", "1 done")
 
 	// Only the workload comes back, and the walk stays where it is.
-	d.press("u", "down", "enter")
+	d.press("u")
+	d.until("Put back what was changed", "everything (3 changes)")
+	d.press("down", "enter")
 	d.until("It will make 1 change")
 	d.press("r", "Y")
 	d.until("1 UNDONE")
