@@ -8,6 +8,7 @@ import (
 
 	"irctl/internal/config"
 	"irctl/internal/evidence"
+	"irctl/internal/plural"
 )
 
 // configuration is the file of --config, or that in its usual place, if there
@@ -98,6 +99,6 @@ func (a *App) configValidate(c *cobra.Command) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(a.Out, "%s is valid: %s, %s\n", path, count(len(parsed.Recipients), "recipient"), count(len(parsed.Contacts), "contact"))
+	_, err = fmt.Fprintf(a.Out, "%s is valid: %s, %s\n", path, plural.Count(len(parsed.Recipients), "recipient"), plural.Count(len(parsed.Contacts), "contact"))
 	return err
 }

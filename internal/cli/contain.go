@@ -11,6 +11,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -244,12 +245,12 @@ func (a *App) printContain(res *engine.ContainResult) error {
 			changed++
 		}
 	}
-	p("%s  %s, %d changed (irctl undo --all --incident %s puts it back)", verdictText(st, res.Verdict), count(len(res.Targets), "pod"), changed, res.Incident)
+	p("%s  %s, %d changed (irctl undo --all --incident %s puts it back)", verdictText(st, res.Verdict), plural.Count(len(res.Targets), "pod"), changed, res.Incident)
 	return nil
 }
 
 func (a *App) printDryRun(res *engine.ContainResult, st style) {
-	fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be made\n", count(len(res.Actions), "change"))
+	fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be made\n", plural.Count(len(res.Actions), "change"))
 	for _, w := range res.Warnings {
 		fmt.Fprintf(a.Out, "%s %s\n", st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
 		if w.Fix != "" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"irctl/internal/cluster"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
 )
@@ -33,7 +34,7 @@ func (a *App) printSuspects(found detectResult, top int) error {
 		fmt.Fprintf(a.Out, "%s no sign of an attack\n", st.good("✓"))
 	}
 	if habits > 0 {
-		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s of less weight, with no sign of an attack (-v shows them)", count(habits, "suspect"))))
+		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s of less weight, with no sign of an attack (-v shows them)", plural.Count(habits, "suspect"))))
 	}
 	if found.More > 0 {
 		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %d more, all of less weight (--top 0 shows all)", found.More)))
@@ -70,20 +71,20 @@ func (a *App) printReading(res *detect.Result) {
 	for _, s := range res.Sources {
 		var notes []string
 		if s.Malformed > 0 {
-			notes = append(notes, fmt.Sprintf("%s passed over (the first: %s)", count(int(s.Malformed), "malformed line"), s.Example))
+			notes = append(notes, fmt.Sprintf("%s passed over (the first: %s)", plural.Count(int(s.Malformed), "malformed line"), s.Example))
 		}
 		if s.Long > 0 {
-			notes = append(notes, fmt.Sprintf("%s judged by the first megabyte, if at all", count(int(s.Long), "line")))
+			notes = append(notes, fmt.Sprintf("%s judged by the first megabyte, if at all", plural.Count(int(s.Long), "line")))
 		}
 		if s.Old > 0 {
-			notes = append(notes, fmt.Sprintf("%s older than --since", count(int(s.Old), "finding")))
+			notes = append(notes, fmt.Sprintf("%s older than --since", plural.Count(int(s.Old), "finding")))
 		}
 		if len(notes) > 0 || a.verbose {
-			fmt.Fprintf(a.Err, "%s %s\n", st.warn("!"), sanitize.Line(fmt.Sprintf("%s: %s read; %s", s.Path, count(int(s.Lines), "line"), strings.Join(notes, ", "))))
+			fmt.Fprintf(a.Err, "%s %s\n", st.warn("!"), sanitize.Line(fmt.Sprintf("%s: %s read; %s", s.Path, plural.Count(int(s.Lines), "line"), strings.Join(notes, ", "))))
 		}
 	}
 	if res.Dropped > 0 {
-		fmt.Fprintf(a.Err, "%s %s of the least weight left out: there were too many\n", st.warn("!"), count(int(res.Dropped), "finding"))
+		fmt.Fprintf(a.Err, "%s %s of the least weight left out: there were too many\n", st.warn("!"), plural.Count(int(res.Dropped), "finding"))
 	}
 }
 
@@ -118,7 +119,7 @@ func (a *App) printSuspect(s detect.Suspect, st style) {
 		a.printFinding(f, st)
 	}
 	if habits > 0 {
-		fmt.Fprintf(a.Out, "   %s\n", st.dim(fmt.Sprintf("· %s of less weight (-v shows them)", count(habits, "finding"))))
+		fmt.Fprintf(a.Out, "   %s\n", st.dim(fmt.Sprintf("· %s of less weight (-v shows them)", plural.Count(habits, "finding"))))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"irctl/deploy"
 	"irctl/internal/cluster"
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -72,7 +73,7 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 		return err
 	}
 	if sick > 0 {
-		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", count(sick, "check")+" failed")}
+		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", plural.Count(sick, "check")+" failed")}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps"
 	"irctl/internal/steps/eradicate"
@@ -169,7 +170,7 @@ func (a *App) printEradicate(res *engine.EradicateResult, planOnly bool) error {
 	}
 	if res.DryRun {
 		a.printWarnings(res.Warnings, st)
-		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be made\n", count(len(res.Actions), "change"))
+		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be made\n", plural.Count(len(res.Actions), "change"))
 		a.printPlanned(res.Actions, st)
 	}
 	a.printRefused(res.Refusals, st)
@@ -208,7 +209,7 @@ func (a *App) printEradicated(res *engine.EradicateResult, st style) {
 	if res.Verdict == engine.Eradicated {
 		verdict = st.good(strings.ToUpper(string(res.Verdict)))
 	}
-	fmt.Fprintf(a.Out, "%s  %d of %s rotated\n", verdict, rotated, count(len(res.Radius.Items), "secret"))
+	fmt.Fprintf(a.Out, "%s  %d of %s rotated\n", verdict, rotated, plural.Count(len(res.Radius.Items), "secret"))
 }
 
 func (a *App) printRefused(list []steps.Refusal, st style) {

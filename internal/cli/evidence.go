@@ -13,6 +13,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 )
 
@@ -254,7 +255,7 @@ func (a *App) evidenceExtract() *cobra.Command {
 					fmt.Fprintln(a.Err, "✗", sanitize.Line(p.String()))
 				}
 				if err == nil && len(problems) > 0 {
-					err = fmt.Errorf("%w: %s", evidence.ErrAltered, count(len(problems), "problem"))
+					err = fmt.Errorf("%w: %s", evidence.ErrAltered, plural.Count(len(problems), "problem"))
 				}
 				if err == nil {
 					fmt.Fprintf(a.Err, "extracted into %s; treat it as hostile, and delete it when done\n", sanitize.Line(args[1]))

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 )
 
@@ -44,7 +45,7 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 	if !l.app.InTerminal {
 		return engine.No, fmt.Errorf("%w: nothing was changed, since there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
 	}
-	return l.ask(ctx, fmt.Sprintf("Make %s?", count(p.Actions(), "change")))
+	return l.ask(ctx, fmt.Sprintf("Make %s?", plural.Count(p.Actions(), "change")))
 }
 
 // approveCollection asks only about what leaves traces.
@@ -117,7 +118,7 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 	for _, s := range p.Steps {
 		if brief {
 			if n := len(s.Plan.Actions); n > 0 {
-				fmt.Fprintf(l.out, "  %s: %s (-v shows each)\n", s.Step.Name, count(n, "change"))
+				fmt.Fprintf(l.out, "  %s: %s (-v shows each)\n", s.Step.Name, plural.Count(n, "change"))
 			}
 			continue
 		}

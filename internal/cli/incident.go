@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/timeline"
 )
@@ -303,7 +304,7 @@ func (a *App) incidentClose() *cobra.Command {
 			}
 			defer func() { _ = h.Close() }() // it is on disk already
 			if standing := timeline.Standing(h.Log.Entries()); len(standing) > 0 {
-				fmt.Fprintf(a.Err, "! %s to the cluster still stand (irctl undo --all --incident %s would put them back)\n", count(len(standing), "change"), h.Incident().ID)
+				fmt.Fprintf(a.Err, "! %s to the cluster still stand (irctl undo --all --incident %s would put them back)\n", plural.Count(len(standing), "change"), h.Incident().ID)
 			}
 			if err := h.CloseIncident(note); err != nil {
 				return err

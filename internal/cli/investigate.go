@@ -13,6 +13,7 @@ import (
 	"irctl/internal/config"
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 )
 
@@ -244,7 +245,7 @@ func printCollection(w io.Writer, plan evidence.Plan, full bool) {
 	if plan.AtMost {
 		atMost = "at most" // the logs' sizes are not known
 	}
-	fmt.Fprintf(w, "evidence of %s with %s, %s %s before compression\n", count(plan.Pods, "pod"), count(plan.Containers, "container"), atMost, bytesText(plan.Bytes))
+	fmt.Fprintf(w, "evidence of %s with %s, %s %s before compression\n", plural.Count(plan.Pods, "pod"), plural.Count(plan.Containers, "container"), atMost, bytesText(plan.Bytes))
 	for _, item := range plan.Items {
 		if full {
 			fmt.Fprintf(w, "  %4d requests  %9s  %s\n", item.Requests, bytesText(item.Bytes), item.What)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
 	recovery "irctl/internal/steps/recover"
@@ -232,7 +233,7 @@ func (a *App) printRecovered(res *engine.RecoverResult) {
 	st := a.style(a.OutTerminal)
 	p := func(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
 	if res.DryRun {
-		p("dry run: nothing was changed; %s would be made", count(len(res.Actions), "change"))
+		p("dry run: nothing was changed; %s would be made", plural.Count(len(res.Actions), "change"))
 		for _, w := range res.Warnings {
 			p("%s %s", st.warn("!"), sanitize.Line(w.Text))
 			if w.Fix != "" {
@@ -276,9 +277,9 @@ func (a *App) printRecovered(res *engine.RecoverResult) {
 	}
 	unknown := ""
 	if n := len(res.Codes(recovery.NotKnown)); n > 0 {
-		unknown = fmt.Sprintf("; %s not known", count(n, "check"))
+		unknown = fmt.Sprintf("; %s not known", plural.Count(n, "check"))
 	}
-	p("%s  %s%s", text, count(len(res.Workloads), "workload"), unknown)
+	p("%s  %s%s", text, plural.Count(len(res.Workloads), "workload"), unknown)
 }
 
 func after(separator, text string) string {
@@ -328,6 +329,6 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	case len(m.Hits) > 0:
 		fmt.Fprintf(a.Out, "%s  after %s\n", st.bad("SIGNS OF THE ATTACKER'S RETURN"), took)
 	case !m.Interrupted && m.Failure == "":
-		fmt.Fprintf(a.Out, "%s  %s in %s\n", st.good("NOTHING SEEN"), count(m.Looks, "look"), took)
+		fmt.Fprintf(a.Out, "%s  %s in %s\n", st.good("NOTHING SEEN"), plural.Count(m.Looks, "look"), took)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/sanitize"
 	"irctl/runbooks"
@@ -201,7 +202,7 @@ func (a *App) lint(dir string, refs []string) error {
 			fmt.Fprintln(a.Out, sanitize.Line(p.String()))
 		}
 		if bad == 0 {
-			fmt.Fprintf(a.Err, "%s can be run\n", count(len(refs), "runbook"))
+			fmt.Fprintf(a.Err, "%s can be run\n", plural.Count(len(refs), "runbook"))
 		}
 	}
 	if bad > 0 {

@@ -9,6 +9,7 @@ import (
 	"irctl/internal/change"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/contain"
 )
@@ -133,7 +134,7 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 		return
 	}
 	fmt.Fprintf(a.Out, "%s  %s, standing: %s (irctl undo --all --incident %s puts them back)\n",
-		verdictText(st, s.Verdict), count(len(s.Targets), "pod"), count(len(s.Standing), "change"), i.ID)
+		verdictText(st, s.Verdict), plural.Count(len(s.Targets), "pod"), plural.Count(len(s.Standing), "change"), i.ID)
 }
 
 // standingText says where the object of a change stands, when it is not as

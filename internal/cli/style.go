@@ -46,14 +46,6 @@ func (s style) diff(line string) string {
 	return line
 }
 
-// count is a number of things in words: "1 pod", "2 pods".
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
 // printObject prints v as JSON or YAML; false: the format is another.
 func (a *App) printObject(v any) (bool, error) {
 	if a.output != "json" && a.output != "yaml" {

@@ -8,6 +8,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -152,7 +153,7 @@ func (a *App) printUndo(res *engine.UndoResult) error {
 	}
 	st := a.style(a.OutTerminal)
 	if res.DryRun {
-		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be undone\n", count(len(res.Actions), "change"))
+		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be undone\n", plural.Count(len(res.Actions), "change"))
 		a.printPlanned(res.Actions, st)
 		return nil
 	}
@@ -175,9 +176,9 @@ func (a *App) printUndo(res *engine.UndoResult) error {
 	case undone+left == 0:
 		fmt.Fprintf(a.Out, "nothing to undo in incident %s\n", res.Incident)
 	case left == 0:
-		fmt.Fprintf(a.Out, "%s %s of incident %s undone\n", st.good("✓"), count(undone, "change"), res.Incident)
+		fmt.Fprintf(a.Out, "%s %s of incident %s undone\n", st.good("✓"), plural.Count(undone, "change"), res.Incident)
 	default:
-		fmt.Fprintf(a.Out, "%s %s of incident %s undone, %d not\n", st.warn("!"), count(undone, "change"), res.Incident, left)
+		fmt.Fprintf(a.Out, "%s %s of incident %s undone, %d not\n", st.warn("!"), plural.Count(undone, "change"), res.Incident, left)
 	}
 	return nil
 }

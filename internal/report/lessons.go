@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/timeline"
 )
 
@@ -85,13 +86,13 @@ func summary(r *Report, entries []timeline.Entry) []Text {
 		list = append(list, text)
 	}
 	if n := len(r.PutBack); n > 0 {
-		list = append(list, Text(fmt.Sprintf("Somebody, perhaps a controller, put %s back while the response was under way.", count(n, "thing"))))
+		list = append(list, Text(fmt.Sprintf("Somebody, perhaps a controller, put %s back while the response was under way.", plural.Count(n, "thing"))))
 	}
 	switch n := len(r.Evidence); n {
 	case 0:
 		list = append(list, "No sealed evidence is recorded.")
 	default:
-		list = append(list, Text(fmt.Sprintf("Evidence was sealed in %s.", count(n, "bundle"))))
+		list = append(list, Text(fmt.Sprintf("Evidence was sealed in %s.", plural.Count(n, "bundle"))))
 	}
 	if r.Incident.State == incident.StateOpen {
 		at := Text("")
@@ -113,7 +114,7 @@ func opening(r *Report) Text {
 			what += " of " + w
 		}
 	case n > 1:
-		what = "about " + i.Targets[0].Label() + Text(fmt.Sprintf(" and %s more", count(n-1, "suspect")))
+		what = "about " + i.Targets[0].Label() + Text(fmt.Sprintf(" and %s more", plural.Count(n-1, "suspect")))
 	}
 	text := Text("The incident was opened at "+when(i.OpenedAt)+", ") + what
 	if i.ClosedAt != nil {
@@ -158,7 +159,7 @@ func replaced(list []Action) Text {
 	if len(now) == 0 {
 		return ""
 	}
-	text := count(len(now), "secret") + " replaced"
+	text := plural.Count(len(now), "secret") + " replaced"
 	if len(off) > 0 {
 		text += fmt.Sprintf("; of %d the old value is worthless", len(off))
 	}
@@ -231,7 +232,7 @@ func changes(actions []Action) Text {
 			standing++
 		}
 	}
-	text := fmt.Sprintf("%s to the cluster: %d made", count(len(actions), "change"), n[timeline.OutcomeDone])
+	text := fmt.Sprintf("%s to the cluster: %d made", plural.Count(len(actions), "change"), n[timeline.OutcomeDone])
 	for _, o := range []timeline.Outcome{timeline.OutcomeAlready, timeline.OutcomeFailed, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown} {
 		if n[o] > 0 {
 			text += fmt.Sprintf(", %d %s", n[o], o)
@@ -254,9 +255,9 @@ func exposed(list []Exposure) Text {
 	case total == 0:
 		return "The verdicts name nothing that was open after the containment."
 	case left == 0:
-		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of them when last looked at.", count(total, "thing")))
+		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of them when last looked at.", plural.Count(total, "thing")))
 	}
-	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them also when last looked at.", count(total, "thing"), left))
+	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them also when last looked at.", plural.Count(total, "thing"), left))
 }
 
 // Checklist is a list of things to tick off.

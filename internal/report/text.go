@@ -82,11 +82,3 @@ func size(n int64) string {
 	}
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[prefix])
 }
-
-// count is a number of things in words: "1 change", "2 changes".
-func count(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}

@@ -9,6 +9,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
+	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
 	recovery "irctl/internal/steps/recover"
@@ -265,7 +266,7 @@ func (a *after) monitored(d *engine.MonitorResult) {
 	if d.Contained != nil {
 		a.facts = append(a.facts, [2]string{"contained", "again: " + string(d.Contained.Verdict)})
 	}
-	a.facts = append(a.facts, [2]string{"watched", count(d.Looks, "look") + " in " + took.String()})
+	a.facts = append(a.facts, [2]string{"watched", plural.Count(d.Looks, "look") + " in " + took.String()})
 }
 
 func (a *after) view(g *page, p place) {

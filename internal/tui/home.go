@@ -10,23 +10,12 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-// count is a number of things in words.
-func count(n int, what string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(what, "y"):
-		what = strings.TrimSuffix(what, "y") + "ies"
-	default:
-		what += "s"
-	}
-	return itoa(n) + " " + what
-}
 
 // place is the part of the screen that a view has, and the time it shows.
 type place struct {
@@ -188,7 +177,7 @@ func (m home) looked(p place, cluster string) string {
 	case m.looking:
 		return "looking" + p.g.more
 	case len(m.gaps) > 0:
-		return fmt.Sprintf("%d, but %s could not be looked at", len(m.suspects), count(len(m.gaps), "thing"))
+		return fmt.Sprintf("%d, but %s could not be looked at", len(m.suspects), plural.Count(len(m.gaps), "thing"))
 	case m.more > 0:
 		return fmt.Sprintf("%d, and %d more", len(m.suspects), m.more)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
@@ -190,7 +191,7 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 	case failed:
 		m.say(bad, msg.err.Error())
 	case copied:
-		m.say(good, "copied to the clipboard, if the terminal allows it: "+count(int(msg), "line"))
+		m.say(good, "copied to the clipboard, if the terminal allows it: "+plural.Count(int(msg), "line"))
 	case opened:
 		return m.opened(msg)
 	case proposed, asked, happened, ended, undone:

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"irctl/internal/plural"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
 	"irctl/internal/timeline"
@@ -79,7 +80,7 @@ func (m *root) timelineView(g *page, p place) {
 		g.line(p.paint(faint, "there is no incident yet"))
 		return
 	}
-	g.line(p.title("Timeline of "+string(m.file.ID)) + p.paint(faint, "  "+count(len(m.file.entries), "entry")+", the newest first"))
+	g.line(p.title("Timeline of "+string(m.file.ID)) + p.paint(faint, "  "+plural.Count(len(m.file.entries), "entry")+", the newest first"))
 	for i := len(m.file.entries) - 1; i >= 0; i-- {
 		e := &m.file.entries[i]
 		mark := p.outcomeMark(e.Outcome)

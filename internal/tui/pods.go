@@ -8,6 +8,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"irctl/internal/plural"
 	"irctl/internal/steps/detect"
 )
 
@@ -205,7 +206,7 @@ func (m pods) view(p place) []string {
 	case len(m.shown) == 0:
 		g.line(p.paint(faint, "  no pod matches"))
 	default:
-		g.line(p.paint(faint, "  "+itoa(len(m.shown))+" of "+count(len(m.rows), "pod")))
+		g.line(p.paint(faint, "  "+itoa(len(m.shown))+" of "+plural.Count(len(m.rows), "pod")))
 	}
 	return g.lines
 }

@@ -9,6 +9,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 )
 
 // keyContexts are where keys mean something now, the closest first.
@@ -424,9 +425,9 @@ func (m *root) decided(a action) tea.Cmd {
 		case w.question != nil && w.question.question.Kind == engine.AskStep:
 			return w.answer(engine.Answer{Choice: engine.AnswerDo})
 		case w.plan != nil && w.undoes:
-			w.armed = "put back " + count(w.plan.proposal.Actions(), "change")
+			w.armed = "put back " + plural.Count(w.plan.proposal.Actions(), "change")
 		case w.plan != nil:
-			w.armed = "make " + count(w.plan.proposal.Actions(), "change")
+			w.armed = "make " + plural.Count(w.plan.proposal.Actions(), "change")
 		default:
 			w.armed = w.doing
 		}

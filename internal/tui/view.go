@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/steps/contain"
 )
 
@@ -92,7 +93,7 @@ func (m *root) head() []string {
 func (m *root) clocks() string {
 	f := m.file
 	if f == nil || m.screen == onHome || m.screen == onPods || m.screen == onAlert {
-		return m.paint(faint, count(len(m.home.open), "open incident")+", "+count(len(m.home.suspects), "suspect"))
+		return m.paint(faint, plural.Count(len(m.home.open), "open incident")+", "+plural.Count(len(m.home.suspects), "suspect"))
 	}
 	j := m.containment()
 	state := m.paint(danger, " "+m.g.failed+" NOTHING CONTAINED ")

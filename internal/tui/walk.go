@@ -12,6 +12,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -296,10 +297,10 @@ func undoChoices(standing []timeline.Action) *choice {
 		contain.StepQuarantine: "let the suspect reach the network again", contain.StepSuspend: "let the controllers go on", contain.StepCordon: "let pods onto the node again"}
 	for _, step := range slices.Backward(contain.AllSteps) {
 		if n := byStep[step]; n > 0 {
-			add(step+": "+words[step]+" ("+count(n, "change")+")", engine.UndoRequest{Step: step})
+			add(step+": "+words[step]+" ("+plural.Count(n, "change")+")", engine.UndoRequest{Step: step})
 		}
 	}
-	add("everything ("+count(len(standing), "change")+")", engine.UndoRequest{All: true})
+	add("everything ("+plural.Count(len(standing), "change")+")", engine.UndoRequest{All: true})
 	return c
 }
 

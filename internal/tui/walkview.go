@@ -10,6 +10,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"irctl/internal/engine"
+	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/steps"
 )
@@ -215,7 +216,7 @@ func (m *walk) planView(g *page, p place) {
 	} else {
 		m.headView(g, p)
 	}
-	g.heading("It will make " + count(plan.Actions(), "change"))
+	g.heading("It will make " + plural.Count(plan.Actions(), "change"))
 	n := 0
 	each := func(show func(n int, a *steps.Action)) {
 		n = 0
@@ -238,7 +239,7 @@ func (m *walk) planView(g *page, p place) {
 		if len(w.Targets) == 1 {
 			prefix = w.Targets[0] + ": "
 		} else if len(w.Targets) > 1 {
-			prefix = count(len(w.Targets), "target") + ": "
+			prefix = plural.Count(len(w.Targets), "target") + ": "
 		}
 		g.text(warning, p.paint(warning, p.g.warn)+" ", prefix+w.Text)
 		if w.Fix != "" {
@@ -346,9 +347,9 @@ func (m *walk) armedView(b *page, p place, target string) {
 	case m.plan != nil:
 		warned := ""
 		if n := len(m.plan.proposal.Warnings); n > 0 {
-			warned = "  " + p.paint(warning, p.g.warn+" "+count(n, "warning"))
+			warned = "  " + p.paint(warning, p.g.warn+" "+plural.Count(n, "warning"))
 		}
-		b.line(p.paint(picked, " r: make "+count(m.plan.proposal.Actions(), "change")+" (asks once more) ") + warned)
+		b.line(p.paint(picked, " r: make "+plural.Count(m.plan.proposal.Actions(), "change")+" (asks once more) ") + warned)
 	case m.question.question.Kind == engine.AskStep || m.question.question.Kind == engine.AskConfirm:
 		b.line(p.paint(picked, " r: run this step "))
 	case m.question.question.Kind == engine.AskManual:
@@ -394,7 +395,7 @@ func (m *walk) workView(g *page, p place, spin int) {
 		g.text(none, wheel+" ", "waiting: "+w.waiting)
 		g.line("  " + took)
 	case w.artefacts > 0 || w.bytes > 0:
-		g.line(wheel + " " + count(w.artefacts, "artefact") + ", " + byteCount(w.bytes) + rate(w.bytes, p.now.Sub(w.since)) + took)
+		g.line(wheel + " " + plural.Count(w.artefacts, "artefact") + ", " + byteCount(w.bytes) + rate(w.bytes, p.now.Sub(w.since)) + took)
 		g.text(faint, "  ", w.current)
 	case w.total == 0:
 		g.text(none, wheel+" ", cmp.Or(m.doing, "looking at the cluster")+p.g.more)

@@ -140,7 +140,7 @@ func named(spec map[string]any, images []Image, alone bool) []Image {
 	var out []Image
 	for _, i := range images {
 		var same, all []string
-		eachContainer(spec, func(part string, c map[string]any) {
+		cluster.EachContainer(spec, func(part string, c map[string]any) {
 			name, _ := c["name"].(string)
 			image, _ := c["image"].(string)
 			if repository(image) == repository(i.Ref) {
@@ -176,7 +176,7 @@ func repository(image string) string {
 // withImages is a copy of a pod's spec with the images that fit its containers.
 func withImages(spec map[string]any, images []Image) (next map[string]any, mine []Image) {
 	next = runtime.DeepCopyJSON(spec)
-	eachContainer(next, func(_ string, c map[string]any) {
+	cluster.EachContainer(next, func(_ string, c map[string]any) {
 		for _, i := range images {
 			if c["name"] == i.Container {
 				c["image"] = i.Ref
@@ -187,23 +187,10 @@ func withImages(spec map[string]any, images []Image) (next map[string]any, mine 
 	return next, mine
 }
 
-// containerParts are the parts of a pod's spec whose images are deployed.
-var containerParts = []string{"containers", "initContainers"}
-
-func eachContainer(spec map[string]any, f func(part string, c map[string]any)) {
-	for _, part := range containerParts {
-		list, _ := spec[part].([]any)
-		for _, raw := range list {
-			c, _ := raw.(map[string]any)
-			f(part, c)
-		}
-	}
-}
-
 func (r *Rollout) action(next map[string]any) (steps.Action, bool) {
 	spec := r.spec()
 	var fields []change.Field
-	for _, part := range containerParts {
+	for _, part := range cluster.ContainerParts {
 		path := append(append([]string{}, r.template...), "spec", part)
 		fields = append(fields, change.Field{Path: path, Before: spec[part], After: next[part]})
 	}

@@ -212,14 +212,9 @@ func (w *Workload) origin(t *cluster.Target) (refs map[string]string, digests []
 
 func containerImages(spec map[string]any) map[string]string {
 	images := map[string]string{}
-	for _, part := range []string{"initContainers", "containers"} {
-		list, _ := spec[part].([]any)
-		for _, raw := range list {
-			c, _ := raw.(map[string]any)
-			name, _ := c["name"].(string)
-			image, _ := c["image"].(string)
-			images[name] = image
-		}
-	}
+	cluster.EachContainer(spec, func(_ string, c map[string]any) {
+		name, _ := c["name"].(string)
+		images[name], _ = c["image"].(string)
+	})
 	return images
 }

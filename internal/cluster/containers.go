@@ -1,0 +1,16 @@
+package cluster
+
+// ContainerParts are the parts of a pod's spec that list its containers, but
+// for the ephemeral ones, which no template has.
+var ContainerParts = []string{"containers", "initContainers"}
+
+// EachContainer visits the containers of a pod's spec, each with the part that lists it.
+func EachContainer(spec map[string]any, visit func(part string, container map[string]any)) {
+	for _, part := range ContainerParts {
+		list, _ := spec[part].([]any)
+		for _, raw := range list {
+			c, _ := raw.(map[string]any)
+			visit(part, c)
+		}
+	}
+}
