@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -96,8 +97,9 @@ func (a *App) evidenceVerify() *cobra.Command {
 	o := &verifyOptions{}
 	cmd := &cobra.Command{Use: "verify BUNDLE", Short: "Check that a bundle is what was sealed, and who vouches for it", Args: bundleAnd(),
 		Long: `Check a bundle and what lies beside it: its digest against the receipt, the
-receipt's signature and time stamp, the custody chain. With --content, or --key, it is
-opened, and every file in it is compared with the manifests.
+receipt's signature and time stamp, the custody chain. Where its incident is on this
+machine, all of that is compared with what the journal says. With --content, or --key,
+it is opened, and every file in it is compared with the manifests.
 
 Exit codes: 0 nothing is wrong; 1 something is, or could not be told.`,
 		Example: `  irctl evidence verify investigation-20261124t143000.000z.tar.gz.gpg
@@ -135,7 +137,7 @@ func (a *App) runVerify(c *cobra.Command, o *verifyOptions, bundle string) error
 			return fmt.Errorf("--tsa-ca %s: it holds no certificate", o.authorities)
 		}
 	}
-	v, err := evidence.VerifyBundle(c.Context(), bundle, opts)
+	v, err := a.verify(c.Context(), bundle, opts)
 	if err != nil {
 		return err
 	}
@@ -148,7 +150,25 @@ func (a *App) runVerify(c *cobra.Command, o *verifyOptions, bundle string) error
 	return nil
 }
 
-func (a *App) printVerification(v *evidence.Verification) error {
+// verify checks a bundle, also against the journal of its incident, if that is
+// on this machine. It makes no state directory where there is none.
+func (a *App) verify(ctx context.Context, bundle string, opts evidence.VerifyOptions) (engine.BundleVerification, error) {
+	dir, err := a.stateHome()
+	if err == nil {
+		_, err = os.Stat(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return engine.VerifyBundle(ctx, nil, bundle, opts)
+	}
+	store, err := a.store()
+	v, verr := engine.VerifyBundle(ctx, store, bundle, opts)
+	if err != nil {
+		v.Notes = append(v.Notes, "not compared with a journal: "+err.Error())
+	}
+	return v, verr
+}
+
+func (a *App) printVerification(v *engine.BundleVerification) error {
 	if done, err := a.printObject(v); done || err != nil {
 		return err
 	}
@@ -169,6 +189,9 @@ func (a *App) printVerification(v *evidence.Verification) error {
 	}
 	if v.Timestamped != nil {
 		p(st.good("✓"), "the receipt was there at %s, says a time-stamping authority", v.Timestamped.UTC().Format(time.RFC3339))
+	}
+	if v.AsJournaled() {
+		p(st.good("✓"), "as the journal of incident %s says", v.Incident)
 	}
 	for _, e := range v.Custody {
 		p(" ", "custody %d: %s  %s → %s  %s", e.Seq, e.Time.UTC().Format(time.RFC3339), e.From, e.To, e.Note)
@@ -310,7 +333,7 @@ func (a *App) custodyAdd() *cobra.Command {
 
 func (a *App) custodyList() *cobra.Command {
 	return &cobra.Command{Use: "list BUNDLE", Short: "Show a bundle's custody chain, checked", Args: bundleAnd(), RunE: func(c *cobra.Command, args []string) error {
-		v, err := evidence.VerifyBundle(c.Context(), args[0], evidence.VerifyOptions{})
+		v, err := a.verify(c.Context(), args[0], evidence.VerifyOptions{})
 		if err != nil {
 			return err
 		}

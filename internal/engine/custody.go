@@ -68,11 +68,8 @@ func incidentOf(ctx context.Context, store *incident.Store, bundle string, actor
 	if err != nil {
 		return nil, "", err
 	}
-	for _, e := range h.Log.Entries() {
-		var known evidence.Receipt
-		if json.Unmarshal(e.Data, &known) == nil && known.SHA256 == receipt.SHA256 {
-			return h, "", nil
-		}
+	if known, _ := receiptAmong(h.Log.Entries(), func(r evidence.Receipt) bool { return r.SHA256 == receipt.SHA256 }); known != nil {
+		return h, "", nil
 	}
 	// Anybody can write an incident's ID into a receipt.
 	return nil, fmt.Sprintf("not journaled: incident %s knows of no such bundle", id), h.Close()
@@ -87,8 +84,7 @@ func journalCustody(h *incident.Handle, bundle string) error {
 	}
 	known := map[string]bool{}
 	for _, e := range h.Log.Entries() {
-		var f evidence.CustodyFile
-		if json.Unmarshal(e.Data, &f) == nil && f.Format == evidence.CustodyFormat {
+		if f, ok := handOverOf(e); ok {
 			known[f.SHA256] = true
 		}
 	}

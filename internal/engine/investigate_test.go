@@ -236,3 +236,143 @@ func TestHandOversAreJournaled(t *testing.T) {
 		t.Errorf("%v, %d entries", err, len(chain))
 	}
 }
+
+// TestVerifyComparesWithTheJournal: what lies beside a bundle may have been
+// replaced as a whole; the journal knows what was sealed and signed.
+func TestVerifyComparesWithTheJournal(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	p := w.mustStart(t, dir)
+	investigate := func(name string) string {
+		res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Bundle = filepath.Join(dir, name) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Receipt.Path
+	}
+	bundle, other := investigate("case.tar.gz.gpg"), investigate("other.tar.gz.gpg")
+	signer, incidents := signerFile(t), filepath.Join(dir, "incidents")
+	for _, to := range []string{"b", "c"} {
+		if _, err := engine.HandOver(t.Context(), p.Store, bundle, evidence.HandOver{From: "a", To: to}, signer, time.Now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(path string) []byte {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	write := func(path string, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	edit := func(path, old, with string) {
+		text := string(read(path))
+		if !strings.Contains(text, old) {
+			t.Errorf("%s has no %q", path, old)
+		}
+		write(path, []byte(strings.ReplaceAll(text, old, with)))
+	}
+	remove := func(paths ...string) {
+		for _, path := range paths {
+			if err := os.RemoveAll(path); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		change func(b string)
+		// problems are of the journal; "": it agrees.
+		problem, note string
+		unknown       bool // no incident knows it
+	}{
+		"untouched": {change: func(string) {}},
+		"renamed": {change: func(b string) {
+			for _, suffix := range []string{"", ".json", ".custody"} {
+				if err := os.Rename(b+suffix, filepath.Join(filepath.Dir(b), "renamed.tar.gz.gpg"+suffix)); err != nil {
+					t.Error(err)
+				}
+			}
+		}},
+		"altered":         {change: func(b string) { write(b, append(read(b), 'x')) }, problem: "bytes and the SHA-256"},
+		"receipt is gone": {change: func(b string) { remove(b + ".json") }},
+		"of no incident":  {change: func(b string) { write(b, []byte("x")); remove(b + ".json") }, unknown: true},
+		"altered receipt": {change: func(b string) { edit(b+".json", `"purpose": "investigation"`, `"purpose": "snapshot"`) }, problem: "it differs in purpose"},
+		"another's content": {change: func(b string) {
+			write(b, read(other))
+			write(b+".json", read(other+".json"))
+			edit(b+".json", "other.tar", "case.tar")
+		}, problem: "it differs in path"},
+		"last custody entry cut off": {change: func(b string) { remove(b+".custody/0002.json", b+".custody/0002.json.asc") },
+			problem: "custody entry 2, the hand-over from a to c at "},
+		"all custody cut off":   {change: func(b string) { remove(b + ".custody") }, problem: "custody entry 1, the hand-over from a to b at "},
+		"custody entry altered": {change: func(b string) { edit(b+".custody/0002.json", `"to": "c"`, `"to": "d"`) }, problem: "is not the one that was signed then"},
+		"custody entry broken":  {change: func(b string) { write(b+".custody/0002.json", []byte("{}")) }, problem: "custody entry 2", note: "cannot be read"},
+		"handed over elsewhere": {change: func(b string) {
+			if _, err := evidence.AddCustody(t.Context(), b, evidence.HandOver{From: "c", To: "e"}, evidence.Actor{}, signer, time.Now()); err != nil {
+				t.Error(err)
+			}
+		}, note: "does not have custody entry 3, from c to e"},
+		"incident is not here": {change: func(string) { remove(incidents) }, note: "is not in the state directory", unknown: true},
+		"incident is damaged":  {change: func(string) { write(oneOf(t, incidents, "incident.yaml"), []byte("{")) }, note: "incident.yaml", unknown: true},
+		"journal is broken":    {change: func(string) { edit(oneOf(t, incidents, "timeline.jsonl"), "from a to c", "from a to d") }, problem: "it cannot be relied on"},
+		"a claim of an incident": {change: func(b string) {
+			write(b, []byte("x"))
+			edit(b+".json", "case.tar", "new.tar")
+			edit(b+".json", `"sha256": "`, `"sha256": "00`)
+		}, unknown: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			saved := t.TempDir()
+			if err := os.CopyFS(saved, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				remove(dir)
+				if err := os.CopyFS(dir, os.DirFS(saved)); err != nil {
+					t.Fatal(err)
+				}
+			}()
+			tc.change(bundle)
+			path := bundle
+			if _, err := os.Stat(path); err != nil {
+				path = filepath.Join(filepath.Dir(bundle), "renamed.tar.gz.gpg")
+			}
+			v, err := engine.VerifyBundle(t.Context(), p.Store, path, evidence.VerifyOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var problems []string
+			for _, p := range v.Problems {
+				if strings.HasPrefix(p.Path, "journal of ") {
+					problems = append(problems, p.What)
+				}
+			}
+			if got := strings.Join(problems, "\n"); !strings.Contains(got, tc.problem) || (tc.problem == "") != (got == "") {
+				t.Errorf("problems: %q, expected %q", got, tc.problem)
+			}
+			if notes := strings.Join(v.Notes, "\n"); !strings.Contains(notes, tc.note) {
+				t.Errorf("notes: %s, expected %q", notes, tc.note)
+			}
+			if v.AsJournaled() != (tc.problem == "" && !tc.unknown) || (v.Incident == "") != tc.unknown {
+				t.Errorf("incident %q, as journaled %t", v.Incident, v.AsJournaled())
+			}
+		})
+	}
+	v, err := engine.VerifyBundle(t.Context(), nil, bundle, evidence.VerifyOptions{})
+	if err != nil || v.Incident != "" || v.AsJournaled() {
+		t.Errorf("without a store: %v, %+v", err, v)
+	}
+}
+
+// oneOf is the file of that name of the only incident.
+func oneOf(t *testing.T, incidents, name string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(incidents, "*", name))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d of %s: %v", len(found), name, err)
+	}
+	return found[0]
+}

@@ -165,7 +165,8 @@ type CustodyFile struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Custody reads the entries of a bundle's chain. VerifyBundle checks them.
+// Custody reads the entries of a bundle's chain, up to the first that cannot
+// be read. VerifyBundle checks them.
 func Custody(bundle string) ([]CustodyFile, error) {
 	files, _, err := readCustody(bundle)
 	if err != nil {
@@ -175,7 +176,7 @@ func Custody(bundle string) ([]CustodyFile, error) {
 	for _, f := range files {
 		entry, err := parseCustodyEntry(f.data)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
+			return chain, fmt.Errorf("%s: %w", f.name, err)
 		}
 		chain = append(chain, CustodyFile{CustodyEntry: entry, SHA256: hexDigest(f.data)})
 	}
