@@ -408,4 +408,13 @@ func assessmentOf(e *timeline.Entry) (contain.Assessment, bool) {
 // tick is the clocks' second.
 type tick time.Time
 
-func second() tea.Cmd { return tea.Tick(time.Second, func(t time.Time) tea.Msg { return tick(t) }) }
+func (d *desk) second() tea.Cmd {
+	return func() tea.Msg {
+		select {
+		case t := <-time.After(time.Second):
+			return tick(t)
+		case <-d.ctx.Done():
+			return nil
+		}
+	}
+}

@@ -2,16 +2,20 @@ package tui
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
+	"github.com/charmbracelet/x/exp/teatest"
 	"k8s.io/client-go/rest"
 
 	"irctl/internal/cluster"
@@ -92,17 +96,66 @@ func (l *lab) options() Options {
 		Now: l.now, Timeout: time.Minute, Tool: "irctl test"}
 }
 
-// driver is a person at a UI: it presses keys, and waits for what it wants to see.
+// driver is a person at a UI: it presses keys, and waits for what it wants to
+// see. The program is bubbletea's, with its loop and its renderer, in teatest.
+//
+// m is the model as it is now. A test may read and change it: the program
+// stands still while the test does not press, send or wait.
 type driver struct {
-	t      testing.TB
-	cancel context.CancelFunc
-	msgs   chan tea.Msg
-	done   <-chan struct{}
-	wg     sync.WaitGroup
+	t       testing.TB
+	cancel  context.CancelFunc
+	program *teatest.TestModel
+	mu      sync.Mutex // held by the test, but while it waits
+	running atomic.Int32
+	quits   chan struct{} // closed once the program is about to end
+	once    sync.Once
 
 	m       root
-	quit    bool
 	presses int
+}
+
+// driven is the model that the program has: that of the driver.
+type driven struct{ *driver }
+
+func (d driven) Init() tea.Cmd { return d.counted(d.m.Init()) }
+
+func (d driven) View() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.m.View()
+}
+
+func (d driven) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if done, ok := msg.(chan struct{}); ok {
+		close(done)
+		return d, nil
+	}
+	next, cmd := d.m.Update(msg)
+	d.m = next.(root)
+	return d, d.counted(cmd)
+}
+
+// counted is a command that is known to be at work.
+func (d *driver) counted(cmd tea.Cmd) tea.Cmd {
+	if cmd == nil {
+		return nil
+	}
+	return func() tea.Msg {
+		d.running.Add(1)
+		defer d.running.Add(-1)
+		msg := cmd()
+		switch msg := msg.(type) {
+		case tea.BatchMsg:
+			for i := range msg {
+				msg[i] = d.counted(msg[i])
+			}
+		case tea.QuitMsg:
+			d.once.Do(func() { close(d.quits) })
+		}
+		return msg
+	}
 }
 
 func (l *lab) open(t testing.TB, change ...func(*Options)) *driver {
@@ -112,45 +165,55 @@ func (l *lab) open(t testing.TB, change ...func(*Options)) *driver {
 		f(&o)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	d := &driver{t: t, cancel: cancel, msgs: make(chan tea.Msg, 1000), done: ctx.Done(), m: newRoot(ctx, o)}
+	d := &driver{t: t, cancel: cancel, quits: make(chan struct{}), m: newRoot(ctx, o)}
+	d.mu.Lock()
 	t.Cleanup(func() {
 		cancel()
-		d.wg.Wait() // the directory is removed after this
+		d.mu.Unlock()
+		_ = d.program.Quit()
+		out, err := io.ReadAll(d.program.FinalOutput(t, teatest.WithFinalTimeout(time.Minute)))
+		if err != nil {
+			t.Error(err)
+		}
+		if bad := notForAScreen(out); bad != "" {
+			t.Errorf("the terminal was sent %q", bad)
+		}
+		for d.running.Load() > 0 {
+			time.Sleep(time.Millisecond) // the directory is removed after this
+		}
 	})
-	d.run(d.m.Init())
+	d.program = teatest.NewTestModel(t, driven{d})
 	return d
 }
 
-// run does a command as bubbletea would.
-func (d *driver) run(cmd tea.Cmd) {
-	if cmd == nil {
-		return
+// notForAScreen is the first thing in what a terminal was sent that is neither
+// text, nor one of the sequences with which bubbletea draws.
+func notForAScreen(out []byte) string {
+	for text, state := string(out), byte(0); text != ""; {
+		seq, width, n, next := ansi.DecodeSequence(text, state, nil)
+		plain := width > 0 || seq == "\r" || seq == "\n" || seq == "\b"
+		if !plain && !drawing.MatchString(seq) {
+			return seq
+		}
+		text, state = text[n:], next
 	}
-	d.wg.Add(1)
-	go func() {
-		defer d.wg.Done()
-		msg := cmd()
-		if batch, ok := msg.(tea.BatchMsg); ok {
-			for _, c := range batch {
-				d.run(c)
-			}
-			return
-		}
-		select {
-		case d.msgs <- msg:
-		case <-d.done:
-		}
-	}()
+	return ""
 }
 
+// drawing are colours, moves of the cursor, what erases, and modes that are set
+// and reset.
+var drawing = regexp.MustCompile(`^\x1b\[(\??[0-9;]*[ABCDGHJKmhl])$`)
+
 func (d *driver) update(msg tea.Msg) {
-	if _, ok := msg.(tea.QuitMsg); ok {
-		d.quit = true
-		return
+	done := make(chan struct{})
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	d.program.Send(msg)
+	d.program.Send(done) // it is seen once msg was
+	select {
+	case <-done:
+	case <-d.quits:
 	}
-	next, cmd := d.m.Update(msg)
-	d.m = next.(root)
-	d.run(cmd)
 }
 
 // until takes what happens until the screen shows everything of want.
@@ -169,26 +232,27 @@ func (d *driver) until(want ...string) {
 
 func (d *driver) wait(what string, ok func() bool) {
 	d.t.Helper()
-	deadline := time.After(15 * time.Second)
+	deadline := time.Now().Add(15 * time.Second)
 	for !ok() {
-		select {
-		case msg := <-d.msgs:
-			d.update(msg)
-		case <-deadline:
+		if time.Now().After(deadline) {
 			d.t.Fatalf("waited for %s; the screen is\n%s", what, d.text())
 		}
+		d.pause(2 * time.Millisecond)
 	}
+}
+
+// pause lets the program run.
+func (d *driver) pause(t time.Duration) {
+	d.mu.Unlock()
+	time.Sleep(t)
+	d.mu.Lock()
 }
 
 // settle takes what happens until nothing does.
 func (d *driver) settle() {
-	for {
-		select {
-		case msg := <-d.msgs:
-			d.update(msg)
-		case <-time.After(200 * time.Millisecond):
-			return
-		}
+	for before := ""; before != d.m.View(); {
+		before = d.m.View()
+		d.pause(200 * time.Millisecond)
 	}
 }
 
@@ -233,7 +297,9 @@ func (d *driver) at(w, h int) string {
 // quitted waits until the program has ended.
 func (d *driver) quitted() {
 	d.t.Helper()
-	d.wait("the end of the program", func() bool { return d.quit })
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	d.program.WaitFinished(d.t, teatest.WithFinalTimeout(15*time.Second))
 }
 
 // contained goes from the first screen to a contained suspect.

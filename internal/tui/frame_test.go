@@ -26,7 +26,9 @@ import (
 	"irctl/internal/timeline"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+// update tells that the golden files are to be written anew. The flag is that
+// of teatest's own golden files.
+func update() bool { return flag.Lookup("update").Value.String() == "true" }
 
 func TestMain(m *testing.M) {
 	time.Local = time.UTC
@@ -148,7 +150,7 @@ func TestFrames(t *testing.T) {
 	for name, text := range a.frames {
 		path := filepath.Join(golden, name+".txt")
 		got := strings.NewReplacer(me()...).Replace(port.ReplaceAllString(text.String(), "127.0.0.1:PORT"))
-		if *update {
+		if update() {
 			if err := os.MkdirAll(golden, 0o755); err != nil {
 				t.Fatal(err)
 			}

@@ -3,93 +3,53 @@ package tui
 import (
 	"slices"
 	"strings"
-	"unicode"
 
+	"github.com/charmbracelet/bubbles/cursor"
+	"github.com/charmbracelet/bubbles/key"
+	"github.com/charmbracelet/bubbles/textinput"
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // input is a line that a person types. What is pasted into it is text, whatever
 // it holds.
-type input struct {
-	prompt string
-	value  []rune
-	at     int
-}
+type input struct{ line textinput.Model }
 
 // maxInput bounds what is typed or pasted, in runes.
 const maxInput = 4000
 
 func newInput(prompt, value string) *input {
-	r := []rune(value)
-	return &input{prompt, r, len(r)}
+	m := textinput.New()
+	m.Prompt, m.CharLimit = prompt, maxInput
+	m.Cursor.SetMode(cursor.CursorStatic)
+	// The terminal's own paste arrives as keys. This one would start a program
+	// that reads the clipboard of the machine irctl runs on, not of the person.
+	m.KeyMap.Paste = key.NewBinding(key.WithDisabled())
+	m.SetValue(value)
+	m.Focus()
+	return &input{m}
 }
 
-func (in input) text() string { return strings.TrimSpace(string(in.value)) }
+func (in input) text() string { return strings.TrimSpace(in.line.Value()) }
 
 // typed is the line after a key.
-func (in input) typed(key tea.KeyMsg) *input {
-	in.value = slices.Clone(in.value)
-	switch key.Type {
-	case tea.KeyRunes, tea.KeySpace:
-		in.insert(key.Runes)
-	case tea.KeyBackspace:
-		if in.at > 0 {
-			in.at--
-			in.value = slices.Delete(in.value, in.at, in.at+1)
-		}
-	case tea.KeyDelete:
-		if in.at < len(in.value) {
-			in.value = slices.Delete(in.value, in.at, in.at+1)
-		}
-	case tea.KeyLeft:
-		in.at = max(0, in.at-1)
-	case tea.KeyRight:
-		in.at = min(len(in.value), in.at+1)
-	case tea.KeyHome, tea.KeyCtrlA:
-		in.at = 0
-	case tea.KeyEnd, tea.KeyCtrlE:
-		in.at = len(in.value)
-	case tea.KeyCtrlU:
-		in.value, in.at = in.value[in.at:], 0
-	case tea.KeyCtrlW:
-		from := in.at
-		for from > 0 && in.value[from-1] == ' ' {
-			from--
-		}
-		for from > 0 && in.value[from-1] != ' ' {
-			from--
-		}
-		in.value = slices.Delete(in.value, from, in.at)
-		in.at = from
-	}
+func (in input) typed(msg tea.KeyMsg) *input {
+	in.line, _ = in.line.Update(msg)
 	return &in
 }
 
-func (in *input) insert(runes []rune) {
-	var plain []rune
-	for _, r := range runes {
-		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			plain = append(plain, ' ')
-		case !unicode.IsControl(r):
-			plain = append(plain, r)
-		}
-	}
-	plain = plain[:min(len(plain), max(0, maxInput-len(in.value)))]
-	in.value = slices.Insert(in.value, in.at, plain...)
-	in.at += len(plain)
-}
-
-// view shows the line with its cursor; of a long one the part around it.
+// view shows the line with its cursor; of a long one the part around it. What
+// was typed is kept as it is, and shown as everything is: safely.
 func (in input) view(t theme, width int) string {
-	head := t.paint(strong, t.safe(in.prompt)) + " "
-	room := max(4, width-len([]rune(t.safe(in.prompt)))-3)
-	from := max(0, in.at-room+1)
-	before, under, after := string(in.value[from:in.at]), " ", ""
-	if in.at < len(in.value) {
-		under, after = string(in.value[in.at]), string(in.value[in.at+1:])
-	}
-	return t.fit(head+t.safe(before)+t.paint(picked, t.safe(under))+t.safe(after), width)
+	m := in.line
+	before := []rune(m.Value())[:m.Position()]
+	m.Prompt = t.safe(m.Prompt) + " "
+	m.PromptStyle, m.TextStyle, m.Cursor.Style = t.styles[strong], t.styles[none], t.styles[picked]
+	m.Width = max(4, width-ansi.StringWidth(m.Prompt)-1)
+	m.CharLimit = 0
+	m.SetValue(t.safe(m.Value()))
+	m.SetCursor(len([]rune(t.safe(string(before)))))
+	return t.fit(m.View(), width)
 }
 
 // list is a cursor in a list, and what of it is on the screen.

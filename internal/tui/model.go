@@ -93,7 +93,7 @@ func (m root) result() Result { return Result{Incident: m.lastID, Run: m.last} }
 
 // Init reads what is on this machine, and reaches for the cluster.
 func (m root) Init() tea.Cmd {
-	cmds := []tea.Cmd{m.inbox.wait(m.ctx), m.list(), m.loadRunbooks(), m.connect(), second()}
+	cmds := []tea.Cmd{m.inbox.wait(m.ctx), m.list(), m.loadRunbooks(), m.connect(), m.second()}
 	if len(m.o.Alerts) > 0 {
 		cmds = append(cmds, m.detect(nil, m.o.Alerts, 0))
 	}
@@ -265,7 +265,7 @@ func (m *root) ticked() tea.Cmd {
 	if m.toast.text != "" && m.now.After(m.toast.until) {
 		m.toast = toast{}
 	}
-	cmds := []tea.Cmd{second()}
+	cmds := []tea.Cmd{m.second()}
 	n := m.now.Unix()
 	if m.file != nil && n%2 == 0 {
 		cmds = append(cmds, m.read(m.file.ID, m.file.size))

@@ -1,36 +1,78 @@
 package tui
 
-import "strings"
+import (
+	"io"
+	"strings"
 
-// style is how words look: attributes, and one of the sixteen colours of the
-// terminal's own palette, which are legible on what its owner put behind them,
-// light or dark. Meaning is never by colour alone: a mark or a word says it too.
-type style struct{ attributes, colour string }
+	"github.com/charmbracelet/bubbles/spinner"
+	"github.com/charmbracelet/lipgloss"
+	"github.com/muesli/termenv"
+)
+
+// style is what words on the screen are there for. How that looks is said
+// below, and nowhere else. Meaning is never by colour alone: a mark or a word
+// says it too.
+type style int
 
 // The styles. There are no others.
-var (
-	none    = style{}
-	strong  = style{attributes: "1"}
-	faint   = style{attributes: "2"}
-	good    = style{"", "32"}
-	warning = style{"", "33"}
-	bad     = style{"1", "31"}
-	accent  = style{"", "36"}
-	picked  = style{"7", ""}
-	danger  = style{"1;7", "31"}
-	notice  = style{"1;7", "33"}
-	fine    = style{"1;7", "32"}
-	banner  = style{"1;7", "35"}
+const (
+	none style = iota
+	strong
+	faint
+	good
+	warning
+	bad
+	accent
+	picked
+	danger
+	notice
+	fine
+	banner
+	styleCount
 )
+
+// stylesOf are the styles as a terminal shows them: attributes, and the sixteen
+// colours of its own palette, which are legible on what its owner put behind
+// them, light or dark. Without colours the attributes remain.
+func stylesOf(noColor bool) *[styleCount]lipgloss.Style {
+	// The renderer must not look at the process's standard output: what the
+	// terminal can show is in the options.
+	r := lipgloss.NewRenderer(io.Discard, termenv.WithProfile(termenv.ANSI))
+	r.SetHasDarkBackground(true) // or it would ask the terminal
+	plain := r.NewStyle().Inline(true)
+	in := func(st lipgloss.Style, colour string) lipgloss.Style {
+		if noColor {
+			return st
+		}
+		return st.Foreground(lipgloss.Color(colour))
+	}
+	const red, green, yellow, magenta, cyan = "1", "2", "3", "5", "6"
+	label := plain.Bold(true).Reverse(true)
+	return &[styleCount]lipgloss.Style{
+		none:    plain,
+		strong:  plain.Bold(true),
+		faint:   plain.Faint(true),
+		good:    in(plain, green),
+		warning: in(plain, yellow),
+		bad:     in(plain.Bold(true), red),
+		accent:  in(plain, cyan),
+		picked:  plain.Reverse(true),
+		danger:  in(label, red),
+		notice:  in(label, yellow),
+		fine:    in(label, green),
+		banner:  in(label, magenta),
+	}
+}
 
 // theme is what the terminal can show.
 type theme struct {
-	noColor, ascii bool
-	g              glyphs
+	ascii  bool
+	g      glyphs
+	styles *[styleCount]lipgloss.Style
 }
 
 func newTheme(noColor, ascii bool) theme {
-	t := theme{noColor: noColor, ascii: ascii, g: unicodeGlyphs}
+	t := theme{ascii: ascii, g: unicodeGlyphs, styles: stylesOf(noColor)}
 	if ascii {
 		t.g = asciiGlyphs
 	}
@@ -45,21 +87,17 @@ type glyphs struct {
 }
 
 var unicodeGlyphs = glyphs{done: "✓", failed: "✗", warn: "!", todo: "·", now: "▸", skipped: "–", more: "…", arrow: "→", bullet: "•",
-	full: "█", empty: "░", rule: "─", bar: "│", spin: []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}}
+	full: "█", empty: "░", rule: "─", bar: "│", spin: spinner.MiniDot.Frames}
 
 var asciiGlyphs = glyphs{done: "+", failed: "x", warn: "!", todo: ".", now: ">", skipped: "-", more: "~", arrow: "->", bullet: "*",
-	full: "#", empty: ".", rule: "-", bar: "|", spin: []string{"|", "/", "-", `\`}}
+	full: "#", empty: ".", rule: "-", bar: "|", spin: spinner.Line.Frames}
 
 // paint shows a text, which is safe already, in a style.
 func (t theme) paint(st style, s string) string {
-	codes := st.attributes
-	if !t.noColor && st.colour != "" {
-		codes = strings.TrimPrefix(codes+";"+st.colour, ";")
+	if s == "" {
+		return ""
 	}
-	if codes == "" || s == "" {
-		return s
-	}
-	return "\x1b[" + codes + "m" + s + "\x1b[0m"
+	return t.styles[st].Render(s)
 }
 
 func (t theme) title(s string) string { return t.paint(strong, s) }

@@ -106,6 +106,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		o.Out = &terminal{File: os.Stdout}
 	}
 	options = append(options, tea.WithOutput(o.Out))
+	if _, err := io.WriteString(o.Out, wheelMoves); err != nil {
+		return Result{}, fmt.Errorf("the terminal: %w", err)
+	}
+	defer func() { _, _ = io.WriteString(o.Out, wheelBefore) }()
 	last, err := tea.NewProgram(newRoot(ctx, o), options...).Run()
 	if err != nil && !errors.Is(err, tea.ErrProgramKilled) {
 		return Result{}, fmt.Errorf("the terminal: %w", err)
@@ -115,6 +119,15 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	return Result{}, nil
 }
+
+// The mouse is left to the terminal, so that text can be selected with it as
+// everywhere else. Its wheel moves as the arrow keys do, where the terminal
+// knows xterm's alternate scroll mode (1007; s saves, and r restores, a mode:
+// XTSAVE and XTRESTORE in xterm's ctlseqs).
+const (
+	wheelMoves  = "\x1b[?1007s\x1b[?1007h"
+	wheelBefore = "\x1b[?1007r"
+)
 
 // terminal is the one that the program draws on, and into whose clipboard is
 // copied at the same time.
