@@ -277,7 +277,17 @@ func (a *App) store() (*incident.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return incident.NewStore(dir, incident.Options{Now: a.clock.Now})
+	_, drilled := a.drillMark()
+	return incident.NewStore(dir, incident.Options{Now: a.clock.Now, Drill: drilled})
+}
+
+// drillMark tells whether the kubeconfig's context is that of a drill.
+func (a *App) drillMark() (drill.Mark, bool) {
+	raw, err := a.kube.ToRawKubeConfigLoader().RawConfig()
+	if err != nil {
+		return drill.Mark{}, false // whoever connects says what is wrong with it
+	}
+	return drill.MarkOf(raw, *a.kube.Context)
 }
 
 // engine connects to the cluster and opens the state directory.
@@ -295,6 +305,9 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 		return nil, err
 	}
 	e.Timeout, e.Now = a.timeout, a.clock.Now
+	if mark, drilled := a.drillMark(); drilled {
+		e.Pace = engine.Pace(mark.Speed)
+	}
 	return e, nil
 }
 

@@ -181,6 +181,9 @@ func (a *App) printVerification(v *engine.BundleVerification) error {
 		fmt.Fprintf(a.Out, "%s %s\n", mark, sanitize.Line(fmt.Sprintf(format, args...)))
 	}
 	p(" ", "%s  %d bytes  sha256 %s", v.Bundle, v.Size, v.SHA256)
+	if r := v.Receipt; r != nil && r.Drill {
+		p(st.warn("!"), "it is of a DRILL, on a simulated cluster: nothing of it happened")
+	}
 	if r := v.Receipt; r != nil && r.SHA256 == v.SHA256 {
 		p(st.good("✓"), "as the receipt of %s says", r.Created.UTC().Format(time.RFC3339))
 	}

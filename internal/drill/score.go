@@ -66,7 +66,7 @@ func (w *World) Score(journals ...[]timeline.Entry) Score {
 		s.Deeds = []Deed{}
 	}
 	if !w.contained.IsZero() {
-		n := int64(w.since(w.contained).Seconds())
+		n := int64(w.since(w.contained).Round(time.Second).Seconds())
 		s.TimeToContainSeconds = &n
 	}
 	s.Items = []Item{w.scoreContain(), w.scoreEvidence(sealings(journals)), w.scoreSecrets(v), w.scoreExposure(v), w.scoreInnocent(), w.scoreReinfection()}

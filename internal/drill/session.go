@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"irctl/internal/change"
 	"irctl/internal/incident"
 	"irctl/internal/timeline"
 )
@@ -65,6 +67,18 @@ func (s *Session) AlertsFile() string { return s.file("alerts.jsonl") }
 
 // AuditFile is the API server's audit log.
 func (s *Session) AuditFile() string { return s.file("audit.jsonl") }
+
+// Environment is a file for the shell that leads irctl and kubectl to the drill.
+func (s *Session) Environment() string { return s.file("env") }
+
+// Exports is what is in it.
+func (s *Session) Exports() string {
+	var b strings.Builder
+	for _, kv := range [][2]string{{"KUBECONFIG", s.Kubeconfig()}, {"IRCTL_STATE_DIR", s.StateDir()}, {"XDG_CONFIG_HOME", s.ConfigHome()}} {
+		fmt.Fprintf(&b, "export %s=%s\n", kv[0], change.ShellQuote(kv[1]))
+	}
+	return b.String()
+}
 
 // SecretKey is the secret half of the key that opens the drill's evidence.
 func (s *Session) SecretKey() string { return s.file("responder.secret.asc") }
@@ -179,9 +193,14 @@ func (s *Session) write() error {
 		return err
 	}
 	config := fmt.Sprintf("# Of a DRILL. The key's secret half is %s.\nrecipients: [%s]\nsigner: %s\n", filepath.Base(s.SecretKey()), quoted(s.PublicKey()), quoted(s.SecretKey()))
+	kubeconfig, err := Mark{s.World.Scenario.Name, s.World.speed}.mark(s.World.Cluster.Kubeconfig(s.url, s.authority))
+	if err != nil {
+		return err
+	}
 	files := map[string]string{
-		s.Kubeconfig():          s.World.Cluster.Kubeconfig(s.url, s.authority),
+		s.Kubeconfig():          string(kubeconfig),
 		s.Config():              config,
+		s.Environment():         s.Exports(),
 		s.file("briefing.txt"):  "DRILL: " + s.World.Scenario.Title + "\n\n" + s.World.Briefing() + "\n",
 		s.file("new-value.txt"): randomText() + "\n", // what a vendor would issue
 	}

@@ -456,7 +456,7 @@ func (c *containment) assess(ctx context.Context) {
 		c.Front.Observe(Event{Kind: Waiting, Step: "verify", Text: p})
 	})
 	if c.req.SecondLook > 0 && ctx.Err() == nil {
-		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.req.SecondLook, a)
+		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.Pace.Here(c.req.SecondLook), a)
 	}
 	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads, a.PutBack
 	c.recordVerdict(a, c.Now().Sub(started))

@@ -32,6 +32,8 @@ type Engine struct {
 	// Now and Random are the clock and the source of incident IDs.
 	Now    func() time.Time
 	Random io.Reader
+	// Pace is how fast the cluster's time goes, of a drill.
+	Pace Pace
 
 	identity cluster.Identity
 }

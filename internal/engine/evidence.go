@@ -102,12 +102,15 @@ func (e *Engine) collect(ctx context.Context, h *incident.Handle, c collection) 
 
 // bundlePath takes the collection's name for a file or a folder.
 func (e *Engine) bundlePath(h *incident.Handle, c collection) (string, error) {
-	path := c.name
+	path, name := c.name, evidence.FileName(c.purpose, e.Now())
+	if h.Incident().Drill {
+		name = "DRILL-" + name // also where it lies on its own
+	}
 	switch {
 	case path == "":
-		path = filepath.Join(h.Dir(), evidence.FileName(c.purpose, e.Now()))
+		path = filepath.Join(h.Dir(), name)
 	case !strings.HasSuffix(path, evidence.Extension):
-		path = filepath.Join(path, evidence.FileName(c.purpose, e.Now()))
+		path = filepath.Join(path, name)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("the bundle's folder: %w", err)
@@ -119,7 +122,7 @@ func (e *Engine) bundlePath(h *incident.Handle, c collection) (string, error) {
 // which incident, and where its journal stood.
 func (e *Engine) evidenceMeta(h *incident.Handle, tool evidence.Tool) evidence.Meta {
 	id, actor, head := e.identity, e.Actor(), h.Log.Head()
-	m := evidence.Meta{Incident: string(h.Incident().ID),
+	m := evidence.Meta{Incident: string(h.Incident().ID), Drill: h.Incident().Drill,
 		Actor:   evidence.Actor{OSUser: actor.OSUser, Host: actor.Host, User: id.User, Groups: id.Groups},
 		Cluster: evidence.Cluster{Server: id.Server, UID: id.ClusterUID, Version: id.Version, Context: e.Context},
 		Tool:    tool, Timeline: &evidence.ChainHead{Seq: head.Seq, SHA256: head.SHA256}}

@@ -88,7 +88,7 @@ func (e *Engine) Monitor(ctx context.Context, req MonitorRequest) (*MonitorResul
 	if err := m.note("begun", timeline.Entry{Summary: fmt.Sprintf("watch for %s for the attacker's return", req.For)}); err != nil {
 		return m.result, err
 	}
-	watching, stop := context.WithTimeout(ctx, req.For)
+	watching, stop := context.WithTimeout(ctx, e.Pace.Here(req.For))
 	failure := m.watch(watching)
 	stop()
 	m.result.Until = m.Now()
@@ -164,7 +164,7 @@ func (m *monitoring) watch(ctx context.Context) error {
 			break
 		}
 		m.progress()
-		timer := time.NewTimer(m.req.Every)
+		timer := time.NewTimer(m.every())
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -192,13 +192,22 @@ func (m *monitoring) watch(ctx context.Context) error {
 	return failure
 }
 
+// every is how long to wait between two looks, on this machine. A look takes its
+// time however fast the cluster's goes.
+func (m *monitoring) every() time.Duration {
+	return max(m.Pace.Here(m.req.Every), min(m.req.Every, shortestLook))
+}
+
+// shortestLook is the least time between two looks that is made of a longer one.
+const shortestLook = 100 * time.Millisecond
+
 // progress tells, at first and once a minute, that it goes on.
 func (m *monitoring) progress() {
 	step := recovery.StepMonitor
-	if time.Since(m.told) >= time.Minute {
+	if m.Pace.There(time.Since(m.told)) >= time.Minute {
 		m.told, step = time.Now(), "verify"
 	}
-	m.Front.Observe(Event{Kind: Waiting, Step: step, Text: fmt.Sprintf("a sign of the attacker's return; none in %d looks, %s to go", m.result.Looks, max(0, m.req.For-time.Since(m.begun)).Round(time.Second))})
+	m.Front.Observe(Event{Kind: Waiting, Step: step, Text: fmt.Sprintf("a sign of the attacker's return; none in %d looks, %s to go", m.result.Looks, max(0, m.req.For-m.Pace.There(time.Since(m.begun))).Round(time.Second))})
 }
 
 // take moves what the detectors found into the result, and reports whether
@@ -237,7 +246,7 @@ func (m *monitoring) detect(ctx context.Context, hit chan<- struct{}) error {
 	if len(m.watched.Namespaces) == 1 {
 		req.Namespace = m.watched.Namespaces[0]
 	}
-	_, err := detect.Watch(ctx, req, detect.Watching{Every: m.req.Every, Listener: m.req.Listener, Address: m.req.Address,
+	_, err := detect.Watch(ctx, req, detect.Watching{Every: m.every(), Listener: m.req.Listener, Address: m.req.Address,
 		Found: func(f detect.Finding) {
 			h, ok := m.watched.Finding(f)
 			if !ok {
@@ -277,7 +286,7 @@ func (m *monitoring) conclude(ctx context.Context) error {
 	if err != nil || len(data) > maxRecord {
 		data = nil
 	}
-	seen := m.result.Until.Sub(m.result.From).Round(time.Second)
+	seen := m.Pace.There(m.result.Until.Sub(m.result.From)).Round(time.Second)
 	switch {
 	case len(m.result.Hits) > 0:
 		var texts []string

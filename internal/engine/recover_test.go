@@ -608,6 +608,37 @@ func TestMonitorThatSeesNothingSaysSo(t *testing.T) {
 	}
 }
 
+// TestMonitorAtTheClustersPace: in a drill that is sped up an hour is over when
+// the cluster's is.
+func TestMonitorAtTheClustersPace(t *testing.T) {
+	t.Parallel()
+	w := newDown(t)
+	p := w.mustStart(t, w.dir)
+	p.mustRecover(t)
+	p.Pace = 3600
+	began := time.Now()
+	res, err := p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.For, r.Every = time.Hour, 15*time.Minute })
+	if took := time.Since(began); err != nil || res.Interrupted || res.Looks < 2 || took > time.Minute {
+		t.Errorf("%d looks in %s: %+v, %v", res.Looks, took, res, err)
+	}
+	entries := journal(t, w.dir)
+	if e := entries[len(entries)-1]; e.Summary != "watched for 1h0m0s: nothing was seen" {
+		t.Errorf("the journal ends with %+v", e)
+	}
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		pace        engine.Pace
+		here, there time.Duration
+	}{{0, time.Minute, time.Minute}, {1, time.Minute, time.Minute}, {60, time.Second, time.Hour}, {0.5, 2 * time.Minute, 30 * time.Second}} {
+		if here, there := tc.pace.Here(time.Minute), tc.pace.There(time.Minute); here != tc.here || there != tc.there {
+			t.Errorf("%v: %s and %s, expected %s and %s", tc.pace, here, there, tc.here, tc.there)
+		}
+	}
+}
+
 func TestMonitorContainsAgain(t *testing.T) {
 	w := newDown(t)
 	p := w.mustStart(t, w.dir)

@@ -31,11 +31,13 @@ const CollectionFormat = "irctl-evidence/1"
 // Meta are the custody facts of a bag, known before it is filled.
 type Meta struct {
 	// Purpose says what kind of collection it is, such as "snapshot".
-	Purpose  string  `json:"purpose,omitempty"`
-	Incident string  `json:"incident,omitempty"`
-	Actor    Actor   `json:"actor"`
-	Cluster  Cluster `json:"cluster"`
-	Tool     Tool    `json:"tool"`
+	Purpose  string `json:"purpose,omitempty"`
+	Incident string `json:"incident,omitempty"`
+	// Drill: the cluster is a simulated one, and this is evidence of nothing.
+	Drill   bool    `json:"drill,omitempty"`
+	Actor   Actor   `json:"actor"`
+	Cluster Cluster `json:"cluster"`
+	Tool    Tool    `json:"tool"`
 	// Timeline is the head of the incident's journal when it was read.
 	Timeline *ChainHead `json:"timeline,omitempty"`
 	// RedactedFrom is the name of the bundle of which this is the shareable one.
@@ -164,6 +166,9 @@ func (c *Collection) counts() map[Status]int {
 func (c *Collection) index() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Evidence of incident %s\n\n", cell(c.Incident))
+	if c.Drill {
+		b.WriteString("**DRILL.** It is of a simulated cluster: nothing of it happened.\n\n")
+	}
 	fmt.Fprintf(&b, "Collected by %s from %s to %s (UTC).\n", cell(c.Tool.Name+" "+c.Tool.Version), utc(c.Started), utc(c.Finished))
 	if c.Complete {
 		b.WriteString("Everything that was asked for is here.\n")
@@ -228,6 +233,9 @@ func (c *Collection) bagInfo(payloadBytes int64, payloadFiles int) []byte {
 	line("Payload-Oxum", fmt.Sprintf("%d.%d", payloadBytes, payloadFiles))
 	line("Bag-Software-Agent", strings.TrimSpace(c.Tool.Name+" "+c.Tool.Version))
 	line("External-Identifier", c.Incident)
+	if c.Drill {
+		line("Drill", "true; of a simulated cluster, nothing of it happened")
+	}
 	line("Internal-Sender-Description", c.Purpose)
 	line("Collected-By-OS-User", c.Actor.OSUser)
 	line("Collected-On-Host", c.Actor.Host)

@@ -22,11 +22,13 @@ import (
 type Receipt struct {
 	Format string `json:"format"`
 	// Path is absolute; in the file beside the bundle it is the bundle's name alone.
-	Path     string    `json:"path"`
-	Purpose  string    `json:"purpose,omitempty"`
-	Incident string    `json:"incident,omitempty"`
-	Created  time.Time `json:"created"`
-	Tool     Tool      `json:"tool"`
+	Path     string `json:"path"`
+	Purpose  string `json:"purpose,omitempty"`
+	Incident string `json:"incident,omitempty"`
+	// Drill: it is of a simulated cluster, and evidence of nothing.
+	Drill   bool      `json:"drill,omitempty"`
+	Created time.Time `json:"created"`
+	Tool    Tool      `json:"tool"`
 	// SHA256 and Size, in bytes, of the bundle as it lies on disk.
 	SHA256 string `json:"sha256"`
 	Size   int64  `json:"size"`

@@ -73,7 +73,7 @@ func (s *Store) Create(ctx context.Context, n New) (*Handle, error) {
 			}
 		}
 		i := Incident{APIVersion: apiVersion, Kind: kind, ID: id, Title: n.Title, Severity: n.Severity,
-			Commander: n.Commander, State: StateOpen, OpenedAt: now, Cluster: n.Cluster, Targets: n.Targets}
+			Commander: n.Commander, State: StateOpen, OpenedAt: now, Cluster: n.Cluster, Drill: s.opts.Drill, Targets: n.Targets}
 		err := s.build(i.printable(), n.Actor)
 		if errors.Is(err, fs.ErrExist) && n.ID == "" {
 			continue // the ID is taken

@@ -41,7 +41,9 @@ type Incident struct {
 	OpenedAt   time.Time  `json:"openedAt"`           // UTC
 	ClosedAt   *time.Time `json:"closedAt,omitempty"` // UTC; nil while open
 	Cluster    Cluster    `json:"cluster"`
-	Targets    []Target   `json:"targets,omitempty"`
+	// Drill: the cluster is a simulated one, and nothing of it happened.
+	Drill   bool     `json:"drill,omitempty"`
+	Targets []Target `json:"targets,omitempty"`
 	// Roles say who fills which role, and how to reach them: "communications" → "press@example.com".
 	Roles map[string]string `json:"roles,omitempty"`
 	// Moments are those that a person has said, in the zone in which they said them.

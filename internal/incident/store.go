@@ -26,6 +26,7 @@ type Options struct {
 	Now      func() time.Time // nil: time.Now
 	Random   io.Reader        // of IDs; nil: crypto/rand
 	LockWait time.Duration    // how long to wait for another process; 0: 10 seconds
+	Drill    bool             // incidents that are created are those of a drill
 }
 
 // Errors of a Store, besides those of package timeline.

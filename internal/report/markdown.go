@@ -15,7 +15,11 @@ const maxRows = 10_000
 // tables and task lists of GitHub and GitLab.
 func (r *Report) Markdown(w io.Writer) error {
 	d := &document{}
-	d.printf("# Post-mortem of incident %s\n", r.Incident.ID)
+	if r.Incident.Drill {
+		d.printf("# DRILL: post-mortem of incident %s\n\n> **This was a drill, on a simulated cluster: nothing in this report happened.**\n", r.Incident.ID)
+	} else {
+		d.printf("# Post-mortem of incident %s\n", r.Incident.ID)
+	}
 	d.integrityWarning(r.Chain)
 	d.facts(r)
 	d.printf("\n## Summary\n\n")

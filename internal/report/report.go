@@ -156,7 +156,9 @@ func filter[T any](list []T, want func(T) bool) []T {
 
 // Incident is the incident's record.
 type Incident struct {
-	ID        Text           `json:"id"`
+	ID Text `json:"id"`
+	// Drill: it is of a simulated cluster, and nothing of it happened.
+	Drill     bool           `json:"drill,omitempty"`
 	Title     Text           `json:"title,omitempty"`
 	Severity  Text           `json:"severity,omitempty"`
 	Impact    Text           `json:"impact,omitempty"`
@@ -196,7 +198,7 @@ func (t Target) Label() Text {
 }
 
 func incidentOf(i incident.Incident) Incident {
-	out := Incident{ID: Text(i.ID), Title: Text(i.Title), Severity: Text(i.Severity), Impact: Text(i.Impact), Commander: Text(i.Commander),
+	out := Incident{ID: Text(i.ID), Drill: i.Drill, Title: Text(i.Title), Severity: Text(i.Severity), Impact: Text(i.Impact), Commander: Text(i.Commander),
 		Roles: []Role{}, State: i.State, OpenedAt: writable(i.OpenedAt),
 		Context: Text(i.Cluster.Context), Server: Text(i.Cluster.Server), Cluster: Text(i.Cluster.UID), Targets: []Target{}}
 	if i.ClosedAt != nil {
