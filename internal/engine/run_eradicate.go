@@ -180,5 +180,8 @@ func eradicateOutcome(res *EradicateResult, options eradicate.Options) (outcome,
 	if first == nil && len(res.Failures) > 0 {
 		first = errors.New(strings.Join(res.Failures, "; "))
 	}
+	if n := len(res.Unrotated); first == nil && n > 0 && len(o.left) == 0 {
+		o.summary = fmt.Sprintf("done; %s: %d secrets that the suspects could read are as they were", res.Verdict, n)
+	}
 	return o, first
 }
