@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -122,8 +121,8 @@ func (a *App) drillList() error {
 
 // startDrill sets the scene.
 func (a *App) startDrill(ctx context.Context, o *drillOptions, told func(drill.Deed)) (*drill.Session, error) {
-	if o.speed <= 0 || o.speed > 1000 {
-		return nil, usagef("--speed must be more than 0, and at most 1000")
+	if o.speed <= 0 || o.speed > drill.MaxSpeed {
+		return nil, usagef("--speed must be more than 0, and at most %d", drill.MaxSpeed)
 	}
 	s, err := drill.Find(o.scenario)
 	if errors.Is(err, drill.ErrScenario) {
@@ -204,7 +203,7 @@ func (a *App) drillAuto(ctx context.Context, o *drillOptions) error {
 
 func (a *App) playWell(ctx context.Context, stage *stage) error {
 	session, scenario := stage.session, stage.session.World.Scenario
-	stage.say("%s  %s\n\n%s\n\n", stage.st.bold("DRILL"), stage.st.bold(sanitize.Line(scenario.Title)), indented("  "+session.World.Briefing()))
+	stage.say("%s", a.briefing(session))
 	hands := &drill.Hands{World: session.World, Dir: session.Dir, Incident: func() string { return session.Incident(ctx) },
 		Irctl: func(ctx context.Context, args []string) error { return a.inDrill(ctx, session, nil, args) },
 		Typed: func(line string) { stage.say("\n%s %s\n", stage.st.dim("$"), stage.st.bold(sanitize.Line(line))) }}
@@ -226,15 +225,15 @@ func (a *App) playWell(ctx context.Context, stage *stage) error {
 
 // drillPlay opens the terminal UI on a drill.
 func (a *App) drillPlay(ctx context.Context, o *drillOptions) error {
-	if !a.InTerminal || !a.OutTerminal {
+	o.accessible = o.accessible || a.dumb()
+	if !a.InTerminal || !a.OutTerminal && !o.accessible {
 		return usagef("a drill is played on a terminal; without one, give --auto, or: irctl drill serve")
 	}
 	session, err := a.startDrill(ctx, o, nil)
 	if err != nil {
 		return err
 	}
-	st := a.style(a.ErrTerminal)
-	fmt.Fprintf(a.Err, "%s  %s\n\n%s\n\n", st.bold("DRILL"), st.bold(sanitize.Line(session.World.Scenario.Title)), indented("  "+session.World.Briefing()))
+	fmt.Fprintf(a.Err, "%s%s\n  . %s\n\n", a.briefing(session), prose(a.columns(), "  ", "For irctl and kubectl in another terminal, there:"), change.ShellQuote(session.Environment()))
 	if err := a.drillUI(ctx, session, o); err != nil {
 		return errors.Join(err, session.Close())
 	}
@@ -248,7 +247,8 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 	}
 	if o.accessible {
 		var exit exitError
-		if err := sub.runAccessible(ctx, &uiOptions{}); err != nil && !errors.As(err, &exit) { // what is left open, the score tells
+		s := &staged{runbook: session.World.Scenario.Runbook, suggested: suggested(session), title: "DRILL: " + session.World.Scenario.Title, alerts: session.World.Alerts}
+		if err := sub.runAccessible(ctx, &uiOptions{drill: s}); err != nil && !errors.As(err, &exit) { // what is left open, the score tells
 			return err
 		}
 		return nil
@@ -319,35 +319,54 @@ func (a *App) endDrill(session *drill.Session) error {
 	return nil
 }
 
+// isCommand tells a line to be typed from one to be read.
+func isCommand(line string) bool {
+	return strings.HasPrefix(line, "irctl ") || strings.HasPrefix(line, "kubectl ")
+}
+
+// briefing is what the player is told, for the terminal.
+func (a *App) briefing(session *drill.Session) string {
+	st := a.style(a.ErrTerminal)
+	return fmt.Sprintf("%s  %s\n\n%s\n\n", st.bold("DRILL"), st.bold(sanitize.Line(session.World.Scenario.Title)), prose(a.columns(), "  ", session.World.Briefing()))
+}
+
 func (a *App) printScore(s drill.Score, session *drill.Session) {
 	st := a.style(a.OutTerminal)
 	contained := "the attacker was never cut off"
 	if s.TimeToContainSeconds != nil {
-		contained = "cut off " + clockText(time.Duration(*s.TimeToContainSeconds)*time.Second) + " after the alert"
+		contained = "cut off " + (time.Duration(*s.TimeToContainSeconds) * time.Second).String() + " after the alert"
 	}
-	fmt.Fprintf(a.Out, "\n%s  %s: %s; %d KiB got out\n\n", st.bold(fmt.Sprintf("SCORE %d of %d", s.Points, s.Of)), sanitize.Line(s.Title), contained, s.LeakedKiB)
+	columns := a.columns()
+	fmt.Fprintf(a.Out, "\n%s\n\n", wrap(columns, st.bold(fmt.Sprintf("SCORE %d of %d", s.Points, s.Of))+"  ", fmt.Sprintf("%s: %s; %d KiB got out", sanitize.Line(s.Title), contained, s.LeakedKiB)))
 	for _, i := range s.Items {
 		mark := st.good("✓")
 		if i.Points < i.Of {
 			mark = st.bad("✗")
 		}
-		for n, why := range i.Why {
-			if n == 0 {
-				fmt.Fprintf(a.Out, "%s %2d/%-2d  %-19s  %s\n", mark, i.Points, i.Of, i.Title, sanitize.Line(why))
-				continue
-			}
-			fmt.Fprintf(a.Out, "%31s%s\n", "", sanitize.Line(why))
+		before := fmt.Sprintf("%s %2d/%-2d  %-18s  ", mark, i.Points, i.Of, i.Title)
+		for _, why := range i.Why {
+			fmt.Fprintln(a.Out, wrap(columns, before, sanitize.Line(why)))
+			before = strings.Repeat(" ", 29)
 		}
-		for n, b := range i.Better {
-			label := ""
-			if n == 0 {
-				label = "better:"
+		label := "better:"
+		for _, b := range i.Better {
+			// A command stays whole, so that it can be copied.
+			command, about, _ := strings.Cut(sanitize.Line(b), "   # ")
+			if isCommand(command) {
+				fmt.Fprintf(a.Out, "%20s%s  %s\n", "", st.dim(fmt.Sprintf("%7s", label)), st.bold(command))
+			} else {
+				about = strings.TrimSpace(command + " " + about)
 			}
-			fmt.Fprintf(a.Out, "%22s%s  %s\n", "", st.dim(fmt.Sprintf("%7s", label)), st.bold(sanitize.Line(b)))
+			if about != "" {
+				if isCommand(command) {
+					label = ""
+				}
+				fmt.Fprintln(a.Out, wrap(columns, fmt.Sprintf("%20s%s  ", "", st.dim(fmt.Sprintf("%7s", label))), about))
+			}
+			label = ""
 		}
 	}
-	fmt.Fprintf(a.Out, "\n%s: its incidents, the report, the sealed evidence, and the key that opens it (%s)\n",
-		sanitize.Line(session.Dir), filepath.Base(session.SecretKey()))
+	fmt.Fprintf(a.Out, "\nEverything of the drill (incidents, report, sealed evidence, the key that opens it) is in\n  %s\n", sanitize.Line(session.Dir))
 }
 
 // drillServe keeps a drill up until the context ends.
@@ -357,11 +376,11 @@ func (a *App) drillServe(ctx context.Context, o *drillOptions) error {
 	if err != nil {
 		return err
 	}
-	stage.say("%s  %s\n\n%s\n\n", stage.st.bold("DRILL"), stage.st.bold(sanitize.Line(session.World.Scenario.Title)), indented("  "+session.World.Briefing()))
-	for _, kv := range [][2]string{{"KUBECONFIG", session.Kubeconfig()}, {"IRCTL_STATE_DIR", session.StateDir()}, {"XDG_CONFIG_HOME", session.ConfigHome()}} {
-		fmt.Fprintf(a.Out, "export %s=%s\n", kv[0], change.ShellQuote(kv[1]))
+	stage.say("%s", a.briefing(session))
+	if _, err := fmt.Fprint(a.Out, session.Exports()); err != nil {
+		return errors.Join(err, session.Close())
 	}
-	stage.say("\nIn another terminal, with these exported:\n  irctl detect --falco %s --audit-log %s\n  irctl run %s %s\nCtrl-C here ends the drill, and gives the score.\n",
+	stage.say("\nIn another terminal, after\n  . %s\nbegin with\n  irctl detect --falco %s --audit-log %s\n  irctl run %s %s\nCtrl-C here ends the drill, and gives the score.\n", change.ShellQuote(session.Environment()),
 		change.ShellQuote(session.AlertsFile()), change.ShellQuote(session.AuditFile()), session.World.Scenario.Runbook, params(session.World.Params()))
 	select {
 	case <-ctx.Done():

@@ -7,6 +7,9 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"irctl/internal/engine"
 	"irctl/internal/plural"
@@ -106,13 +109,13 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 	}
 	fmt.Fprintf(l.out, "incident %s%s on %s\n", l.st.bold(p.Incident), new, l.st.bold(sanitize.Line(clusterName(p.Context, p.Server))))
 	for _, w := range p.Warnings {
-		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
+		l.tell(l.st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
 		if w.Fix != "" {
 			fmt.Fprintf(l.out, "    %s %s\n", l.st.dim("→"), sanitize.Line(w.Fix))
 		}
 	}
 	if p.Evidence != "" {
-		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), sanitize.Line(p.Evidence))
+		l.tell(l.st.warn("!"), sanitize.Line(p.Evidence))
 	}
 	brief := p.Actions() > manyActions && !full
 	for _, s := range p.Steps {
@@ -123,7 +126,8 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 			continue
 		}
 		for _, a := range s.Plan.Actions {
-			fmt.Fprintf(l.out, "  %s\n      %s\n", sanitize.Line(a.Summary), l.st.dim(sanitize.Line(a.Command)))
+			l.tell(" ", sanitize.Line(a.Summary))
+			fmt.Fprintf(l.out, "      %s\n", l.st.dim(sanitize.Line(a.Command)))
 			if full || a.Reveal {
 				for _, d := range a.Diff {
 					fmt.Fprintf(l.out, "      %s\n", l.st.diff(sanitize.Line(d)))
@@ -131,6 +135,43 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 			}
 		}
 	}
+}
+
+// tell prints a line after its mark. On a terminal it is broken between words; a
+// log keeps a line for each thing that happened.
+func (l *lines) tell(mark, text string) {
+	if l.app.ErrTerminal {
+		fmt.Fprintln(l.out, wrap(l.app.columns(), mark+" ", text))
+		return
+	}
+	fmt.Fprintf(l.out, "%s %s\n", mark, text)
+}
+
+// instruction is a text of several lines, safe to show. On a terminal lines that
+// are too long are broken between words, and what a sentence goes on with in the
+// next line follows. What is indented is a command, and stays whole.
+func (l *lines) instruction(text string) string {
+	columns := l.app.columns()
+	var out []string
+	long := false // the last line is longer than fits
+	for line := range strings.Lines(strings.TrimRight(sanitize.Text(text), "\n")) {
+		line = strings.TrimRight(line, "\n")
+		if goesOn := line != "" && unicode.IsLower([]rune(line)[0]); long && goesOn {
+			out[len(out)-1] += " " + line
+			continue
+		}
+		long = l.app.ErrTerminal && !strings.HasPrefix(line, " ") && ansi.StringWidth(line)+2 > columns
+		out = append(out, line)
+	}
+	for i, line := range out {
+		if l.app.ErrTerminal && !strings.HasPrefix(line, " ") {
+			line = wrap(columns, "  ", line)
+		} else {
+			line = "  " + line
+		}
+		out[i] = strings.TrimRight(line, " ")
+	}
+	return strings.Join(out, "\n")
 }
 
 // clusterName is a cluster as people tell it from others.
@@ -187,21 +228,21 @@ func (l *lines) Observe(e engine.Event) {
 		if many {
 			text = fmt.Sprintf("%d of %d changes", e.Done, e.Total)
 		}
-		fmt.Fprintf(l.out, "%s %s\n", l.st.good("✓"), text)
+		l.tell(l.st.good("✓"), text)
 	case engine.Failed:
-		fmt.Fprintf(l.out, "%s %s: %s\n", l.st.bad("✗"), text, sanitize.Line(e.Err.Error()))
+		l.tell(l.st.bad("✗"), text+": "+sanitize.Line(e.Err.Error()))
 	case engine.Refused:
-		fmt.Fprintf(l.out, "%s %s: %s\n", l.st.warn("–"), text, sanitize.Line(e.Err.Error()))
+		l.tell(l.st.warn("–"), text+": "+sanitize.Line(e.Err.Error()))
 	case engine.Waiting:
 		if text != l.lastWait && (l.app.verbose || e.Step == "verify") {
-			fmt.Fprintf(l.out, "%s waiting: %s\n", l.st.dim("…"), text)
+			l.tell(l.st.dim("…"), "waiting: "+text)
 		}
 		l.lastWait = text
 	case engine.Noticed:
-		fmt.Fprintf(l.out, "%s %s\n", l.st.warn("!"), text)
+		l.tell(l.st.warn("!"), text)
 	case engine.Started:
 		if e.Step == "snapshot" || l.app.verbose {
-			fmt.Fprintf(l.out, "%s %s\n", l.st.dim("…"), text)
+			l.tell(l.st.dim("…"), text)
 		}
 	}
 }

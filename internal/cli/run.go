@@ -258,6 +258,12 @@ func (a *App) printRun(res *engine.RunResult) error {
 	for _, s := range res.Steps {
 		fmt.Fprintf(a.Out, "%s %-11s  %-16s  %s\n", stepMark(st, s), s.Phase, s.Name, sanitize.Line(stepText(s)))
 	}
+	a.printRunEnd(res, st)
+	return nil
+}
+
+// printRunEnd says where a run stands, and what is left to a person.
+func (a *App) printRunEnd(res *engine.RunResult, st style) {
 	for _, what := range res.Assumed {
 		fmt.Fprintf(a.Out, "%s decided by the runbook, since nobody was there: %s\n", st.dim("·"), sanitize.Line(what))
 	}
@@ -274,7 +280,6 @@ func (a *App) printRun(res *engine.RunResult) error {
 		fmt.Fprintf(a.Out, "  %s", verdictText(st, res.Verdict))
 	}
 	fmt.Fprintln(a.Out)
-	return nil
 }
 
 func stepMark(st style, s engine.StepResult) string {
@@ -343,9 +348,9 @@ func (g *guide) Observe(e engine.Event) {
 	case e.Kind == engine.Entered:
 		fmt.Fprintf(g.out, "%s %s\n", g.st.dim(fmt.Sprintf("── %s %d/%d", e.Action, e.Done, e.Total)), g.st.bold(sanitize.Line(e.Text)))
 	case e.Err != nil:
-		fmt.Fprintf(g.out, "%s %s: %s\n", g.st.bad("✗"), sanitize.Line(e.Text), sanitize.Line(e.Err.Error()))
+		g.tell(g.st.bad("✗"), sanitize.Line(e.Text)+": "+sanitize.Line(e.Err.Error()))
 	default:
-		fmt.Fprintf(g.out, "%s %s\n", g.st.dim("→"), sanitize.Line(e.Text))
+		g.tell(g.st.dim("→"), sanitize.Line(e.Text))
 	}
 }
 
@@ -354,17 +359,17 @@ func (g *guide) Observe(e engine.Event) {
 func (g *guide) Ask(ctx context.Context, q engine.Question) (engine.Answer, error) {
 	switch {
 	case q.Kind == engine.AskConfirm && g.yes:
-		fmt.Fprintf(g.out, "  %s\n", indented(q.Text))
+		fmt.Fprintf(g.out, "%s\n", g.instruction(q.Text))
 		return engine.Answer{Choice: engine.AnswerDo}, nil
 	case q.Kind == engine.AskConfirm && !g.app.InTerminal:
 		return engine.Answer{}, fmt.Errorf("%w: step %s asks before it is done, and there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused, q.Step.Name)
 	case g.yes || !g.app.InTerminal:
 		if q.Kind == engine.AskManual {
-			fmt.Fprintf(g.out, "  %s\n", indented(q.Text))
+			fmt.Fprintf(g.out, "%s\n", g.instruction(q.Text))
 		}
 		return engine.Answer{}, engine.ErrUnattended
 	}
-	fmt.Fprintf(g.out, "  %s\n", indented(q.Text))
+	fmt.Fprintf(g.out, "%s\n", g.instruction(q.Text))
 	choice, err := g.choose(ctx, q)
 	if err != nil || q.Kind == engine.AskParameter {
 		return engine.Answer{Choice: choice}, err
@@ -417,9 +422,4 @@ func (g *guide) line(ctx context.Context, prompt string) (string, error) {
 	fmt.Fprintf(g.out, "%s: ", g.st.bold(sanitize.Line(prompt)))
 	text, err := readAnswer(ctx, g.app.In)
 	return strings.TrimSpace(text), err
-}
-
-// indented is a text of several lines, safe to show.
-func indented(text string) string {
-	return strings.ReplaceAll(strings.TrimRight(sanitize.Text(text), "\n"), "\n", "\n  ")
 }

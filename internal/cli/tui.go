@@ -22,6 +22,15 @@ type uiOptions struct {
 	dir        string
 	pod        string
 	incident   string
+	drill      *staged // nil: it is no drill
+}
+
+// staged is what a drill fills in for who plays it.
+type staged struct {
+	runbook   string            // the one that fits
+	suggested map[string]string // values for its parameters
+	title     string            // of incidents
+	alerts    func() []byte     // Falco's
 }
 
 // maxAlerts is how much of the alerts on standard input is read.
@@ -29,11 +38,10 @@ const maxAlerts = 64 << 20
 
 // ui opens the terminal UI; without a terminal it is the help that is shown.
 func (a *App) ui(c *cobra.Command, o *uiOptions) error {
-	dumb := a.Getenv("TERM") == "dumb" || a.Getenv("TERM") == ""
 	switch {
 	case o.accessible && !a.InTerminal:
 		return usagef("--accessible asks, and there is no terminal to answer on; irctl run goes through a runbook without one")
-	case o.accessible, a.InTerminal && a.OutTerminal && dumb:
+	case o.accessible, a.InTerminal && a.OutTerminal && a.dumb():
 		return a.runAccessible(c.Context(), o)
 	case !a.OutTerminal:
 		return c.Help()
@@ -60,6 +68,9 @@ func (a *App) ui(c *cobra.Command, o *uiOptions) error {
 	}
 	return a.leftUI(res)
 }
+
+// dumb tells a terminal that cannot be drawn on.
+func (a *App) dumb() bool { return a.Getenv("TERM") == "dumb" || a.Getenv("TERM") == "" }
 
 // leftUI says where to go on, once the screen is gone.
 func (a *App) leftUI(res tui.Result) error {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"irctl/internal/plural"
 	"irctl/internal/rotate"
 	"irctl/internal/runbook"
 	"irctl/internal/steps"
@@ -181,7 +182,7 @@ func eradicateOutcome(res *EradicateResult, options eradicate.Options) (outcome,
 		first = errors.New(strings.Join(res.Failures, "; "))
 	}
 	if n := len(res.Unrotated); first == nil && n > 0 && len(o.left) == 0 {
-		o.summary = fmt.Sprintf("done; %s: %d secrets that the suspects could read are as they were", res.Verdict, n)
+		o.summary = fmt.Sprintf("done; %s: %s left that the suspects could read", res.Verdict, plural.Count(n, "secret"))
 	}
 	return o, first
 }
