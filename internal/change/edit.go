@@ -148,6 +148,15 @@ func setField(m map[string]any, path []string, v any) {
 	}
 }
 
+// Revert makes an object that was read what it was before the change, in
+// memory alone.
+func (c Change) Revert(live *unstructured.Unstructured) {
+	for _, f := range c.Fields {
+		unstructured.RemoveNestedField(live.Object, f.Path...)
+		setField(live.Object, f.Path, plain(f.Before))
+	}
+}
+
 // undoEdit puts the before values back.
 func (c Change) undoEdit(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
 	result, err := c.edit(ctx, client, reversed(c.Fields), "", dryRun)

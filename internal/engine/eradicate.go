@@ -155,7 +155,7 @@ func (x *eradication) plan(ctx context.Context) error {
 	if len(scene.Targets)+len(scene.Workloads)+len(named) == 0 {
 		return fmt.Errorf("%w: incident %s has no suspects: contain them first (irctl contain), or name the secrets as NAMESPACE/NAME", ErrRefused, x.incident.ID)
 	}
-	radius, err := eradicate.Find(ctx, scene, named...)
+	radius, err := eradicate.Find(ctx, scene, eradicate.Beside{Named: named, Changed: changedBy(x.entries)})
 	if err != nil {
 		return err
 	}
@@ -189,6 +189,15 @@ func (x *eradication) plan(ctx context.Context) error {
 	x.restarts = eradicate.Restarts(x.rotations)
 	x.unrotated(radius)
 	return ctx.Err()
+}
+
+// changedBy are the changes to the cluster that a journal says stand.
+func changedBy(entries []timeline.Entry) []eradicate.Changed {
+	var list []eradicate.Changed
+	for _, s := range standing(entries) {
+		list = append(list, eradicate.Changed{Seq: s.Seq, Change: s.change})
+	}
+	return list
 }
 
 func (x *eradication) planImages(scene *steps.Scene) error {

@@ -502,3 +502,110 @@ func TestEradicateImage(t *testing.T) {
 		t.Errorf("undo: %s %v", image(), err)
 	}
 }
+
+var rolesGVR = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles"}
+
+// narrowedRole is what a team would apply: no Secrets any more.
+const narrowedRole = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: backend-role, namespace: todo-app}
+rules: [{apiGroups: [""], resources: [configmaps], verbs: [get, list]}]
+`
+
+// TestWhatWasReadableBeforeTheIncidentTookTheRights: whoever removes the
+// bindings first is still told what there is to rotate, and by what that is
+// known; postgres-secret no pod of the suspect's uses.
+func TestWhatWasReadableBeforeTheIncidentTookTheRights(t *testing.T) {
+	remove := func(t *testing.T, w *leakedWorld) { w.changed(t, eradicate.Options{RemoveBindings: true}) }
+	for name, tc := range map[string]struct {
+		change func(t *testing.T, w *leakedWorld)
+		// exposed is how postgres-secret was, "": that it was is not known.
+		exposed, warning string
+	}{
+		"nothing was changed": {func(*testing.T, *leakedWorld) {}, "may read it by its service account", ""},
+		"bindings removed":    {remove, "could read it by its service account until RoleBinding todo-app/backend-rolebinding was changed (entry ", ""},
+		"and put back": {func(t *testing.T, w *leakedWorld) {
+			remove(t, w)
+			w.mustStart(t, w.dir).mustUndo(t, engine.UndoRequest{Step: eradicate.StepBindings})
+		}, "may read it by its service account", ""},
+		"role narrowed": {func(t *testing.T, w *leakedWorld) {
+			w.changed(t, eradicate.Options{Manifests: manifests(t, narrowedRole), ForceConflicts: true})
+		}, "until Role todo-app/backend-role was changed (entry ", ""},
+		"role narrowed, then bindings removed": {func(t *testing.T, w *leakedWorld) {
+			w.changed(t, eradicate.Options{Manifests: manifests(t, narrowedRole), ForceConflicts: true})
+			remove(t, w)
+		}, "until RoleBinding todo-app/backend-rolebinding was changed (entry ", ""},
+		"binding deleted since": {func(t *testing.T, w *leakedWorld) {
+			remove(t, w)
+			w.remove(t, bindingsGVR, "backend-rolebinding")
+		}, "", "RoleBinding todo-app/backend-rolebinding was changed (entry "},
+		"role deleted since": {func(t *testing.T, w *leakedWorld) {
+			remove(t, w)
+			w.remove(t, rolesGVR, "backend-role")
+		}, "", "Role backend-role of RoleBinding todo-app/backend-rolebinding is gone"},
+		"another binding of that name": {func(t *testing.T, w *leakedWorld) {
+			remove(t, w)
+			w.remove(t, bindingsGVR, "backend-rolebinding")
+			if err := w.Apply("apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: backend-rolebinding, namespace: todo-app}\n" +
+				"roleRef: {kind: Role, name: none, apiGroup: rbac.authorization.k8s.io}\n"); err != nil {
+				t.Fatal(err)
+			}
+		}, "", "RoleBinding todo-app/backend-rolebinding was changed (entry "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newLeaked(t)
+			w.edit(t, rolesGVR, "backend-role", func(o *unstructured.Unstructured) {
+				o.Object["rules"] = []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"secrets"}, "verbs": []any{"list"}}}
+			})
+			tc.change(t, w)
+			p := w.mustStart(t, w.dir)
+			res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t), PlanOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var exposed string
+			for _, i := range res.Radius.Items {
+				if i.Key() == "todo-app/postgres-secret" {
+					exposed = strings.Join(i.Exposed, "; ")
+				}
+			}
+			if !strings.Contains(exposed, tc.exposed) || (tc.exposed == "") != (exposed == "") {
+				t.Errorf("postgres-secret: %q, expected %q", exposed, tc.exposed)
+			}
+			var warnings string
+			for _, w := range res.Radius.Warnings {
+				warnings += w.Text + "\n"
+			}
+			if !strings.Contains(warnings, tc.warning) || tc.warning == "" && strings.Contains(warnings, "before this incident is not") {
+				t.Errorf("warnings: %s, expected %q", warnings, tc.warning)
+			}
+			if tc.exposed != "" && !slices.Contains(res.Unrotated, "todo-app/postgres-secret") {
+				t.Errorf("left with the attacker: %v", res.Unrotated)
+			}
+		})
+	}
+}
+
+// changed makes changes that can be undone, all of which must succeed.
+func (w *leakedWorld) changed(t *testing.T, o eradicate.Options) {
+	t.Helper()
+	p := w.mustStart(t, w.dir)
+	res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t), Options: o})
+	if err != nil || len(res.Actions) == 0 || len(res.Refusals) > 0 {
+		t.Fatalf("%d actions, refused %v: %v", len(res.Actions), res.Refusals, err)
+	}
+	for _, a := range res.Actions {
+		if a.Err() != nil {
+			t.Fatalf("%s: %v", a.Summary, a.Err())
+		}
+	}
+}
+
+// remove deletes an object of todo-app as somebody else would.
+func (w *leakedWorld) remove(t *testing.T, gvr schema.GroupVersionResource, name string) {
+	t.Helper()
+	if err := w.Delete(gvr, "todo-app", name); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -121,28 +121,34 @@ type finder struct {
 	targets []*cluster.Target
 	// accounts are those of the suspects, with their tokens.
 	accounts []rights.Subject
+	// src are all roles and bindings, and before what they were when the
+	// incident had not changed them yet.
+	src    rights.Sources
+	before earlier
 }
 
 // Find reads the blast radius of the scene's targets, and what is named beside
 // it. It changes nothing. What cannot be read is a warning.
-func Find(ctx context.Context, scene *steps.Scene, beside ...cluster.Ref) (*Radius, error) {
+func Find(ctx context.Context, scene *steps.Scene, beside Beside) (*Radius, error) {
 	f := &finder{Radius: &Radius{client: scene.Client, workloads: map[string][]*Workload{}, suspects: map[types.UID]bool{}, Items: []*Item{}},
 		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
 	if f.rightsErr = err; err != nil {
 		f.warn("unreadable", "what the suspects' service accounts may read is not known: "+err.Error(), "get the right to list roles and bindings")
+		beside.Changed = nil
 	}
+	f.src, f.before = src, before(src, beside.Changed)
 	for _, t := range scene.Targets {
 		f.suspects[t.Pod.UID] = true
-		f.suspect(ctx, t.Key(), t.Pod.Namespace, podSpec(t), src)
+		f.suspect(ctx, t.Key(), t.Pod.Namespace, podSpec(t))
 	}
 	for _, chain := range scene.Workloads {
 		if spec := chainSpec(chain); spec != nil {
-			f.suspect(ctx, chain[0].Ref.String(), chain[0].Namespace, spec, src)
+			f.suspect(ctx, chain[0].Ref.String(), chain[0].Namespace, spec)
 		}
 	}
 	f.Bindings = bindings(f.accounts, src)
-	for _, ref := range beside {
+	for _, ref := range beside.Named {
 		f.add(ref, "named by the responder")
 	}
 	f.read(ctx)
@@ -204,7 +210,7 @@ func heldBy(scene *steps.Scene) map[types.UID]bool {
 }
 
 // suspect adds what one suspect could read.
-func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[string]any, src rights.Sources) {
+func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[string]any) {
 	if spec == nil {
 		f.warn("unreadable", who+": neither the pod nor its workload can be read, so what it could read is not known", "name the secrets with --secret")
 		return
@@ -221,10 +227,17 @@ func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[st
 	if !slices.Contains(f.accounts, subject) {
 		f.accounts = append(f.accounts, subject)
 	}
-	may := rights.For(subject, src)
-	f.readable(ctx, who, may)
-	if ways := indirect(may.Dangers()); len(ways) > 0 {
-		f.warn("indirect", fmt.Sprintf("%s could reach further secrets by what its service account may do: %s", who, strings.Join(ways, "; ")), "name them with --secret")
+	now, then := rights.For(subject, f.src), rights.For(subject, f.before.Sources)
+	f.readable(ctx, who, now, then)
+	if ways := indirect(union(now, then).Dangers()); len(ways) > 0 {
+		what := "may do"
+		if len(f.before.changed) > 0 {
+			what = "may do, or could before this incident"
+		}
+		f.warn("indirect", fmt.Sprintf("%s could reach further secrets by what its service account %s: %s", who, what, strings.Join(ways, "; ")), "name them with --secret")
+	}
+	for _, what := range f.before.unknown(subject, now, then) {
+		f.warn("unreadable", fmt.Sprintf("what %s could read by its service account before this incident is not fully known: %s", who, what), "name the secrets with --secret")
 	}
 }
 
@@ -240,8 +253,17 @@ func (f *finder) mountsToken(ctx context.Context, namespace string, spec map[str
 	return err != nil || live.AutomountServiceAccountToken == nil || *live.AutomountServiceAccountToken
 }
 
-// readable adds the Secrets that the account's rights let it read.
-func (f *finder) readable(ctx context.Context, who string, r rights.Rights) {
+// readable adds the Secrets that the account's rights let it read, now or
+// before the incident took them from it.
+func (f *finder) readable(ctx context.Context, who string, now, then rights.Rights) {
+	r := union(now, then)
+	add := func(namespace, name string) {
+		how := who + " may read it by its service account"
+		if !may(now, namespace, name) {
+			how = who + " could read it by its service account until " + f.before.until(then, namespace, name)
+		}
+		f.add(rotate.SecretRef.Named(namespace, name, ""), how)
+	}
 	scopes := map[string]bool{}
 	for _, g := range r.Grants {
 		if !slices.ContainsFunc(g.Rules, readsSecrets) {
@@ -251,7 +273,7 @@ func (f *finder) readable(ctx context.Context, who string, r rights.Rights) {
 		for _, rule := range g.Rules {
 			for _, name := range rule.ResourceNames {
 				if g.Scope != "" && readsSecrets(rule) { // known without a list
-					f.add(rotate.SecretRef.Named(g.Scope, name, ""), who+" may read it by its service account")
+					add(g.Scope, name)
 				}
 			}
 		}
@@ -266,7 +288,7 @@ func (f *finder) readable(ctx context.Context, who string, r rights.Rights) {
 		}
 		for _, m := range all {
 			if may(r, m.Namespace, m.Name) {
-				f.add(rotate.SecretRef.Named(m.Namespace, m.Name, ""), who+" may read it by its service account")
+				add(m.Namespace, m.Name)
 			}
 		}
 	}
