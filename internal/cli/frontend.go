@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
@@ -115,7 +116,11 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 		}
 	}
 	if p.Evidence != "" {
-		l.tell(l.st.warn("!"), sanitize.Line(p.Evidence))
+		mark := l.st.warn("!")
+		if p.Sealed {
+			mark = l.st.good("✓")
+		}
+		l.tell(mark, sanitize.Line(p.Evidence))
 	}
 	brief := p.Actions() > manyActions && !full
 	for _, s := range p.Steps {
@@ -235,7 +240,11 @@ func (l *lines) Observe(e engine.Event) {
 		l.tell(l.st.warn("–"), text+": "+sanitize.Line(e.Err.Error()))
 	case engine.Waiting:
 		if text != l.lastWait && (l.app.verbose || e.Step == "verify") {
-			l.tell(l.st.dim("…"), "waiting: "+text)
+			atMost := ""
+			if e.Left > 0 {
+				atMost = ", for " + e.Left.Round(time.Second).String() + " more at most"
+			}
+			l.tell(l.st.dim("…"), "waiting: "+text+atMost)
 		}
 		l.lastWait = text
 	case engine.Noticed:

@@ -121,7 +121,7 @@ func (c *containment) try(ctx context.Context) (again bool, err error) {
 	if err := c.plan(planning); err != nil {
 		return false, err
 	}
-	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Server: c.identity.Server, Context: c.Context, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote}
+	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Server: c.identity.Server, Context: c.Context, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote, Sealed: c.req.Snapshot != nil}
 	if c.req.DryRun {
 		c.dryRun(planning)
 		return false, nil
@@ -453,7 +453,7 @@ func (c *containment) assess(ctx context.Context) {
 	}
 	started := c.Now()
 	a := contain.Assess(ctx, c.scene, c.req.Options, facts, func(p string) {
-		c.Front.Observe(Event{Kind: Waiting, Step: "verify", Text: p})
+		c.Front.Observe(Event{Kind: Waiting, Step: "verify", Text: p, Left: timeLeft(ctx)})
 	})
 	if c.req.SecondLook > 0 && ctx.Err() == nil {
 		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.Pace.Here(c.req.SecondLook), a)

@@ -83,8 +83,10 @@ type Proposal struct {
 	Targets         []*cluster.Target
 	Steps           []StepPlan
 	Warnings        []steps.Warning
-	// Evidence says whether a snapshot will be taken before the first write.
+	// Evidence says whether a snapshot will be taken before the first write;
+	// Sealed: one will be.
 	Evidence string
+	Sealed   bool
 	// Collection is what would be read and sealed; nil: nothing is. That needs no
 	// question unless it leaves Traces in the suspects.
 	Collection *evidence.Plan
@@ -124,6 +126,8 @@ type Event struct {
 	Text string
 	// Err is set for what failed.
 	Err error
+	// Left is how long, at most, will be waited from here on, of Waiting; 0: nobody knows.
+	Left time.Duration
 	// Done and Total count, where something is counted.
 	Done, Total int
 	// Bytes were read so far, of Progressed.

@@ -262,13 +262,13 @@ func (x *eradication) deploy(ctx context.Context) {
 		}
 		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(r.Workload, "every pod of "+r.Ref.String()+" runs the new image", "verify image", []string{eradicate.StepImage + " " + string(r.UID)},
 			func(ctx context.Context) (steps.Result, error) {
-				return steps.Result{Result: change.Done}, r.VerifyImages(ctx, x.Client, x.result.Radius.Suspects(), x.waiting)
+				return steps.Result{Result: change.Done}, r.VerifyImages(ctx, x.Client, x.result.Radius.Suspects(), x.waiting(ctx))
 			}))
 	}
 	for _, w := range x.applied {
 		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(w.Workload, "every pod of "+w.Ref.String()+" runs what was applied", "verify "+w.Action, []string{w.Action},
 			func(ctx context.Context) (steps.Result, error) {
-				why, keeps, err := w.VerifyApplied(ctx, x.Client, x.waiting)
+				why, keeps, err := w.VerifyApplied(ctx, x.Client, x.waiting(ctx))
 				if keeps {
 					x.keep(w.Ref.String() + ": " + why)
 				}
@@ -291,8 +291,10 @@ func (x *eradication) keep(what string) {
 	x.result.Kept = append(x.result.Kept, what)
 }
 
-func (x *eradication) waiting(text string) {
-	x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text})
+func (x *eradication) waiting(ctx context.Context) func(string) {
+	return func(text string) {
+		x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text, Left: timeLeft(ctx)})
+	}
 }
 
 // unrotated notes what stays with the attacker for now.
@@ -504,7 +506,7 @@ func (x *eradication) verify(ctx context.Context) {
 			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace),
 			Needs:   append(updates(w), eradicate.StepRestart+" "+string(w.UID)),
 			Do: func(ctx context.Context) (steps.Result, error) {
-				return steps.Result{Result: change.Done}, w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, x.waiting)
+				return steps.Result{Result: change.Done}, w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, x.waiting(ctx))
 			}})
 	}
 	x.run.execute(ctx, []StepPlan{plan})

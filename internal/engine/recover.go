@@ -494,7 +494,7 @@ func (x *recovering) rollOut(ctx context.Context) {
 			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace),
 			Do: func(ctx context.Context) (steps.Result, error) {
 				r, err := w.Await(ctx, x.Client, func(text string) {
-					x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: recovery.StepRollout, Text: text})
+					x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: recovery.StepRollout, Text: text, Left: timeLeft(ctx)})
 				})
 				x.run.mu.Lock()
 				defer x.run.mu.Unlock()
@@ -504,6 +504,15 @@ func (x *recovering) rollOut(ctx context.Context) {
 		plan.Plan.Actions = append(plan.Plan.Actions, a)
 	}
 	x.run.execute(ctx, []StepPlan{plan})
+}
+
+// timeLeft is how long a context still lets something wait; 0: for ever.
+func timeLeft(ctx context.Context) time.Duration {
+	until, bounded := ctx.Deadline()
+	if !bounded {
+		return 0
+	}
+	return max(time.Second, time.Until(until))
 }
 
 // check makes the checklist of every workload, and judges.

@@ -13,6 +13,7 @@ import (
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 	"irctl/internal/steps/eradicate"
@@ -207,7 +208,8 @@ func (m *monitoring) progress() {
 	if m.Pace.There(time.Since(m.told)) >= time.Minute {
 		m.told, step = time.Now(), "verify"
 	}
-	m.Front.Observe(Event{Kind: Waiting, Step: step, Text: fmt.Sprintf("a sign of the attacker's return; none in %d looks, %s to go", m.result.Looks, max(0, m.req.For-m.Pace.There(time.Since(m.begun))).Round(time.Second))})
+	left := max(time.Second, m.Pace.Here(m.req.For)-time.Since(m.begun)).Round(time.Second)
+	m.Front.Observe(Event{Kind: Waiting, Step: step, Left: left, Text: "a sign of the attacker's return; none in " + plural.Count(m.result.Looks, "look")})
 }
 
 // take moves what the detectors found into the result, and reports whether
