@@ -35,6 +35,7 @@ type scene struct {
 func scenes() []scene {
 	s := time.Second
 	return []scene{
+		{`Enter begins`, 3 * s, "irctl drill: what the person on call is told", "", "", []string{"Enter"}},
 		{`info[\s\S]*Stratum`, 4 * s, "A suspect: Falco's alerts, ranked, with the reasons", "findings", "irctl's first screen: suspects, ranked, and why the first one is one", []string{"Enter"}},
 		{`< crypto-miner >[\s\S]*\[s\] start`, 2 * s, "Enter: the runbook's parameters, filled in by what is known", "", "", []string{"s"}},
 		{`1  miner`, 2 * s, "s: begin. What a person has to decide is asked", "", "", []string{"1"}},

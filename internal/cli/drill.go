@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -259,13 +260,10 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 	}
 	t.Banner, t.Alerts, t.Now = "DRILL", session.World.Alerts(), a.clock.Now
 	t.Runbook, t.Suggested = session.World.Scenario.Runbook, suggested(session)
-	prepare := t.Prepare
-	t.Prepare = func(ctx context.Context, req *engine.RunRequest) error {
-		req.Title = strings.TrimSpace("DRILL: " + strings.TrimPrefix(req.Title, "DRILL: "))
-		if req.Title == "DRILL:" {
-			req.Title += " " + session.World.Scenario.Title
-		}
-		return prepare(ctx, req)
+	t.Briefing = session.World.Scenario.Title + "\n\n" + session.World.Briefing() +
+		"\n\nFor irctl and kubectl in another terminal, there:\n  . " + change.ShellQuote(session.Environment())
+	t.Title = func(typed string) string {
+		return "DRILL: " + cmp.Or(strings.TrimPrefix(typed, "DRILL: "), session.World.Scenario.Title)
 	}
 	_, err = tui.Run(ctx, t)
 	return err

@@ -31,6 +31,14 @@ type after struct {
 	lines    []workLine
 	// fixes are what would close what is open.
 	fixes []string
+	step  string // "": of no step
+	// live: it is a verdict on the containment, which is kept up to date for as
+	// long as it is shown.
+	live   bool
+	judged int    // how many suspects it judges
+	sealed string // the evidence that was sealed before anything was changed
+	// unknown is what could not be told, and so is for a person to look at.
+	unknown []contain.Exposure
 }
 
 // worthReading tells results that must not pass by unseen from those that may.
@@ -49,7 +57,7 @@ func worthReading(r *engine.StepResult) bool {
 }
 
 func afterStep(r *engine.StepResult, lines []workLine) *after {
-	a := &after{title: r.Title, word: strings.ToUpper(r.Outcome), style: outcomeStyle(r.Outcome), lines: lines}
+	a := &after{step: r.Name, title: r.Title, word: strings.ToUpper(r.Outcome), style: outcomeStyle(r.Outcome), lines: lines}
 	if err := r.Err(); err != nil {
 		a.error = err.Error()
 	}
@@ -57,6 +65,7 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 	case *engine.ContainResult:
 		a.contained(d)
 	case *engine.StatusResult:
+		a.live = true
 		a.judge(d.Verdict, d.Targets, d.Workloads)
 		for _, c := range d.Standing {
 			if c.State != "after" {
@@ -76,9 +85,9 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 		a.monitored(d)
 	case evidence.Result:
 		if d.Receipt.Path != "" {
-			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", itoa(total(d.Receipt.Artefacts))})
+			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", artefactsText(d.Receipt.Artefacts)})
 			if !d.Receipt.Complete {
-				a.failures = append(a.failures, "it is incomplete; its INDEX.md says what is missing")
+				a.unknown = append(a.unknown, contain.Exposure{Code: "evidence", Text: missingText(d.Receipt.Summary)})
 			}
 		}
 	default:
@@ -110,6 +119,7 @@ func (a *after) results(r *engine.StepResult) {
 }
 
 func (a *after) contained(d *engine.ContainResult) {
+	a.live = true
 	a.judge(d.Verdict, d.Targets, d.Workloads)
 	a.putBack = d.PutBack
 	a.failures = append(a.failures, d.Failures...)
@@ -121,9 +131,29 @@ func (a *after) contained(d *engine.ContainResult) {
 			a.failures = append(a.failures, r.Summary+": "+r.Error)
 		}
 	}
-	if d.Evidence != nil && d.Evidence.Text != "" {
+	switch {
+	case d.Evidence == nil || d.Evidence.Text == "":
+	case d.Evidence.Taken:
+		a.sealed = d.Evidence.Text
+	default:
 		a.facts = append(a.facts, [2]string{"evidence", d.Evidence.Text})
 	}
+}
+
+// judgedAnew is it with the verdict that the cluster gives now. What a person
+// reads is not turned round under their eyes for nothing: only another verdict,
+// or other grounds for it, are shown.
+func (a *after) judgedAnew(s *engine.StatusResult) *after {
+	if a == nil || !a.live || len(s.Targets) != a.judged || s.Verdict == "" {
+		return a
+	}
+	b := *a
+	b.checks, b.open, b.notes, b.fixes = nil, nil, nil, nil
+	b.judge(s.Verdict, s.Targets, s.Workloads)
+	if b.word == a.word && slices.Equal(b.checks, a.checks) && slices.Equal(b.open, a.open) {
+		return a
+	}
+	return &b
 }
 
 // judge takes a verdict, with what it was made of.
@@ -131,8 +161,8 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 	if v == "" {
 		return
 	}
-	a.word = strings.ToUpper(string(v))
-	a.style = map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice, contain.NotContained: danger}[v]
+	a.word, a.style = verdictStyle(v)
+	a.judged = len(findings)
 	many := len(findings) > 1
 	for _, f := range findings {
 		prefix := ""
@@ -156,6 +186,10 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 		}
 	}
 	a.checks = append(a.checks, workloads...)
+}
+
+func verdictStyle(v contain.Verdict) (string, style) {
+	return strings.ToUpper(string(v)), map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice, contain.NotContained: danger}[v]
 }
 
 func (a *after) undone(d *engine.UndoResult) {
@@ -211,7 +245,7 @@ func (a *after) recovered(d *engine.RecoverResult) {
 		}
 	}
 	for _, w := range d.Workloads {
-		a.checks = append(a.checks, contain.Check{OK: w.OK, Text: w.Object + ": " + w.Rollout})
+		a.checks = append(a.checks, contain.Check{OK: w.OK, Text: w.Object + ": " + strings.TrimPrefix(w.Rollout, w.Object+": ")})
 		switch {
 		case w.WayIn.Text == "":
 		case w.WayIn.State == recovery.Closed:
@@ -222,7 +256,7 @@ func (a *after) recovered(d *engine.RecoverResult) {
 		for _, c := range w.Checks {
 			switch {
 			case c.Result == recovery.NotKnown:
-				a.open = append(a.open, contain.Exposure{Code: c.Code, Text: "not known: " + c.Text})
+				a.unknown = append(a.unknown, contain.Exposure{Code: c.Code, Text: c.Text})
 			case c.Result == recovery.Failed && c.Accepted:
 				a.open = append(a.open, contain.Exposure{Code: c.Code, Text: "accepted: " + c.Text})
 			default:
@@ -293,6 +327,16 @@ func (a *after) view(g *page, p place) {
 				g.text(faint, "  "+p.g.arrow+" ", x.Close)
 			}
 		}
+	}
+	if len(a.unknown) > 0 {
+		g.heading("Not known, for you to look at: " + itoa(len(a.unknown)))
+		for _, x := range a.unknown {
+			g.text(none, p.paint(warning, p.g.warn)+" "+p.paint(strong, p.safe(x.Code))+"  ", x.Text)
+		}
+	}
+	if a.sealed != "" {
+		g.blank()
+		g.text(none, p.paint(good, p.g.done)+" evidence  ", a.sealed)
 	}
 	if len(a.checks) > a.unmet() {
 		g.heading("Verified")

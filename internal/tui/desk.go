@@ -12,8 +12,11 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"irctl/internal/cluster"
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
@@ -68,8 +71,26 @@ type listed struct {
 type summary struct {
 	incident.Incident
 	metrics timeline.Metrics
-	verdict contain.Verdict
-	walk    *engine.Walk // the last one; nil: there is none
+	judged  judged
+	walk    *engine.Walk       // the last one; nil: there is none
+	recent  []timeline.Entry   // what happened last, the newest first
+	sealed  []evidence.Receipt // the newest first
+}
+
+// maxRecent is how much of a journal a summary has.
+const maxRecent = 20
+
+// remember takes the end of the journal, and what evidence was sealed.
+func (s *summary) remember(entries []timeline.Entry) {
+	for i := range slices.Backward(entries) {
+		e := &entries[i]
+		if e.Kind != timeline.KindIntent && e.Summary != "" && len(s.recent) < maxRecent {
+			s.recent = append(s.recent, *e)
+		}
+		if r, ok := receiptOf(e); ok {
+			s.sealed = append(s.sealed, r)
+		}
+	}
 }
 
 func (d *desk) list() tea.Cmd {
@@ -83,7 +104,8 @@ func (d *desk) list() tea.Cmd {
 				errs = append(errs, err)
 			}
 			s.metrics = timeline.MetricsOf(entries)
-			s.verdict = judgedBy(entries).verdict
+			s.judged = judgedBy(entries)
+			s.remember(entries)
 			if walks := engine.WalksOf(entries); len(walks) > 0 {
 				s.walk = &walks[len(walks)-1]
 			}
@@ -175,6 +197,41 @@ func (d *desk) detect(e *engine.Engine, alerts []byte, number int) tea.Cmd {
 	}
 }
 
+// portrayed is what the cluster says of pods.
+type portrayed map[string]podRow
+
+// maxPortrayed bounds how many suspects are looked at one by one.
+const maxPortrayed = 12
+
+// portray looks at the first suspects that are pods. It only adds to what is
+// shown of them: what cannot be read is left out.
+func (d *desk) portray(e *engine.Engine, suspects []detect.Suspect) tea.Cmd {
+	var pods []detect.Subject
+	for _, s := range suspects {
+		if s.Kind == "pod" && !s.Gone && len(pods) < maxPortrayed {
+			pods = append(pods, s.Subject)
+		}
+	}
+	return func() tea.Msg {
+		ctx, cancel := d.bounded()
+		defer cancel()
+		rows := make([]podRow, len(pods))
+		cluster.Parallel(len(pods), func(i int) {
+			p, err := e.Client.Kube.CoreV1().Pods(pods[i].Namespace).Get(ctx, pods[i].Pod, metav1.GetOptions{})
+			if err == nil {
+				rows[i] = rowOf(p)
+			}
+		})
+		known := portrayed{}
+		for _, r := range rows {
+			if r.name != "" {
+				known[r.key()] = r
+			}
+		}
+		return known
+	}
+}
+
 // beginning is what a walk begins with.
 type beginning struct {
 	book      *runbook.Runbook
@@ -203,10 +260,18 @@ func (d *desk) open(e *engine.Engine, b beginning) tea.Cmd {
 		defer cancel()
 		id := e.Identity()
 		o, err := detect.Open(ctx, d.o.Store, detect.Opening{Suspect: *b.suspect, Client: e.Client, Actor: e.Actor(), Now: d.o.Now,
-			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: e.Context}, Title: b.title, Severity: b.severity})
+			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: e.Context}, Title: d.titled(b.title), Severity: b.severity})
 		b.incident = o.Incident.ID
 		return opened{b, err}
 	}
+}
+
+// titled is the title of an incident that is opened; "": the engine finds one.
+func (d *desk) titled(typed string) string {
+	if d.o.Title == nil {
+		return typed
+	}
+	return d.o.Title(typed)
 }
 
 // ended is a run that is over, for now.
@@ -219,7 +284,7 @@ type ended struct {
 // run goes through a runbook until it ends, or is paused by its context.
 func (d *desk) run(ctx context.Context, e *engine.Engine, b beginning, number int) tea.Cmd {
 	return func() tea.Msg {
-		req := engine.RunRequest{Runbook: b.book, Given: b.given, Namespace: d.o.Namespace, Incident: b.incident, Title: b.title, Severity: b.severity,
+		req := engine.RunRequest{Runbook: b.book, Given: b.given, Namespace: d.o.Namespace, Incident: b.incident, Title: d.titled(b.title), Severity: b.severity,
 			StepByStep: true, Guide: d.guide(number), Contacts: d.o.Contacts, Tool: d.o.Tool}
 		if d.o.Prepare != nil {
 			if err := d.o.Prepare(ctx, &req); err != nil {
@@ -314,7 +379,7 @@ func (d *desk) command(actor timeline.Actor, id incident.ID, who string) tea.Cmd
 // failed is an error to be shown in passing.
 type failed struct{ err error }
 
-// looked is how the incident stands in the cluster.
+// looked is how the incident stands in the cluster; nil: it could not be seen in time.
 type looked struct {
 	status *engine.StatusResult
 	at     time.Time
@@ -326,7 +391,7 @@ func (d *desk) status(e *engine.Engine, f *file) tea.Cmd {
 		defer cancel()
 		res := e.Status(ctx, f.Incident, f.entries)
 		if ctx.Err() != nil {
-			return nil // what could not be looked at in time says nothing
+			return looked{nil, d.o.Now()} // what could not be looked at in time says nothing
 		}
 		return looked{res, d.o.Now()}
 	}

@@ -100,7 +100,6 @@ func TestFrames(t *testing.T) {
 	d.press("p")
 	d.until(" pods", "critical 95")
 	a.take("pods", d)
-	d.press("/")
 	d.write("bnd")
 	d.until(" pods")
 	a.take("pods, filtered", d)
@@ -134,7 +133,7 @@ func TestFrames(t *testing.T) {
 	f := *d.m.file
 	f.dir = "/state/incidents/" + string(f.ID)
 	d.m.file = &f
-	for _, look := range []struct{ key, title string }{{"t", "timeline"}, {"v", "evidence"}, {"c", "contacts"}, {"?", "help"}} {
+	for _, look := range []struct{ key, title string }{{"t", "timeline"}, {"v", "evidence"}, {"c", "contacts"}, {"o", "what remains open"}, {"?", "help"}} {
 		d.press(look.key)
 		a.take(look.title, d)
 		d.press("esc")
@@ -143,7 +142,7 @@ func TestFrames(t *testing.T) {
 	d.until("Summary")
 	a.take("report so far", d)
 	d.press("esc", "esc")
-	d.until("Open incidents", "compromised-pod, at tell", "critical 95")
+	d.until("Open incidents", "3 of 18 steps", "goes on at: Tell", "critical 95")
 	d.wait("the look to be over", func() bool { return !strings.Contains(d.text(), "looking") })
 	a.take("home, with an incident", d)
 

@@ -3,6 +3,8 @@ package tui
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"irctl/internal/incident"
 	"irctl/internal/plural"
+	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 )
@@ -35,7 +38,10 @@ type home struct {
 	looking  bool
 	lookErr  error
 	list     list
-	moved    bool // the cursor, by a person
+	moved    bool      // the cursor, by a person
+	at       time.Time // when it was looked for suspects
+	books    []*runbook.Runbook
+	pods     map[string]podRow // what the cluster says of suspects that are pods
 }
 
 // keyAt is what the cursor is on, so that it stays there when the lists change.
@@ -68,9 +74,9 @@ func (m home) listed1(l listed) home {
 	return m.keepAt(key)
 }
 
-func (m home) found(f found) home {
+func (m home) found(f found, now time.Time) home {
 	key := m.keyAt()
-	m.looking, m.lookErr = false, f.err
+	m.looking, m.lookErr, m.at = false, f.err, now
 	if f.result != nil {
 		m.suspects, m.more = f.result.Suspects, f.result.More
 		_, m.gaps = f.result.Gaps.Lines()
@@ -96,43 +102,52 @@ func (m home) chosen() (*summary, *detect.Suspect) {
 	return nil, nil
 }
 
-func (m home) view(p place, cluster string) []string {
-	wide := p.w >= 120
-	left := p.w
+// wideFrom is from which width on the lists stand beside what they are about.
+const wideFrom = 120
+
+// view is the lists, and what the cursor is on: beside them, or below.
+func (m home) view(p place, fits func(*detect.Suspect) *runbook.Runbook) []string {
+	wide := p.w >= wideFrom
+	left, right := p.w, p.w
 	if wide {
-		left = p.w * 55 / 100
+		left = min(p.w/2, 110)
+		right = p.w - left - 3
 	}
-	detail := p.page(p.w - left - 3)
-	if !wide {
-		detail = p.page(p.w)
-	}
-	m.detail(detail, p)
-	rows := p.h
-	if !wide {
-		rows = max(6, p.h-min(len(detail.lines)+1, 8))
-	}
-	out := m.lists(p, left, rows, cluster)
+	detail := p.page(right)
+	m.detail(detail, p, fits)
 	if wide {
+		out := m.lists(p, left, p.h)
 		for len(out) < p.h {
 			out = append(out, "")
 		}
-		for i := range out {
-			right := ""
-			if i < len(detail.lines) {
-				right = detail.lines[i]
-			}
-			out[i] = p.cell(out[i], left) + " " + p.paint(faint, p.g.bar) + " " + right
+		for i, l := range p.clipped(detail.lines, right, len(out)) {
+			out[i] = p.cell(out[i], left) + " " + p.paint(faint, p.g.bar) + " " + l
 		}
 		return out
 	}
+	// The lists have what they need; what is said about the cursor at least a third.
+	need := 4 + max(1, len(m.open)) + max(1, len(m.suspects)) + len(m.errs)
+	rows := max(6, min(need, p.h-min(len(detail.lines)+1, max(8, p.h-need))))
+	out := m.lists(p, left, rows)
 	for len(out) < rows {
 		out = append(out, "")
 	}
-	return append(append(out, p.paint(faint, strings.Repeat(p.g.rule, p.w))), detail.lines...)
+	out = append(out[:min(rows, len(out))], p.paint(faint, strings.Repeat(p.g.rule, p.w)))
+	return append(out, p.clipped(detail.lines, right, p.h-len(out))...)
+}
+
+// clipped are exactly so many lines; of more the last one says that there are.
+func (t theme) clipped(lines []string, width, height int) []string {
+	out := make([]string, max(0, height))
+	copy(out, lines)
+	if len(lines) > height && height > 0 {
+		out[height-1] = t.paint(faint, t.fit(t.g.more+" "+plural.Count(len(lines)-height+1, "more line"), width))
+	}
+	return out
 }
 
 // lists are both lists, one below the other, in so many lines.
-func (m home) lists(p place, width, height int, cluster string) []string {
+func (m home) lists(p place, width, height int) []string {
 	g := p.page(width)
 	g.line(p.title("Open incidents"))
 	incidents := min(len(m.open), max(1, (height-4)/2))
@@ -155,9 +170,9 @@ func (m home) lists(p place, width, height int, cluster string) []string {
 		g.text(warning, "  "+p.g.warn+" ", err.Error())
 	}
 	g.blank()
-	g.line(p.beside(p.title("Suspects"), p.paint(faint, m.looked(p, cluster)), width))
 	room := max(1, height-len(g.lines)-1)
 	from, to = list{max(0, m.list.at-len(m.open))}.window(len(m.suspects), room)
+	g.line(p.beside(p.title("Suspects"), p.paint(faint, m.looked(p, from, to)), width))
 	for i := from; i < to; i++ {
 		g.line(m.row(p, len(m.open)+i == m.list.at, width, m.suspectRow(p, &m.suspects[i], width-2)))
 	}
@@ -172,16 +187,25 @@ func (m home) lists(p place, width, height int, cluster string) []string {
 	return g.lines
 }
 
-func (m home) looked(p place, cluster string) string {
+// looked tells how many there are, and of when they are.
+func (m home) looked(p place, from, to int) string {
+	var parts []string
+	if n := len(m.suspects); to-from < n {
+		parts = append(parts, fmt.Sprintf("%d-%d of %d", from+1, to, n))
+	}
+	if m.more > 0 {
+		parts = append(parts, itoa(m.more)+" more are left out")
+	}
+	if len(m.gaps) > 0 {
+		parts = append(parts, plural.Count(len(m.gaps), "thing")+" could not be looked at")
+	}
 	switch {
 	case m.looking:
-		return "looking" + p.g.more
-	case len(m.gaps) > 0:
-		return fmt.Sprintf("%d, but %s could not be looked at", len(m.suspects), plural.Count(len(m.gaps), "thing"))
-	case m.more > 0:
-		return fmt.Sprintf("%d, and %d more", len(m.suspects), m.more)
+		parts = append(parts, "looking"+p.g.more)
+	case !m.at.IsZero():
+		parts = append(parts, "as of "+m.at.Local().Format(time.TimeOnly))
 	}
-	return cluster
+	return strings.Join(parts, ", ")
 }
 
 func (m home) row(p place, here bool, width int, text string) string {
@@ -192,7 +216,7 @@ func (m home) row(p place, here bool, width int, text string) string {
 }
 
 func (m home) incidentRow(p place, s *summary, width int) string {
-	right := p.age(p.now.Sub(s.OpenedAt)) + "  " + p.verdictWord(s.verdict, 0)
+	right := p.age(p.now.Sub(s.OpenedAt)) + "  " + p.verdictWord(s.judged.verdict, len(s.judged.open)+len(s.judged.unmet))
 	severity := string(s.Severity)
 	if severity == "" {
 		severity = "sev?"
@@ -204,13 +228,24 @@ func (m home) suspectRow(p place, s *detect.Suspect, width int) string {
 	left := p.cell(p.severity(s.Severity), 9) + p.cell(itoa(int(s.Score)), 4) + p.safe(suspectName(s))
 	reason := ""
 	if len(s.Findings) > 0 {
-		reason = p.safe(s.Findings[0].Reason)
+		reason = p.paint(faint, p.safe(s.Findings[0].Reason))
+	}
+	if s.Incident != "" {
+		reason = p.paint(accent, m.incidentOf(s)) + "  " + reason
 	}
 	names := 0
 	for i := range m.suspects {
 		names = max(names, ansi.StringWidth(p.safe(suspectName(&m.suspects[i]))))
 	}
-	return p.cell(left, min(13+names, width*2/3)) + "  " + p.paint(faint, reason)
+	return p.cell(left, min(13+names, width*2/3)) + "  " + reason
+}
+
+// incidentOf tells that a suspect has an incident, and whether that is open.
+func (m home) incidentOf(s *detect.Suspect) string {
+	if m.openIncident(incident.ID(s.Incident)) != nil {
+		return "in an open incident"
+	}
+	return "was in an incident"
 }
 
 func suspectName(s *detect.Suspect) string {
@@ -258,50 +293,178 @@ func exposedWord(open int) string {
 	return " with exposures"
 }
 
-// detail says more of what the cursor is on.
-func (m home) detail(g *page, p place) {
+// detail says more of what the cursor is on. On a small screen only its first
+// lines are seen.
+func (m home) detail(g *page, p place, fits func(*detect.Suspect) *runbook.Runbook) {
 	s, suspect := m.chosen()
 	switch {
 	case suspect != nil:
-		suspectDetail(g, p, suspect)
+		m.suspectDetail(g, p, suspect, fits(suspect))
 	case s != nil:
-		g.line(p.title(string(s.ID)))
+		m.incidentDetail(g, p, s)
+	}
+}
+
+func (m home) incidentDetail(g *page, p place, s *summary) {
+	wide := p.w >= wideFrom
+	g.line(p.title(string(s.ID)) + p.paint(faint, "  "+strings.ToUpper(string(s.Severity))+", opened "+p.age(p.now.Sub(s.OpenedAt))+" ago"))
+	if wide {
 		g.text(none, "", s.Title)
-		for _, t := range s.Targets {
-			g.fact(strings.ToLower(t.Kind), t.Namespace+"/"+t.Name)
+		g.blank()
+	}
+	g.line(p.verdictWord(s.judged.verdict, len(s.judged.open)+len(s.judged.unmet)))
+	put := func(mark string, text string) {
+		if wide {
+			g.text(none, mark, text)
+		} else {
+			g.line(mark + p.safe(text)) // every line tells another thing
 		}
-		if s.Cluster.Context != "" || s.Cluster.Server != "" {
-			g.fact("cluster", strings.TrimSpace(s.Cluster.Context+" "+s.Cluster.Server))
+	}
+	for _, c := range s.judged.unmet {
+		put("  "+p.paint(bad, p.g.failed)+" ", c.Text)
+	}
+	for _, x := range s.judged.open {
+		put("  "+p.paint(warning, p.g.warn)+" "+p.paint(strong, p.safe(x.Code))+"  ", x.Text)
+		if x.Close != "" && wide {
+			g.text(faint, "    "+p.g.arrow+" ", x.Close)
 		}
-		g.fact("walk", walkText(s))
+	}
+	m.walkDetail(g, p, s)
+	if len(s.recent) > 0 {
+		if wide {
+			g.heading("Done last")
+		}
+		most := 1
+		if wide {
+			most = max(3, p.h/3)
+		}
+		for _, e := range s.recent[:min(most, len(s.recent))] {
+			put(p.paint(faint, e.Time.Local().Format(time.TimeOnly))+" "+p.outcomeMark(e.Outcome)+" ", e.Summary)
+		}
+	}
+	if wide {
+		g.heading("Evidence")
+		for _, r := range s.sealed {
+			mark := p.paint(good, p.g.done)
+			if !r.Complete {
+				mark = p.paint(warning, p.g.warn)
+			}
+			g.text(none, mark+" ", filepath.Base(r.Path)+", "+artefactsText(r.Artefacts))
+		}
+		if len(s.sealed) == 0 {
+			g.line(p.paint(faint, "nothing is sealed yet"))
+		}
+		g.blank()
+	}
+	for _, t := range s.Targets {
+		g.fact(strings.ToLower(t.Kind), t.Namespace+"/"+t.Name)
+	}
+	if s.Cluster.Context != "" || s.Cluster.Server != "" {
+		g.fact("cluster", strings.TrimSpace(s.Cluster.Context+" "+s.Cluster.Server))
+	}
+	if wide {
+		if s.Commander != "" {
+			g.fact("commander", s.Commander)
+		}
+		g.blank()
+		g.line(p.key("Enter", "goes on with it") + "   " + p.key("t", "timeline") + " " + p.key("v", "evidence") + " " + p.key("o", "what is open") + " " + p.key("m", "report"))
 	}
 }
 
-func walkText(s *summary) string {
+// walkDetail is how far its walk has come.
+func (m home) walkDetail(g *page, p place, s *summary) {
+	w := s.walk
+	if w == nil {
+		g.text(none, p.paint(faint, "walk")+"  ", "none yet; Enter chooses a runbook")
+		return
+	}
+	if p.w >= wideFrom {
+		g.heading("Walk")
+	}
+	i := slices.IndexFunc(m.books, func(b *runbook.Runbook) bool { return b.Name == w.Runbook.Name })
 	switch {
-	case s.walk == nil:
-		return "none yet; Enter chooses a runbook"
-	case s.walk.Ended:
-		return s.walk.Runbook.Name + ": gone through"
+	case w.Ended:
+		g.text(none, "", w.Runbook.Name+": gone through")
+		return
+	case i < 0:
+		g.text(none, "", w.Runbook.Name+", at "+cmp.Or(w.At, "its begin")+"; Enter goes on there")
+		return
 	}
-	return s.walk.Runbook.Name + ", at " + cmp.Or(s.walk.At, "its begin") + "; Enter goes on there"
+	book := m.books[i]
+	done, steps := 0, book.Steps()
+	for _, st := range steps {
+		if w.Steps[st.Name].Outcome != "" {
+			done++
+		}
+	}
+	g.line(p.safe(w.Runbook.Name) + "  " + p.progress(done, len(steps), min(20, p.w/4)) + " " + itoa(done) + " of " + plural.Count(len(steps), "step"))
+	at := "its begin"
+	if st := book.Step(w.At); st != nil {
+		at = st.Label() + " (" + string(st.Phase()) + ")"
+	}
+	g.text(none, p.paint(accent, p.g.now)+" ", "Enter goes on at: "+at)
 }
 
-func suspectDetail(g *page, p place, s *detect.Suspect) {
+func (m home) suspectDetail(g *page, p place, s *detect.Suspect, book *runbook.Runbook) {
+	wide := p.w >= wideFrom
 	g.line(p.severity(s.Severity) + " " + p.title(p.safe(suspectName(s))))
+	if s.Incident != "" {
+		g.text(accent, "", m.incidentOf(s)+": "+s.Incident)
+	}
+	row, known := m.pods[s.Name]
+	facts := [][2]string{{"workload", cmp.Or(s.Subject.Workload, row.workload)}, {"image", row.image}, {"container", s.Subject.Container},
+		{"account", cmp.Or(s.Subject.ServiceAccount, row.account)}, {"user", s.Subject.User}, {"object", s.Subject.Object}, {"node", cmp.Or(s.Subject.Node, row.node)}}
+	if known {
+		facts = append(facts, [2]string{"pod", row.phase + ", " + p.age(p.now.Sub(row.created)) + " old, " + plural.Count(int(row.restarts), "restart")})
+	}
+	if !wide {
+		var words []string
+		for _, f := range facts {
+			if f[1] != "" && f[0] != "pod" && f[0] != "image" && f[0] != "container" {
+				words = append(words, p.paint(faint, f[0])+" "+p.safe(f[1]))
+			}
+		}
+		g.line(strings.Join(words, "  "))
+	} else {
+		g.blank()
+		for _, f := range facts {
+			if f[1] != "" {
+				g.fact(f[0], f[1])
+			}
+		}
+		if !s.FirstSeen.IsZero() {
+			g.fact("first seen", s.FirstSeen.Format(time.DateTime)+", "+p.age(p.now.Sub(s.FirstSeen))+" ago")
+		}
+		if !s.LastSeen.IsZero() && !s.LastSeen.Equal(s.FirstSeen) {
+			g.fact("last seen", s.LastSeen.Format(time.DateTime)+", "+p.age(p.now.Sub(s.LastSeen))+" ago")
+		}
+		g.heading(plural.Count(len(s.Findings), "finding"))
+	}
 	for _, f := range s.Findings {
 		g.text(none, p.paint(faint, p.g.bullet)+" ", f.Reason)
-		if f.Technique.ID != "" && p.h > 30 {
-			g.text(faint, "  ", f.Technique.ID+" "+f.Technique.Name)
+		if !wide {
+			continue
 		}
-	}
-	if !s.FirstSeen.IsZero() {
-		g.fact("first seen", s.FirstSeen.Format(time.DateTime)+", "+p.age(p.now.Sub(s.FirstSeen))+" ago")
-	}
-	for name, value := range map[string]string{"workload": s.Subject.Workload} {
-		if value != "" {
-			g.fact(name, value)
+		about := string(f.Source)
+		if f.Technique.ID != "" {
+			about = f.Technique.ID + " " + f.Technique.Name + ", " + about
 		}
+		if f.Count > 1 {
+			about += ", seen " + itoa(int(f.Count)) + " times"
+		}
+		g.text(faint, "  ", about)
+	}
+	if book == nil || !wide {
+		return
+	}
+	g.heading("Enter chooses the runbook that fits: " + p.safe(book.Name))
+	g.text(faint, "", strings.Join(strings.Fields(book.Title+". "+book.Summary), " "))
+	for _, phase := range book.Phases {
+		var labels []string
+		for i := range phase.Steps {
+			labels = append(labels, phase.Steps[i].Label())
+		}
+		g.text(faint, p.cell(string(phase.Name), 13)+" ", strings.Join(labels, "; "))
 	}
 }
 

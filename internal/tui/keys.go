@@ -28,6 +28,8 @@ const (
 	actContacts action = "contacts"
 	actChanges  action = "changes"
 	actReport   action = "report"
+	actOpen     action = "open"
+	actBriefing action = "briefing"
 	actSteps    action = "steps"
 	actPods     action = "pods"
 	actAlert    action = "alert"
@@ -91,6 +93,7 @@ var keyMap = map[keyContext][]binding{
 		{actEvidence, []string{"v"}, "evidence", "evidence that was sealed"},
 		{actContacts, []string{"c"}, "", "whom to call"},
 		{actChanges, []string{"w"}, "", "what the cluster does with the target meanwhile"},
+		{actOpen, []string{"o"}, "", "what of the containment was verified, and what remains open"},
 		{actReport, []string{"m"}, "", "the post-mortem as far as it is written"},
 		{actBack, []string{"esc", "backspace"}, "", "back; a walk is paused and goes on later"},
 		{actQuit, []string{"q", "ctrl+c"}, "quit", "quit; irctl goes on there next time (ctrl+c twice: at once)"},
@@ -111,7 +114,10 @@ var keyMap = map[keyContext][]binding{
 	},
 	inPods: {
 		{actChoose, []string{"enter"}, "choose", "begin an incident of the pod"},
-		{actFilter, []string{"/"}, "filter", "type letters of its name, namespace, workload, node or image"},
+		{actUp, []string{"up", "ctrl+p"}, "", "up"},
+		{actDown, []string{"down", "ctrl+n", "tab"}, "", "down"},
+		{actFilter, []string{"a letter"}, "", "of its name, namespace, workload, node or image: only such pods are shown"},
+		{actBack, []string{"esc"}, "back", "all pods again; from there back"},
 	},
 	inPrepare: {
 		{actStart, []string{"s"}, "start", "open the incident, if it is new, and begin; nothing is changed in the cluster by that"},
@@ -147,7 +153,7 @@ var keyMap = map[keyContext][]binding{
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
 	},
 	inOverlay: {
-		{actBack, []string{"esc", "backspace", "q"}, "back", "back to the walk"},
+		{actBack, []string{"esc", "backspace", "q", "enter"}, "back", "back"},
 	},
 	inEnd: {
 		{actCopy, []string{"y"}, "copy the path", "copy where the incident's files are"},

@@ -3,7 +3,9 @@ package tui
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/sanitize"
+	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 )
 
@@ -60,6 +63,8 @@ type root struct {
 	file     *file // the incident at hand
 	status   *looked
 	looking  bool
+	stale    bool // something was done since the cluster was looked at
+	unlocked bool
 	changes  []changed
 	numbers  int // of guides so far
 	looks    int // for suspects, so far
@@ -86,6 +91,9 @@ type toast struct {
 func newRoot(ctx context.Context, o Options) root {
 	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox()}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: 80, h: 24, connecting: true}
 	m.home.looking = true
+	if o.Briefing != "" {
+		m.overlay.kind = actBriefing
+	}
 	return m
 }
 
@@ -141,6 +149,7 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		return m.begun()
 	case library:
 		m.library = msg
+		m.home.books = msg.books
 		if m.screen == onPrepare && !m.prepare.loaded {
 			m.prepare = m.prepare.with(msg)
 		}
@@ -150,9 +159,14 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 			return nil
 		}
 		m.seen = msg.number
-		m.home = m.home.found(msg)
+		m.home = m.home.found(msg, m.now)
 		m.home.looking = m.seen < m.looks
 		m.pods = m.pods.suspected(m.home.suspects)
+		if m.engine != nil && len(m.home.suspects) > 0 {
+			return m.portray(m.engine, m.home.suspects)
+		}
+	case portrayed:
+		m.home.pods = msg
 	case podList:
 		m.pods = m.pods.with(msg)
 	case alertRead:
@@ -162,10 +176,16 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 	case undoable:
 		return m.offerUndo(msg)
 	case looked:
-		m.looking = false
-		if m.file != nil && msg.status.Incident.ID == m.file.ID {
-			m.status = &msg
+		return m.looked(msg)
+	case lookAgain:
+		return m.lookNow()
+	case unlocked:
+		if msg.err != nil {
+			m.walk.stopped = &ended{err: msg.err}
+			return nil
 		}
+		m.unlocked = true
+		return m.goOn()
 	case changed:
 		if msg.incident == m.watching {
 			// Where the server does not tell who wrote, what happens while we write is ours.
@@ -276,10 +296,52 @@ func (m *root) ticked() tea.Cmd {
 	// The cluster is looked at while nothing else is asked of it.
 	if m.file != nil && m.engine != nil && len(m.file.standing) > 0 && !m.looking && !m.walk.busy() &&
 		(m.status == nil || m.now.Sub(m.status.at) > 20*time.Second) {
-		m.looking = true
-		cmds = append(cmds, m.desk.status(m.engine, m.file))
+		cmds = append(cmds, m.lookNow())
 	}
 	return tea.Batch(cmds...)
+}
+
+// lookAgain is that it is time to look at the cluster again.
+type lookAgain struct{}
+
+const (
+	// againEvery and mostAgain are how long a step is given until the cluster
+	// shows what it did: pods that are scaled away take half a minute to end.
+	againEvery = 2 * time.Second
+	mostAgain  = 20
+)
+
+// lookNow looks at how the incident stands in the cluster. One look at a time:
+// what is done meanwhile is looked at after it.
+func (m *root) lookNow() tea.Cmd {
+	if m.file == nil || m.engine == nil || m.looking {
+		return nil
+	}
+	m.stale = false
+	if len(m.file.standing) == 0 {
+		return nil
+	}
+	m.looking = true
+	return m.desk.status(m.engine, m.file)
+}
+
+// looked takes what a look found. What came of a step, if it is still on the
+// screen, is judged anew by it.
+func (m *root) looked(l looked) tea.Cmd {
+	m.looking = false
+	if s := l.status; s != nil && m.file != nil && s.Incident.ID == m.file.ID {
+		m.status = &l
+		m.walk.judged(s)
+	}
+	switch {
+	case m.stale:
+		return m.lookNow()
+	case m.walk.again > 0 && l.status != nil && l.status.Verdict == contain.NotContained:
+		m.walk.again--
+		return tea.Tick(againEvery, func(time.Time) tea.Msg { return lookAgain{} })
+	}
+	m.walk.again = 0
+	return nil
 }
 
 func (m *root) reread() tea.Cmd {
@@ -303,6 +365,9 @@ func (m *root) filed(f filed) tea.Cmd {
 	m.lastID = f.file.ID
 	m.walk.recorded(f.file)
 	cmds := []tea.Cmd{m.watchTargets()}
+	if m.stale {
+		cmds = append(cmds, m.lookNow())
+	}
 	if who := m.walk.begin.commander; who != "" && f.file.ID == m.walk.begin.incident && m.engine != nil {
 		m.walk.begin.commander = ""
 		cmds = append(cmds, m.command(m.engine.Actor(), f.file.ID, who))
@@ -396,6 +461,28 @@ func (m *root) opened(o opened) tea.Cmd {
 	return m.goOn()
 }
 
+// unlocking asks for what opens the key that signs evidence.
+type unlocking struct {
+	ctx    context.Context
+	unlock func(context.Context) error
+}
+
+// unlocked is that it was asked for.
+type unlocked struct{ err error }
+
+// Run asks; it has the terminal to itself meanwhile.
+func (u *unlocking) Run() error { return u.unlock(u.ctx) }
+
+// SetStdin and the others are of a program that would be given the terminal;
+// what asks finds it by itself.
+func (u *unlocking) SetStdin(io.Reader) {}
+
+// SetStdout is as SetStdin.
+func (u *unlocking) SetStdout(io.Writer) {}
+
+// SetStderr is as SetStdin.
+func (u *unlocking) SetStderr(io.Writer) {}
+
 // goOn runs the walk from where it is.
 func (m *root) goOn() tea.Cmd {
 	if m.walk.number != 0 {
@@ -404,6 +491,9 @@ func (m *root) goOn() tea.Cmd {
 	if m.engine == nil {
 		m.walk.stopped = nil
 		return m.opening()
+	}
+	if m.o.Unlock != nil && !m.unlocked {
+		return tea.Exec(&unlocking{ctx: m.ctx, unlock: m.o.Unlock}, func(err error) tea.Msg { return unlocked{err} })
 	}
 	m.numbers++
 	m.walk.over()
@@ -436,6 +526,9 @@ func (m *root) walked(msg tea.Msg) tea.Cmd {
 	case happened:
 		if msg.guide == w.number {
 			w.happened(msg, m.theme)
+		}
+		if r := msg.event.Result; msg.event.Kind == engine.Left && r != nil && r.Uses != "manual" && r.Uses != "note" {
+			m.stale, m.walk.again = true, mostAgain
 		}
 		if msg.event.Kind == engine.Entered || msg.event.Kind == engine.Left {
 			return m.findIncident()
@@ -518,11 +611,17 @@ func (m *root) ended(e ended) tea.Cmd {
 func (m *root) undone(u undone) tea.Cmd {
 	w := &m.walk
 	w.over()
+	m.stale = true
 	switch {
+	case errors.Is(u.err, engine.ErrPaused): // a person left it
 	case u.err != nil:
 		m.say(bad, "undo: "+u.err.Error())
 	case u.result.Cancelled:
 		m.say(none, "nothing was undone")
+		if !m.leaving && m.screen == onWalk {
+			w.stopped = &ended{err: engine.ErrPaused}
+			return tea.Batch(m.reread(), m.goOn())
+		}
 	default:
 		a := &after{title: "What was put back"}
 		a.undone(u.result)

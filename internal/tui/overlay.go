@@ -5,10 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
+	"irctl/internal/evidence"
 	"irctl/internal/plural"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
@@ -17,12 +22,12 @@ import (
 
 // overlay is what is looked up, above the screen at hand.
 type overlay struct {
-	kind   action // actTimeline, actEvidence, actContacts, actChanges, actReport, actHelp; "": none
+	kind   action // one of lookup, or actBriefing; "": none
 	scroll int
 }
 
 // lookup are the overlays there are.
-var lookup = []action{actTimeline, actEvidence, actContacts, actChanges, actReport, actHelp}
+var lookup = []action{actTimeline, actEvidence, actContacts, actChanges, actOpen, actReport, actHelp}
 
 func (m *root) overlayView(p place) []string {
 	lines := m.overlayLines(p)
@@ -34,6 +39,14 @@ func (m *root) overlayLines(p place) []string {
 	switch m.overlay.kind {
 	case actHelp:
 		m.helpView(g, p)
+	case actBriefing:
+		m.briefingView(g, p)
+		g.blank()
+		g.text(none, "", "Pick the first suspect, and follow the walk: every screen names its next key in its last lines. Quitting ends the drill, and tells the score.")
+		g.blank()
+		g.line(p.paint(picked, " Enter begins. "))
+	case actOpen:
+		m.openView(g, p)
 	case actTimeline:
 		m.timelineView(g, p)
 	case actEvidence:
@@ -50,27 +63,56 @@ func (m *root) overlayLines(p place) []string {
 	return g.lines
 }
 
+// briefingView is what a person is told before everything else.
+func (m *root) briefingView(g *page, p place) {
+	for i, l := range reflowed(p.safeText(m.o.Briefing)) {
+		if i == 0 {
+			g.line(p.title(l))
+		} else {
+			g.wrapped(none, "", l)
+		}
+	}
+}
+
+// openView is how the containment stands, as it was seen last.
+func (m *root) openView(g *page, p place) {
+	if m.file == nil {
+		g.line(p.paint(faint, "there is no incident yet"))
+		return
+	}
+	a := &after{title: "How the containment stands", word: "NOTHING CONTAINED", style: danger}
+	at := m.file.judged.at
+	if s := m.status; s != nil && s.status.Verdict != "" && !s.at.Before(at) {
+		a.judge(s.status.Verdict, s.status.Targets, s.status.Workloads)
+		at = s.at
+	} else if v := m.file.judged; v.verdict != "" {
+		a.word, a.style = verdictStyle(v.verdict)
+		a.checks, a.open = v.unmet, v.open
+	}
+	a.view(g, p)
+	if !at.IsZero() {
+		g.blank()
+		g.text(faint, "", "as it was seen at "+at.Local().Format(time.TimeOnly))
+	}
+}
+
 func (m *root) helpView(g *page, p place) {
-	here := m.keyContexts()
+	here := m.contextsBelow()
+	if m.o.Briefing != "" {
+		m.briefingView(g, p)
+		g.blank()
+	}
 	g.line(p.title("Keys"))
 	g.text(faint, "", "What changes a cluster asks for a capital "+confirmKey+" and names what it acts on. Enter alone, or a paste, changes nothing.")
-	for _, first := range []bool{true, false} {
-		for _, c := range contexts {
-			isHere := false
-			for _, h := range here {
-				isHere = isHere || h == c
+	elsewhere := slices.DeleteFunc(slices.Clone(contexts), func(c keyContext) bool { return slices.Contains(here, c) })
+	for i, c := range slices.Concat(here, elsewhere) {
+		g.heading(string(c) + map[bool]string{true: "  (here)", false: ""}[i < len(here)])
+		for _, b := range keyMap[c] {
+			var names []string
+			for _, k := range b.keys {
+				names = append(names, keyName(k))
 			}
-			if isHere != first {
-				continue
-			}
-			g.heading(string(c) + map[bool]string{true: "  (here)", false: ""}[isHere])
-			for _, b := range keyMap[c] {
-				var names []string
-				for _, k := range b.keys {
-					names = append(names, keyName(k))
-				}
-				g.text(none, "  "+p.cell(p.paint(strong, strings.Join(names, ", ")), 20)+" ", b.help)
-			}
+			g.text(none, "  "+p.cell(p.paint(strong, strings.Join(names, ", ")), 20)+" ", b.help)
 		}
 	}
 }
@@ -112,23 +154,20 @@ func (m *root) evidenceView(g *page, p place) {
 	}
 	g.line(p.title("Evidence of " + string(m.file.ID)))
 	n := 0
-	for i := range m.file.entries {
+	for i := len(m.file.entries) - 1; i >= 0; i-- {
 		e := &m.file.entries[i]
-		var receipt struct {
-			Path     string `json:"path"`
-			SHA256   string `json:"sha256"`
-			Complete bool   `json:"complete"`
-		}
-		if len(e.Data) == 0 || json.Unmarshal(e.Data, &receipt) != nil || receipt.Path == "" || receipt.SHA256 == "" {
+		receipt, ok := receiptOf(e)
+		if !ok {
 			continue
 		}
 		n++
 		g.blank()
-		state := p.paint(good, p.g.done+" complete")
-		if !receipt.Complete {
-			state = p.paint(warning, p.g.warn+" incomplete; its INDEX.md says what is missing")
+		g.line(p.title(p.safe(filepath.Base(receipt.Path))))
+		if receipt.Complete {
+			g.text(none, p.paint(good, p.g.done)+" ", "complete: "+artefactsText(receipt.Artefacts))
+		} else {
+			g.text(warning, p.paint(warning, p.g.warn)+" ", missingText(receipt.Summary))
 		}
-		g.line(p.title(p.safe(filepath.Base(receipt.Path))) + "  " + state)
 		g.fact("sealed", e.Time.Local().Format(time.DateTime))
 		g.fact("sha256", receipt.SHA256)
 		g.fact("path", receipt.Path)
@@ -140,6 +179,35 @@ func (m *root) evidenceView(g *page, p place) {
 	g.blank()
 	g.text(faint, "", "irctl evidence verify checks a bundle; it opens with gpg and tar alone.")
 	g.fact("files", m.file.dir)
+}
+
+// receiptOf is the receipt of a bundle that an entry tells of.
+func receiptOf(e *timeline.Entry) (r evidence.Receipt, ok bool) {
+	if len(e.Data) == 0 || json.Unmarshal(e.Data, &r) != nil {
+		return r, false
+	}
+	return r, r.Path != "" && r.SHA256 != ""
+}
+
+// artefactsText counts what is in a bundle, by how it was read.
+func artefactsText(counts map[evidence.Status]int) string {
+	parts := []string{plural.Count(total(counts), "artefact")}
+	for _, s := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, itoa(counts[s])+" "+string(s))
+	}
+	if len(parts) == 2 {
+		return parts[0]
+	}
+	return parts[0] + ": " + strings.Join(parts[1:], ", ")
+}
+
+// missingText is what is known, outside of a bundle, of what it lacks.
+func missingText(s evidence.Summary) string {
+	text := "not everything could be read: " + artefactsText(s.Artefacts)
+	if s.Incomplete != "" {
+		text += "; it ended early: " + s.Incomplete
+	}
+	return text + "; INDEX.md in the bundle names each"
 }
 
 func (m *root) contactsView(g *page, p place) {
@@ -159,6 +227,10 @@ func (m *root) contactsView(g *page, p place) {
 	for _, l := range lines {
 		g.blank()
 		g.text(none, p.g.bullet+" ", l)
+	}
+	if len(lines) > 0 && len(m.o.Contacts) == 0 {
+		g.blank()
+		g.text(faint, "", "How to reach them: contacts in irctl.yaml name people, telephones and channels of these roles.")
 	}
 }
 
@@ -243,16 +315,85 @@ func (m *root) reportView(g *page, p place) {
 	if len(lines) > most {
 		lines = append(lines[:most], fmt.Sprintf("… %d more lines are in the report itself", len(lines)-most))
 	}
-	for _, l := range lines {
-		l = html.UnescapeString(l) // the report is made for a browser; what prints is made safe below
+	for i := 0; i < len(lines); i++ {
+		l := html.UnescapeString(lines[i]) // the report is made for a browser; what prints is made safe below
 		switch {
 		case strings.HasPrefix(l, "#"):
 			g.heading(p.safe(strings.TrimLeft(l, "# ")))
 		case strings.HasPrefix(l, "|"):
-			g.line(p.safe(l))
+			var table [][]string
+			for ; i < len(lines) && strings.HasPrefix(lines[i], "|"); i++ {
+				table = append(table, cellsOf(html.UnescapeString(lines[i])))
+			}
+			i--
+			g.table(table)
 		default:
 			g.text(none, "", l)
 		}
+	}
+}
+
+// cellsOf are the cells of a line of a Markdown table.
+func cellsOf(line string) []string {
+	var cells []string
+	var cell strings.Builder
+	line = strings.TrimSuffix(strings.TrimPrefix(line, "|"), "|")
+	for i := 0; i < len(line); i++ {
+		switch {
+		case line[i] == '\\' && i+1 < len(line) && line[i+1] == '|':
+			cell.WriteByte('|')
+			i++
+		case line[i] == '|':
+			cells = append(cells, strings.TrimSpace(cell.String()))
+			cell.Reset()
+		default:
+			cell.WriteByte(line[i])
+		}
+	}
+	return append(cells, strings.TrimSpace(cell.String()))
+}
+
+// table adds the rows of a Markdown table. Columns are as wide as they need to
+// be; what has no room is wrapped in the last one.
+func (p *page) table(rows [][]string) {
+	const gap, most = 2, 40
+	var widths []int
+	body := rows[:0:0]
+	for _, r := range rows {
+		if strings.Trim(strings.Join(r, ""), "-: ") == "" {
+			continue // the rule below the head, or a head without words
+		}
+		for i := range r {
+			r[i] = p.safe(r[i])
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], min(ansi.StringWidth(r[i]), most))
+		}
+		body = append(body, r)
+	}
+	if len(widths) == 0 {
+		return
+	}
+	before := 0
+	for i := range widths[:len(widths)-1] {
+		widths[i] = min(widths[i], max(4, p.width*2/3-before-gap))
+		before += widths[i] + gap
+	}
+	for _, r := range body {
+		lead := ""
+		for i := range widths[:len(widths)-1] {
+			text := ""
+			if i < len(r) {
+				text = r[i]
+			}
+			lead += p.cell(text, widths[i]) + strings.Repeat(" ", gap)
+		}
+		last := ""
+		if len(r) == len(widths) {
+			last = r[len(r)-1]
+		}
+		p.wrapped(none, lead, last)
 	}
 }
 
@@ -266,7 +407,7 @@ func (m *root) endView(p place) []string {
 	g.blank()
 	if r := m.report; r != nil && r.report != nil {
 		for _, d := range r.report.Durations {
-			g.fact("to "+d.Name, d.Text())
+			g.text(none, p.paint(faint, p.cell("to "+d.Name, 15))+" ", d.Text())
 		}
 	}
 	g.fact("containment", verdictText(m.containment()))
@@ -276,11 +417,7 @@ func (m *root) endView(p place) []string {
 	g.fact("files", m.file.dir)
 	g.fact("report", filepath.Join(m.file.dir, "report.md")+" and .html")
 	for i := range m.file.entries {
-		var receipt struct {
-			Path   string `json:"path"`
-			SHA256 string `json:"sha256"`
-		}
-		if e := &m.file.entries[i]; len(e.Data) > 0 && json.Unmarshal(e.Data, &receipt) == nil && receipt.Path != "" && receipt.SHA256 != "" {
+		if receipt, ok := receiptOf(&m.file.entries[i]); ok {
 			g.fact("evidence", filepath.Base(receipt.Path))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
 
 	"irctl/internal/plural"
 	"irctl/internal/steps/detect"
@@ -22,6 +23,7 @@ type pods struct {
 	typing *input
 	list   list
 	at     string // the pod under the cursor
+	page   int    // how many are on the screen
 	// suspects by namespace/name.
 	suspects map[string]*detect.Suspect
 }
@@ -102,21 +104,34 @@ func fuzzy(filter, text string) (score int, ok bool) {
 	return score, true
 }
 
-// typed is the table after a key in the filter.
+// typed is the table after a key. Letters filter, at once; the keys that move
+// are those that are no letters.
 func (m pods) typed(key tea.KeyMsg) pods {
-	switch {
-	case key.Type == tea.KeyEnter && !key.Paste:
-		m.typing = nil
-	case key.Type == tea.KeyEsc:
-		m.typing, m.filter = nil, ""
-	case key.Type == tea.KeyUp || key.Type == tea.KeyDown:
-		return m.moved(map[bool]action{true: actUp, false: actDown}[key.Type == tea.KeyUp], 1)
+	switch key.Type {
+	case tea.KeyEsc:
+		m.typing = newInput(podsPrompt, "")
+	case tea.KeyUp, tea.KeyCtrlP:
+		return m.moved(actUp, 1)
+	case tea.KeyDown, tea.KeyCtrlN, tea.KeyTab:
+		return m.moved(actDown, 1)
+	case tea.KeyPgUp:
+		return m.moved(actPageUp, m.page)
+	case tea.KeyPgDown:
+		return m.moved(actPageDown, m.page)
 	default:
+		if m.filter == "" && string(key.Runes) == "/" {
+			return m // who knows other tools begins a filter with it
+		}
 		m.typing = m.typing.typed(key)
-		m.filter, m.at = m.typing.text(), ""
+	}
+	if filter := m.typing.text(); filter != m.filter {
+		m.filter, m.at = filter, ""
 	}
 	return m.match()
 }
+
+// podsPrompt is before the filter.
+const podsPrompt = "Filter:"
 
 func (m pods) moved(a action, page int) pods {
 	m.list = m.list.moved(a, len(m.shown), page)
@@ -172,13 +187,12 @@ func (m pods) columns(p place) []column {
 
 func (m pods) view(p place) []string {
 	g := p.page(p.w)
-	switch {
-	case m.typing != nil:
-		g.line(m.typing.view(p.theme, p.w))
-	case m.filter != "":
-		g.line(p.title("Pods") + " that match " + p.paint(strong, p.safe(m.filter)) + p.paint(faint, "  / changes it"))
-	default:
-		g.line(p.title("Pods") + p.paint(faint, "  / filters: type letters of a name, namespace, workload, node or image"))
+	if m.typing != nil {
+		what := ""
+		if m.filter == "" {
+			what = p.paint(faint, "type letters of a pod's name, namespace, workload, node or image")
+		}
+		g.line(p.beside(m.typing.view(p.theme, p.w-ansi.StringWidth(what)-1), what, p.w))
 	}
 	cols := m.columns(p)
 	head := "  "

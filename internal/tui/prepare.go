@@ -194,17 +194,32 @@ const (
 	rowCommander = "commander"
 )
 
+// rows are the runbook, the parameters that need a value or have got one, what
+// is optional, and the parameters that can stay as they are.
 func (m prepare) rows() []row {
-	rows := []row{{rowRunbook, nil}}
+	rows, rest := []row{{rowRunbook, nil}}, []row(nil)
 	if b := m.runbook(); b != nil {
 		for i := range b.Parameters {
-			rows = append(rows, row{b.Parameters[i].Name, &b.Parameters[i]})
+			r := row{b.Parameters[i].Name, &b.Parameters[i]}
+			if m.matters(r.param) {
+				rows = append(rows, r)
+			} else {
+				rest = append(rest, r)
+			}
 		}
 	}
 	if m.incident == "" {
 		rows = append(rows, row{rowSeverity, nil}, row{rowTitle, nil}, row{rowCommander, nil})
 	}
-	return rows
+	return append(rows, rest...)
+}
+
+// matters tells whether a parameter needs a value, or has got one from the
+// suspect. What a person types does not count: the row would move away under them.
+func (m prepare) matters(p *runbook.Parameter) bool {
+	m.given = nil
+	_, meant := m.value(p)
+	return p.Required || meant
 }
 
 func (m prepare) text(r row) string {
@@ -334,15 +349,22 @@ func (m prepare) view(p place) []string {
 		g.line("New incident of pod " + p.title(p.safe(m.pods[0])))
 	}
 	g.blank()
+	const start = " s: start; nothing is changed in the cluster by that "
+	p.h--
 	rows := p.page(p.w)
 	names := 9
 	for _, r := range m.rows() {
 		names = min(max(names, len(r.name)+1), 16)
 	}
 	from, to := 0, 0 // the lines of the row at hand
+	said := false
 	for i, r := range m.rows() {
-		if i > 0 && r.param == nil && r.name == rowSeverity {
+		switch {
+		case i > 0 && r.param == nil && r.name == rowSeverity:
 			rows.line(p.paint(faint, "  optional"))
+		case !said && r.param != nil && !m.matters(r.param):
+			rows.line(p.paint(faint, "  can stay as they are"))
+			said = true
 		}
 		if i == m.list.at {
 			from = len(rows.lines)
@@ -355,7 +377,7 @@ func (m prepare) view(p place) []string {
 	if room := max(4, p.h-len(g.lines)); len(rows.lines) > room {
 		shown := room - 1 // the last one says that there is more
 		first := min(from, max(to-shown, from-shown/2))
-		return append(g.lines, p.scrolled(rows.lines, first, p.w, room)...)
+		return append(append(g.lines, p.scrolled(rows.lines, first, p.w, room)...), p.paint(picked, start))
 	}
 	g.lines = append(g.lines, rows.lines...)
 	g.blank()
@@ -368,7 +390,10 @@ func (m prepare) view(p place) []string {
 	if m.loadErr != nil {
 		g.text(bad, p.g.failed+" ", m.loadErr.Error())
 	}
-	return g.lines
+	for len(g.lines) < p.h {
+		g.lines = append(g.lines, "")
+	}
+	return append(g.lines[:max(0, p.h)], p.fit(p.paint(picked, start), p.w))
 }
 
 func (m prepare) rowView(g *page, p place, r row, here bool, names int) {

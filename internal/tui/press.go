@@ -9,15 +9,24 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"irctl/internal/engine"
+	"irctl/internal/incident"
 	"irctl/internal/plural"
 )
 
 // keyContexts are where keys mean something now, the closest first.
 func (m *root) keyContexts() []keyContext {
+	if m.overlay.kind != "" {
+		return []keyContext{inOverlay, inMoving, inAll}
+	}
+	return m.contextsBelow()
+}
+
+// contextsBelow are those of the screen, whatever is shown above it.
+func (m *root) contextsBelow() []keyContext {
 	w := &m.walk
 	switch {
-	case m.overlay.kind != "":
-		return []keyContext{inOverlay, inMoving, inAll}
+	case m.screen == onPods:
+		return []keyContext{inPods}
 	case m.typing():
 		return []keyContext{inTyping}
 	}
@@ -51,9 +60,7 @@ func (m *root) keyContexts() []keyContext {
 // typing tells whether keys are letters.
 func (m *root) typing() bool {
 	switch m.screen {
-	case onPods:
-		return m.pods.typing != nil
-	case onAlert:
+	case onPods, onAlert:
 		return true
 	case onPrepare:
 		return m.prepare.typing != nil
@@ -90,12 +97,7 @@ func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 		return m.overlayPressed(a)
 	}
 	if slices.Contains(lookup, a) && m.walk.form == nil && m.walk.choice == nil {
-		m.overlay = overlay{kind: a}
-		if a == actReport && m.file != nil {
-			m.report = nil
-			return m.desk.report(m.file.ID)
-		}
-		return nil
+		return m.lookUp(a)
 	}
 	if m.screen == onWalk {
 		return m.walkPressed(key, a)
@@ -106,8 +108,6 @@ func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 	switch m.screen {
 	case onHome:
 		return m.homePressed(a)
-	case onPods:
-		return m.podsPressed(a)
 	case onPrepare:
 		return m.preparePressed(a)
 	case onEnd:
@@ -116,15 +116,42 @@ func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 	return nil
 }
 
+// ofAnIncident are the look-ups that tell of an incident.
+var ofAnIncident = []action{actTimeline, actEvidence, actOpen, actChanges, actReport}
+
+// lookUp opens an overlay; on the first screen it tells of the incident under the cursor.
+func (m *root) lookUp(a action) tea.Cmd {
+	var cmds []tea.Cmd
+	id := incident.ID("")
+	if m.file != nil {
+		id = m.file.ID
+	}
+	if m.screen == onHome && slices.Contains(ofAnIncident, a) {
+		s, _ := m.home.chosen()
+		if s == nil {
+			m.say(none, "choose an incident first")
+			return nil
+		}
+		if s.ID != id {
+			m.file, m.status, m.changes = nil, nil, nil
+			cmds = append(cmds, m.read(s.ID, 0))
+		}
+		id = s.ID
+	}
+	m.overlay, m.walk.armed = overlay{kind: a}, ""
+	if a == actReport && id != "" {
+		m.report = nil
+		cmds = append(cmds, m.desk.report(id))
+	}
+	return tea.Batch(cmds...)
+}
+
 func (m *root) overlayPressed(a action) tea.Cmd {
 	switch {
 	case a == actBack || a == actQuit || a == m.overlay.kind:
 		m.overlay = overlay{}
 	case slices.Contains(lookup, a):
-		m.overlay = overlay{kind: a}
-		if a == actReport && m.file != nil {
-			return m.desk.report(m.file.ID)
-		}
+		return m.lookUp(a)
 	default:
 		p := m.body()
 		m.overlay.scroll = scrolledTo(m.overlay.scroll, a, len(m.overlayLines(p)), p.h)
@@ -144,6 +171,13 @@ func (m *root) askedToQuit() tea.Cmd {
 func (m *root) typed(key tea.KeyMsg) tea.Cmd {
 	switch m.screen {
 	case onPods:
+		switch {
+		case key.Type == tea.KeyEnter && !key.Paste:
+			return m.podsPressed(actChoose)
+		case key.Type == tea.KeyEsc && m.pods.filter == "":
+			return m.podsPressed(actBack)
+		}
+		m.pods.page = max(1, m.body().h-4)
 		m.pods = m.pods.typed(key)
 	case onPrepare:
 		m.prepare = m.prepare.typed(key)
@@ -171,7 +205,8 @@ func (m *root) homePressed(a action) tea.Cmd {
 			return nil
 		}
 		m.screen = onPods
-		m.pods.filter, m.pods.typing = "", nil
+		m.pods.filter, m.pods.typing = "", newInput(podsPrompt, "")
+		m.pods = m.pods.match()
 		if m.stopPods != nil {
 			m.stopPods()
 		}
@@ -198,9 +233,6 @@ func (m *root) podsPressed(a action) tea.Cmd {
 	switch a {
 	case actBack:
 		m.screen = onHome
-	case actFilter:
-		m.pods.typing = newInput("/", m.pods.filter)
-		return nil
 	case actChoose:
 		r := m.pods.chosen()
 		if r == nil {
@@ -214,7 +246,6 @@ func (m *root) podsPressed(a action) tea.Cmd {
 			m.screen = onPrepare
 		}
 	default:
-		m.pods = m.pods.moved(a, m.body().h-5)
 		return nil
 	}
 	if m.stopPods != nil {
@@ -320,6 +351,8 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 	case a == actBack && w.allSteps:
 		w.allSteps, w.scroll = false, 0
 		return nil
+	case a == actBack && w.undoes && w.plan != nil:
+		return w.decide(engine.No, nil)
 	case a == actBack && !w.busy():
 		return m.goHome()
 	case a == actNote:
@@ -328,7 +361,7 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 			return nil
 		}
 		w.typing, w.typedFor = newInput("Note:", ""), actNote
-		if w.question != nil && w.question.question.Kind == engine.AskManual {
+		if w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual {
 			w.typing = newInput("Note to your answer:", w.note)
 		}
 		return nil
@@ -377,8 +410,8 @@ func (m *root) walkLines(p place) int {
 	default:
 		p.h -= 2
 	}
-	top, bottom := w.content(p, "", 0)
-	return len(top) + len(bottom) + p.h - m.body().h
+	top, bottom := w.content(p, m.target(), 0)
+	return len(top) + len(bottom) + m.body().h - p.h
 }
 
 // read1 is that somebody has read what came of a step.
@@ -421,8 +454,10 @@ func (m *root) decided(a action) tea.Cmd {
 		switch {
 		case manual:
 		case failed:
+			w.work = work{since: m.now}
 			return w.answer(engine.Answer{Choice: engine.AnswerRetry})
 		case w.question != nil && w.question.question.Kind == engine.AskStep:
+			w.work = work{since: m.now}
 			return w.answer(engine.Answer{Choice: engine.AnswerDo})
 		case w.plan != nil && w.undoes:
 			w.armed = "put back " + plural.Count(w.plan.proposal.Actions(), "change")

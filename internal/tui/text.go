@@ -138,8 +138,13 @@ func wrap(s string, width int) []string {
 	if width < 1 {
 		width = 1
 	}
-	return strings.Split(ansi.Wrap(strings.TrimRight(s, "\n"), width, ""), "\n")
+	// A hyphen is part of a name, or of a flag: lines are not broken after it.
+	s = strings.ReplaceAll(strings.TrimRight(s, "\n"), "-", hyphen)
+	return strings.Split(strings.ReplaceAll(ansi.Wrap(s, width, ""), hyphen, "-"), "\n")
 }
+
+// hyphen stands for one while lines are broken; a text that is safe has none.
+const hyphen = "\uE02D"
 
 // reflowed joins lines that were broken for a wider page than this may be: a
 // long line and the next one of the same indent. What begins with a dash or a
@@ -151,7 +156,7 @@ func reflowed(s string) []string {
 	for _, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
 		text := strings.TrimLeft(l, " ")
 		indent := len(l) - len(text)
-		if joinable && indent == 0 && text != "" && !strings.HasPrefix(text, "-") && (text[0] < '0' || text[0] > '9') {
+		if joinable && indent == 0 && text != "" && continues(out[len(out)-1], text) {
 			out[len(out)-1] += " " + text
 		} else {
 			out = append(out, l)
@@ -159,6 +164,19 @@ func reflowed(s string) []string {
 		joinable = indent == 0 && len(l) > broken && !strings.HasSuffix(l, ":")
 	}
 	return out
+}
+
+// continues tells whether a line goes on with the sentence of the one before,
+// or with the next one of its paragraph.
+func continues(before, line string) bool {
+	first, _ := utf8.DecodeRuneInString(line)
+	switch {
+	case first == '-', unicode.IsDigit(first):
+		return false
+	case unicode.IsUpper(first):
+		return strings.ContainsRune(".!?,;)", rune(before[len(before)-1]))
+	}
+	return true
 }
 
 // beside puts something at the right end of a line.

@@ -46,6 +46,13 @@ type Options struct {
 	// Prepare adds to a run what the front end has no business with: how
 	// evidence is sealed, contacts, the environment of commands. nil: nothing.
 	Prepare func(ctx context.Context, req *engine.RunRequest) error
+	// Title makes the title of an incident that is opened of what a person typed
+	// as one, which may be nothing; nil: that, or what its findings suggest.
+	Title func(typed string) string
+	// Unlock asks for what has to be asked before evidence can be signed, such as
+	// a passphrase. It is called once, before the first walk, with the terminal
+	// given back for as long as it takes; nil: there is nothing to ask.
+	Unlock func(ctx context.Context) error
 	// Contacts are whom the team has agreed to call.
 	Contacts []report.Contact
 	// Tool is what reports say they were made with.
@@ -62,6 +69,9 @@ type Options struct {
 	Suggested map[string]string
 	// Banner is shown on every screen, such as DRILL.
 	Banner string
+	// Briefing is shown before the first screen, until somebody has read it, and
+	// again in the help; "": nothing.
+	Briefing string
 	// In and Out are the terminal; nil: that of the process.
 	In  io.Reader
 	Out io.Writer

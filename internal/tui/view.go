@@ -5,7 +5,9 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/plural"
+	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
+	"irctl/internal/steps/detect"
 )
 
 // What is always on the screen, in lines.
@@ -47,8 +49,12 @@ func (m *root) bodyView(p place) []string {
 	case onEnd:
 		return m.endView(p)
 	}
-	name, _ := m.cluster()
-	return m.home.view(p, m.safe(name))
+	return m.home.view(p, m.fitting)
+}
+
+// fitting is the runbook that a suspect would be begun with.
+func (m *root) fitting(s *detect.Suspect) *runbook.Runbook {
+	return newPrepare(m.library, m.o).about(s).runbook()
 }
 
 // head is what must always be seen: incident, severity, cluster, namespace,
@@ -110,10 +116,15 @@ func (m *root) clocks() string {
 	case contain.NotContained:
 		state = m.paint(danger, " "+m.g.failed+" NOT CONTAINED"+more+" ")
 	}
-	since := m.paint(faint, "detected ") + m.title(clock(m.now.Sub(f.metrics.DetectedAt)))
-	if !f.metrics.ContainedAt.IsZero() && j.verdict != "" {
-		since += m.paint(faint, "  contained ") + m.title(clock(m.now.Sub(f.metrics.ContainedAt)))
+	now, closed := m.now, ""
+	if at := f.metrics.ClosedAt; !at.IsZero() {
+		now, closed = at, "  closed"
 	}
+	since := m.paint(faint, "detected ") + m.title(clock(now.Sub(f.metrics.DetectedAt)))
+	if !f.metrics.ContainedAt.IsZero() && j.verdict != "" {
+		since += m.paint(faint, "  contained ") + m.title(clock(now.Sub(f.metrics.ContainedAt)))
+	}
+	since += m.paint(faint, closed)
 	return m.beside(since, state, m.w)
 }
 
@@ -130,16 +141,39 @@ func (m *root) foot() []string {
 	default:
 		line = m.paint(faint, strings.Repeat(m.g.rule, m.w))
 	}
-	keys := m.hints(m.w, m.useless(), m.keyContexts()...)
-	if m.screen == onAlert && m.overlay.kind == "" {
-		keys = m.key("Enter", "begin with it") + " " + m.key("ctrl+u", "empty it") + " " + m.key("Esc", "back")
+	return []string{line, m.fit(m.keysLine(), m.w)}
+}
+
+// keysLine is the keys that mean something now.
+func (m *root) keysLine() string {
+	w := &m.walk
+	switch {
+	case m.overlay.kind != "":
+	case m.screen == onAlert:
+		return m.key("Enter", "begin with it") + " " + m.key("ctrl+u", "empty it") + " " + m.key("Esc", "back")
+	case m.screen == onPods:
+		back := "back"
+		if m.pods.filter != "" {
+			back = "all pods"
+		}
+		return m.key("Enter", "choose") + " " + m.key("up/down", "move") + " " + m.key("letters", "filter") + " " + m.key("Esc", back)
+	case m.screen != onWalk || w.typing != nil || w.form != nil || w.choice != nil:
+	case w.armed != "":
+		return m.key(confirmKey, w.armed) + "  " + m.paint(faint, "any other key: nothing is done")
+	case w.undoes && w.plan != nil:
+		return m.key("r", "put it back") + " " + m.key("Esc", "leave it as it is") + " " + m.key("y", "copy") + " " + m.key("?", "help") + " " + m.key("q", "quit")
 	}
-	return []string{line, keys}
+	return m.hints(m.w, m.useless(), m.keyContexts()...)
 }
 
 // useless are actions that the step at hand has no use for.
 func (m *root) useless() (list []action) {
 	w := &m.walk
+	if m.screen == onHome && m.overlay.kind == "" {
+		if s, _ := m.home.chosen(); s == nil {
+			return ofAnIncident
+		}
+	}
 	if m.screen != onWalk {
 		return nil
 	}

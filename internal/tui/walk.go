@@ -39,6 +39,7 @@ type walk struct {
 	ready    runbook.Inputs // what the step would be done with
 	doing    string         // what it does, in the operation's words
 	worked   time.Time      // when the last step was over
+	again    int            // how often to look again while what was done takes its time
 	work     work
 	after    *after   // what came of a step, until somebody has read it
 	later    []*after // what came of the steps after it meanwhile
@@ -68,6 +69,7 @@ type work struct {
 	artefacts   int
 	current     string
 	waiting     string
+	until       time.Time // when the wait is given up; zero: nobody knows
 	lines       []workLine
 }
 
@@ -128,7 +130,10 @@ func (m *walk) happened(h happened, t theme) {
 	case engine.Started:
 		m.work.total = max(m.work.total, e.Total)
 	case engine.Waiting:
-		m.work.waiting = e.Text
+		m.work.waiting, m.work.until = e.Text, time.Time{}
+		if e.Left > 0 {
+			m.work.until = h.at.Add(e.Left)
+		}
 	case engine.Progressed:
 		m.work.artefacts, m.work.bytes, m.work.current = e.Done, e.Bytes, e.Text
 	case engine.Finished:
@@ -180,6 +185,15 @@ func (m *walk) left(h happened) {
 		m.later = append(slices.Clip(m.later), afterStep(r, m.work.lines))
 	default:
 		m.after, m.scroll = afterStep(r, m.work.lines), 0
+	}
+}
+
+// judged has what came of a containment judged by what the cluster shows now.
+func (m *walk) judged(s *engine.StatusResult) {
+	m.after = m.after.judgedAnew(s)
+	m.later = slices.Clone(m.later)
+	for i, a := range m.later {
+		m.later[i] = a.judgedAnew(s)
 	}
 }
 
@@ -255,7 +269,7 @@ func (m *walk) commands() string {
 	case m.plan != nil:
 		for _, s := range m.plan.proposal.Steps {
 			for _, a := range s.Plan.Actions {
-				if a.Command != "" {
+				if a.Command != "" && !strings.HasPrefix(a.Command, "(") {
 					all = append(all, a.Command)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/steps"
+	"irctl/internal/steps/contain"
 )
 
 // view is the walk: where it is, the step at hand, and what can be done. The
@@ -55,25 +56,31 @@ func sideWidth(w int) int { return max(38, min(w*3/10, 54)) }
 // strip is the walk in two lines: phases with their state, and a rule.
 func (m *walk) strip(p place) []string {
 	var parts []string
+	at := m.at
+	if m.after != nil && m.after.step != "" {
+		at = m.after.step // what is read about is there
+	}
 	for i := range m.book.Phases {
 		phase := &m.book.Phases[i]
 		mark, st := p.g.todo, faint
-		done, here := 0, false
+		done, here := 0, 0
 		for j := range phase.Steps {
 			if m.steps[phase.Steps[j].Name].outcome != "" {
 				done++
 			}
-			here = here || phase.Steps[j].Name == m.at
+			if phase.Steps[j].Name == at {
+				here = j + 1
+			}
 		}
 		switch {
-		case here:
+		case here > 0:
 			mark, st = p.g.now, strong
 		case done == len(phase.Steps):
 			mark, st = p.g.done, good
 		}
 		text := mark + string(phase.Name)
-		if here {
-			text += fmt.Sprintf(" %d/%d", min(done+1, len(phase.Steps)), len(phase.Steps))
+		if here > 0 {
+			text += fmt.Sprintf(" %d/%d", here, len(phase.Steps))
 		}
 		parts = append(parts, p.paint(st, text))
 	}
@@ -164,6 +171,9 @@ func (m *walk) content(p place, target string, spin int) (top, bottom []string) 
 		m.choice.view(g, p)
 	case m.after != nil:
 		m.after.view(g, p)
+		if m.after.live && m.after.word == strings.ToUpper(string(contain.NotContained)) && m.again > 0 {
+			b.line(p.paint(warning, p.g.spin[spin%len(p.g.spin)]+" pods that were taken down take a moment to end: it is looked at again"+p.g.more))
+		}
 		b.line(p.paint(picked, " Enter goes on. "))
 	case m.plan != nil:
 		m.planView(g, p)
@@ -216,7 +226,11 @@ func (m *walk) planView(g *page, p place) {
 	} else {
 		m.headView(g, p)
 	}
-	g.heading("It will make " + plural.Count(plan.Actions(), "change"))
+	if m.undoes {
+		g.heading("It puts back " + plural.Count(plan.Actions(), "change"))
+	} else {
+		g.heading("It will make " + plural.Count(plan.Actions(), "change"))
+	}
 	n := 0
 	each := func(show func(n int, a *steps.Action)) {
 		n = 0
@@ -246,22 +260,95 @@ func (m *walk) planView(g *page, p place) {
 			g.text(faint, "  "+p.g.arrow+" ", w.Fix)
 		}
 	}
-	if plan.Evidence != "" {
+	switch {
+	case plan.Sealed:
+		g.text(none, p.paint(good, p.g.done)+" ", plan.Evidence)
+	case plan.Evidence != "":
 		g.text(warning, p.paint(warning, p.g.warn)+" ", plan.Evidence)
 	}
 	g.heading("In detail, and what kubectl would do it with")
 	each(func(n int, a *steps.Action) {
 		g.text(strong, p.cell(itoa(n), 2)+" ", a.Change.Object.String())
-		for _, d := range a.Diff {
-			g.line("     " + p.diff(p.safe(d)))
-		}
-		if a.Command != "" {
+		g.changes("     ", a.Diff)
+		switch {
+		case strings.HasPrefix(a.Command, "("): // there is no such command, and why
+			g.text(faint, "     ", a.Command)
+		case a.Command != "":
 			g.text(faint, "   $ ", a.Command)
 		}
 	})
 	if n > maxShown {
 		g.text(faint, "   ", fmt.Sprintf("and %d more of the same kind; irctl contain --dry-run -v shows every one", n-maxShown))
 	}
+}
+
+// changes adds the lines of a diff. Of a pair of long lines that says what was and
+// what will be, what differs is shown, with what is around it.
+func (p *page) changes(indent string, lines []string) {
+	const most = 600 // runes of one line: an object that holds a program is no diff to read
+	width := p.width - len(indent)
+	add := func(line string) {
+		text := p.safe(line)
+		if n := len([]rune(text)); n > most {
+			text = string([]rune(text)[:most]) + p.g.more
+		}
+		for i, l := range wrap(text, width-2) {
+			if i > 0 { // it has its sign, too, for who sees no colours
+				l = text[:1] + "   " + strings.TrimLeft(l, " ")
+			}
+			p.line(indent + p.diff(l))
+		}
+	}
+	for i := 0; i < len(lines); i++ {
+		if i+1 < len(lines) && strings.HasPrefix(lines[i], "-") && strings.HasPrefix(lines[i+1], "+") && max(len(lines[i]), len(lines[i+1])) > width {
+			before, after := p.differing(lines[i], lines[i+1])
+			add(before)
+			add(after)
+			i++
+			continue
+		}
+		add(lines[i])
+	}
+}
+
+// differing cuts two lines of a diff, which begin with their signs and a name,
+// down to where they differ. Cuts are made where the values of JSON are apart.
+func (t theme) differing(before, after string) (string, string) {
+	const around, apart = 80, ",{["
+	head := 1
+	if i := strings.Index(before, ": "); i > 0 && strings.HasPrefix(after[1:], before[1:i+2]) {
+		head = i + 2
+	}
+	a, b := []rune(before[head:]), []rune(after[head:])
+	from := 0
+	for from < min(len(a), len(b)) && a[from] == b[from] {
+		from++
+	}
+	same := 0
+	for same < min(len(a), len(b))-from && a[len(a)-1-same] == b[len(b)-1-same] {
+		same++
+	}
+	start := max(0, from-around)
+	if i := strings.LastIndexAny(string(a[start:from]), apart); i >= 0 {
+		start += len([]rune(string(a[start:from])[:i])) + 1
+	}
+	cut := func(head string, r []rune) string {
+		end := len(r) - same
+		if i := strings.IndexAny(string(r[end:min(len(r), end+around)]), ",}]"); i >= 0 {
+			end += len([]rune(string(r[end:])[:i]))
+		} else {
+			end = min(len(r), end+around)
+		}
+		text := string(r[start:max(start, end)])
+		if start > 0 {
+			text = t.g.more + text
+		}
+		if end < len(r) {
+			text += t.g.more
+		}
+		return head + text
+	}
+	return cut(before[:head], a), cut(after[:head], b)
 }
 
 func (m *walk) questionView(g *page, p place) {
@@ -323,12 +410,10 @@ func (m *walk) answersView(b *page, p place) {
 		b.line("note " + p.g.arrow + " " + p.paint(accent, p.safe(m.note)))
 	}
 	const gap = "   "
-	line := ""
+	line := p.paint(faint, "answer:")
 	for i, c := range answersOf(&m.question.question) {
 		one := p.paint(picked, " "+itoa(i+1)+" ") + " " + p.safe(c)
 		switch {
-		case line == "":
-			line = one
 		case ansi.StringWidth(line+gap+one) <= p.w:
 			line += gap + one
 		default:
@@ -342,8 +427,12 @@ func (m *walk) answersView(b *page, p place) {
 // armedView says, once the key was pressed, what the confirming one would do.
 func (m *walk) armedView(b *page, p place, target string) {
 	switch {
+	case m.armed != "" && m.plan == nil:
+		b.wrapped(danger, "", p.safe(fmt.Sprintf(" Press %s to %s: %s. Any other key: nothing is done. ", confirmKey, m.armed, target)))
 	case m.armed != "":
 		b.wrapped(danger, "", p.safe(fmt.Sprintf(" Press %s to %s on %s. Any other key: nothing is done. ", confirmKey, m.armed, target)))
+	case m.plan != nil && m.undoes:
+		b.line(p.paint(picked, " r: put back "+plural.Count(m.plan.proposal.Actions(), "change")+" (asks once more) "))
 	case m.plan != nil:
 		warned := ""
 		if n := len(m.plan.proposal.Warnings); n > 0 {
@@ -393,12 +482,17 @@ func (m *walk) workView(g *page, p place, spin int) {
 	switch {
 	case w.waiting != "":
 		g.text(none, wheel+" ", "waiting: "+w.waiting)
-		g.line("  " + took)
+		toGo := ""
+		if left := w.until.Sub(p.now); !w.until.IsZero() {
+			toGo = p.paint(faint, "; at most ") + clock(left) + p.paint(faint, " more")
+		}
+		g.line("  " + took + toGo)
+		g.text(faint, "   ", "x stops waiting: what was done stays, and u can put it back.")
 	case w.artefacts > 0 || w.bytes > 0:
 		g.line(wheel + " " + plural.Count(w.artefacts, "artefact") + ", " + byteCount(w.bytes) + rate(w.bytes, p.now.Sub(w.since)) + took)
 		g.text(faint, "  ", w.current)
 	case w.total == 0:
-		g.text(none, wheel+" ", cmp.Or(m.doing, "looking at the cluster")+p.g.more)
+		g.text(none, wheel+" ", cmp.Or(m.doing, "planning it: looking at the cluster")+p.g.more)
 		g.line("  " + took)
 	default:
 		g.line(wheel + took)

@@ -224,10 +224,10 @@ func writer(u *unstructured.Unstructured) string {
 
 // podRow is a pod in the table.
 type podRow struct {
-	namespace, name, node, workload, image, phase string
-	restarts                                      int32
-	created                                       time.Time
-	incident                                      string
+	namespace, name, node, workload, image, phase, account string
+	restarts                                               int32
+	created                                                time.Time
+	incident                                               string
 }
 
 func (r podRow) key() string { return r.namespace + "/" + r.name }
@@ -324,7 +324,7 @@ func sorted(rows map[string]podRow) []podRow {
 }
 
 func rowOf(p *corev1.Pod) podRow {
-	r := podRow{namespace: p.Namespace, name: p.Name, node: p.Spec.NodeName, phase: string(p.Status.Phase), created: p.CreationTimestamp.Time, incident: p.Labels[contain.IncidentLabel]}
+	r := podRow{namespace: p.Namespace, name: p.Name, node: p.Spec.NodeName, phase: string(p.Status.Phase), account: p.Spec.ServiceAccountName, created: p.CreationTimestamp.Time, incident: p.Labels[contain.IncidentLabel]}
 	if o := metav1.GetControllerOf(p); o != nil {
 		r.workload = o.Kind + "/" + o.Name
 		// The ReplicaSet of a Deployment is named after it and the template's hash.
