@@ -96,6 +96,7 @@ func TestFrames(t *testing.T) {
 		o.Contacts = []report.Contact{{Role: "Security Team", Name: "Sam", Phone: "+49 30 1234"}}
 	})
 	d.until("critical", "medium")
+	d.wait("the runbooks", func() bool { return len(d.m.library.books) > 0 })
 	a.take("home", d)
 	d.press("p")
 	d.until(" pods", "critical 95")
