@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -45,8 +44,7 @@ func (x *recovering) sealed(ctx context.Context, t *cluster.Target) (string, err
 func receiptsOf(entries []timeline.Entry) []evidence.Receipt {
 	var list []evidence.Receipt
 	for _, e := range entries {
-		var r evidence.Receipt
-		if len(e.Data) > 0 && json.Unmarshal(e.Data, &r) == nil && r.Format == evidence.ReceiptFormat && r.Path != "" {
+		if r, ok := evidence.ReceiptIn(e.Data); ok {
 			list = append(list, r)
 		}
 	}

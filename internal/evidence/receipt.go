@@ -92,6 +92,13 @@ const (
 	segmentSize = 8 << 20
 )
 
+// ReceiptIn is the receipt that an entry of a journal carries as its data;
+// false: it carries none.
+func ReceiptIn(data json.RawMessage) (r Receipt, ok bool) {
+	ok = len(data) > 0 && json.Unmarshal(data, &r) == nil && r.Format == ReceiptFormat && r.Path != "" && r.SHA256 != ""
+	return r, ok
+}
+
 // ErrReceipt: a receipt is not one that irctl wrote.
 var ErrReceipt = errors.New("malformed receipt")
 

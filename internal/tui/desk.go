@@ -87,7 +87,7 @@ func (s *summary) remember(entries []timeline.Entry) {
 		if e.Kind != timeline.KindIntent && e.Summary != "" && len(s.recent) < maxRecent {
 			s.recent = append(s.recent, *e)
 		}
-		if r, ok := receiptOf(e); ok {
+		if r, ok := evidence.ReceiptIn(e.Data); ok {
 			s.sealed = append(s.sealed, r)
 		}
 	}
@@ -312,29 +312,9 @@ func (d *desk) undo(ctx context.Context, e *engine.Engine, id incident.ID, req e
 	return func() tea.Msg {
 		with := *e
 		with.Front = d.guide(number)
-		h, err := d.o.Store.Open(ctx, id, e.Actor())
-		if err != nil {
-			return undone{number, nil, err}
-		}
-		res, err := with.Undo(ctx, h, req)
-		left := h.Log.Entries()
-		err = errors.Join(err, h.Close())
-		if err == nil && book != nil && !res.Cancelled && len(timeline.Standing(left)) == 0 {
-			err = e.Reopen(ctx, id, book, containing(book), "it was undone")
-		}
+		res, err := with.UndoWithin(ctx, id, book, req)
 		return undone{number, res, err}
 	}
-}
-
-// containing are the steps of a runbook that contain.
-func containing(book *runbook.Runbook) []string {
-	var names []string
-	for _, s := range book.Steps() {
-		if s.Uses == "contain" {
-			names = append(names, s.Name)
-		}
-	}
-	return names
 }
 
 // noted is a note that is in the timeline, or not.

@@ -2,7 +2,6 @@ package tui
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"html"
 	"maps"
@@ -156,7 +155,7 @@ func (m *root) evidenceView(g *page, p place) {
 	n := 0
 	for i := len(m.file.entries) - 1; i >= 0; i-- {
 		e := &m.file.entries[i]
-		receipt, ok := receiptOf(e)
+		receipt, ok := evidence.ReceiptIn(e.Data)
 		if !ok {
 			continue
 		}
@@ -179,14 +178,6 @@ func (m *root) evidenceView(g *page, p place) {
 	g.blank()
 	g.text(faint, "", "irctl evidence verify checks a bundle; it opens with gpg and tar alone.")
 	g.fact("files", m.file.dir)
-}
-
-// receiptOf is the receipt of a bundle that an entry tells of.
-func receiptOf(e *timeline.Entry) (r evidence.Receipt, ok bool) {
-	if len(e.Data) == 0 || json.Unmarshal(e.Data, &r) != nil {
-		return r, false
-	}
-	return r, r.Path != "" && r.SHA256 != ""
 }
 
 // artefactsText counts what is in a bundle, by how it was read.
@@ -417,7 +408,7 @@ func (m *root) endView(p place) []string {
 	g.fact("files", m.file.dir)
 	g.fact("report", filepath.Join(m.file.dir, "report.md")+" and .html")
 	for i := range m.file.entries {
-		if receipt, ok := receiptOf(&m.file.entries[i]); ok {
+		if receipt, ok := evidence.ReceiptIn(m.file.entries[i].Data); ok {
 			g.fact("evidence", filepath.Base(receipt.Path))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	tea "github.com/charmbracelet/bubbletea"
 
+	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/detect"
@@ -24,8 +25,7 @@ type prepare struct {
 	book      int
 	suspect   *detect.Suspect // nil: none
 	pods      []string        // NAMESPACE/NAME
-	alert     string
-	incident  incident.ID // "": a new one, or the open one of the same
+	incident  incident.ID     // "": a new one, or the open one of the same
 	severity  incident.Severity
 	title     string
 	commander string
@@ -95,10 +95,6 @@ func (m prepare) about(s *detect.Suspect) prepare {
 	if s.Kind == "pod" {
 		m.pods = []string{s.Name}
 	}
-	if len(s.Findings) > 0 {
-		f := s.Findings[0]
-		m.alert = cmp.Or(f.Rule, f.Reason)
-	}
 	return m.choose(runbookFor[s.Kind])
 }
 
@@ -119,12 +115,13 @@ func (m prepare) runbook() *runbook.Runbook {
 	return nil
 }
 
-// value is that of a parameter: typed, or a sensible one, or its default.
+// value is that of a parameter: typed, or one that fits the suspect or is
+// suggested, or its default.
 func (m prepare) value(p *runbook.Parameter) (text string, meant bool) {
 	if v, ok := m.given[p.Name]; ok {
 		return v, true
 	}
-	for _, v := range []string{m.sensible(p), m.suggestion(p)} {
+	for _, v := range []string{engine.Fitting(p, m.pods, m.suspect), m.suggestion(p)} {
 		if v == "" {
 			continue
 		}
@@ -133,32 +130,6 @@ func (m prepare) value(p *runbook.Parameter) (text string, meant bool) {
 		}
 	}
 	return runbook.Format(p.Fallback()), false
-}
-
-// sensible is what of the suspect fits a parameter. What it says was perhaps
-// written by an attacker: a value that is not of the parameter's type is left
-// out by the caller.
-func (m prepare) sensible(p *runbook.Parameter) string {
-	d := p.Domain()
-	subject := detect.Subject{}
-	if m.suspect != nil {
-		subject = m.suspect.Subject
-	}
-	switch {
-	case d.Type == runbook.Pod && d.List:
-		return strings.Join(m.pods, ",")
-	case d.Type == runbook.Pod && len(m.pods) > 0:
-		return m.pods[0]
-	case d.Type == runbook.Name && p.Name == "node":
-		return subject.Node
-	case d.Type == runbook.Object && p.Name == "account" && subject.ServiceAccount != "":
-		return subject.Namespace + "/" + subject.ServiceAccount
-	case d.Type == runbook.Workload && subject.Workload != "":
-		return subject.Namespace + "/" + strings.ToLower(subject.Workload)
-	case d.Type == runbook.String && p.Name == "alert":
-		return m.alert
-	}
-	return ""
 }
 
 // suggestion is what is filled in where the suspect says nothing. A target is
