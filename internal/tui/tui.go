@@ -49,10 +49,6 @@ type Options struct {
 	// Title makes the title of an incident that is opened of what a person typed
 	// as one, which may be nothing; nil: that, or what its findings suggest.
 	Title func(typed string) string
-	// Unlock asks for what has to be asked before evidence can be signed, such as
-	// a passphrase. It is called once, before the first walk, with the terminal
-	// given back for as long as it takes; nil: there is nothing to ask.
-	Unlock func(ctx context.Context) error
 	// Contacts are whom the team has agreed to call.
 	Contacts []report.Contact
 	// Tool is what reports say they were made with.
