@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -212,6 +213,10 @@ func open(ctx context.Context, dialer httpstream.Dialer, port int32) (net.Conn, 
 	go func() {
 		_, _ = io.Copy(far, data)
 		_ = data.Reset()
+		select { // what the kubelet said may still be under way
+		case <-f.told:
+		case <-time.After(lastWord):
+		}
 		_ = d.conn.Close() // ends the other stream, too
 		<-f.told
 		_ = far.Close()
@@ -225,6 +230,10 @@ type forwarded struct {
 	told    chan struct{} // closed when the kubelet has had its say
 	problem error
 }
+
+// lastWord is how long a kubelet is given to say why it has ended a connection.
+// It ends the stream for that, too, where it has nothing to say.
+const lastWord = time.Second
 
 // maxProblem bounds what a kubelet says.
 const maxProblem = 4 << 10
@@ -241,13 +250,29 @@ func (f *forwarded) listen(problems io.Reader) {
 func (f *forwarded) Read(p []byte) (int, error) {
 	n, err := f.Conn.Read(p)
 	if err != nil && !errors.Is(err, io.ErrClosedPipe) {
-		select {
-		case <-f.told:
-			if f.problem != nil {
-				err = f.problem
-			}
-		default:
-		}
+		err = f.because(err)
 	}
 	return n, err
+}
+
+// Write says it, too: a kubelet may have ended the connection before the first
+// byte was written.
+func (f *forwarded) Write(p []byte) (int, error) {
+	n, err := f.Conn.Write(p)
+	if err != nil {
+		err = f.because(err)
+	}
+	return n, err
+}
+
+// because is what the kubelet said of the end of the connection; or else the error.
+func (f *forwarded) because(err error) error {
+	select {
+	case <-f.told:
+		if f.problem != nil {
+			return f.problem
+		}
+	default:
+	}
+	return err
 }
