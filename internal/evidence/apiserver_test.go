@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -171,19 +172,15 @@ func (s *apiServer) serveList(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	items := []json.RawMessage{}
-	for _, key := range slices.Sorted(func(yield func(string) bool) {
-		for k := range s.objects {
-			if !yield(k) {
-				return
-			}
-		}
-	}) {
+	s.mu.Lock()
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
 		folder := key[:strings.LastIndex(key, "/")]
 		everywhere := strings.HasSuffix(folder, "/"+last) && strings.HasPrefix(folder, strings.TrimSuffix(path, "/"+last)+"/namespaces/")
 		if folder == path || everywhere {
 			items = append(items, s.objects[key])
 		}
 	}
+	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{"kind": "List", "apiVersion": "v1", "metadata": map[string]any{}, "items": items})
 }
