@@ -87,16 +87,12 @@ func TestTheTerminalUIContainsAPodAndUndoPutsItBack(t *testing.T) {
 
 	s.write(world.Irctl + " -n " + n.name + "\n")
 	s.until("Open incidents", "pick a pod")
-	s.until("0 open incidents")
-	for !strings.Contains(s.tmux("capture-pane", "-p", "-t", "irctl"), "SUSPICION") {
-		s.press("p") // nothing, before there is a connection
-		time.Sleep(100 * time.Millisecond)
-	}
-	s.until(suspect.Name)
-	s.press("/")
+	s.until("0 open incidents", "as of") // there is a connection, and it was looked for suspects
+	s.press("p")
+	s.until("SUSPICION", suspect.Name)
 	s.write(suspect.Name)
 	s.until("1 of 2 pods")
-	s.press("Enter", "Enter")
+	s.press("Enter")
 	s.until("New incident of", suspect.Name, "compromised-pod")
 	s.press("s")
 	s.until("1 real")
