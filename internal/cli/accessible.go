@@ -170,7 +170,7 @@ func (m *accessible) where(ctx context.Context) (*start, error) {
 	for _, s := range found {
 		rows = append(rows, fmt.Sprintf("Suspect, %s, score %d: %s %s: %s", s.Severity, s.Score, s.Kind, s.Name, reasons(s)))
 	}
-	rows = append(rows, "Another pod, which you name")
+	rows = append(rows, "Another pod, which you name", "No pod: a secret that leaked, a token that was stolen")
 	n, err := m.number(ctx, "What is it about?", rows)
 	switch {
 	case err != nil:
@@ -191,6 +191,8 @@ func (m *accessible) where(ctx context.Context) (*start, error) {
 			begin.pods = []string{s.Name}
 		}
 		return begin, nil
+	case n == len(rows)-1:
+		return &start{}, nil
 	}
 	pod, err := m.line(ctx, "Which pod, as NAMESPACE/NAME or a name in the namespace at hand?")
 	return &start{pods: []string{pod}}, err

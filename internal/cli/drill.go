@@ -261,12 +261,22 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 	t.Banner, t.Alerts, t.Now = "DRILL", session.World.Alerts(), a.clock.Now
 	t.Runbook, t.Suggested = session.World.Scenario.Runbook, suggested(session)
 	t.Briefing = session.World.Scenario.Title + "\n\n" + session.World.Briefing() +
-		"\n\nFor irctl and kubectl in another terminal, there:\n  . " + change.ShellQuote(session.Environment())
+		"\n\nFor irctl and kubectl in another terminal, there:\n  . " + change.ShellQuote(session.Environment()) +
+		"\n\n" + firstKeys(session.World.Scenario)
 	t.Title = func(typed string) string {
 		return "DRILL: " + cmp.Or(strings.TrimPrefix(typed, "DRILL: "), session.World.Scenario.Title)
 	}
 	_, err = tui.Run(ctx, t)
 	return err
+}
+
+// firstKeys is how a player of the terminal UI begins.
+func firstKeys(s *drill.Scenario) string {
+	begin := "Pick the first suspect"
+	if len(s.Compromised) == 0 {
+		begin = "No pod is to blame here: n begins without one"
+	}
+	return begin + ". Then follow the walk: every screen names its next key in its last lines. Quitting ends the drill, and tells the score."
 }
 
 // suggested are the parameters with which the drill is played well, so that

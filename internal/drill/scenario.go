@@ -382,6 +382,8 @@ func (s *Scenario) check() error {
 		return fmt.Errorf("name %q: use lower-case letters, digits and dashes", s.Name)
 	case s.Title == "" || s.Briefing == "" || s.Runbook == "":
 		return errors.New("title, briefing and runbook are needed")
+	case len(s.Compromised) == 0 && strings.Contains(s.Briefing, "${suspect}"):
+		return errors.New("briefing: there is no ${suspect}, since compromised is empty")
 	case len(s.Attack) == 0 || len(s.Attack) > maxMoves:
 		return fmt.Errorf("attack needs between 1 and %d moves", maxMoves)
 	case s.Key.ContainWithin <= 0:

@@ -131,6 +131,7 @@ type file struct {
 	metrics  timeline.Metrics
 	standing []timeline.Action
 	judged   judged
+	walk     *engine.Walk // the last one; nil: there is none
 	dir      string
 	size     int64
 }
@@ -168,7 +169,11 @@ func (d *desk) read(id incident.ID, known int64) tea.Cmd {
 }
 
 func fileOf(i incident.Incident, entries []timeline.Entry, dir string, size int64) *file {
-	return &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries), standing: timeline.Standing(entries), judged: judgedBy(entries), dir: dir, size: size}
+	f := &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries), standing: timeline.Standing(entries), judged: judgedBy(entries), dir: dir, size: size}
+	if walks := engine.WalksOf(entries); len(walks) > 0 {
+		f.walk = &walks[len(walks)-1]
+	}
+	return f
 }
 
 // found are suspects.

@@ -182,7 +182,7 @@ func (m home) lists(p place, width, height int) []string {
 	case len(m.suspects) == 0 && m.looking:
 		g.line(p.paint(faint, "  looking"+p.g.more))
 	case len(m.suspects) == 0:
-		g.text(faint, "  ", "none. Pick a pod with p, or paste an alert with a.")
+		g.text(faint, "  ", "none. Pick a pod with p, paste an alert with a, or begin without either with n.")
 	}
 	return g.lines
 }

@@ -33,6 +33,7 @@ const (
 	actSteps    action = "steps"
 	actPods     action = "pods"
 	actAlert    action = "alert"
+	actNew      action = "new"
 	actRefresh  action = "refresh"
 	actFilter   action = "filter"
 	actPrevious action = "previous"
@@ -108,8 +109,9 @@ var keyMap = map[keyContext][]binding{
 	},
 	inHome: {
 		{actChoose, []string{"enter"}, "choose", "go on with the incident, or begin one of the suspect"},
-		{actPods, []string{"p"}, "pick a pod", "begin with a pod of your choice"},
-		{actAlert, []string{"a"}, "paste an alert", "begin with an alert that you paste"},
+		{actPods, []string{"p"}, "pod", "begin with a pod of your choice"},
+		{actAlert, []string{"a"}, "alert", "begin with an alert that you paste"},
+		{actNew, []string{"n"}, "no pod", "begin without a suspect: a secret that leaked, a token that was stolen"},
 		{actRefresh, []string{"R"}, "look again", "connect, and look for suspects, again"},
 	},
 	inPods: {

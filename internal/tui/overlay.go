@@ -41,8 +41,6 @@ func (m *root) overlayLines(p place) []string {
 	case actBriefing:
 		m.briefingView(g, p)
 		g.blank()
-		g.text(none, "", "Pick the first suspect, and follow the walk: every screen names its next key in its last lines. Quitting ends the drill, and tells the score.")
-		g.blank()
 		g.line(p.paint(picked, " Enter begins. "))
 	case actOpen:
 		m.openView(g, p)

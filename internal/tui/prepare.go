@@ -49,6 +49,15 @@ type library struct {
 	loaded bool
 }
 
+// book is the one of a name; nil: there is none, or it is not known yet.
+func (l library) book(name string) *runbook.Runbook {
+	i := slices.IndexFunc(l.books, func(b *runbook.Runbook) bool { return b.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return l.books[i]
+}
+
 func (d *desk) loadRunbooks() tea.Cmd {
 	return func() tea.Msg {
 		l := library{loaded: true}
@@ -318,6 +327,8 @@ func (m prepare) view(p place) []string {
 		g.line("A runbook for incident " + p.title(string(m.incident)))
 	case len(m.pods) > 0:
 		g.line("New incident of pod " + p.title(p.safe(m.pods[0])))
+	default:
+		g.line("New incident, without a suspect")
 	}
 	g.blank()
 	const start = " s: start; nothing is changed in the cluster by that "

@@ -215,6 +215,8 @@ func (m *root) homePressed(a action) tea.Cmd {
 		return m.followPods(ctx, m.engine)
 	case actAlert:
 		m.alert, m.screen = alert{}, onAlert
+	case actNew:
+		m.prepare, m.screen = newPrepare(m.library, m.o), onPrepare
 	case actRefresh:
 		m.home.looking, m.home.lookErr = true, nil
 		if m.engine == nil {

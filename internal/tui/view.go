@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 
 	"irctl/internal/engine"
@@ -103,6 +104,9 @@ func (m *root) clocks() string {
 	}
 	j := m.containment()
 	state := m.paint(danger, " "+m.g.failed+" NOTHING CONTAINED ")
+	if !m.hasSuspect() {
+		state = " " + m.g.skipped + " NO POD IS SUSPECT "
+	}
 	open := len(j.open) + len(j.unmet)
 	more := ""
 	if open > 0 {
@@ -126,6 +130,20 @@ func (m *root) clocks() string {
 	}
 	since += m.paint(faint, closed)
 	return m.beside(since, state, m.w)
+}
+
+// hasSuspect tells whether there is a pod to contain: one on the incident's
+// record, or one that its runbook is gone through for. As long as neither is
+// known, there is.
+func (m *root) hasSuspect() bool {
+	f := m.file
+	if f.walk == nil || len(f.Targets) > 0 {
+		return true
+	}
+	book := m.library.book(f.walk.Runbook.Name)
+	return book == nil || slices.ContainsFunc(book.Parameters, func(p runbook.Parameter) bool {
+		return p.Domain().Type == runbook.Pod && f.walk.Params[p.Name] != ""
+	})
 }
 
 // foot is what was said in passing, and the keys.

@@ -558,3 +558,24 @@ func TestEveryResultIsRead(t *testing.T) {
 	}
 	d.until("1 real")
 }
+
+// TestWithoutASuspect: what has no pod to blame is begun without one, and nobody
+// is told that a pod still has to be contained.
+func TestWithoutASuspect(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, func(o *Options) {
+		o.Runbook = "leaked-secret"
+		o.Suggested = map[string]string{"secret": "todo-app/backend-secret", "seen": "a public paste"}
+	})
+	d.until("Suspects", "[n] no pod")
+	d.press("n")
+	d.until("New incident, without a suspect", "leaked-secret", "a public paste")
+	d.press("s")
+	d.until("1 real", "NO POD IS SUSPECT")
+	if targets := d.m.file.Targets; len(targets) != 0 {
+		t.Errorf("suspects on record: %v", targets)
+	}
+	if strings.Contains(d.text(), "NOTHING CONTAINED") {
+		t.Errorf("a pod is to be contained:\n%s", d.text())
+	}
+}
