@@ -317,21 +317,15 @@ func BuiltIn() ([]*Scenario, error) {
 // First is the scenario that is played if none is named.
 const First = "crypto-miner"
 
-// Find loads a scenario by its name, or from a file.
+// Find loads a scenario by its name, which is also that of its file, or from a file.
 func Find(ref string) (*Scenario, error) {
-	all, err := BuiltIn()
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, s := range all {
-		if s.Name == ref {
-			return s, nil
-		}
-		names = append(names, s.Name)
-	}
 	if !strings.ContainsAny(ref, "/.") {
-		return nil, fmt.Errorf("%w: there is none called %q; there are %s, or give a file", ErrScenario, ref, strings.Join(names, ", "))
+		file := "scenarios/" + ref + ".yaml"
+		text, err := builtIn.ReadFile(file)
+		if err != nil {
+			return nil, unknown(ref)
+		}
+		return Parse(path.Base(file), text)
 	}
 	f, err := os.Open(ref)
 	if err != nil {
@@ -343,6 +337,17 @@ func Find(ref string) (*Scenario, error) {
 		return nil, fmt.Errorf("%w: %w", ErrScenario, err)
 	}
 	return Parse(ref, text)
+}
+
+func unknown(name string) error {
+	files, err := fs.Glob(builtIn, "scenarios/*.yaml")
+	if err != nil {
+		return err
+	}
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(path.Base(f), ".yaml")
+	}
+	return fmt.Errorf("%w: there is none called %q; there are %s, or give a file", ErrScenario, name, strings.Join(files, ", "))
 }
 
 // Parse reads a scenario and checks it. What it does not know is an error:

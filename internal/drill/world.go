@@ -188,9 +188,6 @@ type WorldOptions struct {
 // attacker's.
 const history = 30 * 24 * time.Hour
 
-// settleTicks is how often the controllers act before it begins.
-const settleTicks = 20
-
 // NewWorld sets the scene: the cluster as it is when the alert comes.
 func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	if o.Clock == nil {
@@ -207,7 +204,7 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	w.start, w.startup = o.Clock.Now(), time.Duration(float64(o.Startup)/o.Speed)
 	// The cluster is set up in the past, so that its objects are not of now.
 	past, ready := w.start.Add(-history), false
-	options := sim.Options{Name: "DRILL-" + s.Name, Token: o.Token, Events: true, Startup: w.startup, User: "drill-responder",
+	options := sim.Options{Name: "DRILL-" + s.Name, Token: o.Token, Events: true, User: "drill-responder",
 		Now: func() time.Time {
 			if !ready {
 				return past
@@ -229,14 +226,9 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	if err := w.setUp(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrScenario, s.Name, err)
 	}
-	// A rollout goes pod by pod. It must be over before the drill begins: else the
-	// pod that is compromised is soon replaced, and nobody did that.
-	for range settleTicks {
-		past = past.Add(max(options.Startup, time.Second))
-		if err := w.Cluster.Tick(); err != nil {
-			return nil, err
-		}
-	}
+	// Only now do pods take time to start: else a rollout would not be over when
+	// the drill begins, and the pod that is compromised be replaced by it.
+	w.Cluster.SetStartup(w.startup)
 	for _, e := range w.Cluster.List(sim.Events, "") { // they have expired
 		if err := w.Cluster.Delete(sim.Events, e.GetNamespace(), e.GetName()); err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ var schemas = sync.OnceValue(func() managedfields.TypeConverter { return applyco
 
 // fieldManager is the real server's, for one kind.
 func (k Kind) fieldManager() (*managedfields.FieldManager, error) {
-	gvk := schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
+	gvk := k.gvk()
 	converter := managedfields.NewDeducedTypeConverter()
 	if scheme.Scheme.Recognizes(gvk) {
 		converter = schemas()

@@ -15,7 +15,7 @@
 // given.
 //
 // Watches tell every write, and containers write logs (see Log). With
-// Options.Events the controllers tell what they do, and with Options.Startup
+// Options.Events the controllers tell what they do, and with SetStartup
 // pods take time to start, so that Deployments roll; Tick is to be called then.
 //
 // Server-side apply is done by the real server's own code. Who manages which
@@ -29,6 +29,8 @@ package sim
 
 import (
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -41,9 +43,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/scheme"
-	clienttesting "k8s.io/client-go/testing"
 )
 
 // Cluster is a simulated cluster. Its methods may be called concurrently.
@@ -54,14 +54,17 @@ type Cluster struct {
 
 	// mu makes a write and the controllers' answer to it one step.
 	mu      sync.RWMutex
-	store   clienttesting.ObjectTracker
+	store   store
 	counted int64 // of UIDs and random names
 	version int64 // of the last write
 	orphans bool  // something was deleted that may have owned something
-	changes []Change
-	news    chan struct{} // closed with the next change; nil: nobody waits
-	told    int64         // of events
-	logs    logs
+	// restless are the namespaces with pods that wait for time to pass.
+	restless map[string]bool
+	startup  time.Duration
+	changes  []Change
+	news     chan struct{} // closed with the next change; nil: nobody waits
+	told     int64         // of events
+	logs     logs
 
 	stopped chan struct{}
 	stop    func()
@@ -87,9 +90,6 @@ type Options struct {
 	Nodes int
 	// Events: the controllers tell what they do.
 	Events bool
-	// Startup is how long a pod takes from its creation until it is ready. With
-	// it a Deployment rolls: old pods go as new ones are ready.
-	Startup time.Duration
 	// OnChange is told every write, while the cluster is locked: it must not
 	// call the cluster, nor change what it is given.
 	OnChange func(Change)
@@ -118,13 +118,8 @@ func New(o Options) (*Cluster, error) {
 }
 
 func empty(o Options) *Cluster {
-	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), stopped: make(chan struct{})}
+	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), store: store{}, restless: map[string]bool{}, stopped: make(chan struct{})}
 	c.stop = sync.OnceFunc(func() { close(c.stopped) })
-	lists := map[schema.GroupVersionResource]string{}
-	for _, k := range c.kinds {
-		lists[k.GVR()] = k.Kind + "List"
-	}
-	c.store = dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists).Tracker()
 	return c
 }
 
@@ -135,18 +130,20 @@ func (c *Cluster) Clone() (*Cluster, error) {
 	defer c.mu.RUnlock()
 	twin := empty(c.opts)
 	twin.counted, twin.version, twin.told = c.counted, c.version, c.told
-	for _, k := range c.kinds {
-		if k.view() {
-			continue
-		}
-		list := c.list(k.GVR(), "")
-		for i := range list {
-			if err := twin.store.Create(k.GVR(), &list[i], list[i].GetNamespace()); err != nil {
-				return nil, err
-			}
-		}
+	twin.restless, twin.startup = maps.Clone(c.restless), c.startup
+	for gvr, objects := range c.store {
+		twin.store[gvr] = maps.Clone(objects)
 	}
 	return twin, nil
+}
+
+// SetStartup says how long a pod takes from its creation until it is ready,
+// from now on; until then it takes no time. A Deployment rolls where it takes
+// some: old pods go as new ones are ready.
+func (c *Cluster) SetStartup(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.startup = d
 }
 
 func bootstrap(nodes int) string {
@@ -178,7 +175,11 @@ spec:
 func (c *Cluster) Get(gvr schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.get(gvr, namespace, name)
+	o, err := c.get(gvr, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return o.DeepCopy(), nil
 }
 
 // List returns copies of the objects of a resource, in a namespace or in all
@@ -186,7 +187,7 @@ func (c *Cluster) Get(gvr schema.GroupVersionResource, namespace, name string) (
 func (c *Cluster) List(gvr schema.GroupVersionResource, namespace string) []unstructured.Unstructured {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.list(gvr, namespace)
+	return copies(c.list(gvr, namespace))
 }
 
 // State returns copies of all objects there are, sorted by kind, namespace and name.
@@ -196,10 +197,17 @@ func (c *Cluster) State() []unstructured.Unstructured {
 	var all []unstructured.Unstructured
 	for _, k := range c.kinds {
 		if !k.view() {
-			all = append(all, c.list(k.GVR(), "")...)
+			all = append(all, copies(c.list(k.GVR(), ""))...)
 		}
 	}
 	return all
+}
+
+func copies(list []unstructured.Unstructured) []unstructured.Unstructured {
+	for i := range list {
+		list[i] = *list[i].DeepCopy()
+	}
+	return list
 }
 
 // Edit changes an object as somebody else would do it.
@@ -225,8 +233,8 @@ func (c *Cluster) Edit(gvr schema.GroupVersionResource, namespace, name string, 
 func (c *Cluster) Delete(gvr schema.GroupVersionResource, namespace, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.remove(gvr, namespace, name); err != nil {
-		return err
+	if err := c.remove(gvr, namespace, name); err != nil || gvr == Events {
+		return err // nobody reacts to the end of an event
 	}
 	return c.settle(namespace)
 }
@@ -244,9 +252,7 @@ func (c *Cluster) remove(gvr schema.GroupVersionResource, namespace, name string
 		c.forgetLogs(o.GetUID())
 	}
 	c.orphans = c.orphans || gvr != Pods && gvr != Events // those own nothing
-	if err := c.store.Delete(gvr, namespace, name); err != nil {
-		return err
-	}
+	delete(c.store[gvr], objectName{namespace, name})
 	c.version++
 	c.changed(Change{Type: watch.Deleted, Kind: c.kindOf(gvr), Object: o, Before: o})
 	return nil
@@ -271,15 +277,7 @@ func (c *Cluster) get(gvr schema.GroupVersionResource, namespace, name string) (
 		}
 		return k.shown(e), nil
 	}
-	o, err := c.store.Get(gvr, namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	u, ok := o.(*unstructured.Unstructured)
-	if !ok {
-		return nil, fmt.Errorf("%s %s/%s is stored as %T", gvr.Resource, namespace, name, o)
-	}
-	return u, nil
+	return c.store.get(gvr, namespace, name)
 }
 
 func (c *Cluster) list(gvr schema.GroupVersionResource, namespace string) []unstructured.Unstructured {
@@ -290,15 +288,7 @@ func (c *Cluster) list(gvr schema.GroupVersionResource, namespace string) []unst
 		}
 		return items
 	}
-	o, err := c.store.List(gvr, gvr.GroupVersion().WithKind(c.kindOf(gvr).Kind), namespace)
-	if err != nil {
-		panic("a kind that is not registered: " + err.Error()) // New registers every one
-	}
-	items := o.(*unstructured.UnstructuredList).Items
-	slices.SortFunc(items, func(a, b unstructured.Unstructured) int {
-		return strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
-	})
-	return items
+	return c.store.list(gvr, namespace)
 }
 
 func (c *Cluster) kindOf(gvr schema.GroupVersionResource) Kind {
@@ -332,9 +322,7 @@ func (c *Cluster) create(k Kind, o *unstructured.Unstructured, dryRun bool) (*un
 	}
 	c.version++
 	o.SetResourceVersion(fmt.Sprint(c.version))
-	if err := c.store.Create(k.GVR(), o, o.GetNamespace()); err != nil {
-		return nil, err
-	}
+	c.store.put(k.GVR(), o)
 	c.changed(Change{Type: watch.Added, Kind: k, Object: o})
 	return o, nil
 }
@@ -350,10 +338,14 @@ func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bo
 	if err != nil {
 		return nil, err
 	}
-	if equalJSON(old.Object, next.Object) {
+	equal := equalJSON
+	if k.typed() { // both have passed through the same type
+		equal = reflect.DeepEqual
+	}
+	if equal(old.Object, next.Object) {
 		return old, nil
 	}
-	if !equalJSON(old.Object["spec"], next.Object["spec"]) {
+	if !equal(old.Object["spec"], next.Object["spec"]) {
 		next.SetGeneration(old.GetGeneration() + 1)
 	}
 	if dryRun {
@@ -361,9 +353,7 @@ func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bo
 	}
 	c.version++
 	next.SetResourceVersion(fmt.Sprint(c.version))
-	if err := c.store.Update(k.GVR(), next, next.GetNamespace()); err != nil {
-		return nil, err
-	}
+	c.store.put(k.GVR(), next)
 	c.changed(Change{Type: watch.Modified, Kind: k, Object: next, Before: old})
 	return next, nil
 }
@@ -386,15 +376,21 @@ func (c *Cluster) suffix() string {
 	return string(b[:])
 }
 
+func (k Kind) gvk() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
+}
+
+// typed: it has a Go type.
+func (k Kind) typed() bool { return scheme.Scheme.Recognizes(k.gvk()) }
+
 // asStored passes an object through its Go type: what the type does not know
 // is dropped, and what it omits when empty is omitted. It is what makes a
 // scale of zero read "spec: {}".
 func (k Kind) asStored(o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	gvk := schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
-	if !scheme.Scheme.Recognizes(gvk) {
+	if !k.typed() {
 		return o, nil
 	}
-	typed, err := scheme.Scheme.New(gvk)
+	typed, err := scheme.Scheme.New(k.gvk())
 	if err == nil {
 		err = runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed)
 	}
@@ -406,6 +402,6 @@ func (k Kind) asStored(o *unstructured.Unstructured) (*unstructured.Unstructured
 		return nil, apierrors.NewInternalError(err)
 	}
 	stored := &unstructured.Unstructured{Object: m}
-	stored.SetGroupVersionKind(gvk)
+	stored.SetGroupVersionKind(k.gvk())
 	return stored, nil
 }

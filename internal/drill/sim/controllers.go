@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -79,10 +80,16 @@ func (c *Cluster) gvrOf(o *unstructured.Unstructured) schema.GroupVersionResourc
 	return schema.GroupVersionResource{}
 }
 
-// edit changes fields of an object, in the store and in o; what is so already
-// is no write.
+// edit changes an object, in the store and in o; what is so already is no
+// write. change sets fields of the object itself, or of its metadata, spec or
+// status, and changes nothing deeper: that is shared with the form before.
 func (c *Cluster) edit(o *unstructured.Unstructured, change func(m map[string]any)) error {
-	next := o.DeepCopy()
+	next := &unstructured.Unstructured{Object: maps.Clone(o.Object)}
+	for _, part := range []string{"metadata", "spec", "status"} {
+		if m, ok := next.Object[part].(map[string]any); ok {
+			next.Object[part] = maps.Clone(m)
+		}
+	}
 	change(next.Object)
 	if reflect.DeepEqual(o.Object, next.Object) {
 		return nil // most often, and update takes longer to find out
@@ -151,7 +158,7 @@ type rollout struct {
 func (c *Cluster) rollout(d *unstructured.Unstructured, want int64, current *unstructured.Unstructured, old []*unstructured.Unstructured) rollout {
 	r := rollout{current: want, old: make([]int64, len(old))}
 	strategy, _, _ := unstructured.NestedString(d.Object, "spec", "strategy", "type")
-	if c.opts.Startup == 0 || want == 0 || strategy == "Recreate" {
+	if c.startup == 0 || want == 0 || strategy == "Recreate" {
 		return r
 	}
 	var ready, running int64
@@ -485,6 +492,7 @@ func status(owner *unstructured.Unstructured, sel labels.Selector, pods []*unstr
 func (c *Cluster) runPods(namespace string) error {
 	nodes := c.list(Nodes, "")
 	pods := c.list(Pods, namespace)
+	delete(c.restless, namespace)
 	for i := range pods {
 		pod := &pods[i]
 		if phase(pod) != string(corev1.PodPending) {
@@ -506,7 +514,8 @@ func (c *Cluster) runPod(pod *unstructured.Unstructured, nodes []unstructured.Un
 		name = nodes[n%int64(len(nodes))].GetName()
 	}
 	now := c.opts.Now()
-	if now.Sub(pod.GetCreationTimestamp().Time) < c.opts.Startup {
+	if now.Sub(pod.GetCreationTimestamp().Time) < c.startup {
+		c.restless[pod.GetNamespace()] = true
 		if scheduled {
 			return nil
 		}
@@ -536,13 +545,13 @@ func (c *Cluster) runPod(pod *unstructured.Unstructured, nodes []unstructured.Un
 	return c.sayStarted(pod, name)
 }
 
-// Tick lets the controllers of all namespaces see that time has passed; see
-// Options.Startup.
+// Tick lets the controllers see that time has passed, where something waits for
+// it; see SetStartup.
 func (c *Cluster) Tick() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, ns := range c.list(Namespaces, "") {
-		if err := c.settle(ns.GetName()); err != nil {
+	for _, ns := range slices.Sorted(maps.Keys(c.restless)) {
+		if err := c.settle(ns); err != nil {
 			return err
 		}
 	}

@@ -78,9 +78,7 @@ func (c *Cluster) tell(o *unstructured.Unstructured, component, kind, reason, me
 	e := &unstructured.Unstructured{Object: m}
 	c.version++
 	e.SetResourceVersion(fmt.Sprint(c.version))
-	if err := c.store.Create(Events, e, namespace); err != nil {
-		return err
-	}
+	c.store.put(Events, e)
 	c.changed(Change{Type: "ADDED", Kind: k, Object: e})
 	return nil
 }

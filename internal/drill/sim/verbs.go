@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -216,7 +215,7 @@ func sameObject(k Kind, live, next *unstructured.Unstructured) error {
 }
 
 func applyPatch(kind types.PatchType, k Kind, before, body []byte) (after []byte, err error) {
-	gvk := schema.GroupVersionKind{Group: k.Group, Version: k.Version, Kind: k.Kind}
+	gvk := k.gvk()
 	switch {
 	case kind == types.MergePatchType:
 		after, err = jsonpatch.MergePatch(before, body)

@@ -268,7 +268,8 @@ func TestEvents(t *testing.T) {
 func TestRollout(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 2, 12, 9, 0, 0, 0, time.UTC)
-	c, kube := serve(t, sim.Options{Now: func() time.Time { return now }, Startup: 5 * time.Second})
+	c, kube := serve(t, sim.Options{Now: func() time.Time { return now }})
+	c.SetStartup(5 * time.Second)
 	pass := func() {
 		now = now.Add(6 * time.Second)
 		if err := c.Tick(); err != nil {

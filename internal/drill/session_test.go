@@ -1,0 +1,42 @@
+package drill_test
+
+import (
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"irctl/internal/drill"
+)
+
+// BenchmarkStart is from the scenario until the world stands, as who plays a
+// drill waits for it.
+func BenchmarkStart(b *testing.B) {
+	all, err := drill.BuiltIn()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, s := range all {
+		b.Run(s.Name, func(b *testing.B) {
+			dir := b.TempDir()
+			for n := 0; b.Loop(); n++ {
+				session, err := drill.Start(b.Context(), filepath.Join(dir, strconv.Itoa(n)), s, drill.WorldOptions{Startup: 5 * time.Second})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := session.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkBuiltIn is how long the scenarios that ship take to be read.
+func BenchmarkBuiltIn(b *testing.B) {
+	for b.Loop() {
+		if _, err := drill.BuiltIn(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
