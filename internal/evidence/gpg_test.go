@@ -31,12 +31,24 @@ func newGnupg(t testing.TB) *gnupg {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g := &gnupg{t, home}
+	g.configureAgent("")
 	t.Setenv("GNUPGHOME", home)
 	t.Cleanup(func() {
 		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
 		_ = os.RemoveAll(home)
 	})
-	return &gnupg{t, home}
+	return g
+}
+
+// configureAgent writes the agent's options. Its keys yield to a passphrase
+// soon: by default it takes a tenth of a second of hashing, and with the race
+// detector that takes seconds.
+func (g *gnupg) configureAgent(options string) {
+	g.t.Helper()
+	if err := os.WriteFile(filepath.Join(g.home, "gpg-agent.conf"), []byte("s2k-count 65536\n"+options), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 func (g *gnupg) run(args ...string) []byte {
