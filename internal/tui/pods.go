@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"unicode"
 
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
@@ -43,20 +42,24 @@ func (m pods) suspected(list []detect.Suspect) pods {
 	return m.match()
 }
 
-// match filters and ranks; the cursor stays on its pod.
+// match filters and ranks; the cursor stays on its pod. As soon as what was typed
+// is literally in one, those with its letters here and there are left out.
 func (m pods) match() pods {
 	type scored struct {
-		row   podRow
-		score int
+		row podRow
+		fit fit
 	}
 	var all []scored
+	literal := false
 	for _, r := range m.rows {
-		if n, ok := fuzzy(m.filter, strings.Join([]string{r.namespace + "/" + r.name, r.workload, r.node, r.image}, " ")); ok {
-			all = append(all, scored{r, n})
+		if f, ok := r.fits(m.filter); ok {
+			all = append(all, scored{r, f})
+			literal = literal || f.literal
 		}
 	}
+	all = slices.DeleteFunc(all, func(s scored) bool { return literal && !s.fit.literal })
 	slices.SortStableFunc(all, func(a, b scored) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(m.score(b.row), m.score(a.row)))
+		return cmp.Or(cmp.Compare(b.fit.score, a.fit.score), cmp.Compare(m.score(b.row), m.score(a.row)))
 	})
 	m.shown = make([]podRow, len(all))
 	m.list.at = 0
@@ -76,32 +79,45 @@ func (m pods) score(r podRow) int {
 	return 0
 }
 
-// fuzzy tells whether the letters of a filter come in a text in that order,
-// and how well: letters in a row, and at the beginning of a word, count more.
-// Words of the filter are looked for each on its own.
-func fuzzy(filter, text string) (score int, ok bool) {
-	text = strings.ToLower(text)
+// fit is how well a pod fits a filter.
+type fit struct {
+	score   int
+	literal bool // every word of the filter is in it, as it was typed
+}
+
+// fits looks for each word of a filter on its own: in the pod's name, at the
+// beginning of a word of it above all; then in what else the table says of the
+// pod; then for its letters, in that order, in the name.
+func (r podRow) fits(filter string) (fit, bool) {
+	f := fit{literal: true}
+	name := strings.ToLower(r.name)
 	for word := range strings.FieldsSeq(strings.ToLower(filter)) {
-		if i := strings.Index(text, word); i >= 0 {
-			score += 10 * len(word)
-			if i == 0 || !unicode.IsLetter(rune(text[i-1])) {
-				score += 10
-			}
-			continue
-		}
-		rest := text
-		for _, r := range word {
-			i := strings.IndexRune(rest, r)
-			if i < 0 {
-				return 0, false
-			}
-			if i == 0 {
-				score++
-			}
-			rest = rest[i+len(string(r)):]
+		switch i := strings.Index(name, word); {
+		case i == 0 || i > 0 && name[i-1] == '-':
+			f.score += 3
+		case i > 0:
+			f.score += 2
+		case slices.ContainsFunc([]string{r.key(), r.workload, r.node, r.image}, func(s string) bool { return strings.Contains(strings.ToLower(s), word) }):
+			f.score++
+		case hasLetters(name, word):
+			f.literal = false
+		default:
+			return fit{}, false
 		}
 	}
-	return score, true
+	return f, true
+}
+
+// hasLetters tells whether the letters of a word come in a text, in that order.
+func hasLetters(text, word string) bool {
+	for _, r := range word {
+		i := strings.IndexRune(text, r)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(string(r)):]
+	}
+	return true
 }
 
 // typed is the table after a key. Letters filter, at once; the keys that move

@@ -35,3 +35,35 @@ func TestHostileTextStaysInItsPlace(t *testing.T) {
 		}
 	}
 }
+
+func TestPodsAreFiltered(t *testing.T) {
+	m := pods{rows: []podRow{
+		{namespace: "todo-app", name: "backend-748c-2cvs4", workload: "Deployment/backend", node: "node-1", image: "registry.example.com/todo-backend:1.4.2"},
+		{namespace: "todo-app", name: "mcp-server-59b3-4lm2h", workload: "Deployment/mcp-server", node: "node-1", image: "registry.example.com/todo-mcp-server:1.4.3"},
+		{namespace: "kube-system", name: "kube-router-4xcpl", workload: "DaemonSet/kube-router", node: "node-2", image: "registry.example.com/kube-router:2"},
+		{namespace: "shop", name: "web-1", workload: "", node: "node-2", image: "registry.example.com/backend:2"},
+	}}
+	for _, c := range []struct{ filter, want string }{
+		{"", "backend-748c-2cvs4 mcp-server-59b3-4lm2h kube-router-4xcpl web-1"},
+		{"mcp", "mcp-server-59b3-4lm2h"}, // not "registry.exaMple.Com/kube-...P"
+		{"MCP", "mcp-server-59b3-4lm2h"},
+		{"backend", "backend-748c-2cvs4 web-1"}, // the name above the image
+		{"server", "mcp-server-59b3-4lm2h"},
+		{"todo-app/mcp", "mcp-server-59b3-4lm2h"},
+		{"app", "backend-748c-2cvs4 mcp-server-59b3-4lm2h"},
+		{"node-2 kube", "kube-router-4xcpl"},
+		{"bnd", "backend-748c-2cvs4"}, // by its letters
+		{"mcpsrv", "mcp-server-59b3-4lm2h"},
+		{"back 2cv", "backend-748c-2cvs4"},
+		{"xyz", ""},
+	} {
+		m.filter = c.filter
+		var got []string
+		for _, r := range m.match().shown {
+			got = append(got, r.name)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%q shows %q, and not %q", c.filter, got, c.want)
+		}
+	}
+}
