@@ -152,7 +152,8 @@ func bootstrap(nodes int) string {
 		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: %s}\n", ns)
 	}
 	for i := range nodes {
-		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Node\nmetadata: {name: node-%d}\n", i+1)
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Node\nmetadata: {name: node-%[1]d}\n"+
+			"status: {conditions: [{type: Ready, status: 'True', reason: KubeletReady}], addresses: [{type: InternalIP, address: 10.0.0.%[2]d}], nodeInfo: {kubeletVersion: v1.37.2}}\n", i+1, i+10)
 	}
 	return b.String() + cni
 }

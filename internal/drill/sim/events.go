@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -111,4 +112,14 @@ func asNewEvent(u *unstructured.Unstructured) *unstructured.Unstructured {
 		return u
 	}
 	return &unstructured.Unstructured{Object: m}
+}
+
+// asOldEvent undoes asNewEvent.
+func asOldEvent(u *unstructured.Unstructured) *unstructured.Unstructured {
+	old := &unstructured.Unstructured{Object: maps.Clone(u.Object)}
+	for from, to := range map[string]string{"regarding": "involvedObject", "note": "message", "deprecatedSource": "source",
+		"deprecatedFirstTimestamp": "firstTimestamp", "deprecatedLastTimestamp": "lastTimestamp", "deprecatedCount": "count"} {
+		old.Object[to] = u.Object[from]
+	}
+	return old
 }

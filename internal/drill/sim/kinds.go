@@ -108,6 +108,10 @@ func (k Kind) defaults(o *unstructured.Unstructured) {
 	switch k.Kind {
 	case "Namespace":
 		set(o.GetName(), "metadata", "labels", "kubernetes.io/metadata.name")
+		set("Active", "status", "phase")
+	case "Service":
+		set("ClusterIP", "spec", "type")
+		defaultProtocol(o)
 	case "Pod":
 		set("Pending", "status", "phase")
 		mountToken(o)
@@ -126,6 +130,19 @@ func (k Kind) defaults(o *unstructured.Unstructured) {
 		set(uid, "spec", "template", "metadata", "labels", "batch.kubernetes.io/controller-uid")
 	case "CronJob":
 		set(false, "spec", "suspend")
+	}
+}
+
+// defaultProtocol: the ports of a Service are TCP where nothing is said.
+func defaultProtocol(o *unstructured.Unstructured) {
+	ports, _, _ := unstructured.NestedSlice(o.Object, "spec", "ports")
+	for _, raw := range ports {
+		if p, ok := raw.(map[string]any); ok && p["protocol"] == nil {
+			p["protocol"] = "TCP"
+		}
+	}
+	if len(ports) > 0 {
+		_ = unstructured.SetNestedSlice(o.Object, ports, "spec", "ports") // spec is an object
 	}
 }
 
@@ -153,6 +170,17 @@ func (c *Cluster) groups() *metav1.APIGroupList {
 	return list
 }
 
+// categories: kubectl get all shows these.
+func (k Kind) categories() []string {
+	switch k.Group {
+	case "", "apps", "batch", "autoscaling":
+		if k.Scale || slices.Contains([]string{"Pod", "Service", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler"}, k.Kind) {
+			return []string{"all"}
+		}
+	}
+	return nil
+}
+
 // resources is the answer to /apis/GROUP/VERSION; nil: there is no such group.
 func (c *Cluster) resources(gv schema.GroupVersion) *metav1.APIResourceList {
 	list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
@@ -161,7 +189,7 @@ func (c *Cluster) resources(gv schema.GroupVersion) *metav1.APIResourceList {
 			continue
 		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource, SingularName: strings.ToLower(k.Kind), Kind: k.Kind,
-			Namespaced: !k.Cluster, ShortNames: k.ShortNames, Verbs: metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "watch"}})
+			Namespaced: !k.Cluster, ShortNames: k.ShortNames, Categories: k.categories(), Verbs: metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "watch"}})
 		if k.Scale {
 			list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource + "/scale", Namespaced: !k.Cluster,
 				Group: "autoscaling", Version: "v1", Kind: "Scale", Verbs: metav1.Verbs{"get", "patch"}})

@@ -285,10 +285,8 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 		return nil, apierrors.NewMethodNotSupported(kind.GVR().GroupResource(), req.Verb)
 	}
 	switch req.Verb {
-	case "get":
-		return c.Get(kind.GVR(), req.Namespace, req.Name)
-	case "list":
-		return c.answerList(hr, req, *kind)
+	case "get", "list":
+		return c.answerRead(hr, req, *kind)
 	case "watch":
 		w, err := c.parseWatch(hr, req, *kind)
 		if err != nil {
@@ -305,6 +303,24 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 		return c.answerDelete(req, *kind, body)
 	}
 	return nil, apierrors.NewMethodNotSupported(kind.GVR().GroupResource(), req.Verb)
+}
+
+// answerRead gives an object, or a list, in the form that is asked for.
+func (c *Cluster) answerRead(hr *http.Request, req Request, k Kind) (any, error) {
+	table, err := c.tableWanted(hr, k)
+	if err != nil {
+		return nil, err
+	}
+	var answer any
+	if req.Verb == "get" {
+		answer, err = c.Get(k.GVR(), req.Namespace, req.Name)
+	} else {
+		answer, err = c.answerList(hr, req, k)
+	}
+	if err != nil || table == nil {
+		return answer, err
+	}
+	return table.of(answer)
 }
 
 // errNotServed is the answer to a path that nobody serves.

@@ -71,6 +71,7 @@ type watching struct {
 	fields    fields.Selector
 	version   int64
 	timeout   time.Duration
+	table     *asTable // nil: objects as they are
 }
 
 func (w watching) selects(o *unstructured.Unstructured) bool {
@@ -121,7 +122,8 @@ func (c *Cluster) parseWatch(hr *http.Request, req Request, k Kind) (watching, e
 	}
 	seconds, _ := strconv.Atoi(q.Get("timeoutSeconds")) // absent or malformed: no timeout
 	w.timeout = time.Duration(seconds) * time.Second
-	return w, nil
+	w.table, err = c.tableWanted(hr, k)
+	return w, err
 }
 
 // answerWatch streams what happens until the client goes, or its timeout ends
@@ -133,7 +135,7 @@ func (c *Cluster) answerWatch(rw http.ResponseWriter, hr *http.Request, w watchi
 		ctx, cancel = context.WithTimeout(ctx, w.timeout)
 		defer cancel()
 	}
-	out := &watchWriter{w: rw}
+	out := &watchWriter{w: rw, table: w.table, now: c.opts.Now}
 	if w.version == 0 {
 		c.mu.RLock()
 		w.version = c.version
@@ -176,6 +178,8 @@ func (c *Cluster) answerWatch(rw http.ResponseWriter, hr *http.Request, w watchi
 // watchWriter writes events as they come.
 type watchWriter struct {
 	w     http.ResponseWriter
+	table *asTable
+	now   func() time.Time
 	begun bool
 	err   error
 }
@@ -194,6 +198,15 @@ func (w *watchWriter) tell(t watch.EventType, o any) {
 	if s, ok := o.(metav1.Status); ok {
 		s.Kind, s.APIVersion = "Status", "v1"
 		o = s
+	}
+	if u, ok := o.(*unstructured.Unstructured); ok && w.table != nil {
+		w.table.now = w.now()
+		table, err := w.table.of(u)
+		if err != nil {
+			w.err = err
+			return
+		}
+		o = table
 	}
 	if err := json.NewEncoder(w.w).Encode(map[string]any{"type": t, "object": o}); err != nil && w.err == nil {
 		w.err = err
