@@ -66,6 +66,10 @@ func checkSuspects(in runbook.Literals) (input, problem string) {
 
 // suspects are the pods and workloads that a step names.
 func (w *work) suspects(ctx context.Context) (*Suspects, error) {
+	return w.engine.Suspects(ctx, w.named(ctx))
+}
+
+func (w *work) named(ctx context.Context) SuspectQuery {
 	q := SuspectQuery{Namespace: w.in.Text("namespace"), Pods: w.in.Texts("pods"), Known: w.begunWith(ctx),
 		// Each is a key and a value, and none has a comma in it.
 		Selector: strings.Join(w.in.Texts("labels"), ",")}
@@ -73,7 +77,7 @@ func (w *work) suspects(ctx context.Context) (*Suspects, error) {
 		parts := strings.Split(ref, "/") // the format has checked that there are three
 		q.Workloads = append(q.Workloads, Named{Namespace: parts[0], Type: parts[1], Name: parts[2]})
 	}
-	return w.engine.Suspects(ctx, q)
+	return q
 }
 
 // begunWith are the suspects that an interrupted attempt at this step has marked

@@ -16,8 +16,8 @@ import (
 func snapshotOperation() *operation {
 	return &operation{
 		Signature: runbook.Signature{Name: "snapshot", Doc: "Seal what is lost first: the suspects' objects, logs, events and owners. It changes nothing. It needs recipients: irctl run -r KEY.",
-			Inputs:  suspectInputs(),
-			Results: evidenceResults(), Check: checkEvidence},
+			Inputs:  evidenceInputs(),
+			Results: evidenceResults(), Check: checkSuspects},
 		describe: func(in runbook.Inputs) string { return "seal a snapshot of " + suspectsText(in) },
 		do: func(ctx context.Context, w *work) (outcome, error) {
 			return w.collect(ctx, collection{purpose: "snapshot", brief: true, Sealing: Sealing{Limits: evidence.Limits{Time: snapshotTime}}})
@@ -28,7 +28,7 @@ func snapshotOperation() *operation {
 func investigateOperation() *operation {
 	return &operation{
 		Signature: runbook.Signature{Name: "investigate", Doc: "Collect everything the cluster can tell of the suspects and seal it. As irctl investigate. It reads only, unless live, files or checkpoint allow more; then a person is asked. It needs recipients: irctl run -r KEY.",
-			Inputs: append(suspectInputs(), []runbook.Field{
+			Inputs: append(evidenceInputs(), []runbook.Field{
 				{Name: "live", Domain: runbook.Of(runbook.Boolean), Doc: "Run commands in the containers: processes, sockets, mounts, environment, recent files."},
 				{Name: "debugImage", Domain: runbook.Of(runbook.Image), Doc: "With live or files: image of an ephemeral container, for containers without a shell; it cannot be removed again."},
 				{Name: "checkpoint", Domain: runbook.Of(runbook.Boolean), Doc: "Have the kubelet write a checkpoint of the containers' memory to the node's disk."},
@@ -37,7 +37,7 @@ func investigateOperation() *operation {
 				{Name: "auditLog", Domain: runbook.Of(runbook.Path), Doc: "File of the API server's audit log on this machine."},
 				{Name: "redact", Domain: runbook.Of(runbook.Boolean), Doc: "Also write a bundle to be shared, without what looks like a secret."},
 			}...),
-			Results: evidenceResults(), Check: checkEvidence},
+			Results: evidenceResults(), Check: checkSuspects},
 		intrusive: func(in runbook.Inputs) bool {
 			return Traces(scopeOf(in))
 		},
@@ -62,18 +62,20 @@ func evidenceResults() []runbook.Result {
 	}
 }
 
-func checkEvidence(in runbook.Literals) (input, problem string) {
-	if !in.Given("pods") && !in.Given("labels") {
-		return "", "evidence of what? give pods, or labels in a namespace"
-	}
-	return checkSuspects(in)
+func evidenceInputs() []runbook.Field {
+	inputs := suspectInputs()
+	inputs[0].Doc = "The suspects as NAMESPACE/NAME; with no labels either, those of the incident."
+	return inputs
 }
 
 func suspectsText(in runbook.Inputs) string {
 	if pods := in.Texts("pods"); len(pods) > 0 {
 		return strings.Join(pods, ", ")
 	}
-	return "pods with " + strings.Join(in.Texts("labels"), ", ") + " in " + in.Text("namespace")
+	if labels := in.Texts("labels"); len(labels) > 0 {
+		return "pods with " + strings.Join(labels, ", ") + " in " + in.Text("namespace")
+	}
+	return "the incident's suspects"
 }
 
 // errNoRecipients: evidence is only ever kept encrypted.
@@ -82,6 +84,27 @@ var errNoRecipients = fmt.Errorf("%w: nobody could open the evidence, and it is 
 func scopeOf(in runbook.Inputs) evidence.Scope {
 	return evidence.Scope{Live: in.Yes("live", false), DebugImage: in.Text("debugImage"), Checkpoint: in.Yes("checkpoint", false),
 		Files: in.Texts("files"), AuditLog: in.Text("auditLog")}
+}
+
+// witnesses are the pods of which evidence is collected: those that the step names,
+// or the incident's.
+func (w *work) witnesses(ctx context.Context) (*Suspects, error) {
+	q := w.named(ctx)
+	if len(q.Pods) == 0 && q.Selector == "" {
+		i, err := w.Store.Load(w.id)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range i.Targets {
+			if t.Kind == "Pod" {
+				q.Pods = append(q.Pods, t.Namespace+"/"+t.Name)
+			}
+		}
+		if len(q.Pods) == 0 {
+			return nil, fmt.Errorf("%w: incident %s has no suspects yet: contain them first, or name them with pods", ErrRefused, w.id)
+		}
+	}
+	return w.engine.Suspects(ctx, q)
 }
 
 // collect seals evidence of the step's suspects into the incident's directory,
@@ -96,7 +119,7 @@ func (w *work) collect(ctx context.Context, c collection) (outcome, error) {
 		return outcome{}, err
 	}
 	looking, cancel := w.engine.within(ctx)
-	found, err := w.suspects(looking)
+	found, err := w.witnesses(looking)
 	cancel()
 	if err != nil {
 		return outcome{}, err

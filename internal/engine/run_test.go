@@ -428,6 +428,35 @@ func TestEvidenceAsSteps(t *testing.T) {
 	}
 }
 
+// TestEvidenceOfTheIncidentsSuspects: a step that names nobody takes those of the
+// incident, such as the pods of a workload that have been cut off.
+func TestEvidenceOfTheIncidentsSuspects(t *testing.T) {
+	w := newWorld(t)
+	e := w.mustStart(t, t.TempDir())
+	res, err := e.runNow(t.Context(), parsed(t, strings.Replace(stepsOf(`- name: contain
+  steps:
+  - {name: early, uses: snapshot, onError: continue}
+  - {name: cutOff, uses: contain, with: {workloads: [todo-app/deployment/mcp-server]}}
+- name: investigate
+  steps:
+  - {name: all, uses: investigate}
+`), "parameters:\n- {name: pod, type: pod, required: true}\n", "", 1)), nil, sealing(t))
+	if err != nil || outcomes(res) != "early:refused cutOff:done all:done" {
+		t.Fatalf("%v, %s, %+v", err, outcomes(res), res.Steps)
+	}
+	if why := step(res, "early").Error; !strings.Contains(why, "has no suspects yet: contain them first") {
+		t.Errorf("before there are any: %s", why)
+	}
+	entries, err := e.Store.Entries(incident.ID(res.Incident))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries = slices.DeleteFunc(entries, func(e timeline.Entry) bool { return e.Step != "all" || len(e.Targets) == 0 })
+	if len(entries) != 1 || len(entries[0].Targets) != 1 || !strings.HasPrefix(entries[0].Targets[0], "todo-app/mcp-server-") {
+		t.Errorf("sealed: %+v", entries)
+	}
+}
+
 func TestEradicateAsAStep(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	const text = `- name: contain
