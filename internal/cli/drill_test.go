@@ -76,6 +76,13 @@ func mustJSON(t *testing.T, v any) string {
 // play plays a scenario with commands of its own.
 func play(t *testing.T, scenario string, commands ...string) drill.Score {
 	t.Helper()
+	score, _ := played(t, scenario, commands...)
+	return score
+}
+
+// played is play, with the directory that is left.
+func played(t *testing.T, scenario string, commands ...string) (drill.Score, string) {
+	t.Helper()
 	a, _ := drillApp(t)
 	s, err := drill.Find(scenario)
 	if err != nil {
@@ -97,7 +104,58 @@ func play(t *testing.T, scenario string, commands ...string) drill.Score {
 	if _, err := os.Stat(filepath.Join(session.Dir, "score.json")); err != nil {
 		t.Error(err)
 	}
-	return score
+	return score, session.Dir
+}
+
+// TestDrillEvidenceIsComplete: what runs in a container, and its files, are
+// collected as on a real cluster, also of one without a shell; and nothing that
+// irctl asks for by default is missing.
+func TestDrillEvidenceIsComplete(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ scenario, flags, artefact, contains string }{
+		{"crypto-miner", "--live --file /tmp/.x", "live/backend/processes.txt", "/tmp/.x/kthreadd -c /tmp/.x/c.json"},
+		{"crypto-miner", "--live --file /tmp/.x", "live/backend/recent-files.txt", "/tmp/.x/i.sh"},
+		{"gitops", "--live --file /proc/44/exe", "live/backend/sockets.txt", "198.51.100.23:443"},
+		{"malicious-image", "--live --file /app/node_modules --debug-image busybox:1.37", "live/mcp-server/sockets.txt", "192.0.2.55:443"},
+	} {
+		t.Run(tc.scenario+" "+tc.artefact, func(t *testing.T) {
+			t.Parallel()
+			_, dir := played(t, tc.scenario, "irctl investigate --pod ${suspect} -n ${namespace} --yes "+tc.flags)
+			receipts, err := filepath.Glob(filepath.Join(dir, "state", "incidents", "*", "*.gpg.json"))
+			if err != nil || len(receipts) != 1 {
+				t.Fatalf("%v: %v", receipts, err)
+			}
+			text, err := os.ReadFile(receipts[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var receipt struct{ Complete bool }
+			if err := json.Unmarshal(text, &receipt); err != nil || !receipt.Complete {
+				t.Errorf("%v: %s", err, text)
+			}
+			bundle, key := strings.TrimSuffix(receipts[0], ".json"), filepath.Join(dir, "responder.secret.asc")
+			listed := irctlOut(t, "evidence", "ls", bundle, "--key", key)
+			i := strings.Index(listed, tc.artefact)
+			if i < 0 {
+				t.Fatalf("no %s in\n%s", tc.artefact, listed)
+			}
+			name := listed[strings.LastIndex(listed[:i], " ")+1 : i+len(tc.artefact)]
+			if got := irctlOut(t, "evidence", "cat", bundle, name, "--key", key); !strings.Contains(got, tc.contains) {
+				t.Errorf("%s does not say %s:\n%s", name, tc.contains, got)
+			}
+		})
+	}
+}
+
+func irctlOut(t *testing.T, args ...string) string {
+	t.Helper()
+	a, out := drillApp(t)
+	root := a.root()
+	root.SetArgs(args)
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return out.String()
 }
 
 // TestDrillsPlayedBadly: each mistake costs the points that it should, and no

@@ -8,6 +8,8 @@
 // through, by the effective NetworkPolicies, by RBAC, by the images and the
 // Secrets there are; nothing is scripted about how well it is contained.
 //
+// What is found in containers, by who runs commands in them, is [Inside].
+//
 // The score is computed from what happened to the cluster and from the
 // incident's journal, not from which commands were used: kubectl counts as
 // much as irctl.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path"
 	"regexp"
@@ -38,6 +39,8 @@ type Scenario struct {
 	Attack []Move `yaml:"attack"`
 	// Controllers put back what is changed.
 	Controllers []Controller `yaml:"controllers"`
+	// Inside is what is found by running commands in containers.
+	Inside []Inside `yaml:"inside"`
 	// Key is by what it is scored.
 	Key Key `yaml:"key"`
 	// Play is how it is played well.
@@ -421,6 +424,14 @@ func (s *Scenario) check() error {
 			return fmt.Errorf("controllers: %d: object, suspendedBy, desired, and every of at least %s are needed", i+1, minEvery)
 		}
 	}
+	if len(s.Inside) > maxInside {
+		return fmt.Errorf("inside: more than %d", maxInside)
+	}
+	for i := range s.Inside {
+		if err := s.Inside[i].check(); err != nil {
+			return fmt.Errorf("inside: %s: %w", orNumber(s.Inside[i].Image, i), err)
+		}
+	}
 	for item := range s.Key.Better {
 		if !slices.Contains(items, item) {
 			return fmt.Errorf("key.better: %q is no item of the score: use %s", item, strings.Join(items, ", "))
@@ -494,8 +505,10 @@ func (m *Move) check() error {
 	case m.Alert != nil && m.Alert.Rule == "":
 		return errors.New("alert.rule is needed")
 	}
-	if p := m.If.Reaches; p != nil && (p.Port < 1 || p.Port > 65535 || (p.Host == "") == (len(p.Labels) == 0)) {
-		return errors.New("if.reaches needs a port, and either host or labels")
+	if p := m.If.Reaches; p != nil {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("if.reaches %w", err)
+		}
 	}
 	for _, use := range []*Use{m.If.Account} {
 		if use != nil && (use.Account == "" || use.Verb == "" || use.Resource == "") {
@@ -503,11 +516,19 @@ func (m *Move) check() error {
 		}
 	}
 	for _, text := range slices.Concat(m.Log, m.Blocked, []string{m.Say, m.Fails}) {
-		for _, p := range placeholders.FindAllString(text, -1) {
-			if !slices.Contains(known, p) {
-				return fmt.Errorf("%s is unknown; there are %s", p, strings.Join(known, " "))
-			}
+		if p := placeholder(text); p != "" {
+			return fmt.Errorf("%s is unknown; there are %s", p, strings.Join(known, " "))
 		}
+	}
+	return nil
+}
+
+func (p *Peer) check() error {
+	if p.Port < 1 || p.Port > 65535 || (p.Host == "") == (len(p.Labels) == 0) {
+		return errors.New("needs a port, and either host or labels")
+	}
+	if _, err := netip.ParseAddr(p.Host); p.Host != "" && err != nil {
+		return fmt.Errorf("needs an address as host, not %q", p.Host)
 	}
 	return nil
 }

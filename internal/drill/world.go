@@ -47,6 +47,8 @@ type World struct {
 	measured  int64 // the version at which it was measured
 
 	record recorder
+	// insides are what containers look like from within.
+	insides []Inside
 }
 
 // Foothold is a pod that the attacker has, or had.
@@ -216,10 +218,14 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 				w.record.see(ch)
 			}
 		}}
+	options.Within = w.within
 	for _, k := range s.Cluster.Kinds {
 		options.Kinds = append(options.Kinds, customKinds[k])
 	}
 	var err error
+	if w.insides, err = s.insides(); err != nil {
+		return nil, err
+	}
 	if w.Cluster, err = sim.New(options); err != nil {
 		return nil, err
 	}

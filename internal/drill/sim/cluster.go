@@ -23,8 +23,8 @@
 // counts as set by kubectl.
 //
 // It does not simulate: packets, defaulting and validation beyond what is
-// said here, managed fields of what was never applied, processes (so no exec),
-// graceful deletion (a pod is gone at once) and schedules (see RunCronJob).
+// said here, managed fields of what was never applied, processes (what there is
+// to see in containers, Options.Within tells), graceful deletion (a pod is gone at once) and schedules (see RunCronJob).
 package sim
 
 import (
@@ -36,6 +36,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -44,6 +45,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
+
+	"irctl/internal/drill/box"
 )
 
 // Cluster is a simulated cluster. Its methods may be called concurrently.
@@ -65,6 +68,8 @@ type Cluster struct {
 	news     chan struct{} // closed with the next change; nil: nobody waits
 	told     int64         // of events
 	logs     logs
+	// environments of pods that have started.
+	environments environments
 
 	stopped chan struct{}
 	stop    func()
@@ -90,6 +95,9 @@ type Options struct {
 	Nodes int
 	// Events: the controllers tell what they do.
 	Events bool
+	// Within is what a container of a pod looks like from within, so that commands
+	// can be run in it; nil: none can.
+	Within func(pod *corev1.Pod, container string) *box.Box
 	// OnChange is told every write, while the cluster is locked: it must not
 	// call the cluster, nor change what it is given.
 	OnChange func(Change)
@@ -130,6 +138,7 @@ func (c *Cluster) Clone() (*Cluster, error) {
 	defer c.mu.RUnlock()
 	twin := empty(c.opts)
 	twin.counted, twin.version, twin.told = c.counted, c.version, c.told
+	twin.environments = maps.Clone(c.environments)
 	twin.restless, twin.startup = maps.Clone(c.restless), c.startup
 	for gvr, objects := range c.store {
 		twin.store[gvr] = maps.Clone(objects)
@@ -251,6 +260,7 @@ func (c *Cluster) remove(gvr schema.GroupVersionResource, namespace, name string
 			return err
 		}
 		c.forgetLogs(o.GetUID())
+		delete(c.environments, o.GetUID())
 	}
 	c.orphans = c.orphans || gvr != Pods && gvr != Events // those own nothing
 	delete(c.store[gvr], objectName{namespace, name})

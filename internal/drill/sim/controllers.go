@@ -496,6 +496,9 @@ func (c *Cluster) runPods(namespace string) error {
 	for i := range pods {
 		pod := &pods[i]
 		if phase(pod) != string(corev1.PodPending) {
+			if err := c.runEphemeral(pod); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := c.runPod(pod, nodes); err != nil {
@@ -542,6 +545,7 @@ func (c *Cluster) runPod(pod *unstructured.Unstructured, nodes []unstructured.Un
 	if err != nil {
 		return err
 	}
+	c.readEnvironment(pod)
 	return c.sayStarted(pod, name)
 }
 

@@ -87,11 +87,16 @@ var builtinKinds = []Kind{
 	{Group: "apps", Version: "v1", Resource: "replicasets", Kind: "ReplicaSet", ShortNames: []string{"rs"}, Scale: true},
 	{Group: "apps", Version: "v1", Resource: "statefulsets", Kind: "StatefulSet", ShortNames: []string{"sts"}, Scale: true},
 	{Group: "apps", Version: "v1", Resource: "daemonsets", Kind: "DaemonSet", ShortNames: []string{"ds"}},
+	{Group: "apps", Version: "v1", Resource: "controllerrevisions", Kind: "ControllerRevision"},
 	{Group: "batch", Version: "v1", Resource: "jobs", Kind: "Job"},
 	{Group: "batch", Version: "v1", Resource: "cronjobs", Kind: "CronJob", ShortNames: []string{"cj"}},
 	{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Kind: "HorizontalPodAutoscaler", ShortNames: []string{"hpa"}},
 	{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Kind: "EndpointSlice"},
 	{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies", Kind: "NetworkPolicy", ShortNames: []string{"netpol"}},
+	{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses", Kind: "Ingress", ShortNames: []string{"ing"}},
+	{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets", Kind: "PodDisruptionBudget", ShortNames: []string{"pdb"}},
+	{Version: "v1", Resource: "resourcequotas", Kind: "ResourceQuota", ShortNames: []string{"quota"}},
+	{Version: "v1", Resource: "limitranges", Kind: "LimitRange", ShortNames: []string{"limits"}},
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles", Kind: "Role"},
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings", Kind: "RoleBinding"},
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles", Kind: "ClusterRole", Cluster: true},
@@ -146,13 +151,16 @@ func defaultProtocol(o *unstructured.Unstructured) {
 	}
 }
 
+// TokenVolume is where a pod has the token of its service account.
+const TokenVolume = "kube-api-access"
+
 // mountToken does what the ServiceAccount admission plugin does.
 func mountToken(o *unstructured.Unstructured) {
 	if mount, found, _ := unstructured.NestedBool(o.Object, "spec", "automountServiceAccountToken"); found && !mount {
 		return
 	}
 	volumes, _, _ := unstructured.NestedSlice(o.Object, "spec", "volumes")
-	volumes = append(volumes, map[string]any{"name": "kube-api-access",
+	volumes = append(volumes, map[string]any{"name": TokenVolume,
 		"projected": map[string]any{"sources": []any{map[string]any{"serviceAccountToken": map[string]any{"path": "token", "expirationSeconds": int64(3607)}}}}})
 	_ = unstructured.SetNestedSlice(o.Object, volumes, "spec", "volumes") // spec is an object
 }
@@ -195,7 +203,10 @@ func (c *Cluster) resources(gv schema.GroupVersion) *metav1.APIResourceList {
 				Group: "autoscaling", Version: "v1", Kind: "Scale", Verbs: metav1.Verbs{"get", "patch"}})
 		}
 		if k.GVR() == Pods {
-			list.APIResources = append(list.APIResources, metav1.APIResource{Name: "pods/log", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get"}})
+			list.APIResources = append(list.APIResources, metav1.APIResource{Name: "pods/log", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get"}},
+				metav1.APIResource{Name: "pods/exec", Namespaced: true, Kind: "PodExecOptions", Verbs: metav1.Verbs{"create", "get"}},
+				metav1.APIResource{Name: "pods/attach", Namespaced: true, Kind: "PodAttachOptions", Verbs: metav1.Verbs{"create", "get"}},
+				metav1.APIResource{Name: "pods/ephemeralcontainers", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get", "patch", "update"}})
 		}
 	}
 	if list.APIResources == nil {

@@ -320,5 +320,5 @@ func (w *logWriter) write(text string) {
 // errNoExec is the answer to exec, attach, portforward and the like.
 func errNoExec(what string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonMethodNotAllowed, Code: http.StatusMethodNotAllowed,
-		Message: what + " is not simulated: there are no processes in this cluster"}}
+		Message: what + " is not simulated in this cluster"}}
 }

@@ -60,7 +60,7 @@ func (r Request) Key() string {
 
 // Writes reports whether the request would change the cluster.
 func (r Request) Writes() bool {
-	return !r.DryRun && (r.Verb == "patch" || r.Verb == "update" || r.Verb == "delete" || r.Verb == "create" && !r.asks())
+	return !r.DryRun && r.Resource != "pods/exec" && r.Resource != "pods/attach" && (r.Verb == "patch" || r.Verb == "update" || r.Verb == "delete" || r.Verb == "create" && !r.asks())
 }
 
 // asks: a review, by which one asks about oneself.
@@ -232,6 +232,9 @@ func (c *Cluster) parse(hr *http.Request, body []byte) (req Request, kind *Kind,
 	if watch, err := strconv.ParseBool(hr.URL.Query().Get("watch")); err == nil && watch && req.Verb == "list" {
 		req.Verb = "watch"
 	}
+	if kind != nil && kind.GVR() == Pods && (sub == "exec" || sub == "attach") {
+		req.Verb = "create" // also of a WebSocket, which is asked for by GET
+	}
 	req.DryRun = hr.URL.Query().Get("dryRun") == metav1.DryRunAll
 	if req.Verb == "delete" { // its options are in the body
 		var o metav1.DeleteOptions
@@ -277,7 +280,13 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 		return c.answerScale(hr, req, *kind, body)
 	case sub == "status" && req.Verb == "patch":
 		return c.answerPatch(hr, req, *kind, body)
-	case kind.Resource == "pods" && slices.Contains([]string{"exec", "attach", "portforward", "ephemeralcontainers"}, sub):
+	case kind.GVR() == Pods && (sub == "exec" || sub == "attach"):
+		return stream(func(w http.ResponseWriter) error { return c.answerExec(w, hr, req, sub) }), nil
+	case kind.GVR() == Pods && sub == "ephemeralcontainers":
+		return c.answerEphemeral(hr, req, *kind, body)
+	case kind.GVR() == Nodes && sub == "proxy" && req.Verb == "get":
+		return c.answerKubelet(req)
+	case kind.GVR() == Pods && sub == "portforward":
 		return nil, errNoExec(sub)
 	case sub != "":
 		return nil, errNotServed

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -25,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // asTable is how a client wants objects to be answered: as kubectl get prints
@@ -169,7 +171,7 @@ var (
 
 // printers have the columns of the real server (pkg/printers/internalversion).
 var printers = map[string]printer{
-	"Role": plainPrinter, "ClusterRole": plainPrinter,
+	"Role": plainPrinter, "ClusterRole": plainPrinter, "LimitRange": plainPrinter,
 	"Pod": prints("Name|Ready|Status|Restarts|Age|IP*|Node*|Nominated Node*|Readiness Gates*", podCells),
 	"Deployment": prints("Name|Ready|Up-to-date|Available|Age|Containers*|Images*|Selector*", func(o *appsv1.Deployment, age func(metav1.Time) string) []any {
 		cells := []any{o.Name, outOf(o.Status.ReadyReplicas, o.Spec.Replicas), o.Status.UpdatedReplicas, o.Status.AvailableReplicas, age(o.CreationTimestamp)}
@@ -248,6 +250,46 @@ var printers = map[string]printer{
 	}),
 	"NetworkPolicy": prints("Name|Pod-Selector|Age", func(o *networkingv1.NetworkPolicy, age func(metav1.Time) string) []any {
 		return []any{o.Name, metav1.FormatLabelSelector(&o.Spec.PodSelector), age(o.CreationTimestamp)}
+	}),
+	"Ingress": prints("Name|Class|Hosts|Address|Ports|Age", func(o *networkingv1.Ingress, age func(metav1.Time) string) []any {
+		class, ports := none, "80"
+		if o.Spec.IngressClassName != nil {
+			class = *o.Spec.IngressClassName
+		}
+		if len(o.Spec.TLS) > 0 {
+			ports = "80, 443"
+		}
+		hosts := joined(o.Spec.Rules, ",", func(r networkingv1.IngressRule) string { return cmp.Or(r.Host, "*") })
+		return []any{o.Name, class, cmp.Or(hosts, "*"), "", ports, age(o.CreationTimestamp)}
+	}),
+	"PodDisruptionBudget": prints("Name|Min Available|Max Unavailable|Allowed Disruptions#|Age", func(o *policyv1.PodDisruptionBudget, age func(metav1.Time) string) []any {
+		text := func(n *intstr.IntOrString) string {
+			if n == nil {
+				return "N/A"
+			}
+			return n.String()
+		}
+		return []any{o.Name, text(o.Spec.MinAvailable), text(o.Spec.MaxUnavailable), o.Status.DisruptionsAllowed, age(o.CreationTimestamp)}
+	}),
+	"ControllerRevision": prints("Name|Controller|Revision|Age", func(o *appsv1.ControllerRevision, age func(metav1.Time) string) []any {
+		by := none
+		if r := metav1.GetControllerOf(o); r != nil {
+			by = strings.ToLower(r.Kind) + "/" + r.Name
+		}
+		return []any{o.Name, by, fmt.Sprint(o.Revision), age(o.CreationTimestamp)}
+	}),
+	"ResourceQuota": prints("Name|Request|Limit|Age", func(o *corev1.ResourceQuota, age func(metav1.Time) string) []any {
+		var requests, limits []string
+		for _, name := range slices.Sorted(maps.Keys(o.Status.Hard)) {
+			used, hard := o.Status.Used[name], o.Status.Hard[name]
+			text := fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String())
+			if strings.HasPrefix(string(name), "limits.") {
+				limits = append(limits, text)
+			} else {
+				requests = append(requests, text)
+			}
+		}
+		return []any{o.Name, strings.Join(requests, ", "), strings.Join(limits, ", "), age(o.CreationTimestamp)}
 	}),
 	"Namespace": prints("Name|Status|Age", func(o *corev1.Namespace, age func(metav1.Time) string) []any {
 		return []any{o.Name, string(o.Status.Phase), age(o.CreationTimestamp)}

@@ -67,6 +67,26 @@ apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {name: backend, namespace: todo-app}
 spec: {minReplicas: 2, maxReplicas: 5, scaleTargetRef: {kind: Deployment, name: backend, apiVersion: apps/v1}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, namespace: todo-app}
+spec: {ingressClassName: nginx, tls: [{}], rules: [{host: todo.example.com}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: backend, namespace: todo-app}
+spec: {minAvailable: 50%}
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: all, namespace: todo-app}
+status: {hard: {pods: "20", limits.cpu: "4"}, used: {pods: "7", limits.cpu: "1"}}
+---
+apiVersion: apps/v1
+kind: ControllerRevision
+metadata: {name: postgres-1, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Node, name: node-1, uid: u, controller: true}]}
+revision: 1
 `); err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +121,11 @@ spec: {minReplicas: 2, maxReplicas: 5, scaleTargetRef: {kind: Deployment, name: 
 		{"/apis/rbac.authorization.k8s.io/v1/roles", "NAME|CREATED AT", "backend-role|2026-02-12T09:30:00Z"},
 		{"/apis/rbac.authorization.k8s.io/v1/rolebindings", "NAME|ROLE|AGE|USERS|GROUPS|SERVICEACCOUNTS", "backend-rolebinding|Role/backend-role|90m|||todo-app/backend-sa"},
 		{"/apis/autoscaling/v2/horizontalpodautoscalers", "NAME|REFERENCE|TARGETS|MINPODS|MAXPODS|REPLICAS|AGE", "backend|Deployment/backend|<none>|2|5|0|90m"},
+		{"/apis/networking.k8s.io/v1/ingresses", "NAME|CLASS|HOSTS|ADDRESS|PORTS|AGE", "web|nginx|todo.example.com||80, 443|90m"},
+		{"/apis/policy/v1/poddisruptionbudgets", "NAME|MIN AVAILABLE|MAX UNAVAILABLE|ALLOWED DISRUPTIONS|AGE", "backend|50%|N/A|0|90m"},
+		{"/api/v1/resourcequotas", "NAME|REQUEST|LIMIT|AGE", "all|pods: 7/20|limits.cpu: 1/4|90m"},
+		{"/apis/apps/v1/controllerrevisions", "NAME|CONTROLLER|REVISION|AGE", "postgres-1|node/node-1|1|90m"},
+		{"/api/v1/limitranges", "NAME|CREATED AT", ""},
 		{"/api/v1/nodes/node-1", "NAME|STATUS|ROLES|AGE|VERSION|INTERNAL-IP|EXTERNAL-IP|OS-IMAGE|KERNEL-VERSION|CONTAINER-RUNTIME",
 			"node-1|Ready|<none>|90m|v1.37.2|10.0.0.10|<none>|<unknown>|<unknown>|<unknown>"},
 		{"/api/v1/namespaces/todo-app/events", "LAST SEEN|TYPE|REASON|OBJECT|SUBOBJECT|SOURCE|MESSAGE|FIRST SEEN|COUNT|NAME", ""},
