@@ -109,7 +109,7 @@ Exit codes: 0 nothing is wrong; 1 something is, or could not be told.`,
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&o.content, "content", false, "open the bundle and check what is in it too")
-	f.StringSliceVar(&o.signers, "signer", nil, "who may have signed: a public key file, or a key of the GnuPG keyring (default: whoever is in the keyring)")
+	f.StringSliceVar(&o.signers, "signer", nil, "who may have signed: a public key file, or a key of the GnuPG keyring (default: the configured signer, and whoever is in the keyring)")
 	f.StringVar(&o.authorities, "tsa-ca", "", "file of certificates (PEM) of time-stamping authorities to trust")
 	return cmd
 }
@@ -117,7 +117,7 @@ Exit codes: 0 nothing is wrong; 1 something is, or could not be told.`,
 func (a *App) runVerify(c *cobra.Command, o *verifyOptions, bundle string) error {
 	var opts evidence.VerifyOptions
 	var err error
-	if opts.Signers, err = evidence.LoadPublicKeys(c.Context(), o.signers); err != nil {
+	if opts.Signers, err = a.trusted(c.Context(), o.signers); err != nil {
 		return err
 	}
 	if o.content || o.key != "" {
@@ -148,6 +148,23 @@ func (a *App) runVerify(c *cobra.Command, o *verifyOptions, bundle string) error
 		return exitError{code: ExitError}
 	}
 	return nil
+}
+
+// trusted are the keys that may have signed: those that are named, or else the
+// configured signer's own, whose file need not be in a keyring, and whoever is in it.
+func (a *App) trusted(ctx context.Context, named []string) (evidence.PublicKeys, error) {
+	if len(named) > 0 {
+		return evidence.LoadPublicKeys(ctx, named)
+	}
+	c, err := a.configuration()
+	if err != nil || c.Signer == "" {
+		return evidence.PublicKeys{}, err
+	}
+	own, err := evidence.KeyOfSigner(string(c.Signer))
+	if err != nil { // it is not needed for what others have signed
+		return evidence.PublicKeys{}, nil
+	}
+	return own, nil
 }
 
 // verify checks a bundle, also against the journal of its incident, if that is

@@ -346,7 +346,25 @@ func TestASignatureByAnUnknownKeyIsNoSuccess(t *testing.T) {
 	if p := problemsOf(t, path, VerifyOptions{Signers: keys}); len(p) != 1 || !strings.Contains(p[0], "none of the keys that were given") {
 		t.Errorf("%q", p)
 	}
+	own := func(email string) VerifyOptions {
+		t.Helper()
+		keys, err := KeyOfSigner(writeFile(t, g.run("--armor", "--export-secret-keys", email)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return VerifyOptions{Signers: keys}
+	}
+	others, signers := own("other@example.org"), own("signer@example.org")
+	if p := problemsOf(t, path, others); len(p) > 0 { // the keyring has the signer's
+		t.Errorf("%q", p)
+	}
 	newGnupg(t) // an empty keyring
+	if p := problemsOf(t, path, others); len(p) != 1 || !strings.Contains(p[0], signer.Fingerprint()) {
+		t.Errorf("%q", p)
+	}
+	if p := problemsOf(t, path, signers); len(p) > 0 {
+		t.Errorf("%q", p)
+	}
 	if p := problemsOf(t, path, VerifyOptions{}); len(p) != 1 || !strings.Contains(p[0], signer.Fingerprint()) {
 		t.Errorf("%q", p)
 	}

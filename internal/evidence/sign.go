@@ -103,6 +103,15 @@ func (s *Signer) Sign(ctx context.Context, data []byte) ([]byte, error) {
 
 // readPrivateKey reads a file with one private key, and unlocks it.
 func readPrivateKey(ctx context.Context, path string, ask Passphrase) (*openpgp.Entity, error) {
+	e, err := privateKeyIn(path)
+	if err != nil {
+		return nil, err
+	}
+	return e, unlock(ctx, e, ask)
+}
+
+// privateKeyIn is the one private key of a file, as locked as it is there.
+func privateKeyIn(path string) (*openpgp.Entity, error) {
 	data, err := readSmallFile(path, maxKeyFile)
 	if err != nil {
 		return nil, err
@@ -122,7 +131,7 @@ func readPrivateKey(ctx context.Context, path string, ask Passphrase) (*openpgp.
 	case e.PrivateKey == nil:
 		return nil, fmt.Errorf("%w: it is a public key; the private one is needed (gpg --armor --export-secret-keys), or its fingerprint, for GnuPG to sign", ErrKeyUnreadable)
 	}
-	return e, unlock(ctx, e, ask)
+	return e, nil
 }
 
 func unlock(ctx context.Context, e *openpgp.Entity, ask Passphrase) error {
@@ -221,8 +230,25 @@ func gpgSign(ctx context.Context, fpr string, data []byte) ([]byte, error) {
 	return stdout.buf.Bytes(), nil
 }
 
-// PublicKeys are keys that signatures are checked with.
-type PublicKeys struct{ entities openpgp.EntityList }
+// PublicKeys are keys that signatures are checked with. Where there are none, it
+// is whoever is in the user's GnuPG keyring.
+type PublicKeys struct {
+	entities openpgp.EntityList
+	keyring  bool // is looked in besides
+}
+
+// KeyOfSigner is that of a signer as LoadSigner finds it, and besides whoever is
+// in the user's GnuPG keyring. Nobody is asked for a passphrase.
+func KeyOfSigner(ref string) (PublicKeys, error) {
+	if isKeyringRef(ref) {
+		return PublicKeys{}, nil
+	}
+	e, err := privateKeyIn(ref)
+	if err != nil {
+		return PublicKeys{}, fmt.Errorf("signing key %q: %w", ref, err)
+	}
+	return PublicKeys{openpgp.EntityList{e}, true}, nil
+}
 
 // LoadPublicKeys finds them as LoadRecipients does. What has expired since can
 // still have signed.
@@ -257,31 +283,39 @@ func checkSignature(data, signature []byte, keys openpgp.EntityList) (string, er
 	return fingerprint(signer.PrimaryKey), nil
 }
 
-// check finds the key that made a signature: among those that were given, or,
-// if none were, in the user's GnuPG keyring.
+// check finds the key that made a signature.
 func (k PublicKeys) check(ctx context.Context, data, signature []byte) (string, error) {
 	issuer, err := issuerOf(signature)
 	if err != nil {
 		return "", err
 	}
-	keys := k.entities
-	if len(keys) == 0 {
-		found, err := keyringByFingerprint(ctx, issuer)
+	signer := k.by(issuer)
+	if signer == nil && (k.keyring || len(k.entities) == 0) {
+		k.entities, err = keyringByFingerprint(ctx, issuer)
 		if err != nil {
 			return "", fmt.Errorf("%w: %s: %w", ErrUnknownSigner, issuer, err)
 		}
-		keys = found
+		signer = k.by(issuer)
 	}
-	for _, e := range keys {
-		known := fingerprint(e.PrimaryKey) == issuer
+	if signer == nil {
+		return "", fmt.Errorf("%w: %s is none of the keys that were given", ErrUnknownSigner, issuer)
+	}
+	return checkSignature(data, signature, openpgp.EntityList{signer})
+}
+
+// by is the key with a fingerprint, of itself or of a subkey; nil: there is none.
+func (k PublicKeys) by(issuer string) *openpgp.Entity {
+	for _, e := range k.entities {
+		if fingerprint(e.PrimaryKey) == issuer {
+			return e
+		}
 		for _, sub := range e.Subkeys {
-			known = known || fingerprint(sub.PublicKey) == issuer
-		}
-		if known {
-			return checkSignature(data, signature, openpgp.EntityList{e})
+			if fingerprint(sub.PublicKey) == issuer {
+				return e
+			}
 		}
 	}
-	return "", fmt.Errorf("%w: %s is none of the keys that were given", ErrUnknownSigner, issuer)
+	return nil
 }
 
 // issuerOf reads from a signature which key claims to have made it.
