@@ -358,14 +358,16 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 	case a == actBack && !w.busy():
 		return m.goHome()
 	case a == actNote:
-		if w.begin.incident == "" {
+		switch {
+		case w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual:
+			w.typing = newInput("Note to your answer:", w.note)
+		case w.begin.incident == "":
 			m.say(warning, "there is no incident yet")
 			return nil
+		default:
+			w.typing = newInput("Note:", "")
 		}
-		w.typing, w.typedFor = newInput("Note:", ""), actNote
-		if w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual {
-			w.typing = newInput("Note to your answer:", w.note)
-		}
+		w.typedFor = actNote
 		return nil
 	case w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual && pressed(key):
 		if n, err := strconv.Atoi(key.String()); err == nil {
