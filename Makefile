@@ -28,13 +28,13 @@ test: ## Run the tests, with the race detector; of the longest ones a sample
 	go test -race -short -timeout 20m ./...
 
 .PHONY: test-full
-test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory
+test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory, every drill by keys
 	test/install-deps.sh
-	go test -timeout 30m ./internal/engine ./internal/evidence ./internal/steps/detect
+	go test -timeout 30m ./internal/engine ./internal/evidence ./internal/steps/detect ./internal/drill/player
 
 .PHONY: lint
 lint: ## Check format, modules and code
-	@test -z "$$(gofmt -l cmd internal deploy test/e2e)" || { gofmt -l cmd internal deploy test/e2e; exit 1; }
+	@test -z "$$(gofmt -l cmd internal deploy docs test/e2e)" || { gofmt -l cmd internal deploy docs test/e2e; exit 1; }
 	go mod tidy -diff
 	go vet ./...
 	go tool -modfile=tools/go.mod golangci-lint run ./...
