@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"irctl/internal/engine"
-	"irctl/internal/incident"
 	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/sanitize"
@@ -187,8 +185,7 @@ func meant(text string, choices, words []string) string {
 	return ""
 }
 
-// note writes a note: at once, or, while a step has the incident, as soon as it
-// has let go of it.
+// note writes a note: at once, or as soon as there is an incident.
 func (m *accessible) note(ctx context.Context, text string) error {
 	if text == "" {
 		var err error
@@ -196,27 +193,18 @@ func (m *accessible) note(ctx context.Context, text string) error {
 			return err
 		}
 	}
-	write := func(ctx context.Context) error {
-		h, err := m.engine.Store.Open(ctx, m.incident, m.engine.Actor())
-		if err == nil {
-			_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: text})
-			err = errors.Join(err, h.Close())
-		}
+	write := func(context.Context) error {
+		_, err := m.engine.Store.Append(m.incident, m.engine.Actor(), timeline.Entry{Kind: timeline.KindNote, Summary: text})
 		if err == nil {
 			fmt.Fprintln(m.out, "The note is in the timeline.")
 		}
 		return err
 	}
-	if m.incident != "" {
-		const patience = 200 * time.Millisecond // the step at hand has it, and waits for the answer
-		soon, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		if err := write(soon); err == nil || !errors.Is(err, incident.ErrLocked) && !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
+	if m.incident == "" {
+		m.between = write
+		return engine.ErrPaused
 	}
-	m.between = write
-	return engine.ErrPaused
+	return write(ctx)
 }
 
 // undo asks what to put back, and does it.

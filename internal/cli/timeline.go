@@ -128,12 +128,15 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := a.context(c)
 			defer cancel()
-			h, err := a.openIncident(ctx, *prefix)
+			store, err := a.store()
 			if err != nil {
 				return err
 			}
-			defer func() { _ = h.Close() }() // it is on disk already
-			e, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: strings.Join(args, " ")})
+			id, err := findIncident(ctx, store, *prefix)
+			if err != nil {
+				return err
+			}
+			e, err := store.Append(id, timeline.LocalActor(), timeline.Entry{Kind: timeline.KindNote, Summary: strings.Join(args, " ")})
 			if err != nil {
 				return err
 			}

@@ -47,9 +47,10 @@ var (
 )
 
 const (
-	yamlFile     = "incident.yaml"
-	timelineFile = "timeline.jsonl"
-	lockFile     = "lock"
+	yamlFile        = "incident.yaml"
+	timelineFile    = "timeline.jsonl"
+	lockFile        = "lock"          // held by who acts on the incident
+	journalLockFile = "timeline.lock" // held by who writes the journal, for that moment
 
 	newPrefix   = ".new-"   // of a directory that is not yet an incident
 	newLeftover = time.Hour // after which it never will be: its maker was killed
@@ -168,8 +169,8 @@ func (s *Store) Open(ctx context.Context, id ID, actor timeline.Actor) (*Handle,
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	if err := there(dir); err != nil {
+		return nil, err
 	}
 	return s.open(ctx, dir, id, actor)
 }
@@ -181,8 +182,8 @@ func (s *Store) OpenDir(ctx context.Context, dir string, actor timeline.Actor) (
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Lstat(abs); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	if err := there(abs); err != nil {
+		return nil, err
 	}
 	return s.open(ctx, abs, "", actor)
 }
@@ -190,12 +191,6 @@ func (s *Store) OpenDir(ctx context.Context, dir string, actor timeline.Actor) (
 // open opens the incident in dir, which must be that with the given ID if
 // there is one given.
 func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Actor) (_ *Handle, err error) {
-	// Nothing is created before it is certain that this is an incident.
-	for _, name := range []string{yamlFile, timelineFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-	}
 	if err := s.private(dir); err != nil {
 		return nil, err
 	}
@@ -219,15 +214,66 @@ func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Acto
 	if id != "" && h.incident.ID != id {
 		return nil, fmt.Errorf("%w: %s: its incident.yaml is that of %s", ErrDamaged, id, h.incident.ID)
 	}
-	h.Log, err = timeline.Open(filepath.Join(dir, timelineFile),
-		timeline.Options{Incident: string(h.incident.ID), Actor: actor, Now: s.opts.Now})
-	if err != nil {
-		return nil, fmt.Errorf("incident %s: %w", h.incident.ID, err)
+	if h.Log, err = s.openLog(dir, h.incident.ID, actor); err != nil {
+		return nil, err
 	}
 	if err := h.catchUp(); err != nil {
 		return nil, err
 	}
 	return h, nil
+}
+
+// openLog opens a journal that others may write to as well.
+func (s *Store) openLog(dir string, id ID, actor timeline.Actor) (*timeline.Log, error) {
+	log, err := timeline.Open(filepath.Join(dir, timelineFile), timeline.Options{Incident: string(id), Actor: actor, Now: s.opts.Now,
+		Lock: func() (func(), error) {
+			// Nobody holds it for longer than a write takes.
+			l, err := hold(context.Background(), filepath.Join(dir, journalLockFile), "the journal of incident "+string(id), s.opts.LockWait)
+			if err != nil {
+				return nil, err
+			}
+			return func() { _ = l.flock.Unlock() }, nil // closing the file lets go of it in any case
+		}})
+	if err != nil {
+		return nil, fmt.Errorf("incident %s: %w", id, err)
+	}
+	return log, nil
+}
+
+// Append adds an entry to an incident's journal, also while another process has
+// the incident open and acts on it: a note need not wait for that, and neither may
+// it get lost. It must be one that changes nothing of the incident.
+func (s *Store) Append(id ID, actor timeline.Actor, e timeline.Entry) (timeline.Entry, error) {
+	dir, err := s.path(id)
+	if err != nil {
+		return timeline.Entry{}, err
+	}
+	if err := there(dir); err != nil {
+		return timeline.Entry{}, err
+	}
+	if err := s.private(dir); err != nil {
+		return timeline.Entry{}, err
+	}
+	log, err := s.openLog(dir, id, actor)
+	if err != nil {
+		return timeline.Entry{}, err
+	}
+	e, err = log.Append(e)
+	return e, errors.Join(err, log.Close())
+}
+
+// there makes certain that a directory is an incident's, before anything is
+// created in it.
+func there(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrNotFound, filepath.Base(dir))
+	}
+	for _, name := range []string{yamlFile, timelineFile} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	return nil
 }
 
 // private closes a directory and the files in it to others. After that only
@@ -236,7 +282,7 @@ func (s *Store) private(dir string) error {
 	if err := tighten(dir); err != nil {
 		return s.cannotUse(dir, err)
 	}
-	for _, name := range []string{yamlFile, timelineFile, filepath.Base(timeline.HeadPath(timelineFile)), lockFile} {
+	for _, name := range []string{yamlFile, timelineFile, filepath.Base(timeline.HeadPath(timelineFile)), lockFile, journalLockFile} {
 		path := filepath.Join(dir, name)
 		if err := regularOrAbsent(path); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)

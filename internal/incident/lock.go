@@ -50,8 +50,17 @@ func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 const lockPoll = 25 * time.Millisecond
 
-// acquire waits for the lock file at path, at most for wait.
+// acquire waits for the lock file at path, at most for wait, and writes down who
+// holds it now.
 func acquire(ctx context.Context, path, what string, wait time.Duration, holder Holder) (*lock, error) {
+	l, err := hold(ctx, path, what, wait)
+	if err == nil {
+		l.note(holder)
+	}
+	return l, err
+}
+
+func hold(ctx context.Context, path, what string, wait time.Duration) (*lock, error) {
 	if err := regularOrAbsent(path); err != nil {
 		return nil, err
 	}
@@ -71,7 +80,6 @@ func acquire(ctx context.Context, path, what string, wait time.Duration, holder 
 	case err != nil:
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	l.note(holder)
 	return l, nil
 }
 

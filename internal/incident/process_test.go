@@ -4,6 +4,7 @@ package incident_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"irctl/internal/incident"
+	"irctl/internal/timeline"
 )
 
 // TestMain lets a test start this binary again as another process, which does
@@ -26,6 +28,7 @@ func TestMain(m *testing.M) {
 	roles := map[string]func(dir string) error{
 		"hold":      hold,
 		"join":      join,
+		"note":      noteUntilKilled,
 		"create":    createUntilKilled,
 		"umask":     createWithoutUmask,
 		"read-only": useReadOnly,
@@ -122,6 +125,91 @@ func TestIncidentInUseNamesTheHolderAndIsFreeOnceThatIsKilled(t *testing.T) {
 	holder.Process.Kill()
 	holder.Wait()
 	reopen(t, s, id)
+}
+
+// noteUntilKilled adds notes to the one incident of the store, and says which.
+func noteUntilKilled(dir string) error {
+	s, err := incident.NewStore(dir, incident.Options{LockWait: time.Minute})
+	if err != nil {
+		return err
+	}
+	id, err := s.Find("inc-")
+	if err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		text := fmt.Sprintf("note %d of process %d", n, os.Getpid())
+		if _, err := s.Append(id, alice, timeline.Entry{Kind: timeline.KindNote, Summary: text}); err != nil {
+			return err
+		}
+		fmt.Println(text)
+	}
+}
+
+// TestNotesOfOtherProcessesGoInWhileThisOneActs: neither waits for the other,
+// and what a process that is killed has said was recorded is there.
+func TestNotesOfOtherProcessesGoInWhileThisOneActs(t *testing.T) {
+	s, err := incident.NewStore(store(t).Dir(), incident.Options{LockWait: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.Create(t.Context(), fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	var others []*exec.Cmd
+	var said []*bytes.Buffer
+	for range 3 {
+		cmd, out := process(t, "note", s.Dir()), &bytes.Buffer{}
+		cmd.Stdout, cmd.Stderr = out, os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		others, said = append(others, cmd), append(said, out)
+	}
+	own := 0
+	for deadline := time.Now().Add(30 * time.Second); ; own++ {
+		if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: fmt.Sprintf("own %d", own)}); err != nil {
+			t.Fatal(err)
+		}
+		if len(h.Log.Entries()) > own+60 { // some of theirs are among them
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d entries, of which %d are mine", len(h.Log.Entries()), own)
+		}
+	}
+	for _, cmd := range others {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "the last"}); err != nil {
+		t.Fatal(err)
+	}
+	recorded := map[string]bool{}
+	for _, e := range h.Log.Entries() {
+		recorded[e.Summary] = true
+	}
+	for n := range own {
+		if !recorded[fmt.Sprintf("own %d", n)] {
+			t.Errorf("my entry %d is lost", n)
+		}
+	}
+	for _, out := range said {
+		for line := range strings.Lines(out.String()) {
+			if text, whole := strings.CutSuffix(line, "\n"); whole && !recorded[text] {
+				t.Errorf("lost: %s", text)
+			}
+		}
+	}
+	path, err := s.TimelinePath(h.Incident().ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := timeline.Verify(path); err != nil || !r.OK() || r.Entries != int64(len(h.Log.Entries())) {
+		t.Errorf("%+v, %v", r, err)
+	}
 }
 
 // join finds or creates the incident of the one target there is.

@@ -178,7 +178,7 @@ func TestCreatedIncidentIsWholeAndPrivate(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"incident.yaml", "lock", "timeline.head", "timeline.jsonl"}; !slices.Equal(names, want) {
+	if want := []string{"incident.yaml", "lock", "timeline.head", "timeline.jsonl", "timeline.lock"}; !slices.Equal(names, want) {
 		t.Errorf("files %q, want %q", names, want)
 	}
 }
@@ -419,6 +419,29 @@ func TestWhatIsNotThere(t *testing.T) {
 	}
 }
 
+func TestAppend(t *testing.T) {
+	s := store(t)
+	h := create(t, s)
+	id := h.Incident().ID
+	e, err := s.Append(id, alice, timeline.Entry{Kind: timeline.KindNote, Summary: "from beside"})
+	if err != nil || e.Seq != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if e, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "from within"}); err != nil || e.Seq != 3 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	var all []string
+	for _, e := range h.Log.Entries() {
+		all = append(all, e.Summary)
+	}
+	if got := strings.Join(all[1:], ", "); got != "from beside, from within" {
+		t.Error(got)
+	}
+	if _, err := s.Append("inc-20260102-150405-zzzz", alice, timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err, incident.ErrNotFound) {
+		t.Errorf("of no incident: %v", err)
+	}
+}
+
 func TestJoin(t *testing.T) {
 	s := store(t)
 	same := func(i incident.Incident) bool { return i.Targets[0].UID == target.UID }
@@ -508,7 +531,7 @@ func TestOpenDirOpensACopy(t *testing.T) {
 }
 
 func TestAHostileCopyIsRefusedAndNothingOutsideIsTouched(t *testing.T) {
-	for _, name := range []string{"incident.yaml", "timeline.jsonl", "timeline.head", "lock"} {
+	for _, name := range []string{"incident.yaml", "timeline.jsonl", "timeline.head", "lock", "timeline.lock"} {
 		t.Run("symlink "+name, func(t *testing.T) {
 			s := store(t)
 			id, dir := closed(t, s)

@@ -39,8 +39,10 @@
 // moment, note the head ([Log.Head]) where they cannot write: a ticket, a
 // chat, a signed post-mortem.
 //
-// # One writer
+// # Writers
 //
-// A journal has one open [Log] at a time; package incident holds a lock for
-// that. [Read] and [Verify] need no lock and change nothing.
+// Several processes may have a [Log] open on a journal, if a lock lets one at a
+// time write ([Options.Lock]); package incident has one. Each takes in what the
+// others have added before it adds to it. [Read] and [Verify] need no lock and
+// change nothing.
 package timeline

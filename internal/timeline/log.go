@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -33,7 +34,7 @@ type Log struct {
 	file     *os.File // nil once closed
 	size     int64    // bytes of the file that are good
 	torn     []byte   // the torn line that still follows them
-	dirty    bool     // a failed write may have left anything after size
+	left     []byte   // what a failed write may have left of itself after size
 }
 
 // Options says whose journal it is.
@@ -41,6 +42,9 @@ type Options struct {
 	Incident string           // the incident's ID
 	Actor    Actor            // fills what an entry's own Actor leaves open
 	Now      func() time.Time // nil: time.Now
+	// Lock keeps the other Logs on the same journal out for as long as this one
+	// reads or writes the file; release ends that. nil: there is no other.
+	Lock func() (release func(), err error)
 }
 
 // Errors of this package, besides *ChainError and those of the file system.
@@ -59,7 +63,7 @@ const maxBatch = 4 << 20
 // Open opens the journal at path, which it creates where there is none, and
 // checks its chain; a broken one is a *ChainError. A last line without end,
 // of a writer that was killed, is replaced by an entry of kind recovered that
-// keeps its bytes. The caller must see to it that no other Log is open on it.
+// keeps its bytes. Several may be open on it if all have the same Options.Lock.
 func Open(path string, opts Options) (*Log, error) {
 	if opts.Incident == "" || !utf8.ValidString(opts.Incident) {
 		return nil, fmt.Errorf("timeline: %s: %w: incident ID %q", path, ErrInvalid, opts.Incident)
@@ -67,23 +71,48 @@ func Open(path string, opts Options) (*Log, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	head, _, err := readHead(HeadPath(path))
-	if err != nil {
-		return nil, fmt.Errorf("timeline: head file: %w", err)
-	}
 	f, err := openRegular(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("timeline: %w", err)
 	}
 	l := &Log{path: path, opts: opts, file: f}
-	if err := l.load(head); err != nil {
+	if err := l.begin(); err != nil {
 		_ = f.Close() // nothing was written
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Log) load(head *Head) error {
+func (l *Log) begin() error {
+	release, err := l.lock()
+	if err != nil {
+		return fmt.Errorf("timeline: %w", err)
+	}
+	defer release()
+	if err := l.load(); err != nil {
+		return err
+	}
+	if len(l.torn) > 0 {
+		if _, err := l.commitLocked(nil); err != nil {
+			return fmt.Errorf("timeline: %w: nothing was recorded", err)
+		}
+	}
+	return nil
+}
+
+func (l *Log) lock() (release func(), err error) {
+	if l.opts.Lock == nil {
+		return func() {}, nil
+	}
+	return l.opts.Lock()
+}
+
+// load reads what is there.
+func (l *Log) load() error {
+	head, _, err := readHead(HeadPath(l.path))
+	if err != nil {
+		return fmt.Errorf("timeline: head file: %w", err)
+	}
 	in, err := inspectOpen(l.file, head, func(e Entry) { l.entries = append(l.entries, e) })
 	if err != nil {
 		return err
@@ -95,23 +124,41 @@ func (l *Log) load(head *Head) error {
 		return &ChainError{Path: l.path, Problem: Problem{Line: 1, Seq: 1, Damage: Edited,
 			Detail: fmt.Sprintf("the journal is that of incident %q, not of %q", in.report.Incident, l.opts.Incident)}}
 	}
-	l.size, l.head = in.goodBytes, in.report.Head
+	l.size, l.head, l.torn = in.goodBytes, in.report.Head, in.tail
 	if len(l.entries) == 0 {
 		l.head = genesis(l.opts.Incident)
 		if err := syncDir(filepath.Dir(l.path)); err != nil { // the file may be new
 			return fmt.Errorf("timeline: %w", err)
 		}
 	}
-	if len(in.tail) > 0 {
-		return l.recover(in.tail)
-	}
 	return nil
 }
 
-// recover writes the entry that keeps a torn line over that line, rather than
-// after cutting it off: should this process be killed as well, the next finds
-// one of the two.
-func (l *Log) recover(torn []byte) error {
+// follow takes in what others have added to the file, which must go on where
+// this Log was.
+func (l *Log) follow() error {
+	now := &Log{path: l.path, opts: l.opts, file: l.file}
+	if err := now.load(); err != nil {
+		return err
+	}
+	last := now.head.SHA256
+	if n := l.head.Seq; int64(len(now.entries)) > n {
+		last = now.entries[n].Prev
+	} else if int64(len(now.entries)) < n {
+		last = ""
+	}
+	if last != l.head.SHA256 {
+		return fmt.Errorf("%s was changed while it was open: it does not go on after entry %d as it was", l.path, l.head.Seq)
+	}
+	l.mu.Lock()
+	l.entries, l.head = now.entries, now.head
+	l.mu.Unlock()
+	l.size, l.torn, l.left = now.size, now.torn, nil
+	return nil
+}
+
+// recovered is the entry that keeps a torn line.
+func recovered(torn []byte) (Entry, error) {
 	kept := torn[:min(len(torn), maxTorn)]
 	sum := sha256.Sum256(torn)
 	data, err := json.Marshal(struct {
@@ -119,13 +166,8 @@ func (l *Log) recover(torn []byte) error {
 		SHA256 string `json:"sha256"`
 		Text   string `json:"text"` // quoted as in Go; perhaps only the beginning
 	}{len(torn), hex.EncodeToString(sum[:]), strconv.QuoteToASCII(string(kept))})
-	if err != nil {
-		return err
-	}
-	l.torn = torn
-	_, err = l.Append(Entry{Kind: KindRecovered, Data: data,
-		Summary: fmt.Sprintf("the last line (%d bytes) was torn when its writer was killed; it had never been acknowledged", len(torn))})
-	return err
+	return Entry{Kind: KindRecovered, Data: data,
+		Summary: fmt.Sprintf("the last line (%d bytes) was torn when its writer was killed; it had never been acknowledged", len(torn))}, err
 }
 
 // request is one Append under way.
@@ -154,9 +196,7 @@ func (l *Log) Append(e Entry) (Entry, error) {
 		batch := l.queue
 		l.queue = nil
 		l.mu.Unlock()
-		for len(batch) > 0 {
-			batch = batch[l.commit(batch):]
-		}
+		l.commit(batch)
 	}
 	if r.err != nil {
 		return Entry{}, fmt.Errorf("timeline: %w: nothing was recorded", r.err)
@@ -164,43 +204,71 @@ func (l *Log) Append(e Entry) (Entry, error) {
 	return r.entry, nil
 }
 
-// commit makes the first requests of batch durable, as many as fit a write,
-// and returns how many it dealt with.
-func (l *Log) commit(batch []*request) (n int) {
-	var buf []byte
-	head := l.head
-	accepted := make([]*request, 0, len(batch))
-	err := l.ready()
-	for ; n < len(batch) && len(buf) < maxBatch; n++ {
-		r := batch[n]
-		r.finished = true
-		if r.err = err; err != nil {
+// commit makes requests durable, or tells each why it is not.
+func (l *Log) commit(batch []*request) {
+	release, err := l.lock()
+	if err == nil {
+		defer release()
+		err = l.ready()
+	}
+	for len(batch) > 0 {
+		if err != nil {
+			batch[0].finished, batch[0].err = true, err
+			batch = batch[1:]
 			continue
 		}
+		n, _ := l.commitLocked(batch) // the requests have the error
+		batch = batch[n:]
+	}
+}
+
+// commitLocked makes the first requests of batch durable, as many as fit a
+// write, and tells how many it dealt with. A torn line is written over by the
+// entry that keeps it, rather than cut off before: should this process be killed
+// as well, the next finds one of the two.
+func (l *Log) commitLocked(batch []*request) (n int, err error) {
+	var buf []byte
+	head := l.head
+	accepted := make([]*request, 0, len(batch)+1)
+	add := func(r *request) {
 		var text []byte
 		if r.entry, text, r.err = l.line(r.entry, head, int64(len(buf))); r.err != nil {
-			continue
+			return
 		}
 		sum := sha256.Sum256(text[:len(text)-1])
 		head = Head{r.entry.Seq, hex.EncodeToString(sum[:])}
 		buf = append(buf, text...)
 		accepted = append(accepted, r)
 	}
-	if len(accepted) == 0 {
-		return n
+	if len(l.torn) > 0 {
+		kept := &request{}
+		if kept.entry, err = recovered(l.torn); err == nil {
+			add(kept)
+			err = kept.err
+		}
+	}
+	for ; n < len(batch) && len(buf) < maxBatch; n++ {
+		r := batch[n]
+		r.finished = true
+		if r.err = err; err == nil {
+			add(r)
+		}
+	}
+	if err != nil || len(accepted) == 0 {
+		return n, err
 	}
 	if err := l.write(buf); err != nil {
 		for _, r := range accepted {
 			r.err = err
 		}
-		return n
+		return n, err
 	}
 	l.publish(accepted, head)
-	return n
+	return n, nil
 }
 
-// ready makes sure that the file is the one Open found and ends where the
-// last good entry ends.
+// ready makes sure that the file is the one Open found and ends where the last
+// good entry ends; where others may write, what they have added is taken in.
 func (l *Log) ready() error {
 	if l.file == nil {
 		return fmt.Errorf("%s: %w", l.path, ErrClosed)
@@ -213,10 +281,33 @@ func (l *Log) ready() error {
 	if err != nil || !os.SameFile(here, there) {
 		return fmt.Errorf("%s was removed or replaced while it was open", l.path)
 	}
-	if want := l.size + int64(len(l.torn)); !l.dirty && here.Size() != want {
+	want := l.size + int64(len(l.torn))
+	switch {
+	case l.left == nil && here.Size() == want:
+		return nil
+	case l.opts.Lock != nil:
+		if l.left != nil && l.isLeft(here.Size()) {
+			return nil
+		}
+		return l.follow()
+	case l.left == nil:
 		return fmt.Errorf("%s was changed by another process while it was open (%d bytes, not %d)", l.path, here.Size(), want)
 	}
 	return nil
+}
+
+// isLeft tells whether a file of a size ends with what a failed write of this Log
+// left, and nobody else has written since.
+func (l *Log) isLeft(size int64) bool {
+	n := size - l.size
+	if n < 0 || n > int64(len(l.left)) {
+		return false
+	}
+	there := make([]byte, n)
+	if _, err := l.file.ReadAt(there, l.size); err != nil {
+		return false
+	}
+	return bytes.HasPrefix(l.left, there)
 }
 
 // line completes an entry to follow head and encodes it.
@@ -249,17 +340,19 @@ func (l *Log) line(e Entry, head Head, pending int64) (Entry, []byte, error) {
 func (l *Log) write(buf []byte) error {
 	_, err := l.file.WriteAt(buf, l.size)
 	end := l.size + int64(len(buf))
-	if err == nil && (l.dirty || len(l.torn) > 0) {
+	if err == nil && (l.left != nil || len(l.torn) > 0) {
 		err = l.file.Truncate(end)
 	}
 	if err == nil {
 		err = l.file.Sync()
 	}
 	if err != nil {
-		l.dirty = l.rollBack() != nil
+		if l.left = nil; l.rollBack() != nil {
+			l.left = buf
+		}
 		return err
 	}
-	l.size, l.torn, l.dirty = end, nil, false
+	l.size, l.torn, l.left = end, nil, nil
 	return nil
 }
 

@@ -332,17 +332,8 @@ type noted struct {
 // program runs.
 func (d *desk) note(actor timeline.Actor, id incident.ID, step, text string) tea.Cmd {
 	return func() tea.Msg {
-		for {
-			h, err := d.o.Store.Open(d.ctx, id, actor)
-			if errors.Is(err, incident.ErrLocked) && d.ctx.Err() == nil {
-				continue // Open has waited
-			}
-			if err != nil {
-				return noted{text, err}
-			}
-			_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Step: step, Summary: text})
-			return noted{text, errors.Join(err, h.Close())}
-		}
+		_, err := d.o.Store.Append(id, actor, timeline.Entry{Kind: timeline.KindNote, Step: step, Summary: text})
+		return noted{text, err}
 	}
 }
 
