@@ -22,3 +22,8 @@ var Eradicator string
 //
 //go:embed recoverer.yaml
 var Recoverer string
+
+// Unbinder is the ClusterRole of those who take rights from suspects.
+//
+//go:embed unbinder.yaml
+var Unbinder string

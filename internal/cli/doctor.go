@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"irctl/internal/sanitize"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
+	"irctl/internal/steps/eradicate"
 )
 
 // diagnosis is one thing that the doctor looked at.
@@ -39,6 +41,7 @@ type doctorOptions struct {
 	allNamespaces bool
 	roles         bool
 	recipients    []string
+	apply         []string
 }
 
 func (a *App) doctor() *cobra.Command {
@@ -46,23 +49,29 @@ func (a *App) doctor() *cobra.Command {
 	cmd := &cobra.Command{Use: "doctor", Short: "Tell, before the incident, what would not work in it",
 		Long: `Check what an incident will need: that the server can be reached, its version, the
 clocks, every right that each phase needs, what enforces NetworkPolicy, where incidents
-are kept, and who could open the evidence. Exit code 1 if something necessary is missing.`,
+are kept, and who could open the evidence. What irctl eradicate --apply needs depends on
+the manifests: give the same --apply here. Exit code 1 if something necessary is missing.`,
 		Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return a.runDoctor(c, o) }}
 	f := cmd.Flags()
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "check the rights in all namespaces rather than in one")
 	f.BoolVar(&o.roles, "roles", false, "print the ClusterRoles that grant the rights, for kubectl apply -f -")
+	f.StringSliceVar(&o.apply, "apply", nil, "a file or folder of manifests: check the rights to apply them, as irctl eradicate --apply does")
 	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence, as contain takes it")
 	return cmd
 }
 
 func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if o.roles {
-		_, err := fmt.Fprintf(a.Out, "%s---\n%s---\n%s---\n%s", deploy.Responder, deploy.Investigator, deploy.Eradicator, deploy.Recoverer)
+		_, err := fmt.Fprint(a.Out, strings.Join([]string{deploy.Responder, deploy.Investigator, deploy.Eradicator, deploy.Unbinder, deploy.Recoverer}, "---\n"))
 		return err
+	}
+	manifests, err := eradicate.ReadManifests(o.apply)
+	if err != nil {
+		return usagef("--apply: %w", err)
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
-	list := append([]diagnosis{a.checkStore(), a.checkRecipients(ctx, o.recipients)}, a.checkCluster(ctx, o)...)
+	list := append([]diagnosis{a.checkStore(), a.checkRecipients(ctx, o.recipients)}, a.checkCluster(ctx, o, manifests)...)
 	sick := 0
 	for _, d := range list {
 		if d.State == ill {
@@ -97,17 +106,17 @@ func (a *App) printDiagnoses(list []diagnosis) error {
 // rights at all wants to read fifty times that one is missing.
 func (a *App) gathered(list []diagnosis) []diagnosis {
 	const many = 3
-	type kind struct{ check, state string }
+	type kind struct{ check, state, fix string }
 	alike := map[kind][]string{}
 	for _, d := range list {
 		if d.short != "" {
-			k := kind{d.Check, d.State}
+			k := kind{d.Check, d.State, d.Fix}
 			alike[k] = append(alike[k], d.short)
 		}
 	}
 	var out []diagnosis
 	for _, d := range list {
-		k := kind{d.Check, d.State}
+		k := kind{d.Check, d.State, d.Fix}
 		switch names := alike[k]; {
 		case d.short == "" || a.verbose || len(names) <= many:
 			out = append(out, d)
@@ -143,7 +152,7 @@ func (a *App) checkRecipients(ctx context.Context, refs []string) diagnosis {
 	return diagnosis{Check: "recipients", State: healthy, Text: note}
 }
 
-func (a *App) checkCluster(ctx context.Context, o *doctorOptions) []diagnosis {
+func (a *App) checkCluster(ctx context.Context, o *doctorOptions, manifests []eradicate.Manifest) []diagnosis {
 	client, err := a.client()
 	if err != nil {
 		return []diagnosis{{Check: "server", State: ill, Text: err.Error()}}
@@ -163,6 +172,9 @@ func (a *App) checkCluster(ctx context.Context, o *doctorOptions) []diagnosis {
 		}
 	}
 	list = append(list, rightsChecks(ctx, client, namespace)...)
+	if len(manifests) > 0 {
+		list = append(list, applyChecks(ctx, client, manifests, a.givenNamespace())...)
+	}
 	return append(list, enforcementCheck(ctx, client, id.Version))
 }
 
@@ -212,16 +224,10 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			have[r.Phase]++
 			continue
 		}
-		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s", r.Verb, qualified(r), where, r.For),
-			Fix: "bind the ClusterRole " + roleOf(r.Phase) + " (irctl doctor --roles prints it)", short: r.Verb + " " + qualified(r)}
-		if r.Phase == steps.PhaseEradicate {
-			d.Fix = "bind the ClusterRole irctl-eradicator to who may see the secrets, once there is need (irctl doctor --roles prints it)"
-		}
-		if r.Phase == steps.PhaseRecover && r.Verb == "delete" && r.Resource == "pods" {
-			d.Fix = "bind the ClusterRole irctl-recoverer once a suspect is to be deleted (irctl doctor --roles prints it)"
-		}
+		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s", r.Verb, qualified(r.Group, r.Resource), where, r.For),
+			Fix: fixOf(r), short: r.Verb + " " + qualified(r.Group, r.Resource)}
 		if r.ClusterWide {
-			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r), r.For)
+			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r.Group, r.Resource), r.For)
 		}
 		if r.Optional {
 			d.State = warning
@@ -245,22 +251,60 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 	return list
 }
 
-// roleOf is the ClusterRole that grants what a phase needs.
-func roleOf(phase string) string {
-	switch phase {
-	case steps.PhaseContain, steps.PhaseRecover:
-		return "irctl-responder"
-	case steps.PhaseEradicate:
-		return "irctl-eradicator"
+// fixOf says how to come by a right.
+func fixOf(r steps.Right) string {
+	when := map[string]string{
+		"irctl-eradicator": " to who may see the secrets, once there is need",
+		"irctl-unbinder":   " once suspects are to lose their rights",
+		"irctl-recoverer":  " once a suspect is to be deleted",
 	}
-	return "irctl-investigator"
+	if r.Role() == "" {
+		return "have somebody do it who holds all that the role allows, or grant bind on that role by its name, which is not looked at here (irctl doctor --roles says how)"
+	}
+	return "bind the ClusterRole " + r.Role() + when[r.Role()] + " (irctl doctor --roles prints it)"
 }
 
-func qualified(r steps.Right) string {
-	if r.Group == "" {
-		return r.Resource
+// applyChecks are about what the team's manifests need. No ClusterRole can
+// ship for it: the kinds are the team's.
+func applyChecks(ctx context.Context, client *cluster.Client, manifests []eradicate.Manifest, namespace string) []diagnosis {
+	const check = "right to apply"
+	var list []diagnosis
+	questions, errs := eradicate.AccessToApply(ctx, client, manifests, namespace)
+	for _, err := range errs {
+		list = append(list, diagnosis{Check: check, State: ill, Text: err.Error()})
 	}
-	return r.Resource + "." + r.Group
+	var resources []string
+	for _, q := range questions {
+		if name := qualified(q.Group, q.Resource); !slices.Contains(resources, name) {
+			resources = append(resources, name)
+		}
+	}
+	fix := fmt.Sprintf("kubectl create clusterrole irctl-applier --verb=%s --resource=%s, and bind it once there is need", strings.Join(eradicate.VerbsToApply, ","), strings.Join(resources, ","))
+	for i, answer := range client.Can(ctx, questions) {
+		q := questions[i]
+		where := "cluster-wide"
+		if q.Namespace != "" {
+			where = "in namespace " + q.Namespace
+		}
+		switch {
+		case answer.Err != nil:
+			list = append(list, diagnosis{Check: check, State: ill, Text: answer.Err.Error()})
+		case !answer.Allowed:
+			what := q.Verb + " " + qualified(q.Group, q.Resource)
+			list = append(list, diagnosis{Check: check, State: ill, Fix: fix, Text: fmt.Sprintf("may not %s %s, needed to: apply the manifests, and undo it", what, where), short: what + " " + where})
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, diagnosis{Check: check, State: healthy, Text: fmt.Sprintf("all %s for %s", plural.Count(len(questions), "right"), plural.Count(len(manifests), "manifest"))})
+	}
+	return list
+}
+
+func qualified(group, resource string) string {
+	if group == "" {
+		return resource
+	}
+	return resource + "." + group
 }
 
 func enforcementCheck(ctx context.Context, client *cluster.Client, version string) diagnosis {

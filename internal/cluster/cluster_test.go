@@ -293,6 +293,7 @@ func TestExplain(t *testing.T) {
 		"a right on a part":      {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`), "the right to patch deployments.apps/scale is missing"},
 		"of a hostile name":      {forbidden(`User "a;reboot '" cannot patch resource "pods" in API group ""`), `--user='a;reboot '\'''`},
 		"a service account":      {forbidden(`User "system:serviceaccount:n:a" cannot get resource "pods" in API group ""`), "--user=system:serviceaccount:n:a"},
+		"of a role's rights":     {forbidden(`user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:` + "\n" + `{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}`), "only somebody may change a binding who holds all that its role allows"},
 		"some right":             {forbidden("because"), "a right is missing"},
 		"expired":                {apierrors.NewUnauthorized("expired"), "the credentials are missing, wrong or expired"},
 		"unknown CA":             {&url.Error{Err: x509.UnknownAuthorityError{}}, "certificate is not trusted"},

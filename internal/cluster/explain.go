@@ -30,6 +30,8 @@ func Explain(err error) string {
 		return "an admission webhook forbids it: ask whoever owns that policy for an exception for irctl, or do it with an identity that is exempt"
 	case strings.Contains(text, "exceeded quota"):
 		return "a ResourceQuota of the namespace is used up: raise it, or delete what is not needed there"
+	case apierrors.IsForbidden(err) && strings.Contains(text, "attempting to grant RBAC permissions not currently held"):
+		return "only somebody may change a binding who holds all that its role allows, or may bind that role: ask them, or for the right to bind it by its name (kubectl create clusterrole NAME --verb=bind --resource=clusterroles --resource-name=ROLE)"
 	case apierrors.IsForbidden(err):
 		if m := cannot.FindStringSubmatch(text); m != nil {
 			resource, sub, _ := strings.Cut(m[3], "/")

@@ -24,8 +24,29 @@ const (
 	PhaseRecover     = "recover"
 )
 
+const rbac = "rbac.authorization.k8s.io"
+
+// Role is the ClusterRole in deploy/ that grants it; "": none does, since who
+// may bind every role may do everything.
+func (r Right) Role() string {
+	switch {
+	case r.Verb == "bind":
+		return ""
+	case r.Phase == PhaseEradicate && r.Group == rbac:
+		return "irctl-unbinder"
+	case r.Phase == PhaseEradicate:
+		return "irctl-eradicator"
+	case r.Phase == PhaseRecover && r.Verb == "delete" && r.Resource == "pods":
+		return "irctl-recoverer"
+	case r.Phase == PhaseContain, r.Phase == PhaseRecover:
+		return "irctl-responder"
+	}
+	return "irctl-investigator"
+}
+
 // Rights are what each phase needs. The ClusterRoles in deploy/ grant them,
-// and a test sees to it that they do.
+// and a test sees to it that they do. What manifests of the team need is not
+// here: it depends on their kinds.
 var Rights = []Right{
 	{PhaseContain, "get", "", "pods", "find the suspect", false, false},
 	{PhaseContain, "list", "", "pods", "find suspects by label, and see that their siblings are gone", false, false},
@@ -110,6 +131,12 @@ var Rights = []Right{
 	{PhaseEradicate, "list", "networking.k8s.io", "ingresses", "find what uses a secret", true, false},
 	{PhaseEradicate, "get", "", "pods/portforward", "reach a database in the cluster, to change a password there", true, false},
 	{PhaseEradicate, "create", "", "pods/portforward", "reach a database in the cluster, to change a password there", true, false},
+	{PhaseEradicate, "get", rbac, "rolebindings", "--remove-bindings", true, false},
+	{PhaseEradicate, "patch", rbac, "rolebindings", "--remove-bindings", true, false},
+	{PhaseEradicate, "get", rbac, "clusterrolebindings", "--remove-bindings", true, true},
+	{PhaseEradicate, "patch", rbac, "clusterrolebindings", "--remove-bindings", true, true},
+	{PhaseEradicate, "bind", rbac, "roles", "--remove-bindings where the role allows more than oneself may", true, false},
+	{PhaseEradicate, "bind", rbac, "clusterroles", "--remove-bindings where the role allows more than oneself may", true, true},
 	{PhaseRecover, "get", "", "pods", "see what has become of the suspect", false, false},
 	{PhaseRecover, "list", "", "pods", "look at the new pods", false, false},
 	{PhaseRecover, "get", "apps", "deployments/scale", "restore the replicas", false, false},

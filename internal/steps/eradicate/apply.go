@@ -35,9 +35,12 @@ type applier struct {
 	held    func(cluster.Ref) [][]string
 	plan    steps.Plan
 	applied []*Applied
-	kinds   map[schema.GroupVersionKind]kindOf
+	kinds   kindsSeen
 	seen    map[cluster.Ref]bool
 }
+
+// kindsSeen are the kinds that the server was asked about.
+type kindsSeen map[schema.GroupVersionKind]kindOf
 
 type kindOf struct {
 	ref    cluster.Ref
@@ -49,7 +52,7 @@ type kindOf struct {
 // cannot be applied is refused by itself. A field that the incident holds, such
 // as the replicas of a workload that is down, is left as it is.
 func PlanManifests(ctx context.Context, r *Radius, o Options, held func(cluster.Ref) [][]string) (steps.Plan, []*Applied) {
-	a := &applier{Radius: r, Options: o, held: held, kinds: map[schema.GroupVersionKind]kindOf{}, seen: map[cluster.Ref]bool{}}
+	a := &applier{Radius: r, Options: o, held: held, kinds: kindsSeen{}, seen: map[cluster.Ref]bool{}}
 	for _, m := range o.Manifests {
 		if err := a.one(ctx, m); err != nil {
 			refusal := steps.Refusal{Action: StepApply, ID: StepApply + " " + m.Name(), Object: m.Name(), Reason: fmt.Sprintf("%v (%s)", err, m.Source)}
@@ -104,27 +107,11 @@ func (a *applier) warn(code, text, fix string) {
 
 // refOf is the object that a manifest is about.
 func (a *applier) refOf(ctx context.Context, o *unstructured.Unstructured) (cluster.Ref, error) {
-	gvk := o.GroupVersionKind()
-	k, known := a.kinds[gvk]
-	if !known {
-		k.ref, k.scoped, k.err = a.client.KindOf(ctx, gvk)
-		a.kinds[gvk] = k
+	ref, err := a.kinds.locate(ctx, a.client, o, a.Namespace)
+	if err != nil {
+		return ref, err
 	}
-	if k.err != nil {
-		return cluster.Ref{}, k.err
-	}
-	namespace := o.GetNamespace()
-	if namespace == "" && !k.scoped {
-		namespace = a.Namespace
-	}
-	ref := k.ref.Named(namespace, o.GetName(), "")
 	switch {
-	case ref.Group == rotate.SecretRef.Group && ref.Kind == rotate.SecretRef.Kind:
-		return ref, errors.New("the values of a Secret have no place in the journal: irctl eradicate --secret replaces them")
-	case k.scoped && namespace != "":
-		return ref, errors.New("it has a namespace, and this kind is of the whole cluster: take the namespace out")
-	case !k.scoped && namespace == "":
-		return ref, errors.New("it has no namespace: write it into the manifest, or give -n NAMESPACE")
 	case a.seen[ref]:
 		return ref, errors.New("it is given twice")
 	case slices.ContainsFunc(a.imaged, func(w *Workload) bool {
@@ -137,6 +124,57 @@ func (a *applier) refOf(ctx context.Context, o *unstructured.Unstructured) (clus
 		return ref, fmt.Errorf("it is larger than the %d bytes that the journal takes: apply it with kubectl, and note it: irctl timeline note", maxConfig)
 	}
 	return ref, nil
+}
+
+// locate is the object that a manifest is about; namespace is where it is if
+// the manifest does not say.
+func (seen kindsSeen) locate(ctx context.Context, client *cluster.Client, o *unstructured.Unstructured, namespace string) (cluster.Ref, error) {
+	gvk := o.GroupVersionKind()
+	k, known := seen[gvk]
+	if !known {
+		k.ref, k.scoped, k.err = client.KindOf(ctx, gvk)
+		seen[gvk] = k
+	}
+	if k.err != nil {
+		return cluster.Ref{}, k.err
+	}
+	if ns := o.GetNamespace(); ns != "" || k.scoped {
+		namespace = ns
+	}
+	ref := k.ref.Named(namespace, o.GetName(), "")
+	switch {
+	case ref.Group == rotate.SecretRef.Group && ref.Kind == rotate.SecretRef.Kind:
+		return ref, errors.New("the values of a Secret have no place in the journal: irctl eradicate --secret replaces them")
+	case k.scoped && namespace != "":
+		return ref, errors.New("it has a namespace, and this kind is of the whole cluster: take the namespace out")
+	case !k.scoped && namespace == "":
+		return ref, errors.New("it has no namespace: write it into the manifest, or give -n NAMESPACE")
+	}
+	return ref, nil
+}
+
+// VerbsToApply are what it takes to apply an object server-side, whether it is
+// there or not, and to undo that.
+var VerbsToApply = []string{"get", "patch", "create", "delete"}
+
+// AccessToApply is what it takes to apply manifests, each right once, and why
+// it is not known of some of them. namespace is where objects are that do not say.
+func AccessToApply(ctx context.Context, client *cluster.Client, manifests []Manifest, namespace string) (list []cluster.Access, errs []error) {
+	kinds, seen := kindsSeen{}, map[cluster.Access]bool{}
+	for _, m := range manifests {
+		ref, err := kinds.locate(ctx, client, m.Object, namespace)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w (%s)", m.Name(), err, m.Source))
+			continue
+		}
+		for _, verb := range VerbsToApply {
+			if q := (cluster.Access{Verb: verb, Group: ref.Group, Resource: ref.Resource, Namespace: ref.Namespace}); !seen[q] {
+				seen[q] = true
+				list = append(list, q)
+			}
+		}
+	}
+	return list, errs
 }
 
 func size(c change.Change) int {
