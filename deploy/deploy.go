@@ -1,7 +1,13 @@
 // Package deploy holds the manifests that a cluster's administrator applies.
 package deploy
 
-import _ "embed"
+import (
+	_ "embed"
+	"slices"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+)
 
 // Responder is the ClusterRole of those who contain and undo.
 //
@@ -27,3 +33,23 @@ var Recoverer string
 //
 //go:embed unbinder.yaml
 var Unbinder string
+
+// ClusterRoles are all that ship, each a document.
+var ClusterRoles = []string{Responder, Investigator, Eradicator, Unbinder, Recoverer}
+
+// RoleFor is the name of the first that grants a right; "": none does.
+// resource may have a subresource: "pods/log".
+func RoleFor(verb, group, resource string) string {
+	for _, text := range ClusterRoles {
+		var role rbacv1.ClusterRole
+		if err := yaml.Unmarshal([]byte(text), &role); err != nil {
+			continue // a test reads them all
+		}
+		for _, rule := range role.Rules {
+			if slices.Contains(rule.Verbs, verb) && slices.Contains(rule.APIGroups, group) && slices.Contains(rule.Resources, resource) {
+				return role.Name
+			}
+		}
+	}
+	return ""
+}

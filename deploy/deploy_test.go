@@ -32,7 +32,7 @@ func reads(verb string) bool { return verb == "get" || verb == "list" || verb ==
 
 func TestEveryRightIsGrantedByTheRoleThatDoctorNames(t *testing.T) {
 	roles := map[string]rights.Rights{}
-	for _, text := range []string{deploy.Responder, deploy.Investigator, deploy.Eradicator, deploy.Unbinder, deploy.Recoverer} {
+	for _, text := range deploy.ClusterRoles {
 		role := parse(t, text)
 		roles[role.Name] = grants(role)
 	}
@@ -69,6 +69,18 @@ var beyond = map[string][]string{
 	"irctl-eradicator": {"patch external-secrets.io/externalsecrets", "patch cert-manager.io/certificates/status"},
 }
 
+func TestTheRoleForARightIsFound(t *testing.T) {
+	for _, c := range [][4]string{
+		{"patch", "", "pods", "irctl-responder"}, {"patch", "apps", "deployments/scale", "irctl-responder"}, {"patch", "keda.sh", "scaledobjects", "irctl-responder"},
+		{"patch", "", "secrets", "irctl-eradicator"}, {"patch", "rbac.authorization.k8s.io", "rolebindings", "irctl-unbinder"}, {"delete", "", "pods", "irctl-recoverer"},
+		{"patch", "", "configmaps", ""}, {"get", "apps", "pods", ""},
+	} {
+		if got := deploy.RoleFor(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("%s %s/%s: %q, not %q", c[0], c[1], c[2], got, c[3])
+		}
+	}
+}
+
 func TestARoleMayWriteNothingThatNobodyNeedsOfIt(t *testing.T) {
 	for _, text := range []string{deploy.Responder, deploy.Eradicator, deploy.Unbinder, deploy.Recoverer} {
 		role := parse(t, text)
@@ -103,7 +115,7 @@ func TestTheInvestigatorMayChangeNothing(t *testing.T) {
 }
 
 func TestNoRoleHasAWildcardOrADangerousRight(t *testing.T) {
-	for _, text := range []string{deploy.Responder, deploy.Investigator, deploy.Eradicator, deploy.Unbinder, deploy.Recoverer} {
+	for _, text := range deploy.ClusterRoles {
 		role := parse(t, text)
 		for _, rule := range role.Rules {
 			if all := slices.Concat(rule.Verbs, rule.APIGroups, rule.Resources); slices.Contains(all, "*") {

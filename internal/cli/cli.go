@@ -20,6 +20,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/rest"
 
+	"irctl/deploy"
 	"irctl/internal/cluster"
 	"irctl/internal/drill"
 	"irctl/internal/engine"
@@ -119,7 +120,7 @@ func Main(ctx context.Context, args []string, streams Streams, getenv func(strin
 	if text := err.Error(); text != "" {
 		style := app.style(app.ErrTerminal)
 		fmt.Fprintf(app.Err, "%s %s\n", style.bad("error:"), sanitize.Line(text))
-		if hint := cluster.Explain(err); hint != "" {
+		if hint := explain(err); hint != "" {
 			fmt.Fprintf(app.Err, "  %s %s\n", style.dim("→"), sanitize.Line(hint))
 		}
 		if code == ExitUsage {
@@ -198,6 +199,9 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	root.SetUsageTemplate(usageTemplate)
 	return root
 }
+
+// explain says what to do about an error of the API server, or "".
+func explain(err error) string { return cluster.Explain(err, deploy.RoleFor) }
 
 // usageTemplate is cobra's, but that the flags of all commands, most of them
 // kubectl's, are left to the command options: they would bury those at hand.

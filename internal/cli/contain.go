@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
@@ -269,7 +268,7 @@ func (a *App) printPlanned(actions []engine.ActionResult, st style) {
 		}
 		if r.Error != "" {
 			fmt.Fprintf(a.Out, "    %s the server would not do it: %s\n", st.bad("✗"), sanitize.Line(r.Error))
-			if hint := cluster.Explain(r.Err()); hint != "" {
+			if hint := explain(r.Err()); hint != "" {
 				fmt.Fprintf(a.Out, "      %s %s\n", st.dim("→"), sanitize.Line(hint))
 			}
 		}

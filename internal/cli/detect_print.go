@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"irctl/internal/cluster"
 	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
@@ -64,7 +63,7 @@ func (a *App) printReading(res *detect.Result) {
 	lines, errs := res.Gaps.Lines()
 	for i, line := range lines {
 		fmt.Fprintf(a.Err, "%s %s\n", st.warn("!"), sanitize.Line(line))
-		if hint := cluster.Explain(errs[i]); hint != "" && a.verbose {
+		if hint := explain(errs[i]); hint != "" && a.verbose {
 			fmt.Fprintf(a.Err, "    %s %s\n", st.dim("→"), sanitize.Line(hint))
 		}
 	}

@@ -62,7 +62,7 @@ the manifests: give the same --apply here. Exit code 1 if something necessary is
 
 func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if o.roles {
-		_, err := fmt.Fprint(a.Out, strings.Join([]string{deploy.Responder, deploy.Investigator, deploy.Eradicator, deploy.Unbinder, deploy.Recoverer}, "---\n"))
+		_, err := fmt.Fprint(a.Out, strings.Join(deploy.ClusterRoles, "---\n"))
 		return err
 	}
 	manifests, err := eradicate.ReadManifests(o.apply)
@@ -159,7 +159,7 @@ func (a *App) checkCluster(ctx context.Context, o *doctorOptions, manifests []er
 	}
 	id, err := client.Identify(ctx)
 	if err != nil {
-		return []diagnosis{{Check: "server", State: ill, Text: err.Error(), Fix: cluster.Explain(err)}}
+		return []diagnosis{{Check: "server", State: ill, Text: err.Error(), Fix: explain(err)}}
 	}
 	list := []diagnosis{
 		{Check: "server", State: healthy, Text: fmt.Sprintf("%s, version %s, cluster %s", id.Server, dash(id.Version), dash(id.ClusterUID))},

@@ -31,6 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/remotecommand"
 
+	"irctl/deploy"
 	"irctl/internal/cluster"
 	"irctl/internal/cluster/apifake"
 )
@@ -290,6 +291,8 @@ func TestExplain(t *testing.T) {
 		"webhook":                {forbidden(`admission webhook "x" denied the request: no`), "an admission webhook forbids it"},
 		"quota":                  {forbidden("exceeded quota: compute"), "a ResourceQuota"},
 		"a right":                {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`), "the right to patch pods is missing; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): kubectl create clusterrolebinding irctl-responder --clusterrole=irctl-responder --user=jane"},
+		"a right of another":     {forbidden(`User "jane" cannot patch resource "secrets" in API group ""`), "the ClusterRole irctl-eradicator has it"},
+		"a right of nobody":      {forbidden(`User "jane" cannot patch resource "widgets" in API group "example.com"`), "the right to patch widgets.example.com is missing; no ClusterRole of irctl's has it"},
 		"a right on a part":      {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`), "the right to patch deployments.apps/scale is missing"},
 		"of a hostile name":      {forbidden(`User "a;reboot '" cannot patch resource "pods" in API group ""`), `--user='a;reboot '\'''`},
 		"a service account":      {forbidden(`User "system:serviceaccount:n:a" cannot get resource "pods" in API group ""`), "--user=system:serviceaccount:n:a"},
@@ -311,7 +314,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, err := range []error{c.err, fmt.Errorf("doing something: %w", c.err)} {
-				got := cluster.Explain(err)
+				got := cluster.Explain(err, deploy.RoleFor)
 				if !strings.Contains(got, c.want) || (c.want == "") != (got == "") {
 					t.Errorf("got %q; want %q", got, c.want)
 				}

@@ -19,7 +19,8 @@ var cannot = regexp.MustCompile(`User "([^"]{1,253})" cannot ([a-z]{1,32}) resou
 
 // Explain says what to do about an error of the API server or of reaching
 // it, in one sentence without a full stop; "" where the error speaks for itself.
-func Explain(err error) string {
+// roleFor names the ClusterRole that grants a right, or none.
+func Explain(err error, roleFor func(verb, group, resource string) string) string {
 	text := err.Error()
 	var dns *net.DNSError
 	var unknownCA x509.UnknownAuthorityError
@@ -31,7 +32,7 @@ func Explain(err error) string {
 	case strings.Contains(text, "exceeded quota"):
 		return "a ResourceQuota of the namespace is used up: raise it, or delete what is not needed there"
 	case apierrors.IsForbidden(err) && strings.Contains(text, "attempting to grant RBAC permissions not currently held"):
-		return "only somebody may change a binding who holds all that its role allows, or may bind that role: ask them, or for the right to bind it by its name (kubectl create clusterrole NAME --verb=bind --resource=clusterroles --resource-name=ROLE)"
+		return "only somebody may change a binding who holds all that its role allows, or may bind that role: ask them, or for the right to bind it by its name (irctl doctor --roles says how)"
 	case apierrors.IsForbidden(err):
 		if m := cannot.FindStringSubmatch(text); m != nil {
 			resource, sub, _ := strings.Cut(m[3], "/")
@@ -41,7 +42,12 @@ func Explain(err error) string {
 			if sub != "" {
 				resource += "/" + sub
 			}
-			return "the right to " + m[2] + " " + resource + " is missing; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): kubectl create clusterrolebinding irctl-responder --clusterrole=irctl-responder --user=" + quoteName(m[1])
+			missing := "the right to " + m[2] + " " + resource + " is missing"
+			role := roleFor(m[2], m[4], m[3])
+			if role == "" {
+				return missing + "; no ClusterRole of irctl's has it"
+			}
+			return missing + "; the ClusterRole " + role + " has it (irctl doctor --roles prints it): kubectl create clusterrolebinding " + role + " --clusterrole=" + role + " --user=" + quoteName(m[1])
 		}
 		return "a right is missing; irctl doctor lists which"
 	case apierrors.IsUnauthorized(err):

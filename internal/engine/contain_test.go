@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"irctl/deploy"
 	"irctl/internal/cluster"
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
@@ -419,8 +420,8 @@ func TestForbidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := res.Actions[len(res.Actions)-1]
-	if last.Step != contain.StepScale || last.Outcome != timeline.OutcomeFailed || !strings.Contains(cluster.Explain(last.Err()), "patch deployments.apps/scale") {
-		t.Errorf("%s %s: %v (%s)", last.Step, last.Outcome, last.Err(), cluster.Explain(last.Err()))
+	if last.Step != contain.StepScale || last.Outcome != timeline.OutcomeFailed || !strings.Contains(cluster.Explain(last.Err(), deploy.RoleFor), "patch deployments.apps/scale") {
+		t.Errorf("%s %s: %v (%s)", last.Step, last.Outcome, last.Err(), cluster.Explain(last.Err(), deploy.RoleFor))
 	}
 	if res.Verdict != contain.NotContained {
 		t.Errorf("verdict %q though the workload runs on", res.Verdict)
