@@ -20,9 +20,11 @@ recording: build ## Draw the pictures of README and docs/tui.md anew, from a dri
 	go run ./docs/recording bin/irctl docs/pictures
 
 # A program built with the race detector sleeps a second before it exits, and
-# the tests run hundreds of them.
+# the tests run hundreds of them. What the tests keep in memory is little: to collect
+# garbage less often saves a tenth of their time.
 .PHONY: test
 test: export GORACE = atexit_sleep_ms=20
+test: export GOGC = 400
 test: ## Run the tests, with the race detector; of the longest ones a sample
 	test/install-deps.sh
 	go test -race -short -timeout 20m ./...
@@ -30,7 +32,8 @@ test: ## Run the tests, with the race detector; of the longest ones a sample
 .PHONY: test-full
 test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory, every drill by keys
 	test/install-deps.sh
-	go test -timeout 30m ./internal/engine ./internal/evidence ./internal/steps/detect ./internal/drill/player
+	go test -timeout 30m ./internal/evidence ./internal/steps/detect ./internal/drill/player
+	go test -timeout 30m ./internal/engine -exhaustive
 
 .PHONY: lint
 lint: ## Check format, modules and code

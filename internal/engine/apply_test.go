@@ -312,47 +312,37 @@ func applyCalls(t *testing.T) []sim.Request {
 
 func TestApplyEveryCallFails(t *testing.T) {
 	calls := applyCalls(t)
-	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-				defer cancel()
-				w := newLeaked(t)
-				before := w.still()
-				s := &strike{call: call.Key(), fault: fault}
-				p, err := w.start(t, ctx, w.dir, s.faults)
-				if err == nil {
-					_, err = p.Eradicate(ctx, policies(t, p))
-				}
-				if err != nil || !s.hit.Load() {
-					t.Errorf("%s: never called, or ended the run (%v)", call.Key(), err)
-				}
-				w.applied(t, call.Key(), w.dir, before)
-			})
-		})
-	}
+	forEveryFault(t, calls, func(t *testing.T, call sim.Request, fault sim.Fault) {
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		defer cancel()
+		w := newLeaked(t)
+		before := w.still()
+		s := &strike{call: call.Key(), fault: fault}
+		p, err := w.start(t, ctx, w.dir, s.faults)
+		if err == nil {
+			_, err = p.Eradicate(ctx, policies(t, p))
+		}
+		if err != nil || !s.hit.Load() {
+			t.Errorf("%s: never called, or ended the run (%v)", call.Key(), err)
+		}
+		w.applied(t, call.Key(), w.dir, before)
+	})
 }
 
 func TestApplyKilledAtEveryCall(t *testing.T) {
 	calls := applyCalls(t)
-	for name, executed := range map[string]bool{"before execution": false, "after execution": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				for _, then := range []func(*leakedWorld, *testing.T, string, string, map[string]any){(*leakedWorld).applied, (*leakedWorld).takenBack} {
-					w := newLeaked(t)
-					before := w.still()
-					left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
-						_, err := p.Eradicate(ctx, policies(t, p))
-						return err
-					})
-					if call.Writes() && !slices.ContainsFunc(timeline.Pending(journal(t, left)), func(e timeline.Entry) bool { return e.Object.Name == call.Name }) {
-						t.Errorf("%s: killed at a write, the journal has no intent of it", call.Key())
-					}
-					then(w, t, call.Key(), left, before)
-				}
+	forEveryKill(t, calls, func(t *testing.T, call sim.Request, executed bool) {
+		for _, then := range []func(*leakedWorld, *testing.T, string, string, map[string]any){(*leakedWorld).applied, (*leakedWorld).takenBack} {
+			w := newLeaked(t)
+			before := w.still()
+			left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
+				_, err := p.Eradicate(ctx, policies(t, p))
+				return err
 			})
-		})
-	}
+			if call.Writes() && !slices.ContainsFunc(timeline.Pending(journal(t, left)), func(e timeline.Entry) bool { return e.Object.Name == call.Name }) {
+				t.Errorf("%s: killed at a write, the journal has no intent of it", call.Key())
+			}
+			then(w, t, call.Key(), left, before)
+		}
+	})
 }

@@ -405,52 +405,39 @@ func eradicateCalls(t *testing.T) []sim.Request {
 
 func TestEradicateEveryCallFails(t *testing.T) {
 	calls := eradicateCalls(t)
-	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				if !call.Writes() && name != "500" {
-					return // reads are repeated by the client, whatever went wrong
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-				defer cancel()
-				w := newLeaked(t)
-				s := &strike{call: call.Key(), fault: fault}
-				p, err := w.start(t, ctx, w.dir, s.faults)
-				if err == nil {
-					_, err = p.eradicateNow(ctx)
-				}
-				if !s.hit.Load() {
-					t.Errorf("%s: never called (%v)", call.Key(), err)
-				}
-				if err := w.whole(); err != nil {
-					t.Errorf("%s: %v", call.Key(), err)
-				}
-				w.finished(t, call.Key(), w.dir)
-			})
-		})
-	}
+	forEveryFault(t, calls, func(t *testing.T, call sim.Request, fault sim.Fault) {
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		defer cancel()
+		w := newLeaked(t)
+		s := &strike{call: call.Key(), fault: fault}
+		p, err := w.start(t, ctx, w.dir, s.faults)
+		if err == nil {
+			_, err = p.eradicateNow(ctx)
+		}
+		if !s.hit.Load() {
+			t.Errorf("%s: never called (%v)", call.Key(), err)
+		}
+		if err := w.whole(); err != nil {
+			t.Errorf("%s: %v", call.Key(), err)
+		}
+		w.finished(t, call.Key(), w.dir)
+	})
 }
 
 func TestEradicateKilledAtEveryCall(t *testing.T) {
 	calls := eradicateCalls(t)
-	for name, executed := range map[string]bool{"before execution": false, "after execution": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				w := newLeaked(t)
-				left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
-					_, err := p.eradicateNow(ctx)
-					return err
-				})
-				if err := w.whole(); err != nil {
-					t.Errorf("%s: %v", call.Key(), err)
-				}
-				w.silent(t, call.Key(), left)
-				w.finished(t, call.Key(), left)
-			})
+	forEveryKill(t, calls, func(t *testing.T, call sim.Request, executed bool) {
+		w := newLeaked(t)
+		left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
+			_, err := p.eradicateNow(ctx)
+			return err
 		})
-	}
+		if err := w.whole(); err != nil {
+			t.Errorf("%s: %v", call.Key(), err)
+		}
+		w.silent(t, call.Key(), left)
+		w.finished(t, call.Key(), left)
+	})
 }
 
 // TestEradicateImage: the patched version is deployed before any secret is

@@ -16,11 +16,14 @@ import (
 )
 
 // faults are the ways in which one API call goes wrong while the process lives on.
-var faults = map[string]sim.Fault{
-	"error before execution":    {Break: true},
-	"executed, but answer lost": {Lose: true},
-	"429":                       {Error: sim.Throttled(0)},
-	"500":                       {Error: sim.Broken()},
+var faults = []struct {
+	name string
+	sim.Fault
+}{
+	{"error before execution", sim.Fault{Break: true}},
+	{"executed, but answer lost", sim.Fault{Lose: true}},
+	{"429", sim.Fault{Error: sim.Throttled(0)}},
+	{"500", sim.Fault{Error: sim.Broken()}},
 }
 
 // cleanRun is what a contain without faults does: its calls by name, and the
@@ -42,26 +45,60 @@ func cleanRun(t *testing.T) (calls []sim.Request, after map[string]any) {
 // if nothing had happened, and undo to the state before.
 func TestEveryCallFails(t *testing.T) {
 	calls, after := cleanRun(t)
-	for name, fault := range faults {
+	forEveryFault(t, calls, func(t *testing.T, call sim.Request, fault sim.Fault) { oneCallFails(t, call, fault, after) })
+}
+
+// forEveryFault is called with every call and every way in which it goes wrong.
+//
+// With -short, here and below, it is a sample: make test has three minutes,
+// make test-full has no such bound. Of the reads it takes one in sixteen, which
+// fails in one way. Every write breaks before and after it is executed, and of
+// the two answers that say so it gets one: the calls take turns.
+func forEveryFault(t *testing.T, calls []sim.Request, f func(*testing.T, sim.Request, sim.Fault)) {
+	for n, fault := range faults {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			forEveryCall(calls, func(turn int, call sim.Request) {
+				told := fault.Error != nil
+				if testing.Short() && (!call.Writes() && turn%len(faults) != n || call.Writes() && told && turn%2 != n%2) {
+					return
+				}
+				f(t, call, fault.Fault)
+			})
+		})
+	}
+}
+
+// forEveryKill is called with every call and whether it is executed before the
+// process is killed; of the sampled reads with one of the two.
+func forEveryKill(t *testing.T, calls []sim.Request, f func(t *testing.T, call sim.Request, executed bool)) {
+	for n, name := range []string{"before execution", "after execution"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) { oneCallFails(t, call, fault, after) })
+			forEveryCall(calls, func(turn int, call sim.Request) {
+				if testing.Short() && !call.Writes() && turn%2 != n {
+					return
+				}
+				f(t, call, n == 1)
+			})
 		})
 	}
 }
 
 // forEveryCall overlaps the waiting of the cases: most of their time they
-// wait to try again. With -short it takes every write, but of the reads one in
-// sixteen: make test has three minutes, make test-full has no such bound.
-func forEveryCall(calls []sim.Request, f func(sim.Request)) {
+// wait to try again.
+func forEveryCall(calls []sim.Request, f func(turn int, call sim.Request)) {
+	var sample []sim.Request
+	for i, call := range calls {
+		if !testing.Short() || call.Writes() || i%16 == 0 {
+			sample = append(sample, call)
+		}
+	}
 	var g errgroup.Group
 	g.SetLimit(8)
-	for i, call := range calls {
-		if testing.Short() && !call.Writes() && i%16 != 0 {
-			continue
-		}
+	for turn, call := range sample {
 		g.Go(func() error {
-			f(call)
+			f(turn, call)
 			return nil
 		})
 	}
@@ -138,7 +175,7 @@ func (w *world) undone(t *testing.T, name, dir string) {
 func TestServerGoesAway(t *testing.T) {
 	t.Parallel()
 	calls, _ := cleanRun(t)
-	forEveryCall(calls, func(call sim.Request) {
+	forEveryCall(calls, func(_ int, call sim.Request) {
 		w, dir := newWorld(t), t.TempDir()
 		url, server := w.goneAt(t, call)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -180,21 +217,16 @@ func tellsOfGaps(res *engine.ContainResult) bool {
 // TestKilledAtEveryCall kills irctl before and after every single API call.
 func TestKilledAtEveryCall(t *testing.T) {
 	calls, after := cleanRun(t)
-	for name, executed := range map[string]bool{"before execution": false, "after execution": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				w, dir := killed(t, call, executed)
-				w.contained(t, call.Key(), dir, after)
-				if call.Writes() {
-					w.undone(t, call.Key()+": contained again", dir)
-				}
+	forEveryKill(t, calls, func(t *testing.T, call sim.Request, executed bool) {
+		w, dir := killed(t, call, executed)
+		w.contained(t, call.Key(), dir, after)
+		if call.Writes() {
+			w.undone(t, call.Key()+": contained again", dir)
+		}
 
-				w, dir = killed(t, call, executed)
-				w.undone(t, call.Key(), dir)
-			})
-		})
-	}
+		w, dir = killed(t, call, executed)
+		w.undone(t, call.Key(), dir)
+	})
 }
 
 // killed runs contain up to a call, and returns the world and the state

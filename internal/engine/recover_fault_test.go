@@ -111,31 +111,26 @@ func (w *downWorld) recoveredAgain(t *testing.T, name, dir string, after map[str
 // TestEveryCallOfRecoverFails lets every single API call go wrong in every way.
 func TestEveryCallOfRecoverFails(t *testing.T) {
 	calls, after := recoveredRun(t)
-	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				defer cancel()
-				w := newDown(t)
-				s := &strike{call: call.Key(), fault: fault}
-				p, err := w.start(t, ctx, w.dir, s.faults)
-				if err == nil {
-					_, err = p.recoverNow(ctx, deleting)
-				}
-				if !s.hit.Load() {
-					t.Errorf("%s: never called", call.Key())
-					return
-				}
-				if err != nil {
-					t.Errorf("%s: one failed call ended the run: %v", call.Key(), err)
-				}
-				if again := w.recoveredAgain(t, call.Key(), w.dir, after); again.server.Written() != 0 {
-					t.Errorf("%s: the run was not done: a second one wrote %d times", call.Key(), again.server.Written())
-				}
-			})
-		})
-	}
+	forEveryFault(t, calls, func(t *testing.T, call sim.Request, fault sim.Fault) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		w := newDown(t)
+		s := &strike{call: call.Key(), fault: fault}
+		p, err := w.start(t, ctx, w.dir, s.faults)
+		if err == nil {
+			_, err = p.recoverNow(ctx, deleting)
+		}
+		if !s.hit.Load() {
+			t.Errorf("%s: never called", call.Key())
+			return
+		}
+		if err != nil {
+			t.Errorf("%s: one failed call ended the run: %v", call.Key(), err)
+		}
+		if again := w.recoveredAgain(t, call.Key(), w.dir, after); again.server.Written() != 0 {
+			t.Errorf("%s: the run was not done: a second one wrote %d times", call.Key(), again.server.Written())
+		}
+	})
 }
 
 // TestServerGoesAwayDuringRecover takes the server away for good at every call:
@@ -147,7 +142,7 @@ func TestServerGoesAwayDuringRecover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forEveryCall(calls, func(call sim.Request) {
+	forEveryCall(calls, func(_ int, call sim.Request) {
 		w := newDown(t)
 		url, server := w.goneAt(t, call)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -184,22 +179,17 @@ func tellsOfTrouble(res, clean *engine.RecoverResult) bool {
 // TestRecoverKilledAtEveryCall kills irctl before and after every single call.
 func TestRecoverKilledAtEveryCall(t *testing.T) {
 	calls, after := recoveredRun(t)
-	for name, executed := range map[string]bool{"before execution": false, "after execution": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			forEveryCall(calls, func(call sim.Request) {
-				w := newDown(t)
-				left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
-					_, err := p.recoverNow(ctx, deleting)
-					return err
-				})
-				if call.Writes() {
-					wantPending(t, call, left)
-				}
-				w.recoveredAgain(t, call.Key(), left, after)
-			})
+	forEveryKill(t, calls, func(t *testing.T, call sim.Request, executed bool) {
+		w := newDown(t)
+		left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
+			_, err := p.recoverNow(ctx, deleting)
+			return err
 		})
-	}
+		if call.Writes() {
+			wantPending(t, call, left)
+		}
+		w.recoveredAgain(t, call.Key(), left, after)
+	})
 }
 
 // TestRecoverKilledForReal is the same with a process and SIGKILL, at every write.

@@ -38,36 +38,47 @@ type world struct {
 }
 
 // todoApp is made once; every world is a copy of it.
-var todoApp = sync.OnceValues(func() (*sim.Cluster, error) {
+var todoApp = sync.OnceValues(func() (*world, error) {
 	c, err := sim.New(sim.Options{Kinds: []sim.Kind{sim.Gadget, sim.ScaledObject}})
-	if err == nil {
-		err = c.Apply(sim.TodoApp)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	if err := c.Apply(sim.TodoApp); err != nil {
+		return nil, err
+	}
+	suspect := nameOf(c.List(sim.Pods, "todo-app"), "backend-")
+	return &world{Cluster: c, suspect: suspect, before: picture(c, suspect)}, nil
 })
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	c, err := todoApp()
-	if err == nil {
-		c, err = c.Clone()
-	}
+	original, err := todoApp()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{Cluster: c, suspect: firstPod(t, c, "todo-app", "backend-")}
-	w.before = picture(c, w.suspect)
-	return w
+	c, err := original.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{Cluster: c, suspect: original.suspect, before: original.before}
 }
 
 func firstPod(t testing.TB, c *sim.Cluster, namespace, prefix string) string {
 	t.Helper()
-	for _, p := range c.List(sim.Pods, namespace) {
-		if strings.HasPrefix(p.GetName(), prefix) {
-			return p.GetName()
+	name := nameOf(c.List(sim.Pods, namespace), prefix)
+	if name == "" {
+		t.Fatalf("no pod in %s is named %s…", namespace, prefix)
+	}
+	return name
+}
+
+// nameOf is the first name that begins like that, or none.
+func nameOf(objects []unstructured.Unstructured, prefix string) string {
+	for _, o := range objects {
+		if strings.HasPrefix(o.GetName(), prefix) {
+			return o.GetName()
 		}
 	}
-	t.Fatalf("no pod in %s is named %s…", namespace, prefix)
 	return ""
 }
 
@@ -322,11 +333,16 @@ func (w *world) killedDuring(t *testing.T, dir string, call sim.Request, execute
 func (w *world) goneAt(t *testing.T, call sim.Request) (url string, server *sim.Server) {
 	t.Helper()
 	var listener *httptest.Server
+	var gone atomic.Bool // also for a connection that is accepted just now
 	server = w.Server(func(r sim.Request) sim.Fault {
-		if r.Key() != call.Key() {
+		switch {
+		case gone.Load():
+			return sim.Fault{Break: true}
+		case r.Key() != call.Key():
 			return sim.Fault{}
 		}
 		return sim.Fault{Before: func() {
+			gone.Store(true)
 			_ = listener.Listener.Close() // closed once more at the end
 			listener.CloseClientConnections()
 		}, Break: true}
