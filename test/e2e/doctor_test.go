@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // A Diagnosis is one thing that doctor looked at.
@@ -56,6 +58,90 @@ func TestDoctorTellsTheInvestigatorWhatIsMissing(t *testing.T) {
 	}
 	if text, missed := bad["right to investigate"]; missed {
 		t.Errorf("an investigator may not investigate: %s", text)
+	}
+}
+
+// missing are the rights of a check that doctor says are not there.
+func missing(list []Diagnosis, check string) string {
+	var all []string
+	for _, d := range list {
+		if d.Check == check && d.State != "ok" {
+			all = append(all, d.Text)
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// What it takes to take a suspect out of its bindings is known beforehand: the
+// role that ships, and bind on what the binding binds, or the rights of that.
+func TestDoctorTellsWhatRemovingBindingsNeeds(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.todoApp()
+	jane := newPerson(t, responder)
+	const patch, bind = "may not patch rolebindings", "may not bind roles"
+	if text := missing(jane.doctor(exitDone, "-n", n.name), "right to eradicate"); !strings.Contains(text, patch) || !strings.Contains(text, bind) {
+		t.Errorf("not missed: %s", text)
+	}
+	n.grant("irctl-unbinder")
+	if text := missing(jane.doctor(exitDone, "-n", n.name), "right to eradicate"); strings.Contains(text, patch) || !strings.Contains(text, bind) {
+		t.Errorf("with irctl-unbinder is missing: %s", text)
+	}
+
+	jane.contain("--pod", n.pod("app=backend").Name, "-n", n.name).exitsContained()
+	bound := func() int {
+		b, err := world.Client.RbacV1().RoleBindings(n.name).Get(t.Context(), "backend-rolebinding", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b.Subjects)
+	}
+	// The responder may not read secrets, as the role allows.
+	r := jane.irctl("eradicate", "--remove-bindings", "--yes", "-o", "json").exits(exitError)
+	if bound() != 1 || !strings.Contains(r.stderr, "may bind that role") {
+		t.Errorf("%d subjects; without the rights of the role%s", bound(), r)
+	}
+	n.grantRule("irctl-bind", `{apiGroups: [rbac.authorization.k8s.io], resources: [roles], verbs: [bind], resourceNames: [backend-role]}`)
+	if r := jane.irctl("eradicate", "--remove-bindings", "--yes", "-o", "json").exits(exitDone); bound() != 0 {
+		t.Errorf("%d subjects are left%s", bound(), r)
+	}
+	if jane.undo("--step", "bindings").exits(exitDone); bound() != 1 {
+		t.Errorf("undone, the binding has %d subjects", bound())
+	}
+}
+
+// What the team's manifests need depends on their kinds; what doctor asks for is
+// enough to apply them, and to undo it.
+func TestDoctorTellsWhatManifestsNeed(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.todoApp()
+	jane := newPerson(t, responder)
+	manifests := filepath.Join(jane.home, "team.yaml")
+	if err := os.WriteFile(manifests, []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: team}, data: {a: b}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := missing(jane.doctor(exitError, "-n", n.name, "--apply", manifests), "right to apply"); !strings.Contains(text, "may not create configmaps in namespace "+n.name) {
+		t.Errorf("not missed: %s", text)
+	}
+	n.grantRule("irctl-applier", `{apiGroups: [""], resources: [configmaps], verbs: [get, patch, create, delete]}`)
+	if text := missing(jane.doctor(exitDone, "-n", n.name, "--apply", manifests), "right to apply"); text != "" {
+		t.Errorf("with the rights that were asked for: %s", text)
+	}
+
+	jane.contain("--pod", n.pod("app=backend").Name, "-n", n.name).exitsContained()
+	there := func() bool {
+		_, err := world.Client.CoreV1().ConfigMaps(n.name).Get(t.Context(), "team", metav1.GetOptions{})
+		if ignoreNotFound(err) != nil {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	if r := jane.irctl("eradicate", "--apply", manifests, "-n", n.name, "--yes", "-o", "json").exits(exitDone); !there() {
+		t.Errorf("not applied%s", r)
+	}
+	if jane.undo("--step", "apply").exits(exitDone); there() {
+		t.Error("undone, it is still there")
 	}
 }
 

@@ -78,20 +78,6 @@ func newAffair(t *testing.T) *Affair {
 	return a
 }
 
-// grant binds ClusterRoles to the responder, in this namespace only.
-func (a *Affair) grant(roles ...string) {
-	a.t.Helper()
-	for _, role := range roles {
-		a.apply(fmt.Sprintf(`
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: %[1]s}
-subjects: [{kind: User, name: responder, apiGroup: rbac.authorization.k8s.io}]
-roleRef: {kind: ClusterRole, name: %[1]s, apiGroup: rbac.authorization.k8s.io}
-`, role))
-	}
-}
-
 func (a *Affair) path(name string) string { return filepath.Join(a.files, name) }
 
 func (a *Affair) file(name, content string) {

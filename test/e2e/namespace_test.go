@@ -101,6 +101,37 @@ func (n *Namespace) apply(yaml string) {
 	}
 }
 
+// grant binds the responder to ClusterRoles in the namespace.
+func (n *Namespace) grant(roles ...string) {
+	n.t.Helper()
+	for _, role := range roles {
+		n.apply(fmt.Sprintf(`
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: %[1]s}
+subjects: [{kind: User, name: %[2]s, apiGroup: rbac.authorization.k8s.io}]
+roleRef: {kind: ClusterRole, name: %[1]s, apiGroup: rbac.authorization.k8s.io}
+`, role, responder))
+	}
+}
+
+// grantRule binds the responder to a Role of one rule in the namespace.
+func (n *Namespace) grantRule(name, rule string) {
+	n.t.Helper()
+	n.apply(fmt.Sprintf(`
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: %[1]s}
+rules: [%[3]s]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: %[1]s}
+subjects: [{kind: User, name: %[2]s, apiGroup: rbac.authorization.k8s.io}]
+roleRef: {kind: Role, name: %[1]s, apiGroup: rbac.authorization.k8s.io}
+`, name, responder, rule))
+}
+
 // todoApp deploys the todo-app with its policies.
 func (n *Namespace) todoApp() {
 	n.t.Helper()

@@ -86,13 +86,7 @@ func TestTheServiceRecovers(t *testing.T) {
 	n.survives(suspect)
 	n.awaitPods("app=backend", before)
 
-	n.apply(fmt.Sprintf(`
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: irctl-recoverer}
-subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: %s}]
-roleRef: {kind: ClusterRole, apiGroup: rbac.authorization.k8s.io, name: irctl-recoverer}
-`, responder))
+	n.grant("irctl-recoverer")
 	r = jane.recover("--suspect", "delete")
 	if (r.code != exitDone && r.code != exitNotContained) || len(r.Workloads) != 1 || !r.Workloads[0].OK || r.Workloads[0].WayIn.State != "closed" {
 		t.Fatalf("not recovered%s", r)
