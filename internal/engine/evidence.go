@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,8 +23,10 @@ import (
 // what it is collected, and within what bounds.
 type Sealing struct {
 	Recipients []evidence.Recipient
-	Signer     *evidence.Signer // nil: nobody signs
-	Tool       evidence.Tool
+	// Signer of receipts; nil: nobody signs. While it is locked evidence goes
+	// unsigned, which is said: nothing waits for a passphrase here.
+	Signer *evidence.Signer
+	Tool   evidence.Tool
 	// Limits that are zero are those of what is collected.
 	Limits evidence.Limits
 }
@@ -207,7 +210,16 @@ func (c collection) what() string {
 }
 
 func sealedText(c collection, r evidence.Receipt) string {
-	return fmt.Sprintf("%s sealed in %s, sha256 %s", c.what(), filepath.Base(r.Path), r.SHA256)
+	return c.what() + " " + c.sealed(r)
+}
+
+// sealed says where it is, and that nobody signed for it who could have.
+func (c collection) sealed(r evidence.Receipt) string {
+	text := fmt.Sprintf("sealed in %s, sha256 %s", filepath.Base(r.Path), r.SHA256)
+	if c.Signer != nil && r.Signer == "" {
+		text += "; its receipt is not signed"
+	}
+	return text
 }
 
 // Snapshot seals the suspects' evidence before a containment's first write.
@@ -217,7 +229,7 @@ func (s Sealing) Snapshot() Snapshot {
 		c.Limits = evidence.Limits{Time: containSnapshotTime, BundleBytes: s.Limits.BundleBytes, Concurrency: s.Limits.Concurrency}
 		result, err := e.collect(ctx, h, c)
 		r := result.Receipt
-		if err != nil {
+		if unsigned := errors.Is(err, evidence.ErrNotSigned) && r.Path != ""; err != nil && !unsigned {
 			return nil, "", err
 		}
 		text := sealedText(c, r)

@@ -430,7 +430,7 @@ func (r *runner) consent(ctx context.Context, s *runbook.Step, op *operation, in
 	if op.plans || op.asks || kind == AskStep && !r.req.StepByStep {
 		return nil, nil
 	}
-	a, err := r.req.Guide.Ask(ctx, Question{Kind: kind, Step: s, Text: op.describe(in), Choices: []string{AnswerDo, AnswerSkip, AnswerStop}, Inputs: in})
+	a, err := r.req.Guide.Ask(ctx, Question{Kind: kind, Step: s, Text: op.describe(in), Choices: []string{AnswerDo, AnswerSkip, AnswerStop}, Inputs: in, Seals: op.seals && r.req.Evidence != nil})
 	switch {
 	case err == nil && a.Choice == AnswerEdit:
 		return nil, &Instead{a}

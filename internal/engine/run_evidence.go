@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"irctl/internal/evidence"
@@ -18,6 +17,7 @@ func snapshotOperation() *operation {
 		Signature: runbook.Signature{Name: "snapshot", Doc: "Seal what is lost first: the suspects' objects, logs, events and owners. It changes nothing. It needs recipients: irctl run -r KEY.",
 			Inputs:  evidenceInputs(),
 			Results: evidenceResults(), Check: checkSuspects},
+		seals:    true,
 		describe: func(in runbook.Inputs) string { return "seal a snapshot of " + suspectsText(in) },
 		do: func(ctx context.Context, w *work) (outcome, error) {
 			return w.collect(ctx, collection{purpose: "snapshot", brief: true, Sealing: Sealing{Limits: evidence.Limits{Time: snapshotTime}}})
@@ -38,6 +38,7 @@ func investigateOperation() *operation {
 				{Name: "redact", Domain: runbook.Of(runbook.Boolean), Doc: "Also write a bundle to be shared, without what looks like a secret."},
 			}...),
 			Results: evidenceResults(), Check: checkSuspects},
+		seals: true,
 		intrusive: func(in runbook.Inputs) bool {
 			return Traces(scopeOf(in))
 		},
@@ -139,7 +140,7 @@ func (w *work) collect(ctx context.Context, c collection) (outcome, error) {
 	r := result.Receipt
 	o := outcome{summary: "no evidence was sealed", detail: result, results: map[string]any{"sealed": r.Path != "", "complete": r.Complete, "file": r.Path, "sha256": r.SHA256}}
 	if r.Path != "" {
-		o.summary = fmt.Sprintf("sealed in %s, sha256 %s", filepath.Base(r.Path), r.SHA256)
+		o.summary = c.sealed(r)
 	}
 	if err == nil && len(found.Failures) > 0 {
 		err = errors.New(strings.Join(found.Failures, "; "))

@@ -34,6 +34,8 @@ type Question struct {
 	Default string
 	// Inputs are what the step would be done with.
 	Inputs runbook.Inputs
+	// Seals: the step seals evidence, for which somebody can sign.
+	Seals bool
 }
 
 // QuestionKind tells questions apart.

@@ -31,6 +31,8 @@ type operation struct {
 	// intrusive tells inputs that leave traces, so that a person is asked; nil:
 	// none do.
 	intrusive func(in runbook.Inputs) bool
+	// seals: it seals evidence. Of a plan the proposal tells that.
+	seals bool
 }
 
 // operations are all there are. A function, since they refer to the engine

@@ -131,7 +131,7 @@ const signTimeout = 2 * time.Minute
 // signReceipt signs what the receipt will be. Evidence is not lost because a
 // passphrase was not given: then the receipt names no signer.
 func (b *Bundle) signReceipt(ctx context.Context) ([]byte, error) {
-	if b.signer == nil {
+	if b.signer == nil || b.signer.Locked() {
 		return nil, nil
 	}
 	b.receipt.Signer = b.signer.Fingerprint()

@@ -255,6 +255,32 @@ func TestPassphrases(t *testing.T) {
 	if _, err := LoadSigner(t.Context(), file, nil); !errors.Is(err, ErrKeyLocked) {
 		t.Errorf("no passphrase: %v", err)
 	}
+	recipient, _ := testKey(t)
+	for _, ref := range []string{file, "locked@example.org"} { // GnuPG's agent must not ask by itself
+		s := LockedSigner(ref)
+		if err := s.Unlock(t.Context(), nil); !errors.Is(err, ErrKeyLocked) || errors.Is(err, ErrPassphrase) {
+			t.Errorf("%s without a passphrase: %v", ref, err)
+		}
+		if err := s.Unlock(t.Context(), []byte("wrong")); !errors.Is(err, ErrPassphrase) {
+			t.Errorf("%s with a wrong passphrase: %v", ref, err)
+		}
+		unsigned := filepath.Join(t.TempDir(), "unsigned"+Extension)
+		if r := writeBundle(t, unsigned, []Recipient{recipient}, s); r.Signer != "" || !s.Locked() {
+			t.Errorf("%s, locked, signed as %q", ref, r.Signer)
+		}
+		if _, err := s.Sign(t.Context(), []byte("x")); !errors.Is(err, ErrNotSigned) || !errors.Is(err, ErrKeyLocked) {
+			t.Errorf("%s, locked, signs: %v", ref, err)
+		}
+		if err := s.Unlock(t.Context(), []byte("correct horse")); err != nil || s.Locked() {
+			t.Errorf("%s is still locked: %v", ref, err)
+		}
+		if err := s.Unlock(t.Context(), nil); err != nil {
+			t.Errorf("%s, unlocked before: %v", ref, err)
+		}
+		if _, err := s.Sign(t.Context(), []byte("x")); err != nil {
+			t.Error(err)
+		}
+	}
 
 	pinentry := filepath.Join(t.TempDir(), "pinentry")
 	script := "#!/bin/sh\necho 'OK hello'\nwhile read cmd rest; do case $cmd in GETPIN) echo 'D correct horse'; echo OK;; BYE) echo OK; exit;; *) echo OK;; esac; done\n"

@@ -8,7 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -19,12 +22,25 @@ import (
 // Signer vouches for receipts and custody entries with an OpenPGP key. The key
 // is a file, or stays with GnuPG: in its agent, on a smart card.
 type Signer struct {
+	ref string
+
+	mu     sync.Mutex
 	public *openpgp.Entity
-	sign   func(ctx context.Context, data []byte) ([]byte, error)
+	sign   func(ctx context.Context, data []byte) ([]byte, error) // nil: it is locked
 }
 
-// Fingerprint of the primary key.
-func (s *Signer) Fingerprint() string { return fingerprint(s.public.PrimaryKey) }
+// Fingerprint of the primary key; "" of a signer that was never unlocked.
+func (s *Signer) Fingerprint() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.public == nil {
+		return ""
+	}
+	return fingerprint(s.public.PrimaryKey)
+}
+
+// Ref is what names the key.
+func (s *Signer) Ref() string { return s.ref }
 
 // Passphrase asks for what unlocks a private key. See AskAgent and ReadPassphrase.
 type Passphrase func(ctx context.Context, fingerprint string) ([]byte, error)
@@ -33,6 +49,7 @@ type Passphrase func(ctx context.Context, fingerprint string) ([]byte, error)
 var (
 	ErrKeyCannotSign = errors.New("the key cannot sign")
 	ErrKeyLocked     = errors.New("the private key could not be unlocked")
+	ErrPassphrase    = errors.New("wrong passphrase")
 	ErrNotSigned     = errors.New("not signed")
 )
 
@@ -49,6 +66,49 @@ func LoadSigner(ctx context.Context, ref string, ask Passphrase) (*Signer, error
 		return nil, fmt.Errorf("signing key %q: %w: %s", ref, cmpError(usableAtAll(s.public), ErrKeyCannotSign), s.Fingerprint())
 	}
 	return s, nil
+}
+
+// LockedSigner is the signer that ref names, as LoadSigner finds it, for a
+// program that asks for passphrases itself, once it needs a signature. Nothing is
+// read before Unlock. What is sealed while it is locked is not signed.
+func LockedSigner(ref string) *Signer { return &Signer{ref: ref} }
+
+// Locked tells that it cannot sign before it is unlocked.
+func (s *Signer) Locked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sign == nil
+}
+
+// Unlock has the signer ready, with a passphrase or, if that is nil, without.
+// The error is ErrKeyLocked if it needs one, and ErrPassphrase if it needs
+// another one. A key file is then unlocked for good; with GnuPG its agent
+// decides for how long, so it is to be called again before it signs. GnuPG's own
+// window, which could be in the middle of the program's, does not appear.
+func (s *Signer) Unlock(ctx context.Context, passphrase []byte) error {
+	if !s.Locked() && !isKeyringRef(s.ref) {
+		return nil
+	}
+	found, err := LoadSigner(ctx, s.ref, func(context.Context, string) ([]byte, error) {
+		if passphrase == nil {
+			return nil, errors.New("it needs its passphrase")
+		}
+		return bytes.Clone(passphrase), nil // unlock wipes it
+	})
+	if err == nil && isKeyringRef(s.ref) {
+		found.sign = func(ctx context.Context, data []byte) ([]byte, error) {
+			return gpgSignWith(ctx, found.Fingerprint(), data, nil)
+		}
+		if _, err = gpgSignWith(ctx, found.Fingerprint(), []byte("irctl tries the key\n"), passphrase); err != nil {
+			err, found.sign = fmt.Errorf("signing key %q: %w", s.ref, err), nil
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sign = nil; found != nil {
+		s.public, s.sign = found.public, found.sign
+	}
+	return err
 }
 
 // usableAtAll tells what is wrong with a key beyond its lack of an ability.
@@ -72,7 +132,7 @@ func loadSigner(ctx context.Context, ref string, ask Passphrase) (*Signer, error
 		if err != nil {
 			return nil, err
 		}
-		s := &Signer{public: entities[0]}
+		s := &Signer{ref: ref, public: entities[0]}
 		s.sign = func(ctx context.Context, data []byte) ([]byte, error) { return gpgSign(ctx, s.Fingerprint(), data) }
 		return s, nil
 	}
@@ -85,18 +145,24 @@ func loadSigner(ctx context.Context, ref string, ask Passphrase) (*Signer, error
 		err := openpgp.ArmoredDetachSign(&signature, []*openpgp.Entity{e}, bytes.NewReader(data), &openpgp.SignParams{Config: sealConfig()})
 		return append(signature.Bytes(), '\n'), err
 	}
-	return &Signer{public: e, sign: sign}, nil
+	return &Signer{ref: ref, public: e, sign: sign}, nil
 }
 
 // Sign returns an armored detached signature. It is checked before it is
 // returned: a signature that nobody can verify is worse than none.
 func (s *Signer) Sign(ctx context.Context, data []byte) ([]byte, error) {
-	signature, err := s.sign(ctx, data)
-	if err != nil {
-		return nil, fmt.Errorf("%w with key %s: %w", ErrNotSigned, s.Fingerprint(), err)
+	s.mu.Lock()
+	public, sign := s.public, s.sign
+	s.mu.Unlock()
+	if sign == nil {
+		return nil, fmt.Errorf("%w: signing key %q: %w", ErrNotSigned, s.ref, ErrKeyLocked)
 	}
-	if _, err := checkSignature(data, signature, openpgp.EntityList{s.public}); err != nil {
-		return nil, fmt.Errorf("%w with key %s: the signature does not verify: %w", ErrNotSigned, s.Fingerprint(), err)
+	signature, err := sign(ctx, data)
+	if err != nil {
+		return nil, fmt.Errorf("%w with key %s: %w", ErrNotSigned, fingerprint(public.PrimaryKey), err)
+	}
+	if _, err := checkSignature(data, signature, openpgp.EntityList{public}); err != nil {
+		return nil, fmt.Errorf("%w with key %s: the signature does not verify: %w", ErrNotSigned, fingerprint(public.PrimaryKey), err)
 	}
 	return signature, nil
 }
@@ -151,7 +217,7 @@ func unlock(ctx context.Context, e *openpgp.Entity, ask Passphrase) error {
 	}
 	defer clear(passphrase)
 	if err := e.DecryptPrivateKeys(passphrase); err != nil {
-		return fmt.Errorf("%w: wrong passphrase? %w", ErrKeyLocked, err)
+		return fmt.Errorf("%w: %w? %w", ErrKeyLocked, ErrPassphrase, err)
 	}
 	return nil
 }
@@ -215,20 +281,75 @@ func unescapeAssuan(s string) []byte {
 
 // gpgSign has gpg sign, whose agent asks for the passphrase if it needs one.
 func gpgSign(ctx context.Context, fpr string, data []byte) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "gpg", "--batch", "--no-auto-check-trustdb", "--armor", "--local-user", fpr, "--detach-sign", "--output", "-", "-")
+	return runGpgSign(ctx, gpgSigning(ctx, fpr, data))
+}
+
+// gpgSignWith has gpg sign with a passphrase or, if that is nil, with what its
+// agent has. Nobody is asked.
+func gpgSignWith(ctx context.Context, fpr string, data, passphrase []byte) ([]byte, error) {
+	if passphrase == nil {
+		return runGpgSign(ctx, gpgSigning(ctx, fpr, data, "--pinentry-mode", "error"))
+	}
+	// A pipe, so that the passphrase is in no list of arguments and in no file.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("handing the passphrase to gpg: %w", err)
+	}
+	line := append(bytes.Clone(passphrase), '\n')
+	_, err = w.Write(line) // fewer bytes than a pipe takes at once
+	clear(line)
+	if err = errors.Join(err, w.Close()); err != nil {
+		return nil, fmt.Errorf("handing the passphrase to gpg: %w", errors.Join(err, r.Close()))
+	}
+	defer func() { _ = r.Close() }() // only read
+	cmd := gpgSigning(ctx, fpr, data, "--pinentry-mode", "loopback", "--passphrase-fd", "3")
+	cmd.ExtraFiles = []*os.File{r}
+	return runGpgSign(ctx, cmd)
+}
+
+func gpgSigning(ctx context.Context, fpr string, data []byte, how ...string) *exec.Cmd {
+	args := append([]string{"--batch", "--no-auto-check-trustdb", "--status-fd", "2", "--armor", "--local-user", fpr}, how...)
+	cmd := exec.CommandContext(ctx, "gpg", append(args, "--detach-sign", "--output", "-", "-")...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second
 	cmd.Stdin = bytes.NewReader(data)
+	return cmd
+}
+
+// gpgFailure is the status line with the code of libgpg-error for which gpg
+// failed, and with its source in the upper bits.
+var gpgFailure = regexp.MustCompile(`(?m)^\[GNUPG:\] FAILURE sign (\d+)`)
+
+// Codes of libgpg-error.
+const (
+	gpgBadPassphrase = 11
+	gpgNoPinentry    = 85
+)
+
+func runGpgSign(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	stdout, stderr := &boundedBuffer{limit: maxSignature}, &boundedBuffer{limit: 4 << 10}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	switch err := cmd.Run(); {
+	err := cmd.Run()
+	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case err != nil:
-		return nil, fmt.Errorf("gpg --detach-sign: %w: %s", err, strings.TrimSpace(stderr.buf.String()))
+	case err == nil:
+		return stdout.buf.Bytes(), nil
 	}
-	return stdout.buf.Bytes(), nil
+	said := stderr.buf.String()
+	if m := gpgFailure.FindStringSubmatch(said); m != nil {
+		switch code, _ := strconv.Atoi(m[1]); code & 0xffff {
+		case gpgBadPassphrase:
+			return nil, fmt.Errorf("%w: %w", ErrKeyLocked, ErrPassphrase)
+		case gpgNoPinentry:
+			return nil, fmt.Errorf("%w: it needs its passphrase", ErrKeyLocked)
+		}
+	}
+	return nil, fmt.Errorf("gpg --detach-sign: %w: %s", err, strings.TrimSpace(gpgStatus.ReplaceAllString(said, "")))
 }
+
+// gpgStatus are the lines that gpg writes for programs.
+var gpgStatus = regexp.MustCompile(`(?m)^\[GNUPG:\].*\n?`)
 
 // PublicKeys are keys that signatures are checked with. Where there are none, it
 // is whoever is in the user's GnuPG keyring.
