@@ -142,7 +142,7 @@ func monitorOperation() *operation {
 			}},
 		intrusive: func(in runbook.Inputs) bool { return in.Yes("recontain", false) },
 		describe: func(in runbook.Inputs) string {
-			text := fmt.Sprintf("watch for %s for the attacker's return", in.Duration("for"))
+			text := fmt.Sprintf("watch for %s for the attacker's return", runbook.Format(in.Duration("for")))
 			if in.Yes("recontain", false) {
 				text += ", and contain what is hit"
 			}

@@ -320,6 +320,15 @@ func Format(v any) string {
 		return strings.Join(v, ",")
 	case []int64:
 		return strings.Join(names(v, func(n int64) string { return strconv.FormatInt(n, 10) }), ",")
+	case time.Duration: // 24h rather than 24h0m0s
+		text := v.String()
+		if short, whole := strings.CutSuffix(text, "m0s"); whole {
+			text = short + "m"
+		}
+		if short, whole := strings.CutSuffix(text, "h0m"); whole {
+			text = short + "h"
+		}
+		return text
 	}
 	return fmt.Sprint(v)
 }
