@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
 	"irctl/internal/runbook"
@@ -26,6 +27,7 @@ type accessible struct {
 	*guide
 	engine *engine.Engine
 	o      *uiOptions
+	signs  *evidence.Signer // nil: nobody signs
 
 	// The walk that is under way.
 	incident incident.ID // "": it is not opened yet
@@ -90,9 +92,8 @@ func (m *accessible) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	signer, err := m.signer(ctx, "", -1)
-	if err != nil {
-		return err
+	if m.signs == nil { // of an earlier walk it is unlocked already
+		m.signs = lockedSigner(conf)
 	}
 	s, err := m.where(ctx)
 	if err != nil {
@@ -102,7 +103,7 @@ func (m *accessible) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.evidenceOf(ctx, req, conf, signer)
+	m.evidenceOf(ctx, req, conf, m.signs)
 	if req.Contacts, err = m.contacts(); err != nil {
 		return err
 	}

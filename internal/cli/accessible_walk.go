@@ -66,6 +66,11 @@ func (m *accessible) Ask(ctx context.Context, q engine.Question) (engine.Answer,
 	if err != nil {
 		return engine.Answer{}, err
 	}
+	if q.Seals && choice == engine.AnswerDo {
+		if err := m.unlock(ctx); err != nil {
+			return engine.Answer{}, err
+		}
+	}
 	a := engine.Answer{Choice: choice}
 	if choice == sayEdit {
 		a.Choice = engine.AnswerEdit
@@ -104,6 +109,11 @@ func (m *accessible) Approve(ctx context.Context, p engine.Proposal) (engine.Dec
 			return engine.No, err
 		}
 		return engine.No, &engine.Instead{Answer: engine.Answer{Choice: engine.AnswerEdit, Inputs: changed}}
+	case choice == "yes" && p.Sealed:
+		if err := m.unlock(ctx); err != nil {
+			return engine.No, err
+		}
+		return engine.Yes, nil
 	case choice == "yes":
 		return engine.Yes, nil
 	case choice == engine.AnswerSkip:

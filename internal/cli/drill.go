@@ -254,7 +254,7 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 		}
 		return nil
 	}
-	t, err := sub.uiRequest(ctx, &uiOptions{})
+	t, err := sub.uiRequest(&uiOptions{})
 	if err != nil {
 		return err
 	}

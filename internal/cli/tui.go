@@ -46,7 +46,7 @@ func (a *App) ui(c *cobra.Command, o *uiOptions) error {
 	case !a.OutTerminal:
 		return c.Help()
 	}
-	t, err := a.uiRequest(c.Context(), o)
+	t, err := a.uiRequest(o)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (a *App) leftUI(res tui.Result) error {
 }
 
 // uiRequest is what the UI needs of the command line and the configuration.
-func (a *App) uiRequest(ctx context.Context, o *uiOptions) (tui.Options, error) {
+func (a *App) uiRequest(o *uiOptions) (tui.Options, error) {
 	conf, err := a.configuration()
 	if err != nil {
 		return tui.Options{}, err
@@ -123,19 +123,22 @@ func (a *App) uiRequest(ctx context.Context, o *uiOptions) (tui.Options, error) 
 			return t, err
 		}
 	}
-	// A key may ask for its passphrase, which the UI would be in the way of.
-	var signer *evidence.Signer
-	if conf.Signer != "" && len(conf.Refs()) > 0 {
-		if signer, err = a.signer(ctx, "", -1); err != nil {
-			return t, err
-		}
-	}
+	t.Signer = lockedSigner(conf)
 	t.Prepare = func(ctx context.Context, req *engine.RunRequest) error {
 		req.Environ = os.Environ()
-		a.evidenceOf(ctx, req, conf, signer)
+		a.evidenceOf(ctx, req, conf, t.Signer)
 		return nil
 	}
 	return t, nil
+}
+
+// lockedSigner is the configured one, whose passphrase is asked for once it is
+// needed: nobody waits for that before containing. nil: there is none.
+func lockedSigner(conf config.Config) *evidence.Signer {
+	if conf.Signer == "" || len(conf.Refs()) == 0 {
+		return nil
+	}
+	return evidence.LockedSigner(string(conf.Signer))
 }
 
 // evidenceOf is how a run seals evidence. Recipients who cannot be used do not

@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,7 +86,7 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 		a.monitored(d)
 	case evidence.Result:
 		if d.Receipt.Path != "" {
-			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", artefactsText(d.Receipt.Artefacts)})
+			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", artefactsText(d.Receipt.Artefacts)}, [2]string{"signed by", cmp.Or(d.Receipt.Signer, "nobody")})
 			if !d.Receipt.Complete {
 				a.unknown = append(a.unknown, contain.Exposure{Code: "evidence", Text: missingText(d.Receipt.Summary)})
 			}

@@ -39,8 +39,6 @@ func (m alert) typed(key tea.KeyMsg) (alert, bool) {
 		if r := []rune(m.text); len(r) > 0 {
 			m.text = string(r[:len(r)-1])
 		}
-	case tea.KeyCtrlU:
-		m.text = ""
 	default:
 		return m, false
 	}

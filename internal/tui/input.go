@@ -3,6 +3,7 @@ package tui
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/bubbles/cursor"
 	"github.com/charmbracelet/bubbles/key"
@@ -47,8 +48,13 @@ func (in input) view(t theme, width int) string {
 	m.PromptStyle, m.TextStyle, m.Cursor.Style = t.styles[strong], t.styles[none], t.styles[picked]
 	m.Width = max(4, width-ansi.StringWidth(m.Prompt)-1)
 	m.CharLimit = 0
-	m.SetValue(t.safe(m.Value()))
-	m.SetCursor(len([]rune(t.safe(string(before)))))
+	shown := t.safe
+	if m.EchoMode == textinput.EchoPassword {
+		m.EchoCharacter, _ = utf8.DecodeRuneInString(t.g.bullet)
+		shown = func(s string) string { return strings.Repeat("x", utf8.RuneCountInString(s)) } // only how much it is
+	}
+	m.SetValue(shown(m.Value()))
+	m.SetCursor(len([]rune(shown(string(before)))))
 	return t.fit(m.View(), width)
 }
 

@@ -49,6 +49,8 @@ const (
 	actCancel   action = "cancel"
 	actGoOn     action = "go on"
 	actRetry    action = "retry"
+	actConfirm  action = "confirm"
+	actEmpty    action = "empty"
 )
 
 // confirmKey goes ahead with what changes a cluster. It is a capital letter, and
@@ -73,17 +75,23 @@ const (
 	inMoving  keyContext = "Lists and long texts"
 	inHome    keyContext = "Incidents and suspects"
 	inPods    keyContext = "Pods"
+	inFilter  keyContext = "Pods, filtered"
+	inAlert   keyContext = "An alert"
 	inPrepare keyContext = "Runbook and parameters"
 	inStep    keyContext = "A step at hand"
 	inAnswer  keyContext = "A question"
+	inArmed   keyContext = "Before something is changed"
 	inWorking keyContext = "A step at work"
 	inAfter   keyContext = "After a step"
 	inPaused  keyContext = "A walk that stopped"
 	inOverlay keyContext = "Timeline, evidence, contacts, changes, help"
+	inBrief   keyContext = "The briefing"
 	inEnd     keyContext = "The end"
 	inTyping  keyContext = "A line that you type"
 	inChoice  keyContext = "What to undo"
+	inUndo    keyContext = "An undo, planned"
 	inForm    keyContext = "The inputs of a step"
+	inUnlock  keyContext = "The passphrase of the key that signs"
 )
 
 // keyMap is every key there is. The line of keys, the help and docs/tui.md come from it.
@@ -116,10 +124,22 @@ var keyMap = map[keyContext][]binding{
 	},
 	inPods: {
 		{actChoose, []string{"enter"}, "choose", "begin an incident of the pod"},
+		{actFilter, []string{"letters"}, "filter", "of a name, namespace, workload, node or image: only such pods are shown"},
 		{actUp, []string{"up", "ctrl+p"}, "", "up"},
 		{actDown, []string{"down", "ctrl+n", "tab"}, "", "down"},
-		{actFilter, []string{"a letter"}, "", "of its name, namespace, workload, node or image: only such pods are shown"},
-		{actBack, []string{"esc"}, "back", "all pods again; from there back"},
+		{actPageUp, []string{"pgup"}, "", "a page up"},
+		{actPageDown, []string{"pgdown"}, "", "a page down"},
+		{actBack, []string{"esc"}, "back", "back"},
+	},
+	inFilter: {
+		{actEmpty, []string{"esc"}, "all pods", "all pods again"},
+	},
+	inAlert: {
+		{actChoose, []string{"enter"}, "begin with it", "begin an incident of the suspect that the alert names"},
+		{actEmpty, []string{"ctrl+u"}, "empty it", "forget what was pasted"},
+		{actUp, []string{"up"}, "", "up"},
+		{actDown, []string{"down"}, "", "down"},
+		{actBack, []string{"esc"}, "back", "back"},
 	},
 	inPrepare: {
 		{actStart, []string{"s"}, "start", "open the incident, if it is new, and begin; nothing is changed in the cluster by that"},
@@ -139,6 +159,9 @@ var keyMap = map[keyContext][]binding{
 	inAnswer: {
 		{actWho, []string{"b"}, "by whom", "who did it, or decided, if it was not you"},
 	},
+	inArmed: {
+		{actConfirm, []string{confirmKey}, "do what is named", "do it; any other key: nothing is done"},
+	},
 	inWorking: {
 		{actCancel, []string{"x"}, "cancel", "stop what is being done; what was done stays, and can be undone"},
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
@@ -157,6 +180,10 @@ var keyMap = map[keyContext][]binding{
 	inOverlay: {
 		{actBack, []string{"esc", "backspace", "q", "enter"}, "back", "back"},
 	},
+	inBrief: {
+		{actBack, []string{"enter", "esc"}, "begin", "to the first screen; the help shows the briefing again"},
+		{actQuit, []string{"q"}, "quit", "quit"},
+	},
 	inEnd: {
 		{actCopy, []string{"y"}, "copy the path", "copy where the incident's files are"},
 		{actGoOn, []string{"enter"}, "incidents", "back to the incidents"},
@@ -165,6 +192,12 @@ var keyMap = map[keyContext][]binding{
 	inChoice: {
 		{actChoose, []string{"enter"}, "show what it means", "plan it; nothing is done yet"},
 		{actBack, []string{"esc", "backspace", "q"}, "leave", "leave everything as it is"},
+	},
+	inUndo: {
+		{actRun, []string{"r"}, "put it back", "put it back; it asks for " + confirmKey + " first"},
+		{actBack, []string{"esc", "backspace"}, "leave it as it is", "nothing is put back; the walk goes on"},
+		{actNote, []string{"n"}, "note", "write a note into the timeline"},
+		{actCopy, []string{"y"}, "copy", "copy the kubectl commands, if the terminal lets us"},
 	},
 	inForm: {
 		{actChoose, []string{"enter"}, "change", "change the value"},
@@ -177,10 +210,15 @@ var keyMap = map[keyContext][]binding{
 		{actChoose, []string{"enter"}, "take it", "take what was typed"},
 		{actBack, []string{"esc"}, "leave", "leave it as it was"},
 	},
+	inUnlock: {
+		{actChoose, []string{"enter"}, "sign with it", "unlock the key, and begin the step"},
+		{actBack, []string{"esc"}, "without a signature", "begin the step; its evidence is sealed, and not signed"},
+		{actQuit, []string{"ctrl+c"}, "quit", "quit; nothing of the step is done"},
+	},
 }
 
 // contexts are all of them in the order of the help.
-var contexts = []keyContext{inAll, inMoving, inHome, inPods, inPrepare, inStep, inAnswer, inWorking, inAfter, inPaused, inOverlay, inEnd, inTyping, inChoice, inForm}
+var contexts = []keyContext{inAll, inMoving, inHome, inPods, inFilter, inAlert, inPrepare, inStep, inAnswer, inArmed, inWorking, inAfter, inPaused, inOverlay, inBrief, inEnd, inTyping, inUnlock, inChoice, inUndo, inForm}
 
 // actionOf is what a key means in the contexts, the first of which counts. A
 // key that was pasted, or came in one rush with others, means nothing: nobody
@@ -227,32 +265,42 @@ func held(key tea.KeyMsg, in ...keyContext) (one tea.KeyMsg, times int) {
 }
 
 // hints are the line of keys for contexts, without those that are of no use
-// now; help and quit come last, and always have their room.
+// now, and without those that mean something else in a closer context; help and
+// quit come last, and always have their room.
 func (t theme) hints(width int, useless []action, in ...keyContext) string {
 	var first, last []string
-	room := width
-	add := func(to *[]string, b binding) {
-		text := t.key(keyName(b.keys[0]), b.hint)
-		if n := ansi.StringWidth(text) + 1; n <= room+1 {
-			*to = append(*to, text)
-			room -= n
-		}
-	}
-	if len(in) > 0 && in[len(in)-1] == inAll {
-		for _, b := range keyMap[inAll] {
-			if b.do == actHelp || b.do == actQuit {
-				add(&last, b)
-			}
-		}
-	}
+	taken := map[string]bool{}
 	for _, c := range in {
 		for _, b := range keyMap[c] {
-			if b.hint != "" && b.do != actHelp && b.do != actQuit && !slices.Contains(useless, b.do) {
-				add(&first, b)
+			free := slices.DeleteFunc(slices.Clone(b.keys), func(k string) bool { return taken[k] })
+			if len(free) == 0 || b.hint == "" || slices.Contains(useless, b.do) {
+				continue
+			}
+			text := t.key(keyName(free[0]), b.hint)
+			if c == inAll && (b.do == actHelp || b.do == actQuit) {
+				last = append(last, text)
+			} else {
+				first = append(first, text)
+			}
+		}
+		for _, b := range keyMap[c] {
+			for _, k := range b.keys {
+				taken[k] = true
 			}
 		}
 	}
-	return strings.Join(append(first, last...), " ")
+	room := width
+	fits := func(all []string) (some []string) {
+		for _, text := range all {
+			if n := ansi.StringWidth(text) + 1; n <= room+1 {
+				some = append(some, text)
+				room -= n
+			}
+		}
+		return some
+	}
+	last = fits(last)
+	return strings.Join(append(fits(first), last...), " ")
 }
 
 func keyName(k string) string {

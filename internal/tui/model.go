@@ -169,6 +169,8 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		m.alert = m.alert.read(msg)
 	case filed:
 		return m.filed(msg)
+	case tried:
+		return m.tried(msg)
 	case undoable:
 		return m.offerUndo(msg)
 	case looked:
@@ -461,10 +463,7 @@ func (m *root) target() string {
 		}
 	}
 	if plan := m.walk.plan; plan != nil && len(plan.proposal.Targets) > 0 {
-		names = nil
-		for _, t := range plan.proposal.Targets {
-			names = append(names, "pod "+t.Key())
-		}
+		names = actedOn(&plan.proposal)
 	}
 	const most = 2
 	text := strings.Join(names[:min(most, len(names))], ", ")
@@ -478,7 +477,32 @@ func (m *root) target() string {
 	return strings.TrimPrefix(text+", cluster "+name, ", ")
 }
 
-// suspectsChosen begins with a suspect.
+// actedOn names the suspects, if a plan changes them, or else what it changes.
+func actedOn(p *engine.Proposal) (names []string) {
+	suspects := map[string]bool{}
+	for _, t := range p.Targets {
+		suspects[t.Key()] = true
+		names = append(names, "pod "+t.Key())
+	}
+	var objects []string
+	for _, s := range p.Steps {
+		for i := range s.Plan.Actions {
+			o := s.Plan.Actions[i].Change.Object
+			if o.Kind == "Pod" && suspects[o.Namespace+"/"+o.Name] {
+				return names
+			}
+			if text := o.String(); !slices.Contains(objects, text) {
+				objects = append(objects, text)
+			}
+		}
+	}
+	if len(objects) == 0 {
+		return names
+	}
+	return objects
+}
+
+// suspectChosen begins with a suspect.
 func (m *root) suspectChosen(s *detect.Suspect) {
 	m.prepare = newPrepare(m.library, m.o).about(s)
 	m.screen = onPrepare

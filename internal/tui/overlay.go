@@ -63,12 +63,16 @@ func (m *root) overlayLines(p place) []string {
 // briefingView is what a person is told before everything else.
 func (m *root) briefingView(g *page, p place) {
 	for i, l := range reflowed(p.safeText(m.o.Briefing)) {
-		if i == 0 {
+		switch {
+		case i == 0:
 			g.line(p.title(l))
-		} else {
+		case l == "":
+			g.blank()
+		default:
 			g.wrapped(none, "", l)
 		}
 	}
+	g.blank()
 }
 
 // openView is how the containment stands, as it was seen last.
@@ -97,7 +101,6 @@ func (m *root) helpView(g *page, p place) {
 	here := m.contextsBelow()
 	if m.o.Briefing != "" {
 		m.briefingView(g, p)
-		g.blank()
 	}
 	g.line(p.title("Keys"))
 	g.text(faint, "", "What changes a cluster asks for a capital "+confirmKey+" and names what it acts on. Enter alone, or a paste, changes nothing.")
@@ -167,6 +170,7 @@ func (m *root) evidenceView(g *page, p place) {
 		}
 		g.fact("sealed", e.Time.Local().Format(time.DateTime))
 		g.fact("sha256", receipt.SHA256)
+		g.fact("signed by", cmp.Or(receipt.Signer, "nobody"))
 		g.fact("path", receipt.Path)
 	}
 	if n == 0 {
@@ -309,6 +313,8 @@ func (m *root) reportView(g *page, p place) {
 		switch {
 		case strings.HasPrefix(l, "#"):
 			g.heading(p.safe(strings.TrimLeft(l, "# ")))
+		case strings.HasPrefix(l, "> "):
+			g.text(strong, p.paint(strong, p.g.bar)+" ", strings.Trim(l, "> *"))
 		case strings.HasPrefix(l, "|"):
 			var table [][]string
 			for ; i < len(lines) && strings.HasPrefix(lines[i], "|"); i++ {
@@ -392,22 +398,26 @@ func (m *root) endView(p place) []string {
 	if m.file == nil {
 		return []string{p.paint(faint, "reading"+p.g.more)}
 	}
+	fact := func(name, value string) {
+		const column = 14 // "to acknowledge"
+		g.text(none, p.paint(faint, p.cell(name, column))+" ", value)
+	}
 	g.line(p.paint(fine, " THE WALK IS GONE THROUGH ") + "  " + p.safe(cmp.Or(m.file.Title, string(m.file.ID))))
 	g.blank()
 	if r := m.report; r != nil && r.report != nil {
 		for _, d := range r.report.Durations {
-			g.text(none, p.paint(faint, p.cell("to "+d.Name, 15))+" ", d.Text())
+			fact("to "+d.Name, d.Text())
 		}
 	}
-	g.fact("containment", verdictText(m.containment()))
+	fact("containment", verdictText(m.containment()))
 	if m.file.State != "" {
-		g.fact("incident", string(m.file.State))
+		fact("incident", string(m.file.State))
 	}
-	g.fact("files", m.file.dir)
-	g.fact("report", filepath.Join(m.file.dir, "report.md")+" and .html")
+	fact("files", m.file.dir)
+	fact("report", filepath.Join(m.file.dir, "report.md")+" and .html")
 	for i := range m.file.entries {
 		if receipt, ok := evidence.ReceiptIn(m.file.entries[i].Data); ok {
-			g.fact("evidence", filepath.Base(receipt.Path))
+			fact("evidence", filepath.Base(receipt.Path))
 		}
 	}
 	g.blank()

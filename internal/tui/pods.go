@@ -122,18 +122,12 @@ func hasLetters(text, word string) bool {
 
 // typed is the table after a key. Letters filter, at once; the keys that move
 // are those that are no letters.
-func (m pods) typed(key tea.KeyMsg) pods {
-	switch key.Type {
-	case tea.KeyEsc:
+func (m pods) typed(key tea.KeyMsg, a action) pods {
+	switch a {
+	case actEmpty:
 		m.typing = newInput(podsPrompt, "")
-	case tea.KeyUp, tea.KeyCtrlP:
-		return m.moved(actUp, 1)
-	case tea.KeyDown, tea.KeyCtrlN, tea.KeyTab:
-		return m.moved(actDown, 1)
-	case tea.KeyPgUp:
-		return m.moved(actPageUp, m.page)
-	case tea.KeyPgDown:
-		return m.moved(actPageDown, m.page)
+	case actUp, actDown, actPageUp, actPageDown:
+		return m.moved(a, m.page)
 	default:
 		if m.filter == "" && string(key.Runes) == "/" {
 			return m // who knows other tools begins a filter with it

@@ -15,26 +15,33 @@ import (
 
 // keyContexts are where keys mean something now, the closest first.
 func (m *root) keyContexts() []keyContext {
-	if m.overlay.kind != "" {
-		return []keyContext{inOverlay, inMoving, inAll}
+	switch m.overlay.kind {
+	case "":
+		return m.contextsBelow()
+	case actBriefing:
+		return []keyContext{inBrief, inMoving}
 	}
-	return m.contextsBelow()
+	return []keyContext{inOverlay, inMoving, inAll}
 }
 
 // contextsBelow are those of the screen, whatever is shown above it.
 func (m *root) contextsBelow() []keyContext {
 	w := &m.walk
 	switch {
+	case m.screen == onPods && m.pods.filter != "":
+		return []keyContext{inFilter, inPods}
 	case m.screen == onPods:
 		return []keyContext{inPods}
+	case m.screen == onAlert:
+		return []keyContext{inAlert}
+	case m.screen == onWalk && w.unlocking != nil:
+		return []keyContext{inUnlock}
 	case m.typing():
 		return []keyContext{inTyping}
 	}
 	switch m.screen {
 	case onHome:
 		return []keyContext{inHome, inMoving, inAll}
-	case onPods:
-		return []keyContext{inPods, inMoving, inAll}
 	case onPrepare:
 		return []keyContext{inPrepare, inMoving, inAll}
 	case onEnd:
@@ -45,8 +52,12 @@ func (m *root) contextsBelow() []keyContext {
 		return []keyContext{inForm, inMoving}
 	case w.choice != nil:
 		return []keyContext{inChoice, inMoving}
+	case w.armed != "":
+		return []keyContext{inArmed}
 	case w.after != nil:
 		return []keyContext{inAfter, inMoving, inAll}
+	case w.undoes && w.plan != nil:
+		return []keyContext{inUndo, inMoving, inAll}
 	case w.question != nil && w.question.question.Kind == engine.AskManual:
 		return []keyContext{inAnswer, inStep, inMoving, inAll}
 	case w.waits():
@@ -65,7 +76,7 @@ func (m *root) typing() bool {
 	case onPrepare:
 		return m.prepare.typing != nil
 	case onWalk:
-		return m.walk.typing != nil || m.walk.form != nil && m.walk.form.typing != nil
+		return m.walk.unlocking != nil || m.walk.typing != nil || m.walk.form != nil && m.walk.form.typing != nil
 	}
 	return false
 }
@@ -74,6 +85,9 @@ func (m *root) typing() bool {
 func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 	if key.String() == "ctrl+c" {
 		return m.askedToQuit()
+	}
+	if m.toast.style == none {
+		m.toast = toast{} // it was said of the key before
 	}
 	if m.asking != "" {
 		m.asking = ""
@@ -148,7 +162,9 @@ func (m *root) lookUp(a action) tea.Cmd {
 
 func (m *root) overlayPressed(a action) tea.Cmd {
 	switch {
-	case a == actBack || a == actQuit || a == m.overlay.kind:
+	case a == actQuit: // of the briefing: elsewhere that key is the way back
+		return m.quit()
+	case a == actBack || a == m.overlay.kind:
 		m.overlay = overlay{}
 	case slices.Contains(lookup, a):
 		return m.lookUp(a)
@@ -171,14 +187,12 @@ func (m *root) askedToQuit() tea.Cmd {
 func (m *root) typed(key tea.KeyMsg) tea.Cmd {
 	switch m.screen {
 	case onPods:
-		switch {
-		case key.Type == tea.KeyEnter && !key.Paste:
-			return m.podsPressed(actChoose)
-		case key.Type == tea.KeyEsc && m.pods.filter == "":
-			return m.podsPressed(actBack)
+		a := actionOf(key, m.keyContexts()...)
+		if a == actChoose || a == actBack {
+			return m.podsPressed(a)
 		}
 		m.pods.page = max(1, m.body().h-4)
-		m.pods = m.pods.typed(key)
+		m.pods = m.pods.typed(key, a)
 	case onPrepare:
 		m.prepare = m.prepare.typed(key)
 	case onAlert:
@@ -258,16 +272,19 @@ func (m *root) podsPressed(a action) tea.Cmd {
 }
 
 func (m *root) alertTyped(key tea.KeyMsg) tea.Cmd {
-	switch {
-	case key.Type == tea.KeyEsc:
+	switch a := actionOf(key, inAlert); {
+	case a == actBack:
 		m.screen = onHome
 		return nil
-	case key.Type == tea.KeyEnter && !key.Paste && len(m.alert.suspects) > 0:
+	case a == actChoose && len(m.alert.suspects) > 0:
 		m.suspectChosen(&m.alert.suspects[m.alert.list.at])
 		return nil
-	case (key.Type == tea.KeyUp || key.Type == tea.KeyDown) && len(m.alert.suspects) > 0:
-		m.alert.list = m.alert.list.moved(map[bool]action{true: actUp, false: actDown}[key.Type == tea.KeyUp], len(m.alert.suspects), 1)
+	case a == actUp, a == actDown:
+		m.alert.list = m.alert.list.moved(a, len(m.alert.suspects), 1)
 		return nil
+	case a == actEmpty:
+		m.alert.text = ""
+		return m.parse("")
 	}
 	var more bool
 	if m.alert, more = m.alert.typed(key); more {
@@ -340,7 +357,7 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 		return m.choicePressed(a)
 	case w.armed != "":
 		w.armed = ""
-		if pressed(key) && key.String() == confirmKey {
+		if a == actConfirm {
 			return m.confirmed()
 		}
 		m.say(none, "nothing was done")
@@ -372,6 +389,9 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 	case w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual && pressed(key):
 		if n, err := strconv.Atoi(key.String()); err == nil {
 			return m.answered(n)
+		}
+		if a == actRun {
+			m.say(none, "this is done by you: answer with the number of what you did, or decided")
 		}
 	}
 	switch a {
@@ -461,8 +481,7 @@ func (m *root) decided(a action) tea.Cmd {
 			w.work = work{since: m.now}
 			return w.answer(engine.Answer{Choice: engine.AnswerRetry})
 		case w.question != nil && w.question.question.Kind == engine.AskStep:
-			w.work = work{since: m.now}
-			return w.answer(engine.Answer{Choice: engine.AnswerDo})
+			return m.doing()
 		case w.plan != nil && w.undoes:
 			w.armed = "put back " + plural.Count(w.plan.proposal.Actions(), "change")
 		case w.plan != nil:
@@ -491,15 +510,24 @@ func (m *root) decided(a action) tea.Cmd {
 
 // confirmed is the deliberate key, after it was said what it does.
 func (m *root) confirmed() tea.Cmd {
-	w := &m.walk
-	w.work = work{since: m.now}
-	switch {
-	case w.plan != nil:
-		return w.decide(engine.Yes, nil)
-	case w.question != nil:
-		return w.answer(engine.Answer{Choice: engine.AnswerDo})
+	if m.walk.plan == nil {
+		return m.doing()
 	}
-	return nil
+	return m.signing(m.walk.plan.proposal.Sealed && !m.walk.undoes, func(w *walk) tea.Cmd {
+		w.work = work{since: m.now}
+		return w.decide(engine.Yes, nil)
+	})
+}
+
+// doing has the step done that is asked about.
+func (m *root) doing() tea.Cmd {
+	if m.walk.question == nil {
+		return nil
+	}
+	return m.signing(m.walk.question.question.Seals, func(w *walk) tea.Cmd {
+		w.work = work{since: m.now}
+		return w.answer(engine.Answer{Choice: engine.AnswerDo})
+	})
 }
 
 // answered gives a question one of its own answers.
@@ -582,6 +610,9 @@ func (m *root) offerUndo(u undoable) tea.Cmd {
 // walkTyped takes a key of a line that is typed in the walk.
 func (m *root) walkTyped(key tea.KeyMsg) tea.Cmd {
 	w := &m.walk
+	if w.unlocking != nil {
+		return m.unlockTyped(key)
+	}
 	if w.form != nil {
 		w.form = w.form.typed(key, m.o.Namespace)
 		return nil

@@ -39,7 +39,7 @@ func (m *root) bookOf(w *engine.Walk) (*runbook.Runbook, error) {
 // start begins a walk, or goes on with it.
 func (m *root) start(b beginning) tea.Cmd {
 	m.prepare.starting = false
-	m.walk = walk{begin: b, book: b.book, id: b.incident}
+	m.walk = walk{begin: b, book: b.book, id: b.incident, signer: m.o.Signer}
 	m.screen = onWalk
 	m.status, m.report = nil, nil
 	if m.file != nil && m.file.ID != b.incident {

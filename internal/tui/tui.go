@@ -23,6 +23,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
@@ -46,6 +47,9 @@ type Options struct {
 	// Prepare adds to a run what the front end has no business with: how
 	// evidence is sealed, contacts, the environment of commands. nil: nothing.
 	Prepare func(ctx context.Context, req *engine.RunRequest) error
+	// Signer is the one that Prepare has sign for evidence; nil: none. It may be
+	// locked: its passphrase is asked for before a step that seals evidence.
+	Signer *evidence.Signer
 	// Title makes the title of an incident that is opened of what a person typed
 	// as one, which may be nothing; nil: that, or what its findings suggest.
 	Title func(typed string) string

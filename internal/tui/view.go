@@ -164,24 +164,12 @@ func (m *root) foot() []string {
 
 // keysLine is the keys that mean something now.
 func (m *root) keysLine() string {
-	w := &m.walk
-	switch {
-	case m.overlay.kind != "":
-	case m.screen == onAlert:
-		return m.key("Enter", "begin with it") + " " + m.key("ctrl+u", "empty it") + " " + m.key("Esc", "back")
-	case m.screen == onPods:
-		back := "back"
-		if m.pods.filter != "" {
-			back = "all pods"
-		}
-		return m.key("Enter", "choose") + " " + m.key("up/down", "move") + " " + m.key("letters", "filter") + " " + m.key("Esc", back)
-	case m.screen != onWalk || w.typing != nil || w.form != nil || w.choice != nil:
-	case w.armed != "":
-		return m.key(confirmKey, w.armed) + "  " + m.paint(faint, "any other key: nothing is done")
-	case w.undoes && w.plan != nil:
-		return m.key("r", "put it back") + " " + m.key("Esc", "leave it as it is") + " " + m.key("y", "copy") + " " + m.key("?", "help") + " " + m.key("q", "quit")
+	in := m.keyContexts()
+	line := m.hints(m.w, m.useless(), in...)
+	if in[0] == inArmed {
+		line += "  " + m.paint(faint, "any other key: nothing is done")
 	}
-	return m.hints(m.w, m.useless(), m.keyContexts()...)
+	return line
 }
 
 // useless are actions that the step at hand has no use for.

@@ -11,6 +11,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
 	"irctl/internal/runbook"
@@ -46,12 +47,15 @@ type walk struct {
 	stopped  *ended   // why the run is not under way
 	choice   *choice  // an open list to choose from
 	form     *form    // the inputs that are being changed
-	armed    string   // what confirmKey would do; "": nothing
-	typing   *input
-	typedFor action
-	by, note string // of an answer
-	scroll   int
-	allSteps bool
+	// unlocking: the step at hand is agreed to, and begins once it is answered.
+	unlocking *unlocking
+	signer    *evidence.Signer // nil: nobody signs
+	armed     string           // what confirmKey would do; "": nothing
+	typing    *input
+	typedFor  action
+	by, note  string // of an answer
+	scroll    int
+	allSteps  bool
 }
 
 // stepState is how a step stands.
@@ -199,14 +203,14 @@ func (m *walk) judged(s *engine.StatusResult) {
 
 // over takes that the run, or the undo, has ended.
 func (m *walk) over() {
-	m.number, m.undoes, m.cancel, m.plan, m.question, m.armed, m.form, m.typing = 0, false, nil, nil, nil, "", nil, nil
+	m.number, m.undoes, m.cancel, m.plan, m.question, m.armed, m.form, m.typing, m.unlocking = 0, false, nil, nil, nil, "", nil, nil, nil
 }
 
 // pause has the run stop where it is. Of what a person is asked nothing is
 // decided by that.
 func (m *walk) pause() tea.Cmd {
 	plan, question, cancel := m.plan, m.question, m.cancel
-	m.plan, m.question, m.armed = nil, nil, ""
+	m.plan, m.question, m.armed, m.unlocking = nil, nil, "", nil
 	return func() tea.Msg {
 		switch {
 		case plan != nil:

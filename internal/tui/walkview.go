@@ -55,7 +55,7 @@ func sideWidth(w int) int { return max(38, min(w*3/10, 54)) }
 
 // strip is the walk in two lines: phases with their state, and a rule.
 func (m *walk) strip(p place) []string {
-	var parts []string
+	var parts, brief []string
 	at := m.at
 	if m.after != nil && m.after.step != "" {
 		at = m.after.step // what is read about is there
@@ -63,9 +63,14 @@ func (m *walk) strip(p place) []string {
 	for i := range m.book.Phases {
 		phase := &m.book.Phases[i]
 		mark, st := p.g.todo, faint
-		done, here := 0, 0
+		done, here, wanting := 0, 0, false
 		for j := range phase.Steps {
-			if m.steps[phase.Steps[j].Name].outcome != "" {
+			switch s := m.steps[phase.Steps[j].Name]; {
+			case s.outcome == "":
+			case s.outcome != "done" && !s.notNeeded:
+				wanting = true
+				fallthrough
+			default:
 				done++
 			}
 			if phase.Steps[j].Name == at {
@@ -75,6 +80,8 @@ func (m *walk) strip(p place) []string {
 		switch {
 		case here > 0:
 			mark, st = p.g.now, strong
+		case done == len(phase.Steps) && wanting: // something of it was left out, or failed
+			mark, st = p.g.warn, warning
 		case done == len(phase.Steps):
 			mark, st = p.g.done, good
 		}
@@ -83,8 +90,17 @@ func (m *walk) strip(p place) []string {
 			text += fmt.Sprintf(" %d/%d", here, len(phase.Steps))
 		}
 		parts = append(parts, p.paint(st, text))
+		if here > 0 {
+			brief = append(brief, " "+p.paint(st, text)+" ")
+		} else {
+			brief = append(brief, p.paint(st, mark))
+		}
 	}
-	return []string{p.fit(strings.Join(parts, " "), p.w), p.paint(faint, strings.Repeat(p.g.rule, p.w))}
+	line := strings.Join(parts, " ")
+	if ansi.StringWidth(line) > p.w { // only the phase at hand by its name
+		line = strings.Join(brief, "")
+	}
+	return []string{p.fit(line, p.w), p.paint(faint, strings.Repeat(p.g.rule, p.w))}
 }
 
 // stepList is every step with its state and how long it took.
@@ -126,7 +142,7 @@ func (m *walk) mark(p place, name string, st stepState) string {
 		return p.paint(good, p.g.done)
 	case st.outcome == "failed":
 		return p.paint(bad, p.g.failed)
-	case st.outcome == "refused":
+	case st.outcome == "refused", st.outcome == "partial":
 		return p.paint(warning, p.g.warn)
 	case st.outcome == "skipped":
 		return p.paint(warning, p.g.skipped)
@@ -165,6 +181,8 @@ func (m *walk) main(p place, target string, spin int) []string {
 func (m *walk) content(p place, target string, spin int) (top, bottom []string) {
 	g, b := p.page(p.w), p.page(p.w)
 	switch {
+	case m.unlocking != nil:
+		m.unlocking.view(g, b, p, m.signer)
 	case m.form != nil:
 		m.form.view(g, p)
 	case m.choice != nil:
@@ -292,7 +310,7 @@ func (p *page) changes(indent string, lines []string) {
 		if n := len([]rune(text)); n > most {
 			text = string([]rune(text)[:most]) + p.g.more
 		}
-		for i, l := range wrap(text, width-2) {
+		for i, l := range wrap(text, width-4) {
 			if i > 0 { // it has its sign, too, for who sees no colours
 				l = text[:1] + "   " + strings.TrimLeft(l, " ")
 			}
