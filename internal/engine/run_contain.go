@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"irctl/internal/cluster"
@@ -18,6 +19,7 @@ func containOperation() *operation {
 			Inputs: append(suspectInputs(), []runbook.Field{
 				{Name: "workloads", Domain: runbook.ListOf(runbook.Workload), Doc: "Workloads as NAMESPACE/TYPE/NAME: all their pods are suspects."},
 				{Name: "steps", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: contain.AllSteps}, Doc: "Which steps of containment are done; else quarantine, detach and scale."},
+				{Name: "suspendControllers", Domain: runbook.Of(runbook.Boolean), Doc: "Also suspend what would put the workload back: KEDA, Argo CD, Flux."},
 				{Name: "keepLabels", Domain: runbook.Of(runbook.Boolean), Doc: "Mark the pod, but leave it with its controller and Services."},
 				{Name: "removeLabels", Domain: runbook.ListOf(runbook.Key), Doc: "Further labels to take off, by which an allowing policy selects the pod."},
 				{Name: "allowDNS", Domain: runbook.Of(runbook.Boolean), Doc: "Let the suspect reach the cluster's DNS."},
@@ -119,6 +121,9 @@ func (w *work) containment(ctx context.Context) (ContainRequest, error) {
 		AllowNamespaces: in.Texts("allowNamespaces"), AllowCIDRs: in.Texts("allowCIDRs"), AllowEvidenceLoss: in.Yes("allowEvidenceLoss", false)}
 	if len(o.Steps) == 0 {
 		o.Steps = contain.DefaultSteps
+	}
+	if in.Yes("suspendControllers", false) && !slices.Contains(o.Steps, contain.StepSuspend) {
+		o.Steps = append(slices.Clone(o.Steps), contain.StepSuspend)
 	}
 	return ContainRequest{Targets: found.Pods, Workloads: found.Workloads, Failures: found.Failures, Options: o, Incident: w.id,
 		Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}, nil

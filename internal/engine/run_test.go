@@ -405,6 +405,28 @@ func TestStatusAndUndoAsSteps(t *testing.T) {
 	wantSame(t, "undone", w.before, picture(w.Cluster, w.suspect))
 }
 
+func TestAStepSuspendsControllers(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	if err := w.Apply(`apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: backend, namespace: todo-app}
+spec: {scaleTargetRef: {name: backend}}
+`); err != nil {
+		t.Fatal(err)
+	}
+	res, err := w.mustStart(t, dir).runNow(t.Context(), parsed(t, stepsOf(`- name: contain
+  steps:
+  - {name: cutOff, uses: contain, with: {pods: ["${params.pod}"], suspendControllers: true}}
+`)), map[string]string{"pod": w.suspect})
+	if err != nil || outcomes(res) != "cutOff:done" {
+		t.Fatalf("%v, %s", err, outcomes(res))
+	}
+	done, _ := step(res, "cutOff").Detail.(*engine.ContainResult)
+	if done == nil || len(done.Actions) != 4 || !strings.HasPrefix(done.Actions[0].Summary, "suspend ScaledObject") {
+		t.Errorf("%+v", done)
+	}
+}
+
 func TestEvidenceAsSteps(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	book := parsed(t, stepsOf(`- name: investigate
