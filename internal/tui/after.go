@@ -35,9 +35,12 @@ type after struct {
 	step  string // "": of no step
 	// live: it is a verdict on the containment, which is kept up to date for as
 	// long as it is shown.
-	live   bool
-	judged int    // how many suspects it judges
-	sealed string // the evidence that was sealed before anything was changed
+	live    bool
+	verdict contain.Verdict // "": it is none on a containment
+	uses    string          // the step's operation
+	passed  bool            // the run goes on after it by itself
+	judged  int             // how many suspects it judges
+	sealed  string          // the evidence that was sealed before anything was changed
 	// unknown is what could not be told, and so is for a person to look at.
 	unknown []contain.Exposure
 }
@@ -58,7 +61,7 @@ func worthReading(r *engine.StepResult) bool {
 }
 
 func afterStep(r *engine.StepResult, lines []workLine) *after {
-	a := &after{step: r.Name, title: r.Title, word: strings.ToUpper(r.Outcome), style: outcomeStyle(r.Outcome), lines: lines}
+	a := &after{step: r.Name, uses: r.Uses, passed: r.Done(), title: r.Title, word: strings.ToUpper(r.Outcome), style: outcomeStyle(r.Outcome), lines: lines}
 	if err := r.Err(); err != nil {
 		a.error = err.Error()
 	}
@@ -95,6 +98,12 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 		a.results(r)
 	}
 	return a
+}
+
+// again tells a containment that was done and did not hold: somebody put it
+// back. Of one that failed the run asks by itself.
+func (a *after) again() bool {
+	return a.uses == "contain" && a.passed && a.verdict == contain.NotContained
 }
 
 func outcomeStyle(outcome string) style {
@@ -151,7 +160,7 @@ func (a *after) judgedAnew(s *engine.StatusResult) *after {
 	b := *a
 	b.checks, b.open, b.notes, b.fixes = nil, nil, nil, nil
 	b.judge(s.Verdict, s.Targets, s.Workloads)
-	if b.word == a.word && slices.Equal(b.checks, a.checks) && slices.Equal(b.open, a.open) {
+	if b.verdict == a.verdict && slices.Equal(b.checks, a.checks) && slices.Equal(b.open, a.open) {
 		return a
 	}
 	return &b
@@ -162,6 +171,7 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 	if v == "" {
 		return
 	}
+	a.verdict = v
 	a.word, a.style = verdictStyle(v)
 	a.judged = len(findings)
 	many := len(findings) > 1

@@ -322,6 +322,20 @@ func (d *desk) undo(ctx context.Context, e *engine.Engine, id incident.ID, req e
 	}
 }
 
+// reopened is a step that is to be done again, or not.
+type reopened struct {
+	step string
+	err  error
+}
+
+func (d *desk) reopen(e *engine.Engine, id incident.ID, book *runbook.Runbook, step, why string) tea.Cmd {
+	return func() tea.Msg {
+		ctx, cancel := d.bounded()
+		defer cancel()
+		return reopened{step, e.Reopen(ctx, id, book, []string{step}, why)}
+	}
+}
+
 // noted is a note that is in the timeline, or not.
 type noted struct {
 	text string

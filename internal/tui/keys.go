@@ -48,7 +48,7 @@ const (
 	actCopy     action = "copy"
 	actCancel   action = "cancel"
 	actGoOn     action = "go on"
-	actRetry    action = "retry"
+	actAgain    action = "again"
 	actConfirm  action = "confirm"
 	actEmpty    action = "empty"
 )
@@ -151,7 +151,7 @@ var keyMap = map[keyContext][]binding{
 		{actRun, []string{"r"}, "run", "do it; what changes a cluster asks for " + confirmKey + " first"},
 		{actSkip, []string{"s"}, "skip", "leave it out, with a reason"},
 		{actEdit, []string{"e"}, "edit", "change what it is done with"},
-		{actUndo, []string{"u"}, "undo", "put back what was changed before"},
+		{actUndo, []string{"u"}, "undo", "put back what was changed before, or do what was left out"},
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
 		{actCopy, []string{"y"}, "copy", "copy the kubectl commands, if the terminal lets us"},
 		{actSteps, []string{"tab"}, "steps", "all steps with their state"},
@@ -168,6 +168,7 @@ var keyMap = map[keyContext][]binding{
 	},
 	inAfter: {
 		{actGoOn, []string{"enter"}, "go on", "to the next step"},
+		{actAgain, []string{"r"}, "do it again", "do a containment again that did not hold, with other inputs if e says so"},
 		{actUndo, []string{"u"}, "undo", "put back what was changed"},
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
 		{actCopy, []string{"y"}, "copy", "copy what would close what is open"},

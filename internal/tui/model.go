@@ -171,6 +171,8 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		return m.filed(msg)
 	case tried:
 		return m.tried(msg)
+	case reopened:
+		return m.reopened(msg)
 	case undoable:
 		return m.offerUndo(msg)
 	case looked:
@@ -387,7 +389,7 @@ func (m *root) containment() judged {
 		return judged{}
 	}
 	j := m.file.judged
-	if s := m.status; s != nil && s.status.Incident.ID == m.file.ID && j.verdict != "" && s.at.After(j.at) && s.status.Verdict != "" {
+	if s := m.status; s != nil && s.status.Incident.ID == m.file.ID && j.verdict != "" && !s.at.Before(j.at) && s.status.Verdict != "" {
 		j = judgement(s.status.Verdict, s.status.Targets)
 	}
 	return j

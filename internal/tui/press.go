@@ -405,6 +405,10 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 		}
 	case actCopy:
 		return m.copyText(w.commands())
+	case actAgain:
+		if w.after != nil && w.after.again() {
+			return m.again(w.after.step, "it did not hold")
+		}
 	case actCancel:
 		if w.cancel != nil && w.busy() {
 			w.cancel()
@@ -570,9 +574,9 @@ func (m *root) choicePressed(a action) tea.Cmd {
 			m.screen = onEnd
 		}
 	case actChoose:
-		req := w.choice.reqs[w.choice.list.at]
+		act := w.choice.acts[w.choice.list.at]
 		w.choice = nil
-		return m.undo(req)
+		return act(m)
 	default:
 		c := *w.choice
 		c.list = c.list.moved(a, len(c.rows), 5)
@@ -599,7 +603,7 @@ func (m *root) offerUndo(u undoable) tea.Cmd {
 	if u.file == nil || m.file.ID != u.file.ID || m.screen != onWalk && m.screen != onEnd || m.walk.busy() {
 		return cmd
 	}
-	if m.walk.choice = undoChoices(m.file.standing); m.walk.choice == nil {
+	if m.walk.choice = undoChoices(m.file.standing, m.walk.leftOut()); m.walk.choice == nil {
 		m.say(none, "there is nothing to undo")
 	} else {
 		m.screen = onWalk

@@ -219,6 +219,30 @@ func (m *root) undone(u undone) tea.Cmd {
 	return tea.Batch(m.reread(), m.leave())
 }
 
+// again has a step done once more that is over, once the run has let go of the
+// incident; the run then goes on there.
+func (m *root) again(step, why string) tea.Cmd {
+	w := &m.walk
+	reopen := func(m *root) tea.Cmd { return m.desk.reopen(m.engine, m.walk.begin.incident, m.walk.book, step, why) }
+	w.after, w.later = nil, nil
+	if w.number == 0 {
+		return reopen(m)
+	}
+	w.then = reopen
+	return w.pause()
+}
+
+func (m *root) reopened(r reopened) tea.Cmd {
+	if r.err != nil {
+		m.say(bad, "it is not done again: "+r.err.Error())
+	}
+	if m.screen != onWalk || m.leaving {
+		return m.reread()
+	}
+	m.walk.at = r.step
+	return tea.Batch(m.reread(), m.goOn())
+}
+
 // undo begins one, once the run has let go of the incident.
 func (m *root) undo(req engine.UndoRequest) tea.Cmd {
 	w := &m.walk

@@ -125,7 +125,7 @@ func (m *root) clocks() string {
 		now, closed = at, "  closed"
 	}
 	since := m.paint(faint, "detected ") + m.title(clock(now.Sub(f.metrics.DetectedAt)))
-	if !f.metrics.ContainedAt.IsZero() && j.verdict != "" {
+	if !f.metrics.ContainedAt.IsZero() && j.verdict != "" && j.verdict != contain.NotContained {
 		since += m.paint(faint, "  contained ") + m.title(clock(now.Sub(f.metrics.ContainedAt)))
 	}
 	since += m.paint(faint, closed)
@@ -183,8 +183,11 @@ func (m *root) useless() (list []action) {
 	if m.screen != onWalk {
 		return nil
 	}
-	if m.file == nil || len(m.file.standing) == 0 {
+	if m.file == nil || len(m.file.standing)+len(w.leftOut()) == 0 {
 		list = append(list, actUndo)
+	}
+	if w.after == nil || !w.after.again() {
+		list = append(list, actAgain)
 	}
 	if w.commands() == "" {
 		list = append(list, actCopy)

@@ -101,6 +101,19 @@ func (m *walk) step() *runbook.Step {
 	return m.book.Step(m.at)
 }
 
+// leftOut are the steps that a person decided not to do.
+func (m *walk) leftOut() (steps []*runbook.Step) {
+	if m.book == nil {
+		return nil
+	}
+	for _, s := range m.book.Steps() {
+		if st := m.steps[s.Name]; st.outcome == "skipped" && !st.notNeeded {
+			steps = append(steps, s)
+		}
+	}
+	return steps
+}
+
 // recorded takes the states of the steps from the journal.
 func (m *walk) recorded(f *file) {
 	if m.book == nil {
@@ -292,19 +305,29 @@ func (m *walk) commands() string {
 type choice struct {
 	title string
 	rows  []string
-	reqs  []engine.UndoRequest
+	acts  []func(*root) tea.Cmd // of the rows
 	list  list
 }
 
-// undoChoices are what can be undone.
-func undoChoices(standing []timeline.Action) *choice {
-	if len(standing) == 0 {
+// undoChoices are what can be undone: changes, and that a step was left out.
+func undoChoices(standing []timeline.Action, leftOut []*runbook.Step) *choice {
+	if len(standing)+len(leftOut) == 0 {
 		return nil
 	}
-	last := standing[len(standing)-1]
 	c := &choice{title: "Put back what was changed. You are shown what that means before anything is done."}
+	defer func() {
+		for _, s := range leftOut {
+			c.rows = append(c.rows, "do after all what was left out: "+s.Label())
+			c.acts = append(c.acts, func(m *root) tea.Cmd { return m.again(s.Name, "it was left out") })
+		}
+	}()
+	if len(standing) == 0 {
+		c.title = "Nothing that was changed stands. What was left out can be done after all."
+		return c
+	}
+	last := standing[len(standing)-1]
 	add := func(text string, req engine.UndoRequest) {
-		c.rows, c.reqs = append(c.rows, text), append(c.reqs, req)
+		c.rows, c.acts = append(c.rows, text), append(c.acts, func(m *root) tea.Cmd { return m.undo(req) })
 	}
 	add("the last change: "+last.Intent.Summary, engine.UndoRequest{})
 	byStep := map[string]int{}

@@ -8,6 +8,8 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
@@ -578,4 +580,62 @@ func TestWithoutASuspect(t *testing.T) {
 	if strings.Contains(d.text(), "NOTHING CONTAINED") {
 		t.Errorf("a pod is to be contained:\n%s", d.text())
 	}
+}
+
+// TestAContainmentThatDidNotHoldIsDoneAgain: somebody scales the workload back
+// while its verdict is on the screen.
+func TestAContainmentThatDidNotHoldIsDoneAgain(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.contained()
+	d.press("r") // while it holds there is nothing to do again
+	d.until("CONTAINED WITH EXPOSURES")
+	if err := l.Edit(sim.Deployments, "todo-app", "backend", func(o *unstructured.Unstructured) {
+		if err := unstructured.SetNestedField(o.Object, int64(2), "spec", "replicas"); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	d.wait("the verdict to turn", func() bool {
+		d.update(lookAgain{})
+		return strings.Contains(d.text(), "NOT CONTAINED") && strings.Contains(d.text(), "r: do it again")
+	})
+	if strings.Contains(d.text(), "contained 00:") {
+		t.Errorf("the clock goes on:\n%s", d.text())
+	}
+	d.press("r")
+	d.until("It will make 1 change", "scale Deployment todo-app/backend")
+	d.press("r", "Y")
+	d.until("CONTAINED WITH EXPOSURES", "Enter goes on")
+	if n := l.replicas(t); n != 0 {
+		t.Errorf("%d replicas", n)
+	}
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
+	if !strings.Contains(l.journal(t), "to be done again, since it did not hold") {
+		t.Error(l.journal(t))
+	}
+}
+
+func TestWhatWasLeftOutIsDoneAfterAll(t *testing.T) {
+	l := newLab(t)
+	d := l.open(t, withAlert(l))
+	d.until("critical")
+	d.press("enter", "s")
+	d.until("1 real")
+	d.press("1")
+	d.until("It will make 3 changes")
+	d.press("s")
+	d.write("by mistake")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done", "undo")
+	d.press("u")
+	d.until("do after all what was left out: Cut the pod off")
+	d.press("enter")
+	d.until("It will make 3 changes", "r: make 3 changes")
+	d.press("r", "Y")
+	d.until("CONTAINED WITH EXPOSURES", "Enter goes on")
+	d.press("enter")
+	d.until("Tell the Incident Commander", "1 done")
 }

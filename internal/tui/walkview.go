@@ -3,6 +3,7 @@ package tui
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -189,10 +190,14 @@ func (m *walk) content(p place, target string, spin int) (top, bottom []string) 
 		m.choice.view(g, p)
 	case m.after != nil:
 		m.after.view(g, p)
-		if m.after.live && m.after.word == strings.ToUpper(string(contain.NotContained)) && m.again > 0 {
+		if m.after.live && m.after.verdict == contain.NotContained && m.again > 0 {
 			b.line(p.paint(warning, p.g.spin[spin%len(p.g.spin)]+" pods that were taken down take a moment to end: it is looked at again"+p.g.more))
 		}
-		b.line(p.paint(picked, " Enter goes on. "))
+		if m.after.again() {
+			b.line(p.paint(picked, " r: do it again, e then changes its inputs. Enter goes on. "))
+		} else {
+			b.line(p.paint(picked, " Enter goes on. "))
+		}
 	case m.plan != nil:
 		m.planView(g, p)
 		m.armedView(b, p, target)
@@ -275,7 +280,7 @@ func (m *walk) planView(g *page, p place) {
 		}
 		g.text(warning, p.paint(warning, p.g.warn)+" ", prefix+w.Text)
 		if w.Fix != "" {
-			g.text(faint, "  "+p.g.arrow+" ", w.Fix)
+			g.text(faint, "  "+p.g.arrow+" ", m.advice(w.Fix))
 		}
 	}
 	switch {
@@ -298,6 +303,31 @@ func (m *walk) planView(g *page, p place) {
 	if n > maxShown {
 		g.text(faint, "   ", fmt.Sprintf("and %d more of the same kind; irctl contain --dry-run -v shows every one", n-maxShown))
 	}
+}
+
+// commandFlag is one of the command that does what the step does.
+var commandFlag = regexp.MustCompile(`--[a-z]+(?:-[a-z]+)*`)
+
+// advice is a text that may name flags of a command with the inputs of the step
+// instead, which are changed here.
+func (m *walk) advice(text string) string {
+	s := m.step()
+	if s == nil || m.undoes {
+		return text
+	}
+	return commandFlag.ReplaceAllStringFunc(text, func(f string) string {
+		words := strings.Split(f[2:], "-")
+		for i := range words[1:] {
+			words[i+1] = strings.ToUpper(words[i+1][:1]) + words[i+1][1:]
+		}
+		name := strings.Join(words, "")
+		for _, field := range s.Editable() {
+			if field.Name == name || field.Name == name+"s" {
+				return "the input " + field.Name + " (e changes it)"
+			}
+		}
+		return f
+	})
 }
 
 // changes adds the lines of a diff. Of a pair of long lines that says what was and
