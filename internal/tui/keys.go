@@ -151,7 +151,7 @@ var keyMap = map[keyContext][]binding{
 		{actRun, []string{"r"}, "run", "do it; what changes a cluster asks for " + confirmKey + " first"},
 		{actSkip, []string{"s"}, "skip", "leave it out, with a reason"},
 		{actEdit, []string{"e"}, "edit", "change what it is done with"},
-		{actUndo, []string{"u"}, "undo", "put back what was changed before, or do what was left out"},
+		{actUndo, []string{"u"}, "undo", "put back what was changed before; do what was left out, or does not hold"},
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
 		{actCopy, []string{"y"}, "copy", "copy the kubectl commands, if the terminal lets us"},
 		{actSteps, []string{"tab"}, "steps", "all steps with their state"},

@@ -61,6 +61,7 @@ type root struct {
 	status   *looked
 	looking  bool
 	stale    bool // something was done since the cluster was looked at
+	touched  bool // by somebody else
 	changes  []changed
 	numbers  int // of guides so far
 	looks    int // for suspects, so far
@@ -188,6 +189,7 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 			m.changes = append(slices.Clip(m.changes), msg)
 			m.changes = m.changes[max(0, len(m.changes)-maxChanges):]
 			if !msg.ours {
+				m.touched = true
 				m.say(warning, "the cluster: "+msg.object+": "+msg.text)
 			}
 		}
@@ -288,7 +290,7 @@ func (m *root) ticked() tea.Cmd {
 	}
 	// The cluster is looked at while nothing else is asked of it.
 	if m.file != nil && m.engine != nil && len(m.file.standing) > 0 && !m.looking && !m.walk.busy() &&
-		(m.status == nil || m.now.Sub(m.status.at) > 20*time.Second) {
+		(m.status == nil || m.touched || m.now.Sub(m.status.at) > 20*time.Second) {
 		cmds = append(cmds, m.lookNow())
 	}
 	return tea.Batch(cmds...)
@@ -310,7 +312,7 @@ func (m *root) lookNow() tea.Cmd {
 	if m.file == nil || m.engine == nil || m.looking {
 		return nil
 	}
-	m.stale = false
+	m.stale, m.touched = false, false
 	if len(m.file.standing) == 0 {
 		return nil
 	}

@@ -407,7 +407,7 @@ func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
 		return m.copyText(w.commands())
 	case actAgain:
 		if w.after != nil && w.after.again() {
-			return m.again(w.after.step, "it did not hold")
+			return m.again(w.after.step, "it does not hold")
 		}
 	case actCancel:
 		if w.cancel != nil && w.busy() {
@@ -603,7 +603,7 @@ func (m *root) offerUndo(u undoable) tea.Cmd {
 	if u.file == nil || m.file.ID != u.file.ID || m.screen != onWalk && m.screen != onEnd || m.walk.busy() {
 		return cmd
 	}
-	if m.walk.choice = undoChoices(m.file.standing, m.walk.leftOut()); m.walk.choice == nil {
+	if m.walk.choice = undoChoices(m.file.standing, m.walk.redoable(m.containment().verdict)); m.walk.choice == nil {
 		m.say(none, "there is nothing to undo")
 	} else {
 		m.screen = onWalk

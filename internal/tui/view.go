@@ -183,7 +183,7 @@ func (m *root) useless() (list []action) {
 	if m.screen != onWalk {
 		return nil
 	}
-	if m.file == nil || len(m.file.standing)+len(w.leftOut()) == 0 {
+	if m.file == nil || len(m.file.standing)+len(w.redoable(m.containment().verdict)) == 0 {
 		list = append(list, actUndo)
 	}
 	if w.after == nil || !w.after.again() {

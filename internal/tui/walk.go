@@ -101,17 +101,27 @@ func (m *walk) step() *runbook.Step {
 	return m.book.Step(m.at)
 }
 
-// leftOut are the steps that a person decided not to do.
-func (m *walk) leftOut() (steps []*runbook.Step) {
+// redo is a step that is over, and may be done again.
+type redo struct {
+	step      *runbook.Step
+	text, why string
+}
+
+// redoable are the steps that a person decided not to do, and containments that
+// do not hold any more.
+func (m *walk) redoable(v contain.Verdict) (all []redo) {
 	if m.book == nil {
 		return nil
 	}
 	for _, s := range m.book.Steps() {
-		if st := m.steps[s.Name]; st.outcome == "skipped" && !st.notNeeded {
-			steps = append(steps, s)
+		switch st := m.steps[s.Name]; {
+		case st.outcome == "skipped" && !st.notNeeded:
+			all = append(all, redo{s, "do after all what was left out", "it was left out"})
+		case st.outcome == "done" && s.Uses == "contain" && v == contain.NotContained:
+			all = append(all, redo{s, "do again what does not hold", "it does not hold"})
 		}
 	}
-	return steps
+	return all
 }
 
 // recorded takes the states of the steps from the journal.
@@ -309,20 +319,20 @@ type choice struct {
 	list  list
 }
 
-// undoChoices are what can be undone: changes, and that a step was left out.
-func undoChoices(standing []timeline.Action, leftOut []*runbook.Step) *choice {
-	if len(standing)+len(leftOut) == 0 {
+// undoChoices are what can be undone, and the steps that can be done again.
+func undoChoices(standing []timeline.Action, redo []redo) *choice {
+	if len(standing)+len(redo) == 0 {
 		return nil
 	}
 	c := &choice{title: "Put back what was changed. You are shown what that means before anything is done."}
 	defer func() {
-		for _, s := range leftOut {
-			c.rows = append(c.rows, "do after all what was left out: "+s.Label())
-			c.acts = append(c.acts, func(m *root) tea.Cmd { return m.again(s.Name, "it was left out") })
+		for _, r := range redo {
+			c.rows = append(c.rows, r.text+": "+r.step.Label())
+			c.acts = append(c.acts, func(m *root) tea.Cmd { return m.again(r.step.Name, r.why) })
 		}
 	}()
 	if len(standing) == 0 {
-		c.title = "Nothing that was changed stands. What was left out can be done after all."
+		c.title = "Nothing that was changed stands."
 		return c
 	}
 	last := standing[len(standing)-1]

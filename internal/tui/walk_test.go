@@ -585,6 +585,22 @@ func TestWithoutASuspect(t *testing.T) {
 // TestAContainmentThatDidNotHoldIsDoneAgain: somebody scales the workload back
 // while its verdict is on the screen.
 func TestAContainmentThatDidNotHoldIsDoneAgain(t *testing.T) {
+	t.Run("where it was read", func(t *testing.T) {
+		doneAgain(t, func(d *driver) { d.press("r") })
+	})
+	t.Run("from the next step on", func(t *testing.T) {
+		doneAgain(t, func(d *driver) {
+			d.press("enter")
+			d.until("Tell the Incident Commander", "NOT CONTAINED")
+			d.press("u")
+			d.until("do again what does not hold: Cut the pod off")
+			d.press("G", "enter")
+		})
+	})
+}
+
+func doneAgain(t *testing.T, again func(*driver)) {
+	t.Helper()
 	l := newLab(t)
 	d := l.open(t, withAlert(l))
 	d.contained()
@@ -604,7 +620,7 @@ func TestAContainmentThatDidNotHoldIsDoneAgain(t *testing.T) {
 	if strings.Contains(d.text(), "contained 00:") {
 		t.Errorf("the clock goes on:\n%s", d.text())
 	}
-	d.press("r")
+	again(d)
 	d.until("It will make 1 change", "scale Deployment todo-app/backend")
 	d.press("r", "Y")
 	d.until("CONTAINED WITH EXPOSURES", "Enter goes on")
@@ -613,7 +629,7 @@ func TestAContainmentThatDidNotHoldIsDoneAgain(t *testing.T) {
 	}
 	d.press("enter")
 	d.until("Tell the Incident Commander", "1 done")
-	if !strings.Contains(l.journal(t), "to be done again, since it did not hold") {
+	if !strings.Contains(l.journal(t), "to be done again, since it does not hold") {
 		t.Error(l.journal(t))
 	}
 }
