@@ -8,9 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-
-	"github.com/charmbracelet/x/ansi"
 
 	"irctl/internal/engine"
 	"irctl/internal/plural"
@@ -152,29 +149,16 @@ func (l *lines) tell(mark, text string) {
 	fmt.Fprintf(l.out, "%s %s\n", mark, text)
 }
 
-// instruction is a text of several lines, safe to show. On a terminal lines that
-// are too long are broken between words, and what a sentence goes on with in the
-// next line follows. What is indented is a command, and stays whole.
+// instruction is a text of several lines, safe to show. On a terminal it is
+// broken between words where it has no room; what is indented is a command, and
+// stays whole. A log keeps the lines as they are.
 func (l *lines) instruction(text string) string {
-	columns := l.app.columns()
-	var out []string
-	long := false // the last line is longer than fits
-	for line := range strings.Lines(strings.TrimRight(sanitize.Text(text), "\n")) {
-		line = strings.TrimRight(line, "\n")
-		if goesOn := line != "" && unicode.IsLower([]rune(line)[0]); long && goesOn {
-			out[len(out)-1] += " " + line
-			continue
-		}
-		long = l.app.ErrTerminal && !strings.HasPrefix(line, " ") && ansi.StringWidth(line)+2 > columns
-		out = append(out, line)
+	if l.app.ErrTerminal {
+		return prose(l.app.columns(), "  ", text)
 	}
-	for i, line := range out {
-		if l.app.ErrTerminal && !strings.HasPrefix(line, " ") {
-			line = wrap(columns, "  ", line)
-		} else {
-			line = "  " + line
-		}
-		out[i] = strings.TrimRight(line, " ")
+	var out []string
+	for line := range strings.Lines(strings.TrimRight(sanitize.Text(text), "\n")) {
+		out = append(out, strings.TrimRight("  "+line, " \n"))
 	}
 	return strings.Join(out, "\n")
 }

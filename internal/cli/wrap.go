@@ -5,6 +5,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"irctl/internal/reflow"
 	"irctl/internal/sanitize"
 )
 
@@ -47,25 +48,15 @@ func wrap(columns int, first, text string) string {
 // prose is a text of several paragraphs, made safe and broken anew. A line that
 // is indented is left as it is.
 func prose(columns int, before, text string) string {
-	var out, paragraph []string
-	flush := func() {
-		if len(paragraph) > 0 {
-			out = append(out, wrap(columns, before, strings.Join(paragraph, " ")))
-		}
-		paragraph = nil
-	}
-	for line := range strings.Lines(strings.TrimSpace(sanitize.Text(text))) {
-		switch line = strings.TrimRight(line, " \n"); {
+	out := reflow.Lines(strings.Trim(sanitize.Text(text), "\n"))
+	for i, line := range out {
+		switch {
 		case line == "":
-			flush()
-			out = append(out, "")
 		case strings.HasPrefix(line, " "):
-			flush()
-			out = append(out, before+line)
+			out[i] = before + line
 		default:
-			paragraph = append(paragraph, line)
+			out[i] = wrap(columns, before, line)
 		}
 	}
-	flush()
 	return strings.Join(out, "\n")
 }

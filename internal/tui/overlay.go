@@ -14,6 +14,7 @@ import (
 
 	"irctl/internal/evidence"
 	"irctl/internal/plural"
+	"irctl/internal/reflow"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
 	"irctl/internal/timeline"
@@ -62,7 +63,7 @@ func (m *root) overlayLines(p place) []string {
 
 // briefingView is what a person is told before everything else.
 func (m *root) briefingView(g *page, p place) {
-	for i, l := range reflowed(p.safeText(m.o.Briefing)) {
+	for i, l := range reflow.Lines(p.safeText(m.o.Briefing)) {
 		switch {
 		case i == 0:
 			g.line(p.title(l))

@@ -146,39 +146,6 @@ func wrap(s string, width int) []string {
 // hyphen stands for one while lines are broken; a text that is safe has none.
 const hyphen = "\uE02D"
 
-// reflowed joins lines that were broken for a wider page than this may be: a
-// long line and the next one of the same indent. What begins with a dash or a
-// number, or is indented as a command is, stays on a line of its own.
-func reflowed(s string) []string {
-	const broken = 60
-	var out []string
-	joinable := false
-	for _, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
-		text := strings.TrimLeft(l, " ")
-		indent := len(l) - len(text)
-		if joinable && indent == 0 && text != "" && continues(out[len(out)-1], text) {
-			out[len(out)-1] += " " + text
-		} else {
-			out = append(out, l)
-		}
-		joinable = indent == 0 && len(l) > broken && !strings.HasSuffix(l, ":")
-	}
-	return out
-}
-
-// continues tells whether a line goes on with the sentence of the one before,
-// or with the next one of its paragraph.
-func continues(before, line string) bool {
-	first, _ := utf8.DecodeRuneInString(line)
-	switch {
-	case first == '-', unicode.IsDigit(first):
-		return false
-	case unicode.IsUpper(first):
-		return strings.ContainsRune(".!?,;)", rune(before[len(before)-1]))
-	}
-	return true
-}
-
 // beside puts something at the right end of a line.
 func (t theme) beside(left, right string, width int) string {
 	gap := width - ansi.StringWidth(left) - ansi.StringWidth(right)

@@ -12,6 +12,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/plural"
+	"irctl/internal/reflow"
 	"irctl/internal/runbook"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -405,7 +406,7 @@ func (m *walk) questionView(g *page, p place) {
 	switch q.Kind {
 	case engine.AskManual:
 		g.blank()
-		for _, l := range reflowed(p.safeText(q.Text)) {
+		for _, l := range reflow.Lines(p.safeText(q.Text)) {
 			indent := l[:len(l)-len(strings.TrimLeft(l, " "))]
 			if strings.HasPrefix(strings.TrimLeft(l, " "), "- ") {
 				g.wrapped(none, indent+p.g.bullet+" ", strings.TrimLeft(l, " -"))
