@@ -10,8 +10,8 @@ import (
 )
 
 // Lines are the lines of a text as they are meant: a paragraph is one line, and
-// so is each line of a list. What is indented, as a command is, stays as it is,
-// and so do empty lines.
+// so is each line of a list. Commands, and what is indented as they are, stay as
+// they are, and so do empty lines.
 func Lines(text string) []string {
 	var out []string
 	open, wide := false, false // whether the last line may go on, and was as wide as a page
@@ -24,7 +24,7 @@ func Lines(text string) []string {
 		}
 		n := utf8.RuneCountInString(line)
 		wide = n > full
-		open = n > broken && !strings.HasPrefix(line, " ") && !strings.HasSuffix(line, ":")
+		open = n > broken && !command.MatchString(line) && !strings.HasSuffix(line, ":")
 	}
 	return out
 }
@@ -36,6 +36,9 @@ const (
 	full = 80
 )
 
+// command begins a line that is to be copied.
+var command = regexp.MustCompile(`^( |irctl |kubectl )`)
+
 // label begins a line of a list of facts, such as "Alert: not given".
 var label = regexp.MustCompile(`^\S+:(\s|$)`)
 
@@ -44,7 +47,7 @@ var label = regexp.MustCompile(`^\S+:(\s|$)`)
 func goesOn(before, line string, wide bool) bool {
 	first, _ := utf8.DecodeRuneInString(line)
 	switch {
-	case line == "", first == ' ', first == '-', unicode.IsDigit(first), label.MatchString(line):
+	case line == "", command.MatchString(line), first == '-', unicode.IsDigit(first), label.MatchString(line):
 		return false
 	case unicode.IsUpper(first):
 		return strings.ContainsRune(".!?,;)", rune(before[len(before)-1])) || wide

@@ -20,6 +20,7 @@ func TestLines(t *testing.T) {
 		"short lines are as meant":  {"one\ntwo", []string{"one", "two"}},
 		"a list":                    {long + "and\n- one\n2. two", []string{long + "and", "- one", "2. two"}},
 		"commands":                  {long + "and\n  kubectl get pods\nand so on", []string{long + "and", "  kubectl get pods", "and so on"}},
+		"a command at the margin":   {"irctl investigate " + long + "\nAnd the image:\n" + long + "with\nkubectl get pods", []string{"irctl investigate " + strings.TrimSpace(long), "And the image:", long + "with", "kubectl get pods"}},
 		"what introduces something": {long + "this:\nlike that", []string{long + "this:", "like that"}},
 		"paragraphs":                {long + "and\n\nthen", []string{long + "and", "", "then"}},
 	} {
