@@ -192,12 +192,21 @@ func firstDifference(want, got string) string {
 var sourceDir, _ = os.Getwd()
 
 func TestColourIsNeverTheOnlyMark(t *testing.T) {
+	t.Setenv("NO_COLOR", "1") // the options say what is shown, and nothing else
 	l := newLab(t)
 	d := l.open(t, withAlert(l))
 	d.contained()
+	for _, code := range []string{"\x1b[1;7;33m", "\x1b[1m", "\x1b[33m"} { // what nothing here decides but the options
+		if !strings.Contains(d.at(80, 24), code) {
+			t.Errorf("the screen is not coloured with %q: %q", code, d.at(80, 24))
+		}
+	}
 	coloured := ansi.Strip(d.at(80, 24))
 	d.m.theme = newTheme(true, false)
 	plain := d.at(80, 24)
+	if !strings.Contains(plain, "\x1b[1m") || !strings.Contains(plain, "\x1b[1;7m") {
+		t.Errorf("without colours there is neither bold nor reverse: %q", plain)
+	}
 	for _, code := range []string{"31", "32", "33", "34", "35", "36"} {
 		if strings.Contains(plain, "["+code+"m") || strings.Contains(plain, ";"+code+"m") {
 			t.Errorf("NO_COLOR shows colour %s", code)

@@ -35,9 +35,10 @@ const (
 // colours of its own palette, which are legible on what its owner put behind
 // them, light or dark. Without colours the attributes remain.
 func stylesOf(noColor bool) *[styleCount]lipgloss.Style {
-	// The renderer must not look at the process's standard output: what the
-	// terminal can show is in the options.
-	r := lipgloss.NewRenderer(io.Discard, termenv.WithProfile(termenv.ANSI))
+	// What the terminal can show is in the options. Unless it is told, the renderer
+	// looks at the environment and at what it writes to, and leaves out everything.
+	r := lipgloss.NewRenderer(io.Discard)
+	r.SetColorProfile(termenv.ANSI)
 	r.SetHasDarkBackground(true) // or it would ask the terminal
 	plain := r.NewStyle().Inline(true)
 	in := func(st lipgloss.Style, colour string) lipgloss.Style {
