@@ -126,7 +126,7 @@ func (c *call) part(name string, args []string, last bool) int {
 				units = append(units, text[i:i+1])
 			}
 		}
-		if n = min(n, len(units)); last {
+		if n = min(max(n, 0), len(units)); last {
 			units = units[len(units)-n:]
 		} else {
 			units = units[:n]
