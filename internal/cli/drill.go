@@ -71,7 +71,8 @@ Exit codes: 0; 1 error; 2 usage; 3 points were lost.`,
 kubectl work on it. The score is printed at the end.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.drillServe(c.Context(), serve) }}
 	a.drillFlags(served, serve, 1)
-	cmd.AddCommand(served, &cobra.Command{Use: "list", Short: "List the scenarios", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.drillList() }})
+	cmd.AddCommand(served, &cobra.Command{Use: "list", Short: "List the scenarios", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.drillList() }},
+		&cobra.Command{Use: "schema", Short: "Print the JSON Schema of scenarios, for editors", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.printSchema(drill.Schema()) }})
 	return cmd
 }
 

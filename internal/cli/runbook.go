@@ -339,10 +339,14 @@ func (a *App) runbookOperations() *cobra.Command {
 
 func (a *App) runbookSchema() *cobra.Command {
 	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of runbooks, for editors", Args: noArgs, RunE: func(*cobra.Command, []string) error {
-		text, err := runbook.SchemaOf(engine.Operations()).JSON()
-		if err == nil {
-			_, err = a.Out.Write(text)
-		}
-		return err
+		return a.printSchema(runbook.SchemaOf(engine.Operations()))
 	}}
+}
+
+func (a *App) printSchema(s *runbook.Schema) error {
+	text, err := s.JSON()
+	if err == nil {
+		_, err = a.Out.Write(text)
+	}
+	return err
 }

@@ -25,52 +25,45 @@ import (
 // Inside is what the containers of an image look like to who runs commands in
 // them, or a part of that: all that apply to a container are put together.
 type Inside struct {
-	// Image, without tag and digest.
-	Image string `yaml:"image"`
-	// Compromised: only in pods that the attacker has.
-	Compromised bool `yaml:"compromised"`
-	// Bare: it has neither a shell nor any other command.
-	Bare bool `yaml:"bare"`
-	// UID is the image's user, if the pod says none; Users have names.
-	UID         int64            `yaml:"uid"`
-	Users       map[string]int64 `yaml:"users"`
-	Processes   []Process        `yaml:"processes"`
-	Connections []Connection     `yaml:"connections"`
-	Files       []File           `yaml:"files"`
-	Mounts      []Mount          `yaml:"mounts"`
+	Image       string           `yaml:"image" doc:"Of which containers: the name, without tag and digest."`
+	Compromised bool             `yaml:"compromised,omitempty" doc:"Only in pods that the attacker has."`
+	Bare        bool             `yaml:"bare,omitempty" doc:"It has neither a shell nor any other command."`
+	UID         int64            `yaml:"uid,omitempty" doc:"The user of the image, if the pod says none."`
+	Users       map[string]int64 `yaml:"users,omitempty"`
+	Processes   []Process        `yaml:"processes,omitempty"`
+	Connections []Connection     `yaml:"connections,omitempty"`
+	Files       []File           `yaml:"files,omitempty"`
+	Mounts      []Mount          `yaml:"mounts,omitempty"`
 }
 
 // Process runs in a container. Number 1 listens on the container's ports.
 type Process struct {
 	PID     int    `yaml:"pid"`
-	Parent  int    `yaml:"parent"`
-	UID     *int64 `yaml:"uid"` // absent: the container's user
+	Parent  int    `yaml:"parent,omitempty"`
+	UID     *int64 `yaml:"uid,omitempty" doc:"Absent: the container's user."`
 	Command string `yaml:"command"`
-	Exe     string `yaml:"exe"` // absent: the first word of the command
-	CPU     int    `yaml:"cpu"` // percent of one
-	// At is since when, as of a move; absent: since the pod started.
-	At *Span `yaml:"at"`
+	Exe     string `yaml:"exe,omitempty" doc:"Absent: the first word of the command."`
+	CPU     int    `yaml:"cpu,omitempty" doc:"Percent of one."`
+	At      *Span  `yaml:"at,omitempty" doc:"Since when, as of a move; absent: since the pod started."`
 }
 
 // Connection is one of a process. It stands while the policies let it through.
 type Connection struct {
 	PID int   `yaml:"pid"`
 	To  Peer  `yaml:"to"`
-	At  *Span `yaml:"at"`
+	At  *Span `yaml:"at,omitempty"`
 }
 
 // File is in a container.
 type File struct {
 	Path    string `yaml:"path"`
-	Content string `yaml:"content"`
-	// Size is that of a binary, in bytes, instead of a content.
-	Size int64  `yaml:"size"`
-	Link string `yaml:"link"`
-	Mode Mode   `yaml:"mode"` // absent: 0644, with a size 0755
-	UID  int64  `yaml:"uid"`
-	// Deleted: it can be read as the /proc/PID/exe of a process only.
-	Deleted bool  `yaml:"deleted"`
-	At      *Span `yaml:"at"` // absent: it is of the image
+	Content string `yaml:"content,omitempty"`
+	Size    int64  `yaml:"size,omitempty" doc:"That of a binary, in bytes, instead of a content."`
+	Link    string `yaml:"link,omitempty"`
+	Mode    Mode   `yaml:"mode,omitempty" doc:"Absent: 0644, with a size 0755."`
+	UID     int64  `yaml:"uid,omitempty"`
+	Deleted bool   `yaml:"deleted,omitempty" doc:"It can be read as the /proc/PID/exe of a process only."`
+	At      *Span  `yaml:"at,omitempty" doc:"Absent: it is of the image."`
 }
 
 // Mount is a file system that is mounted.

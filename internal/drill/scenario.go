@@ -20,48 +20,35 @@ import (
 
 // Scenario is a drill as it is written down. docs/drill.md describes the file.
 type Scenario struct {
-	APIVersion string `yaml:"apiVersion"`
-	Kind       string `yaml:"kind"`
-	Name       string `yaml:"name"`
-	Title      string `yaml:"title"`
-	// Teaches is one line about what is to be learnt.
-	Teaches string `yaml:"teaches"`
-	// Briefing is what the person on call is told.
-	Briefing string `yaml:"briefing"`
-	// Runbook is the one that fits, with the parameters to give it.
-	Runbook string            `yaml:"runbook"`
-	Params  map[string]string `yaml:"params"`
+	APIVersion string            `yaml:"apiVersion" doc:"The version of this format." enum:"irctl/v1"`
+	Kind       string            `yaml:"kind" doc:"What the document is." enum:"Scenario"`
+	Name       string            `yaml:"name" doc:"How it is called: lower-case letters, digits and dashes."`
+	Title      string            `yaml:"title" doc:"One line."`
+	Teaches    string            `yaml:"teaches,omitempty" doc:"One line about what is to be learnt."`
+	Briefing   string            `yaml:"briefing" doc:"What the person on call is told."`
+	Runbook    string            `yaml:"runbook" doc:"The one that fits."`
+	Params     map[string]string `yaml:"params,omitempty" doc:"The parameters to give it; '${suspect}' and '${namespace}' are the first compromised pod."`
 
-	Cluster Setup `yaml:"cluster"`
-	// Compromised are the pods that the attacker has at the beginning.
-	Compromised []PodChoice `yaml:"compromised"`
-	// Attack is what the attacker does, and what else happens.
-	Attack []Move `yaml:"attack"`
-	// Controllers put back what is changed.
-	Controllers []Controller `yaml:"controllers"`
-	// Inside is what is found by running commands in containers.
-	Inside []Inside `yaml:"inside"`
-	// Key is by what it is scored.
-	Key Key `yaml:"key"`
-	// Play is how it is played well.
-	Play Play `yaml:"play"`
+	Cluster     Setup        `yaml:"cluster,omitempty" doc:"What makes the cluster differ from the plain todo-app."`
+	Compromised []PodChoice  `yaml:"compromised,omitempty" doc:"The pods that the attacker has at the beginning."`
+	Attack      []Move       `yaml:"attack" doc:"What the attacker does, and what else happens."`
+	Controllers []Controller `yaml:"controllers,omitempty" doc:"What puts back what is changed."`
+	Inside      []Inside     `yaml:"inside,omitempty" doc:"What is found by running commands in containers."`
+	Key         Key          `yaml:"key" doc:"By what it is scored."`
+	Play        Play         `yaml:"play,omitempty" doc:"How it is played well."`
 }
 
 // Setup is what makes the cluster differ from the plain todo-app.
 type Setup struct {
-	// Kinds are custom resources that are served: Application, Kustomization,
-	// HelmRelease, ScaledObject.
-	Kinds []string `yaml:"kinds"`
-	// Objects are created after the todo-app's.
-	Objects string `yaml:"objects"`
-	// Edits change the todo-app's.
-	Edits []Edit `yaml:"edits"`
+	Kinds   []string `yaml:"kinds,omitempty" doc:"Custom resources that are served: Application, Kustomization, HelmRelease, ScaledObject."`
+	Objects string   `yaml:"objects,omitempty" doc:"YAML documents, created after the todo-app's."`
+	Edits   []Edit   `yaml:"edits,omitempty" doc:"Changes to the todo-app's."`
 }
 
 // Edit merges something into an object.
 type Edit struct {
-	Object Object         `yaml:"object"`
-	Merge  map[string]any `yaml:"merge"`
+	Object Object         `yaml:"object" doc:"What is changed."`
+	Merge  map[string]any `yaml:"merge,omitempty" doc:"What is merged into it, as a merge patch."`
 }
 
 // Object is an object as NAMESPACE/KIND/NAME, or KIND/NAME.
@@ -69,184 +56,144 @@ type Object struct{ Namespace, Kind, Name string }
 
 // PodChoice chooses pods by their labels.
 type PodChoice struct {
-	Namespace string            `yaml:"namespace"`
-	Labels    map[string]string `yaml:"labels"`
-	// Nth is which of them, by age; 0 is the oldest.
-	Nth int `yaml:"nth"`
+	Namespace string            `yaml:"namespace,omitempty" doc:"Where they are."`
+	Labels    map[string]string `yaml:"labels,omitempty" doc:"By which they are chosen."`
+	Nth       int               `yaml:"nth,omitempty" doc:"Which of them, by age; 0 is the oldest."`
 }
 
 // Move is something that the attacker does, once or again and again, while its
 // conditions hold.
 type Move struct {
-	Name string `yaml:"name"`
-	// At is when, from the alert with which the drill begins; negative: before.
-	At Span `yaml:"at"`
-	// Every repeats it, Times bounds that (0: as long as the drill lasts).
-	Every Span `yaml:"every"`
-	Times int  `yaml:"times"`
-	// By is who does it: pods (every compromised pod that runs), pod (the first
-	// of them), outside (from elsewhere), or app (the pods that App chooses).
-	By  string    `yaml:"by"`
-	App PodChoice `yaml:"app"`
-	If  Condition `yaml:"if"`
+	Name  string    `yaml:"name,omitempty" doc:"How other moves, and messages, call it."`
+	At    Span      `yaml:"at,omitempty" doc:"When, from the alert with which the drill begins; negative: before."`
+	Every Span      `yaml:"every,omitempty" doc:"Makes it again and again, so often; at least 1s."`
+	Times int       `yaml:"times,omitempty" doc:"With every: how often it is made at most; absent: as long as the drill lasts."`
+	By    string    `yaml:"by,omitempty" doc:"Who does it: pods (every compromised pod that runs), pod (the first of them), outside (from elsewhere), or app (the pods of app)."`
+	App   PodChoice `yaml:"app,omitempty" doc:"The pods by which it is made."`
+	If    Condition `yaml:"if,omitempty" doc:"The conditions under which it succeeds."`
 
-	// What it leaves.
-	Log   []string `yaml:"log"`
-	Alert *Alert   `yaml:"alert"`
-	Audit *Audit   `yaml:"audit"`
-	Event *Event   `yaml:"event"`
-	// Blocked is logged where the network does not let it through.
-	Blocked []string `yaml:"blocked"`
-	// Exfiltrate is how many KiB leave with it.
-	Exfiltrate int `yaml:"exfiltrate"`
-	// Spread compromises one more pod, of those that If.Reaches found; Infect
-	// one from outside.
-	Spread bool    `yaml:"spread"`
-	Infect *Infect `yaml:"infect"`
-	// Create makes an object.
-	Create string `yaml:"create"`
-	// Say tells the spectator, and afterwards the player, what it was; Fails
-	// that it came to nothing, once.
-	Say   string `yaml:"say"`
-	Fails string `yaml:"fails"`
+	Log        []string `yaml:"log,omitempty" doc:"Lines in the pod's log."`
+	Alert      *Alert   `yaml:"alert,omitempty" doc:"One of Falco's."`
+	Audit      *Audit   `yaml:"audit,omitempty" doc:"A line of the API server's audit log."`
+	Event      *Event   `yaml:"event,omitempty" doc:"One of the pod."`
+	Blocked    []string `yaml:"blocked,omitempty" doc:"Logged where the network does not let it through."`
+	Exfiltrate int      `yaml:"exfiltrate,omitempty" doc:"How many KiB leave with it."`
+	Spread     bool     `yaml:"spread,omitempty" doc:"The pod that if.reaches found is compromised, too."`
+	Infect     *Infect  `yaml:"infect,omitempty" doc:"Compromises one more pod, from outside."`
+	Create     string   `yaml:"create,omitempty" doc:"A manifest of what it makes."`
+	Say        string   `yaml:"say,omitempty" doc:"Tells the spectator, and afterwards the player, what it was."`
+	Fails      string   `yaml:"fails,omitempty" doc:"Tells that it came to nothing, once."`
 }
 
 // Condition holds if all of it that is said holds.
 type Condition struct {
-	// Reaches: the pod gets through, by the effective policies of both sides.
-	Reaches *Peer `yaml:"reaches"`
-	// After: a move of this name has succeeded.
-	After string `yaml:"after"`
-	// CutOff: no compromised pod that runs gets out, or in, any more.
-	CutOff bool `yaml:"cutOff"`
-	// Secret, as NAMESPACE/NAME, has a value that it had when the drill began.
-	Secret string `yaml:"secret"`
-	// Account: the token that was stolen from it still may do something.
-	Account *Use `yaml:"account"`
-	// Exists: the object is there.
-	Exists Object `yaml:"exists"`
-	// Runs: a pod of this image runs that is not compromised.
-	Runs string `yaml:"runs"`
+	Reaches *Peer  `yaml:"reaches,omitempty" doc:"The pod gets through, by the effective policies of both sides."`
+	After   string `yaml:"after,omitempty" doc:"A move of this name has succeeded."`
+	CutOff  bool   `yaml:"cutOff,omitempty" doc:"No compromised pod that runs gets out, or in, any more."`
+	Secret  string `yaml:"secret,omitempty" doc:"NAMESPACE/NAME: a value of when the drill began is there, or a pod runs that read it."`
+	Account *Use   `yaml:"account,omitempty" doc:"The token that was stolen from it still may do something."`
+	Exists  Object `yaml:"exists,omitempty" doc:"The object is there."`
+	Runs    string `yaml:"runs,omitempty" doc:"A pod of this image runs that is not compromised."`
 }
 
 // Peer is who is reached: an address outside, or pods.
 type Peer struct {
-	Host   string            `yaml:"host"`
-	Labels map[string]string `yaml:"labels"`
-	// Namespace of the pods; "": that of the pod that asks.
-	Namespace string `yaml:"namespace"`
-	Port      int32  `yaml:"port"`
-	Protocol  string `yaml:"protocol"`
+	Host      string            `yaml:"host,omitempty" doc:"An address outside."`
+	Labels    map[string]string `yaml:"labels,omitempty" doc:"Those of pods."`
+	Namespace string            `yaml:"namespace,omitempty" doc:"That of the pods; absent: of the pod that asks."`
+	Port      int32             `yaml:"port" doc:"The port."`
+	Protocol  string            `yaml:"protocol,omitempty" doc:"TCP where nothing is said."`
 }
 
 // Use is what a service account is used for.
 type Use struct {
-	Account  string `yaml:"account"` // NAMESPACE/NAME
-	Verb     string `yaml:"verb"`
-	Group    string `yaml:"group"`
-	Resource string `yaml:"resource"`
-	// Namespace in which; "": that of the account.
-	Namespace string `yaml:"namespace"`
-	Name      string `yaml:"name"`
+	Account   string `yaml:"account" doc:"NAMESPACE/NAME."`
+	Verb      string `yaml:"verb" doc:"Such as get."`
+	Group     string `yaml:"group,omitempty" doc:"The API group."`
+	Resource  string `yaml:"resource" doc:"Such as secrets."`
+	Namespace string `yaml:"namespace,omitempty" doc:"In which; absent: that of the account."`
+	Name      string `yaml:"name,omitempty" doc:"The name of one object."`
 }
 
 // Infect is how a pod is compromised from outside.
 type Infect struct {
 	PodChoice `yaml:",inline"`
-	// Via are the pods through which the attacker comes, at Port; none: directly.
-	Via  map[string]string `yaml:"via"`
-	Port int32             `yaml:"port"`
+	Via       map[string]string `yaml:"via,omitempty" doc:"The pods through which the attacker comes, to the port; absent: directly."`
+	Port      int32             `yaml:"port,omitempty"`
 }
 
 // Alert is one of Falco's.
 type Alert struct {
-	Rule     string            `yaml:"rule"`
-	Priority string            `yaml:"priority"`
-	Output   string            `yaml:"output"`
-	Fields   map[string]string `yaml:"fields"`
-	Tags     []string          `yaml:"tags"`
+	Rule     string            `yaml:"rule" doc:"The name of the rule."`
+	Priority string            `yaml:"priority" doc:"As Falco names it."`
+	Output   string            `yaml:"output,omitempty" doc:"The text, before the fields."`
+	Fields   map[string]string `yaml:"fields,omitempty" doc:"Further output fields."`
+	Tags     []string          `yaml:"tags,omitempty" doc:"Tags of the rule."`
 }
 
 // Audit is a line of the API server's audit log.
 type Audit struct {
-	User      string `yaml:"user"`
-	Verb      string `yaml:"verb"`
-	Group     string `yaml:"group"`
-	Resource  string `yaml:"resource"` // with its subresource: pods/exec
-	Namespace string `yaml:"namespace"`
-	Name      string `yaml:"name"`
-	IP        string `yaml:"ip"`
-	Agent     string `yaml:"agent"`
-	Code      int32  `yaml:"code"`
+	User      string `yaml:"user,omitempty"`
+	Verb      string `yaml:"verb,omitempty"`
+	Group     string `yaml:"group,omitempty"`
+	Resource  string `yaml:"resource,omitempty" doc:"With its subresource: pods/exec."`
+	Namespace string `yaml:"namespace,omitempty"`
+	Name      string `yaml:"name,omitempty"`
+	IP        string `yaml:"ip,omitempty"`
+	Agent     string `yaml:"agent,omitempty"`
+	Code      int32  `yaml:"code,omitempty"`
 }
 
 // Event is told of the pod, by a component of the cluster.
 type Event struct {
-	Component string `yaml:"component"`
-	Type      string `yaml:"type"`
-	Reason    string `yaml:"reason"`
-	Message   string `yaml:"message"`
+	Component string `yaml:"component,omitempty"`
+	Type      string `yaml:"type,omitempty"`
+	Reason    string `yaml:"reason,omitempty"`
+	Message   string `yaml:"message,omitempty"`
 }
 
 // Controller puts an object back into its desired form, unless it is suspended.
 type Controller struct {
-	// Object is the custom resource by which it works.
-	Object Object `yaml:"object"`
-	// SuspendedBy is the field that stops it, with the value that does; "absent"
-	// means that it works only while the field is there.
-	SuspendedBy []string `yaml:"suspendedBy"`
-	Value       any      `yaml:"value"`
-	Every       Span     `yaml:"every"`
-	Desired     []Edit   `yaml:"desired"`
+	Object      Object   `yaml:"object" doc:"The custom resource by which it works."`
+	SuspendedBy []string `yaml:"suspendedBy" doc:"The field that stops it, with the value that does; a value of 'absent' means that it works only while the field is there."`
+	Value       any      `yaml:"value" doc:"The value of the field that stops it."`
+	Every       Span     `yaml:"every" doc:"How often it looks, at least 1s."`
+	Desired     []Edit   `yaml:"desired" doc:"What it makes of them."`
 }
 
 // Key is by what a drill is scored.
 type Key struct {
-	// ContainWithin is how long containing may take for all its points.
-	ContainWithin Span `yaml:"containWithin"`
-	// Contained is what must be so, besides every compromised pod being cut off:
-	// secrets and accounts by which the attacker works from outside.
-	Contained Worthless `yaml:"contained"`
-	// Secrets, as NAMESPACE/NAME, are to be rotated, Accounts to lose what was
-	// stolen of them.
-	Secrets  []string `yaml:"secrets"`
-	Accounts []Use    `yaml:"accounts"`
-	// Images must not be deployed any more when it ends, Objects not be there.
-	Images  []string `yaml:"images"`
-	Objects []Object `yaml:"objects"`
-	// MayGoDown are the workloads that may be taken down; all others are innocent.
-	MayGoDown []Object `yaml:"mayGoDown"`
-	// Better is what a better response would have been, by item of the score;
-	// what is said here comes instead of what irctl says by itself.
-	Better map[string]string `yaml:"better"`
+	ContainWithin Span              `yaml:"containWithin" doc:"How long containing may take for all its points."`
+	Contained     Worthless         `yaml:"contained,omitempty" doc:"What must be so, besides every compromised pod being cut off: secrets and accounts by which the attacker works from outside."`
+	Secrets       []string          `yaml:"secrets,omitempty" doc:"NAMESPACE/NAME: to be rotated."`
+	Accounts      []Use             `yaml:"accounts,omitempty" doc:"Accounts that are to lose what was stolen of them."`
+	Images        []string          `yaml:"images,omitempty" doc:"Images that must not be deployed any more when it ends."`
+	Objects       []Object          `yaml:"objects,omitempty" doc:"Objects that must not be there when it ends."`
+	MayGoDown     []Object          `yaml:"mayGoDown,omitempty" doc:"The workloads that may be taken down; all others are innocent."`
+	Better        map[string]string `yaml:"better,omitempty" doc:"What a better response would have been, by item of the score; what is said here comes instead of what irctl says by itself."`
 }
 
 // Worthless names what the attacker must not be able to use any more.
 type Worthless struct {
-	Secrets  []string `yaml:"secrets"`
-	Accounts []Use    `yaml:"accounts"`
+	Secrets  []string `yaml:"secrets,omitempty" doc:"As NAMESPACE/NAME."`
+	Accounts []Use    `yaml:"accounts,omitempty" doc:"Stolen tokens that must not do this any more."`
 }
 
 // Play is how a scenario is played well: the answers to what its runbook asks,
 // and what is done before answering.
 type Play struct {
-	// Params of the runbook, besides those that a person is given at the start.
-	Params map[string]string `yaml:"params"`
-	// Before is done before the runbook.
-	Before []string        `yaml:"before"`
-	Steps  map[string]Turn `yaml:"steps"`
-	// After is done when the runbook is through.
-	After []string `yaml:"after"`
+	Params map[string]string `yaml:"params,omitempty" doc:"Params of the runbook, besides those that a person is given at the start."`
+	Before []string          `yaml:"before,omitempty" doc:"Done before the runbook."`
+	Steps  map[string]Turn   `yaml:"steps,omitempty" doc:"The answers, by the runbook's steps."`
+	After  []string          `yaml:"after,omitempty" doc:"Done when the runbook is through."`
 }
 
 // Turn is the answer to one step.
 type Turn struct {
-	Answer string `yaml:"answer"`
-	Note   string `yaml:"note"`
-	// Do are commands: irctl …, kubectl …, wait DURATION.
-	Do []string `yaml:"do"`
-	// Takes is how long a person takes for it.
-	Takes Span `yaml:"takes"`
+	Answer string   `yaml:"answer,omitempty" doc:"What is chosen; absent: done."`
+	Note   string   `yaml:"note,omitempty" doc:"What is noted."`
+	Do     []string `yaml:"do,omitempty" doc:"Commands: irctl …, kubectl …, wait DURATION."`
+	Takes  Span     `yaml:"takes,omitempty" doc:"How long a person takes for it."`
 }
 
 // Span is a duration such as 90s or -5m.
