@@ -2,10 +2,12 @@ package player
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -38,6 +40,9 @@ func Open(ctx context.Context, dir string, columns, lines int, variables ...stri
 		"env", "LC_ALL=C.UTF-8", "TZ=UTC", "PS1=$ ", "ENV="}, variables...)
 	if _, err := t.tmux(ctx, append(args, "sh")...); err != nil {
 		return nil, err
+	}
+	if _, err := t.Shows(ctx, "$"); err != nil { // what is typed before it would be in its way
+		return nil, errors.Join(err, t.Close(ctx))
 	}
 	return t, nil
 }
@@ -92,10 +97,13 @@ func (t *Terminal) PID(ctx context.Context) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// Screen is what is on it, with its colours as escape sequences.
+// Screen is what is on it, with its colours as escape sequences, and the spaces
+// at the ends of lines, which may have a colour, too.
 func (t *Terminal) Screen(ctx context.Context) (string, error) {
-	return t.tmux(ctx, "capture-pane", "-e", "-p", "-t", session)
+	return t.tmux(ctx, "capture-pane", "-e", "-N", "-p", "-t", session)
 }
+
+var trailing = regexp.MustCompile(`(?m) +$`)
 
 // Until waits until the screen, read without its colours, is as it is to be, and
 // returns it.
@@ -105,7 +113,7 @@ func (t *Terminal) Until(ctx context.Context, what string, ok func(text string) 
 		if err != nil {
 			return "", err
 		}
-		text := ansi.Strip(screen)
+		text := trailing.ReplaceAllString(ansi.Strip(screen), "")
 		if ok(text) {
 			return screen, nil
 		}
