@@ -13,10 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/charmbracelet/bubbles/textinput"
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"irctl/internal/change"
+	"irctl/internal/cluster"
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
@@ -94,7 +98,11 @@ func TestFrames(t *testing.T) {
 	a := &album{t, map[string]*strings.Builder{}}
 	d := l.open(t, withAlert(l), func(o *Options) {
 		o.Contacts = []report.Contact{{Role: "Security Team", Name: "Sam", Phone: "+49 30 1234"}}
+		o.Briefing = "What happens\n\nA pod of the backend mines."
 	})
+	d.until("mines", "[Enter] begin")
+	a.take("briefing", d)
+	d.press("enter")
 	d.until("critical", "medium")
 	d.wait("the runbooks", func() bool { return len(d.m.library.books) > 0 })
 	a.take("home", d)
@@ -121,6 +129,11 @@ func TestFrames(t *testing.T) {
 	a.take("its inputs", d)
 	d.press("esc", "r")
 	a.take("a plan, to be confirmed", d)
+	field := newInput("Passphrase:", passphrase)
+	field.line.EchoMode = textinput.EchoPassword
+	d.m.walk.signer, d.m.walk.unlocking = evidence.LockedSigner("responder@example.org"), &unlocking{err: evidence.ErrKeyLocked, field: field}
+	a.take("a plan that was agreed to, and the key that signs is locked", d)
+	d.m.walk.unlocking = nil
 	d.press("Y")
 	d.until("CONTAINED WITH EXPOSURES", "CONTAINED, 1 OPEN")
 	a.take("after a step", d)
@@ -130,6 +143,15 @@ func TestFrames(t *testing.T) {
 	a.take("all steps", d)
 	d.press("tab", "u")
 	a.take("what can be undone", d)
+	d.press("G", "enter")
+	d.until("It puts back 3 changes")
+	a.take("an undo, planned", d)
+	d.press("esc")
+	d.until("Tell the Incident Commander", "1 done")
+	d.press("s")
+	a.take("why it is left out", d)
+	d.press("esc", "n")
+	a.take("a note", d)
 	d.press("esc")
 	f := *d.m.file
 	f.dir = "/state/incidents/" + string(f.ID)
@@ -142,7 +164,11 @@ func TestFrames(t *testing.T) {
 	d.press("m")
 	d.until("Summary")
 	a.take("report so far", d)
-	d.press("esc", "esc")
+	d.press("esc")
+	d.m.screen = onEnd
+	a.take("the end", d)
+	d.m.screen = onWalk
+	d.press("esc")
 	d.until("Open incidents", "3 of 18 steps", "goes on at: Tell", "critical 95")
 	d.wait("the look to be over", func() bool { return !strings.Contains(d.text(), "looking") })
 	a.take("home, with an incident", d)
@@ -294,7 +320,9 @@ func TestEverySizeIsSound(t *testing.T) {
 func everywhere(o Options, s string, w, h int) []root {
 	m := newRoot(context.Background(), o)
 	m.w, m.h = w, h
-	m.o.Context, m.o.Banner, m.o.Only = s, s, s
+	m.o.Context, m.o.Banner, m.o.Only, m.o.Briefing = s, s, s, s
+	m.o.Contacts = []report.Contact{{Role: report.Text(s), Name: report.Text(s)}}
+	m.engine = &engine.Engine{Context: s}
 	suspect := detect.Suspect{Kind: "pod", Name: s, Severity: detect.High, Subject: detect.Subject{Namespace: s, Pod: s, Workload: s, Node: s},
 		Findings: []detect.Finding{{Reason: s, Rule: s}}}
 	i := incident.Incident{ID: "inc-20260212-093000-abcd", Title: s, Targets: []incident.Target{{Kind: s, Namespace: s, Name: s}}, Cluster: incident.Cluster{Context: s, Server: s}}
@@ -308,7 +336,8 @@ func everywhere(o Options, s string, w, h int) []root {
 	m.library = library{books: []*runbook.Runbook{book}, broken: []string{s}, err: errors.New(s), loaded: true}
 	m.prepare = newPrepare(m.library, Options{Namespace: s, Runbook: s, Suggested: map[string]string{s: s}}).about(&suspect)
 	m.changes = []changed{{object: s, text: s}}
-	m.report = &reported{text: s + "\n# " + s + "\n| " + s + " |"}
+	m.report = &reported{text: s + "\n# " + s + "\n> " + s + "\n| " + s + " |"}
+	m.home.pods = portrayed{s: {namespace: s, name: s, node: s, workload: s, image: s, phase: s, account: s}}
 	m.toast = toast{text: s, until: m.now.Add(time.Hour)}
 	m.walk = walk{book: book, at: "x"}
 	var all []root
@@ -316,11 +345,24 @@ func everywhere(o Options, s string, w, h int) []root {
 		m.screen = sc
 		all = append(all, m)
 	}
-	for _, over := range lookup {
+	for _, over := range append([]action{actBriefing}, lookup...) {
 		m.overlay = overlay{kind: over}
 		all = append(all, m)
 	}
-	m.overlay, m.screen = overlay{}, onWalk
+	m.overlay, m.screen, m.prepare.err, m.prepare.typing = overlay{}, onPrepare, errors.New(s), newInput(s, s)
+	all = append(all, m)
+	m.screen, m.walk.allSteps = onWalk, true
+	all = append(all, m)
+	m.walk.allSteps, m.walk.signer = false, evidence.LockedSigner(s)
+	m.walk.unlocking = &unlocking{err: errors.New(s)}
+	all = append(all, m)
+	field := newInput(s, s)
+	field.line.EchoMode = textinput.EchoPassword
+	m.walk.unlocking = &unlocking{err: evidence.ErrKeyLocked, field: field}
+	all = append(all, m)
+	m.walk.unlocking, m.walk.form = nil, &form{step: &book.Phases[0].Steps[0], fields: []runbook.Field{{Name: s, Doc: s}}, before: runbook.Inputs{s: s}, texts: map[string]string{s: s}, err: errors.New(s)}
+	all = append(all, m)
+	m.walk.form = nil
 	m.walk.stopped = &ended{err: errors.New(s)}
 	all = append(all, m)
 	m.walk.stopped, m.walk.number = nil, 1
@@ -332,15 +374,20 @@ func everywhere(o Options, s string, w, h int) []root {
 	m.walk.question = &asked{question: engine.Question{Kind: engine.AskFailed, Text: s}}
 	all = append(all, m)
 	m.walk.plan = &proposed{proposal: engine.Proposal{Evidence: s, Warnings: []steps.Warning{{Text: s, Fix: s, Targets: []string{s}}},
-		Steps: []engine.StepPlan{{Plan: steps.Plan{Actions: []steps.Action{{Summary: s, Command: s, Diff: []string{"+" + s}}}, Refusals: []steps.Refusal{{Object: s, Reason: s}}}}}}}
+		Steps: []engine.StepPlan{{Plan: steps.Plan{Actions: []steps.Action{{Summary: s, Command: s, Diff: []string{"-x: " + s, "+x: y" + s}, Change: change.Change{Object: cluster.Ref{Kind: s, Namespace: s, Name: s}}}}, Refusals: []steps.Refusal{{Object: s, Reason: s}}}}}}}
 	m.walk.armed = s
 	all = append(all, m)
+	m.walk.undoes = true
+	all = append(all, m)
+	m.walk.undoes = false
 	m.walk.typing = newInput(s, s)
 	all = append(all, m)
 	m.walk.typing, m.walk.choice = nil, &choice{title: s, rows: []string{s}}
 	all = append(all, m)
 	m.walk.choice, m.walk.after = nil, &after{title: s, word: s, error: s, checks: []contain.Check{{Text: s}, {OK: true, Text: s}}, open: []contain.Exposure{{Code: s, Text: s, Close: s}},
-		putBack: []string{s}, failures: []string{s}, facts: [][2]string{{s, s}}}
+		putBack: []string{s}, failures: []string{s}, facts: [][2]string{{s, s}}, sealed: s, unknown: []contain.Exposure{{Code: s, Text: s}}, notes: []contain.Exposure{{Text: s}},
+		uses: "contain", passed: true, verdict: contain.NotContained, live: true}
+	m.walk.again = 1
 	return append(all, m)
 }
 
