@@ -291,6 +291,7 @@ func TestExplain(t *testing.T) {
 		"webhook":                {forbidden(`admission webhook "x" denied the request: no`), "an admission webhook forbids it"},
 		"quota":                  {forbidden("exceeded quota: compute"), "a ResourceQuota"},
 		"a right":                {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`), "the right to patch pods is missing; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): kubectl create clusterrolebinding irctl-responder --clusterrole=irctl-responder --user=jane"},
+		"a right without end":    {forbidden(`User "` + strings.Repeat("j", 1000) + `" cannot patch resource "pods" in API group ""`), "a right is missing; irctl doctor lists which"},
 		"a right of another":     {forbidden(`User "jane" cannot patch resource "secrets" in API group ""`), "the ClusterRole irctl-eradicator has it"},
 		"a right of nobody":      {forbidden(`User "jane" cannot patch resource "widgets" in API group "example.com"`), "the right to patch widgets.example.com is missing; no ClusterRole of irctl's has it"},
 		"a right on a part":      {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`), "the right to patch deployments.apps/scale is missing"},

@@ -15,7 +15,10 @@ import (
 
 // cannot finds the right in the API server's own words:
 // … is forbidden: User "jane" cannot patch resource "pods" in API group "" in the namespace "todo-app"
-var cannot = regexp.MustCompile(`User "([^"]{1,253})" cannot ([a-z]{1,32}) resource "([^"]{1,253})" in API group "([^"]{0,253})"`)
+var cannot = regexp.MustCompile(`User "([^"]+)" cannot ([a-z]+) resource "([^"]+)" in API group "([^"]*)"`)
+
+// maxRight is how long a right is said at the most.
+const maxRight = 900
 
 // Explain says what to do about an error of the API server or of reaching
 // it, in one sentence without a full stop; "" where the error speaks for itself.
@@ -34,7 +37,7 @@ func Explain(err error, roleFor func(verb, group, resource string) string) strin
 	case apierrors.IsForbidden(err) && strings.Contains(text, "attempting to grant RBAC permissions not currently held"):
 		return "only somebody may change a binding who holds all that its role allows, or may bind that role: ask them, or for the right to bind it by its name (irctl doctor --roles says how)"
 	case apierrors.IsForbidden(err):
-		if m := cannot.FindStringSubmatch(text); m != nil {
+		if m := cannot.FindStringSubmatch(text); m != nil && len(m[0]) <= maxRight {
 			resource, sub, _ := strings.Cut(m[3], "/")
 			if m[4] != "" {
 				resource += "." + m[4]

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"reflect"
+	"sync"
 
 	"irctl/internal/incident"
 	"irctl/internal/timeline"
@@ -30,23 +31,26 @@ var style = func() (s struct{ Sheet, Policy string }) {
 
 // page is the template. It prints values of the report by their String method,
 // which makes a Text harmless to read, and escapes them, which makes it
-// harmless to a browser. Only the style sheet is trusted.
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"style":    func() template.HTML { return template.HTML("<style>" + style.Sheet + "</style>") },
-	"policy":   func() string { return style.Policy },
-	"when":     when,
-	"size":     size,
-	"entries":  entries,
-	"lessons":  func() any { return lessons },
-	"cluster":  clusterText,
-	"head":     func(c Chain) Text { return Text(c.Head.SHA256) },
-	"rows":     rows,
-	"more":     func(list any) int { return max(reflect.ValueOf(list).Len()-maxRows, 0) },
-	"severity": severityClass,
-	"judged":   verdictClass,
-	"weight":   weightClass,
-	"strayed":  outcomeClass,
-}).ParseFS(files, "page.html"))
+// harmless to a browser. Only the style sheet is trusted. It is parsed once it
+// is needed: most runs of irctl make no report.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page.html").Funcs(template.FuncMap{
+		"style":    func() template.HTML { return template.HTML("<style>" + style.Sheet + "</style>") },
+		"policy":   func() string { return style.Policy },
+		"when":     when,
+		"size":     size,
+		"entries":  entries,
+		"lessons":  func() any { return lessons },
+		"cluster":  clusterText,
+		"head":     func(c Chain) Text { return Text(c.Head.SHA256) },
+		"rows":     rows,
+		"more":     func(list any) int { return max(reflect.ValueOf(list).Len()-maxRows, 0) },
+		"severity": severityClass,
+		"judged":   verdictClass,
+		"weight":   weightClass,
+		"strayed":  outcomeClass,
+	}).ParseFS(files, "page.html"))
+})
 
 // rows are the elements of a list that a table shows.
 func rows(list any) any {
@@ -95,7 +99,7 @@ func outcomeClass(o timeline.Outcome) string {
 
 // HTML writes the report as one page that needs nothing else: no script, no
 // file, no network. A browser is told to allow none either.
-func (r *Report) HTML(w io.Writer) error { return page.Execute(w, view{r}) }
+func (r *Report) HTML(w io.Writer) error { return page().Execute(w, view{r}) }
 
 // view is a report as the page asks for it.
 type view struct{ *Report }

@@ -203,6 +203,7 @@ func TestHostileParametersAreRefused(t *testing.T) {
 		"name of a pod":      {"  - {name: a, uses: close}\n", map[string]string{"pod": "web-0;id"}, "is not NAMESPACE/NAME"},
 		"option as a pod":    {"  - {name: a, uses: close}\n", map[string]string{"pod": "--all"}, "is not NAMESPACE/NAME"},
 		"too long":           {"  - {name: a, uses: close}\n", map[string]string{"text": strings.Repeat("x", 1<<20)}, "at most 16384 bytes"},
+		"a name too long":    {"  - {name: a, uses: close}\n", map[string]string{"pod": "shop/" + strings.Repeat("a", 254)}, "is not NAMESPACE/NAME"},
 		"too many":           {"  - {name: a, uses: close}\n", map[string]string{"pods": strings.Repeat("a,", 1000)}, "at most 256"},
 		"unknown parameter":  {"  - {name: a, uses: close}\n", map[string]string{"pot": "x"}, "did you mean pod"},
 		"not a number":       {"  - {name: a, uses: close}\n", map[string]string{"count": "3; id"}, "is not a whole number"},

@@ -201,11 +201,20 @@ func toDuration(v any) (time.Duration, error) {
 }
 
 var (
-	dnsName   = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
-	kindName  = regexp.MustCompile(`^[a-z]([a-z0-9.-]{0,251}[a-z0-9])?$`)
-	imageName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._:/@-]{0,510}[A-Za-z0-9])?$`)
-	labelKey  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/=-]{0,380}[A-Za-z0-9])?$`)
+	dnsName   = form{regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`), 253}
+	kindName  = form{regexp.MustCompile(`^[a-z]([a-z0-9.-]*[a-z0-9])?$`), 253}
+	imageName = form{regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?$`), 512}
+	labelKey  = form{regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/=-]*[A-Za-z0-9])?$`), 382}
 )
+
+// form is what a name looks like. How long it may be is not in the pattern,
+// where it would be hundreds of states that every start of irctl compiles.
+type form struct {
+	pattern *regexp.Regexp
+	most    int
+}
+
+func (f form) fits(s string) bool { return len(s) <= f.most && f.pattern.MatchString(s) }
 
 // check tells what is wrong with a text of this type.
 func (d Domain) check(s string) error {
@@ -235,21 +244,21 @@ func (t Type) check(s string) error {
 	var example string
 	switch t {
 	case Name:
-		ok, example = dnsName.MatchString(s), "the name of an object, such as backend-0"
+		ok, example = dnsName.fits(s), "the name of an object, such as backend-0"
 	case Object, Pod:
-		ok, example = len(parts) == 2 && dnsName.MatchString(parts[0]) && dnsName.MatchString(parts[1]), "NAMESPACE/NAME"
+		ok, example = len(parts) == 2 && dnsName.fits(parts[0]) && dnsName.fits(parts[1]), "NAMESPACE/NAME"
 	case Workload:
-		ok = len(parts) == 3 && dnsName.MatchString(parts[0]) && kindName.MatchString(parts[1]) && dnsName.MatchString(parts[2])
+		ok = len(parts) == 3 && dnsName.fits(parts[0]) && kindName.fits(parts[1]) && dnsName.fits(parts[2])
 		example = "NAMESPACE/TYPE/NAME, such as shop/deployment/web"
 	case Image:
-		ok, example = imageName.MatchString(s), "a container image, such as registry.example.com/web@sha256:…"
+		ok, example = imageName.fits(s), "a container image, such as registry.example.com/web@sha256:…"
 	case Path:
 		ok, example = path.IsAbs(s) && path.Clean(s) == s, "an absolute path without .. in it"
 	case CIDR:
 		_, err := netip.ParsePrefix(s)
 		ok, example = err == nil, "an address range, such as 10.1.2.0/24"
 	case Key:
-		ok, example = labelKey.MatchString(s), "the key of a label"
+		ok, example = labelKey.fits(s), "the key of a label"
 	default:
 		return nil
 	}
