@@ -26,6 +26,7 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/sanitize"
+	"irctl/internal/timeline"
 )
 
 // The exit codes of irctl. They are documented in docs/cli.md.
@@ -322,6 +323,26 @@ func findIncident(ctx context.Context, store *incident.Store, prefix string) (in
 	}
 	open, _ := store.FindOpen(ctx, func(incident.Incident) bool { return true })
 	return only(open)
+}
+
+// storeOf is where the incident of an ID is kept, and its whole ID.
+func (a *App) storeOf(ctx context.Context, prefix string) (*incident.Store, incident.ID, error) {
+	store, err := a.store()
+	if err != nil {
+		return nil, "", err
+	}
+	id, err := findIncident(ctx, store, prefix)
+	return store, id, err
+}
+
+// recorded is an incident as its files tell it.
+func recorded(store *incident.Store, id incident.ID) (incident.Incident, []timeline.Entry, error) {
+	i, err := store.Load(id)
+	if err != nil {
+		return i, nil, err
+	}
+	entries, err := store.Entries(id)
+	return i, entries, err
 }
 
 // only is the one incident there is; several are named, with what they are about.

@@ -208,11 +208,7 @@ func (a *App) printNotDone(refusals []steps.Refusal, failures []string, st style
 }
 
 func (a *App) printContain(res *engine.ContainResult) error {
-	if done, err := a.printObject(res); done || err != nil {
-		return err
-	}
-	if a.output == "name" {
-		_, err := fmt.Fprintln(a.Out, "incident/"+res.Incident)
+	if done, err := a.printNamed(res, "incident/"+res.Incident); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)

@@ -14,11 +14,12 @@ import (
 func (a *App) printSuspects(found detectResult, top int) error {
 	found.Top(top)
 	a.printReading(found.Result)
-	if done, err := a.printObject(found); done || err != nil {
-		return err
+	names := named(found.Suspects, func(s detect.Suspect) string { return s.Kind + "/" + s.Name })
+	if found.Incident != "" {
+		names = []string{"incident/" + found.Incident}
 	}
-	if a.output == "name" {
-		return a.printSuspectNames(found)
+	if done, err := a.printNamed(found, names...); done || err != nil {
+		return err
 	}
 	st := a.style(a.OutTerminal)
 	habits := 0
@@ -40,19 +41,6 @@ func (a *App) printSuspects(found detectResult, top int) error {
 	}
 	if found.Incident != "" {
 		a.printOpened(found.Suspects[0], found.Incident, found.Opened)
-	}
-	return nil
-}
-
-func (a *App) printSuspectNames(found detectResult) error {
-	if found.Incident != "" {
-		_, err := fmt.Fprintln(a.Out, "incident/"+found.Incident)
-		return err
-	}
-	for _, s := range found.Suspects {
-		if _, err := fmt.Fprintln(a.Out, sanitize.Line(s.Kind+"/"+s.Name)); err != nil {
-			return err
-		}
 	}
 	return nil
 }

@@ -109,14 +109,9 @@ func (a *App) drillList() error {
 		rows = append(rows, []string{s.Name, s.Title, s.Teaches})
 		list = append(list, scenarioInfo{s.Name, s.Title, s.Teaches, s.Runbook})
 	}
-	if done, err := a.printObject(map[string]any{"scenarios": list}); done || err != nil {
+	names := named(list, func(s scenarioInfo) string { return s.Name })
+	if done, err := a.printNamed(map[string]any{"scenarios": list}, names...); done || err != nil {
 		return err
-	}
-	if a.output == "name" {
-		for _, s := range all {
-			fmt.Fprintln(a.Out, s.Name)
-		}
-		return nil
 	}
 	return table(a.Out, rows)
 }

@@ -155,14 +155,9 @@ func eradicateExit(res *engine.EradicateResult) error {
 }
 
 func (a *App) printEradicate(res *engine.EradicateResult, planOnly bool) error {
-	if done, err := a.printObject(res); done || err != nil {
+	names := named(res.Radius.Items, func(i *eradicate.Item) string { return strings.ToLower(i.Kind) + "/" + i.Name })
+	if done, err := a.printNamed(res, names...); done || err != nil {
 		return err
-	}
-	if a.output == "name" {
-		for _, i := range res.Radius.Items {
-			fmt.Fprintln(a.Out, sanitize.Line(strings.ToLower(i.Kind)+"/"+i.Name))
-		}
-		return nil
 	}
 	st := a.style(a.OutTerminal)
 	if planOnly {

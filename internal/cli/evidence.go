@@ -186,11 +186,7 @@ func (a *App) verify(ctx context.Context, bundle string, opts evidence.VerifyOpt
 }
 
 func (a *App) printVerification(v *engine.BundleVerification) error {
-	if done, err := a.printObject(v); done || err != nil {
-		return err
-	}
-	if a.output == "name" {
-		_, err := fmt.Fprintln(a.Out, sanitize.Line(v.Bundle))
+	if done, err := a.printNamed(v, v.Bundle); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)
@@ -241,14 +237,11 @@ func (a *App) evidenceList() *cobra.Command {
 }
 
 func (a *App) printEntries(entries []evidence.Entry) error {
-	if done, err := a.printObject(map[string]any{"files": entries}); done || err != nil {
+	names := named(entries, func(e evidence.Entry) string { return e.Path })
+	if done, err := a.printNamed(map[string]any{"files": entries}, names...); done || err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if a.output == "name" {
-			fmt.Fprintln(a.Out, sanitize.Line(e.Path))
-			continue
-		}
 		fmt.Fprintf(a.Out, "%12d  %s\n", e.Size, sanitize.Line(e.Path))
 	}
 	return nil

@@ -95,14 +95,9 @@ func (a *App) listErrors(errs []error) error {
 }
 
 func (a *App) printIncidents(list []incident.Incident) error {
-	if done, err := a.printObject(map[string]any{"incidents": list}); done || err != nil {
+	names := named(list, func(i incident.Incident) string { return "incident/" + string(i.ID) })
+	if done, err := a.printNamed(map[string]any{"incidents": list}, names...); done || err != nil {
 		return err
-	}
-	if a.output == "name" {
-		for _, i := range list {
-			fmt.Fprintln(a.Out, "incident/"+string(i.ID))
-		}
-		return nil
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(a.Err, "no open incidents (--all shows closed ones)")
@@ -139,19 +134,11 @@ func targetNames(i incident.Incident) string {
 func (a *App) incidentShow() *cobra.Command {
 	cmd := &cobra.Command{Use: "show [INCIDENT]", Short: "Show an incident", Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
 		RunE: func(c *cobra.Command, args []string) error {
-			store, err := a.store()
+			store, id, err := a.storeOf(c.Context(), first(args))
 			if err != nil {
 				return err
 			}
-			id, err := findIncident(c.Context(), store, first(args))
-			if err != nil {
-				return err
-			}
-			i, err := store.Load(id)
-			if err != nil {
-				return err
-			}
-			entries, err := store.Entries(id)
+			i, entries, err := recorded(store, id)
 			if err != nil {
 				return err
 			}
@@ -176,11 +163,7 @@ func first(args []string) string {
 
 func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error {
 	metrics := timeline.MetricsOf(entries)
-	if done, err := a.printObject(map[string]any{"incident": i, "metrics": metrics}); done || err != nil {
-		return err
-	}
-	if a.output == "name" {
-		_, err := fmt.Fprintln(a.Out, "incident/"+string(i.ID))
+	if done, err := a.printNamed(map[string]any{"incident": i, "metrics": metrics}, "incident/"+string(i.ID)); done || err != nil {
 		return err
 	}
 	rows := [][]string{{"incident", string(i.ID)}, {"state", string(i.State)}}
@@ -317,11 +300,7 @@ func (a *App) incidentClose() *cobra.Command {
 
 // openIncident takes the lock of an incident without talking to its cluster.
 func (a *App) openIncident(ctx context.Context, prefix string) (*incident.Handle, error) {
-	store, err := a.store()
-	if err != nil {
-		return nil, err
-	}
-	id, err := findIncident(ctx, store, prefix)
+	store, id, err := a.storeOf(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}

@@ -268,11 +268,7 @@ func bytesText(n int64) string {
 }
 
 func (a *App) printResult(r *engine.InvestigateResult) error {
-	if done, err := a.printObject(r); done || err != nil {
-		return err
-	}
-	if a.output == "name" {
-		_, err := fmt.Fprintln(a.Out, sanitize.Line(r.Receipt.Path))
+	if done, err := a.printNamed(r, r.Receipt.Path); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)

@@ -157,10 +157,8 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 			a.printMonitored(out.Monitor)
 		}
 	}
-	if done, err := a.printObject(out); err != nil {
+	if _, err := a.printNamed(out, "incident/"+res.Incident); err != nil {
 		return err
-	} else if !done && a.output == "name" {
-		fmt.Fprintln(a.Out, "incident/"+res.Incident)
 	}
 	if failure != nil {
 		return failure

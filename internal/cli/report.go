@@ -69,11 +69,7 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	if err != nil {
 		return err
 	}
-	store, err := a.store()
-	if err != nil {
-		return err
-	}
-	id, err := findIncident(c.Context(), store, o.incident)
+	store, id, err := a.storeOf(c.Context(), o.incident)
 	if err != nil {
 		return err
 	}

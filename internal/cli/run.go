@@ -243,11 +243,7 @@ func (a *App) printRun(res *engine.RunResult) error {
 	if a.hands != nil {
 		return nil // it was shown as it happened, and is scored
 	}
-	if done, err := a.printObject(res); done || err != nil {
-		return err
-	}
-	if a.output == "name" {
-		_, err := fmt.Fprintln(a.Out, "incident/"+res.Incident)
+	if done, err := a.printNamed(res, "incident/"+res.Incident); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)

@@ -46,15 +46,12 @@ func (a *App) runbookList(dir *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if done, err := a.printObject(map[string]any{"runbooks": list}); done || err != nil {
+		names := named(list, func(r runbook.Listed) string { return "runbook/" + r.Name })
+		if done, err := a.printNamed(map[string]any{"runbooks": list}, names...); done || err != nil {
 			return err
 		}
 		rows := [][]string{{"RUNBOOK", "VERSION", "TITLE", "SOURCE"}}
 		for _, r := range list {
-			if a.output == "name" {
-				fmt.Fprintln(a.Out, "runbook/"+r.Name)
-				continue
-			}
 			source := r.Source
 			if len(r.Hides) > 0 {
 				source += " (instead of " + strings.Join(r.Hides, ", ") + ")"
@@ -64,9 +61,6 @@ func (a *App) runbookList(dir *string) *cobra.Command {
 				title = "cannot be run: " + r.Error
 			}
 			rows = append(rows, []string{r.Name, dash(r.Version), sanitize.Short(title, 80), source})
-		}
-		if a.output == "name" {
-			return nil
 		}
 		return table(a.Out, rows)
 	}}
@@ -105,11 +99,7 @@ func (a *App) runbookShow(dir *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if done, err := a.printObject(r); done || err != nil {
-			return err
-		}
-		if a.output == "name" {
-			_, err := fmt.Fprintln(a.Out, "runbook/"+r.Name)
+		if done, err := a.printNamed(r, "runbook/"+r.Name); done || err != nil {
 			return err
 		}
 		return a.showRunbook(r)

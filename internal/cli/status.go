@@ -57,11 +57,7 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 			return err
 		}
 		for _, id := range ids {
-			i, err := store.Load(id)
-			if err != nil {
-				return err
-			}
-			entries, err := store.Entries(id)
+			i, entries, err := recorded(store, id)
 			if err != nil {
 				return err
 			}
@@ -81,14 +77,9 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 }
 
 func (a *App) printStatus(list []*engine.StatusResult) error {
-	if done, err := a.printObject(map[string]any{"incidents": list}); done || err != nil {
+	names := named(list, func(s *engine.StatusResult) string { return "incident/" + string(s.Incident.ID) })
+	if done, err := a.printNamed(map[string]any{"incidents": list}, names...); done || err != nil {
 		return err
-	}
-	if a.output == "name" {
-		for _, s := range list {
-			fmt.Fprintln(a.Out, "incident/"+string(s.Incident.ID))
-		}
-		return nil
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(a.Err, "no open incidents")

@@ -70,6 +70,28 @@ func (a *App) printObject(v any) (bool, error) {
 	return true, err
 }
 
+// printNamed is printObject for what has names, which -o name prints.
+func (a *App) printNamed(v any, names ...string) (done bool, err error) {
+	if a.output != "name" {
+		return a.printObject(v)
+	}
+	for _, n := range names {
+		if _, err := fmt.Fprintln(a.Out, sanitize.Line(n)); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// named are the names of a list's elements.
+func named[T any](list []T, name func(T) string) []string {
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = name(e)
+	}
+	return names
+}
+
 // table prints rows in columns, each cell made safe for a terminal.
 func table(w io.Writer, rows [][]string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)

@@ -30,11 +30,7 @@ func (a *App) timelineCommand() *cobra.Command {
 
 func (a *App) timelineShow(prefix *string) *cobra.Command {
 	return &cobra.Command{Use: "show", Short: "Show what was done, by whom, when", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		store, err := a.store()
-		if err != nil {
-			return err
-		}
-		id, err := findIncident(c.Context(), store, *prefix)
+		store, id, err := a.storeOf(c.Context(), *prefix)
 		if err != nil {
 			return err
 		}
@@ -128,11 +124,7 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := a.context(c)
 			defer cancel()
-			store, err := a.store()
-			if err != nil {
-				return err
-			}
-			id, err := findIncident(ctx, store, *prefix)
+			store, id, err := a.storeOf(ctx, *prefix)
 			if err != nil {
 				return err
 			}
@@ -162,11 +154,7 @@ func (a *App) verifyTimeline(c *cobra.Command, prefix, file string) (timeline.Re
 	if file != "" {
 		return timeline.Verify(file)
 	}
-	store, err := a.store()
-	if err != nil {
-		return timeline.Report{}, err
-	}
-	id, err := findIncident(c.Context(), store, prefix)
+	store, id, err := a.storeOf(c.Context(), prefix)
 	if err != nil {
 		return timeline.Report{}, err
 	}
@@ -212,19 +200,11 @@ func (a *App) timelineExport(prefix *string) *cobra.Command {
 		if !slices.Contains(exports, format) {
 			return usagef("--format %s: use markdown, csv or jsonl", format)
 		}
-		store, err := a.store()
+		store, id, err := a.storeOf(c.Context(), *prefix)
 		if err != nil {
 			return err
 		}
-		id, err := findIncident(c.Context(), store, *prefix)
-		if err != nil {
-			return err
-		}
-		i, err := store.Load(id)
-		if err != nil {
-			return err
-		}
-		entries, err := store.Entries(id)
+		i, entries, err := recorded(store, id)
 		if err != nil {
 			return err
 		}

@@ -144,11 +144,7 @@ func undoExit(res *engine.UndoResult) error {
 }
 
 func (a *App) printUndo(res *engine.UndoResult) error {
-	if done, err := a.printObject(res); done || err != nil {
-		return err
-	}
-	if a.output == "name" {
-		_, err := fmt.Fprintln(a.Out, "incident/"+res.Incident)
+	if done, err := a.printNamed(res, "incident/"+res.Incident); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)
