@@ -63,11 +63,8 @@ const (
 
 // eradication is one run of Eradicate.
 type eradication struct {
-	*Engine
+	opened
 	req       EradicateRequest
-	incident  incident.Incident
-	handle    *incident.Handle // nil in a dry run
-	entries   []timeline.Entry
 	rotations []*eradicate.Rotation
 	restarts  []*eradicate.Restart
 	// changes are those that can be undone; they come before any secret.
@@ -83,7 +80,7 @@ type eradication struct {
 // stopped. The error is what kept it from running; what failed within it is in
 // the result.
 func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*EradicateResult, error) {
-	x := &eradication{Engine: e, req: req, result: &EradicateResult{Incident: string(req.Incident), DryRun: req.DryRun, Actions: []ActionResult{}}}
+	x := &eradication{opened: opened{Engine: e}, req: req, result: &EradicateResult{Incident: string(req.Incident), DryRun: req.DryRun, Actions: []ActionResult{}}}
 	planning, cancel := x.within(ctx)
 	defer cancel()
 	defer x.close()
@@ -118,35 +115,17 @@ func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*Eradicat
 	return x.result, nil
 }
 
-func (x *eradication) close() {
-	if x.handle != nil {
-		_ = x.handle.Close() // every entry is on disk already
+// open opens the incident; a plan may be about suspects of none yet.
+func (x *eradication) open(ctx context.Context) error {
+	dry := x.req.PlanOnly || x.req.DryRun
+	if dry && x.req.Incident == "" {
+		x.incident.Targets = x.req.Suspects
+		return nil
 	}
-}
-
-// open reads the incident; where something is to be written it takes its lock,
-// and settles what an earlier run left.
-func (x *eradication) open(ctx context.Context) (err error) {
-	if x.req.PlanOnly || x.req.DryRun {
-		if x.req.Incident == "" {
-			x.incident.Targets = x.req.Suspects
-			return nil
-		}
-		x.incident, x.entries, err = x.read(x.req.Incident)
-		return err
+	if dry {
+		return x.look(x.req.Incident)
 	}
-	if x.handle, err = x.Store.Open(ctx, x.req.Incident, x.Actor()); err != nil {
-		return err
-	}
-	x.incident = x.handle.Incident()
-	if err := x.usable(x.incident); err != nil {
-		return err
-	}
-	if err := x.resume(ctx, x.handle); err != nil {
-		return err
-	}
-	x.entries = x.handle.Log.Entries()
-	return nil
+	return x.take(ctx, x.req.Incident)
 }
 
 func (x *eradication) plan(ctx context.Context) error {

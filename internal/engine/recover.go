@@ -122,12 +122,9 @@ const actionWayIn = "way-in"
 
 // recovering is one run of Recover.
 type recovering struct {
-	*Engine
-	req      RecoverRequest
-	incident incident.Incident
-	handle   *incident.Handle // nil in a dry run
-	entries  []timeline.Entry
-	scene    *steps.Scene
+	opened
+	req   RecoverRequest
+	scene *steps.Scene
 
 	recorded   []recovery.Recorded
 	workloads  []*recovery.Workload
@@ -154,7 +151,7 @@ func (e *Engine) Recover(ctx context.Context, req RecoverRequest) (*RecoverResul
 	if req.Wait == 0 {
 		req.Wait = DefaultRollout
 	}
-	x := &recovering{Engine: e, req: req, rollouts: map[string]recovery.Rollout{},
+	x := &recovering{opened: opened{Engine: e}, req: req, rollouts: map[string]recovery.Rollout{},
 		result: &RecoverResult{Incident: string(req.Incident), DryRun: req.DryRun, Workloads: []RecoveredWorkload{}, Suspects: []SuspectFate{}, Actions: []ActionResult{}}}
 	defer x.close()
 	planning, cancel := x.within(ctx)
@@ -182,42 +179,11 @@ func (e *Engine) Recover(ctx context.Context, req RecoverRequest) (*RecoverResul
 	return x.result, x.do(ctx)
 }
 
-func (x *recovering) close() {
-	if x.handle != nil {
-		_ = x.handle.Close() // every entry is on disk already
-	}
-}
-
-func (x *recovering) open(ctx context.Context) (err error) {
+func (x *recovering) open(ctx context.Context) error {
 	if x.req.DryRun {
-		x.incident, x.entries, err = x.read(x.req.Incident)
-		return err
+		return x.look(x.req.Incident)
 	}
-	if x.handle, err = x.Store.Open(ctx, x.req.Incident, x.Actor()); err != nil {
-		return err
-	}
-	x.incident = x.handle.Incident()
-	if err := x.usable(x.incident); err != nil {
-		return err
-	}
-	if err := x.Engine.resume(ctx, x.handle); err != nil {
-		return err
-	}
-	x.entries = x.handle.Log.Entries()
-	return nil
-}
-
-// read reads an incident and its journal without its lock.
-func (e *Engine) read(id incident.ID) (incident.Incident, []timeline.Entry, error) {
-	i, err := e.Store.Load(id)
-	if err != nil {
-		return i, nil, err
-	}
-	entries, err := e.Store.Entries(id)
-	if err != nil {
-		return i, nil, err
-	}
-	return i, entries, e.usable(i)
+	return x.take(ctx, x.req.Incident)
 }
 
 // does reports whether a part is to be done.
