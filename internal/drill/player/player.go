@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/x/ansi"
 
@@ -99,7 +100,26 @@ func (p *Player) react(ctx context.Context, at Sight) error {
 	case Failed:
 		return fmt.Errorf("step %s failed:\n%s", at.Step, ansi.Strip(at.Screen))
 	}
-	return p.Answer(ctx, at, "Enter")
+	return p.read(ctx, at)
+}
+
+// read is Enter on what only is to be read, such as what came of a step. It
+// changes nothing, so that it is pressed again where what follows looks the same.
+func (p *Player) read(ctx context.Context, at Sight) error {
+	const enough = 15 * time.Second
+	if err := p.Press(ctx, "Enter"); err != nil {
+		return err
+	}
+	pressed := time.Now()
+	var err error
+	_, awaited := p.await(ctx, "what follows "+at.Title, func(s Sight) bool {
+		if err == nil && s.same(at) && time.Since(pressed) > enough {
+			pressed = time.Now()
+			err = p.Press(ctx, "Enter")
+		}
+		return err != nil || !s.same(at)
+	})
+	return errors.Join(err, awaited)
 }
 
 // prepare chooses the runbook of the scenario, fills in what is to be, and starts.
