@@ -118,9 +118,11 @@ func Main(ctx context.Context, args []string, streams Streams, getenv func(strin
 		return ExitDone
 	}
 	code := exitCode(err)
-	if text := err.Error(); text != "" {
+	if err.Error() != "" {
 		style := app.style(app.ErrTerminal)
-		fmt.Fprintf(app.Err, "%s %s\n", style.bad("error:"), sanitize.Line(text))
+		for _, text := range messages(err) {
+			fmt.Fprintf(app.Err, "%s %s\n", style.bad("error:"), sanitize.Line(text))
+		}
 		if hint := explain(err); hint != "" {
 			fmt.Fprintf(app.Err, "  %s %s\n", style.dim("→"), sanitize.Line(hint))
 		}
@@ -129,6 +131,23 @@ func Main(ctx context.Context, args []string, streams Streams, getenv func(strin
 		}
 	}
 	return code
+}
+
+// messages are what an error says; where it is several that were joined, what
+// each of them says.
+func messages(err error) []string {
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return []string{err.Error()}
+	}
+	var whole, all []string
+	for _, e := range joined.Unwrap() {
+		whole, all = append(whole, e.Error()), append(all, messages(e)...)
+	}
+	if strings.Join(whole, "\n") != err.Error() { // a sentence about several
+		return []string{err.Error()}
+	}
+	return all
 }
 
 func exitCode(err error) int {

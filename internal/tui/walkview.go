@@ -53,7 +53,7 @@ func (m *walk) view(p place, target string, spin int) []string {
 }
 
 // sideWidth is how wide the list of steps is beside the step at hand.
-func sideWidth(w int) int { return max(38, min(w*3/10, 54)) }
+func sideWidth(w int) int { return max(38, min(w*35/100, 70)) }
 
 // strip is the walk in two lines: phases with their state, and a rule.
 func (m *walk) strip(p place) []string {
