@@ -108,11 +108,12 @@ func (e exitError) Unwrap() error { return e.err }
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, streams Streams, getenv func(string) string) int {
 	app := &App{Streams: streams, Getenv: getenv, clock: drill.RealClock{}}
+	app.plainly()
 	root := app.root()
 	root.SetArgs(args)
 	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
+	root.SetOut(app.Out)
+	root.SetErr(app.Err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitDone
