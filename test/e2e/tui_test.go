@@ -86,7 +86,7 @@ func TestTheTerminalUIContainsAPodAndUndoPutsItBack(t *testing.T) {
 	s := jane.screen()
 
 	s.write(world.Irctl + " -n " + n.name + "\n")
-	s.until("Open incidents", "pick a pod")
+	s.until("Open incidents", "[p] pod")
 	s.until("0 open incidents", "as of") // there is a connection, and it was looked for suspects
 	s.press("p")
 	s.until("SUSPICION", suspect.Name)
