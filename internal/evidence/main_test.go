@@ -50,7 +50,8 @@ var children = map[string]func(args []string) error{
 	"snapshot": snapshotChild,
 }
 
-// child is this program as another process.
+// child is this program as another process, which collects garbage as irctl
+// does, whatever GOGC the tests have: its memory is looked at.
 func child(t testing.TB, words ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -58,7 +59,7 @@ func child(t testing.TB, words ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(words, " "))
+	cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(words, " "), "GOGC=100")
 	cmd.Stderr = os.Stderr
 	return cmd
 }
