@@ -164,24 +164,29 @@ func (a *Affair) detect() {
 	a.id = found.Incident
 }
 
-// run is the one command that takes an incident from there to its end. It does
-// not watch for the attacker's return: the same image runs in other tests.
+// values are the runbook's parameters, in its order. It does not watch for the attacker's
+// return: the same image runs in other tests.
+func (a *Affair) values() [][2]string {
+	return [][2]string{
+		{"alert", "Terminal shell in container"},
+		{"image", a.patched},
+		{"generate", "BETTER_AUTH_SECRET=random,SECRET_KEY=random"},
+		{"setFrom", "GROQ_API_KEY=" + a.path("groq.key")},
+		{"keep", "POSTGRES_USER,POSTGRES_DB"},
+		{"postgres", "POSTGRES_PASSWORD=todo"},
+		{"postgresAdmin", a.path("admin.dsn")},
+		{"postgresForward", a.name + "/service/postgres"},
+		{"revoked", "GROQ_API_KEY"},
+		{"watch", "0s"},
+	}
+}
+
+// run is the one command that takes an incident from there to its end.
 func (a *Affair) run() []string {
-	command := []string{"run", runbook, "--yes", "-o", "json", "-r", a.keys.public}
-	for _, set := range []string{
-		"pod=" + a.name + "/" + a.suspect.Name,
-		"alert=Terminal shell in container",
-		"image=" + a.patched,
-		"generate=BETTER_AUTH_SECRET=random,SECRET_KEY=random",
-		"setFrom=GROQ_API_KEY=" + a.path("groq.key"),
-		"revoked=GROQ_API_KEY",
-		"keep=POSTGRES_USER,POSTGRES_DB",
-		"postgres=POSTGRES_PASSWORD=todo",
-		"postgresAdmin=" + a.path("admin.dsn"),
-		"postgresForward=" + a.name + "/service/postgres",
-		"watch=0s",
-	} {
-		command = append(command, "--set", set)
+	command := []string{"run", runbook, "--yes", "-o", "json", "-r", a.keys.public,
+		"--set", "pod=" + a.name + "/" + a.suspect.Name}
+	for _, v := range a.values() {
+		command = append(command, "--set", v[0]+"="+v[1])
 	}
 	return command
 }
