@@ -57,7 +57,7 @@ type Cluster struct {
 
 	// mu makes a write and the controllers' answer to it one step.
 	mu      sync.RWMutex
-	store   store
+	store   *store
 	counted int64 // of UIDs and random names
 	version int64 // of the last write
 	orphans bool  // something was deleted that may have owned something
@@ -126,7 +126,8 @@ func New(o Options) (*Cluster, error) {
 }
 
 func empty(o Options) *Cluster {
-	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), store: store{}, restless: map[string]bool{}, stopped: make(chan struct{})}
+	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), restless: map[string]bool{}, stopped: make(chan struct{})}
+	c.store = newStore(c.kinds)
 	c.stop = sync.OnceFunc(func() { close(c.stopped) })
 	return c
 }
@@ -140,9 +141,7 @@ func (c *Cluster) Clone() (*Cluster, error) {
 	twin.counted, twin.version, twin.told = c.counted, c.version, c.told
 	twin.environments = maps.Clone(c.environments)
 	twin.restless, twin.startup = maps.Clone(c.restless), c.startup
-	for gvr, objects := range c.store {
-		twin.store[gvr] = maps.Clone(objects)
-	}
+	twin.store = c.store.clone()
 	return twin, nil
 }
 
@@ -263,7 +262,9 @@ func (c *Cluster) remove(gvr schema.GroupVersionResource, namespace, name string
 		delete(c.environments, o.GetUID())
 	}
 	c.orphans = c.orphans || gvr != Pods && gvr != Events // those own nothing
-	delete(c.store[gvr], objectName{namespace, name})
+	if err := c.store.remove(gvr, namespace, name); err != nil {
+		return err
+	}
 	c.version++
 	c.changed(Change{Type: watch.Deleted, Kind: c.kindOf(gvr), Object: o, Before: o})
 	return nil
@@ -333,7 +334,9 @@ func (c *Cluster) create(k Kind, o *unstructured.Unstructured, dryRun bool) (*un
 	}
 	c.version++
 	o.SetResourceVersion(fmt.Sprint(c.version))
-	c.store.put(k.GVR(), o)
+	if err := c.store.put(k.GVR(), o); err != nil {
+		return nil, err
+	}
 	c.changed(Change{Type: watch.Added, Kind: k, Object: o})
 	return o, nil
 }
@@ -364,7 +367,9 @@ func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bo
 	}
 	c.version++
 	next.SetResourceVersion(fmt.Sprint(c.version))
-	c.store.put(k.GVR(), next)
+	if err := c.store.put(k.GVR(), next); err != nil {
+		return nil, err
+	}
 	c.changed(Change{Type: watch.Modified, Kind: k, Object: next, Before: old})
 	return next, nil
 }

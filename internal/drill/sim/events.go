@@ -79,7 +79,9 @@ func (c *Cluster) tell(o *unstructured.Unstructured, component, kind, reason, me
 	e := &unstructured.Unstructured{Object: m}
 	c.version++
 	e.SetResourceVersion(fmt.Sprint(c.version))
-	c.store.put(Events, e)
+	if err := c.store.put(Events, e); err != nil {
+		return err
+	}
 	c.changed(Change{Type: "ADDED", Kind: k, Object: e})
 	return nil
 }
