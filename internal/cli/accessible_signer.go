@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/term"
 
-	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/sanitize"
 )
@@ -64,22 +63,15 @@ func (m *accessible) secret(ctx context.Context, prompt string) ([]byte, error) 
 	if err != nil {
 		return nil, fmt.Errorf("the terminal: %w", err)
 	}
-	type reply struct {
-		line []byte
-		err  error
-	}
-	replies := make(chan reply, 1)
-	go func() {
+	line, err := awaited(ctx, func() ([]byte, error) {
 		line, err := term.ReadPassword(int(f.Fd()))
-		replies <- reply{line, err}
-	}()
-	select {
-	case r := <-replies:
-		if r.err != nil {
-			return nil, fmt.Errorf("reading the passphrase: %w", r.err)
+		if err != nil {
+			err = fmt.Errorf("reading the passphrase: %w", err)
 		}
-		return r.line, nil
-	case <-ctx.Done():
-		return nil, errors.Join(fmt.Errorf("%w: no answer was given", engine.ErrRefused), term.Restore(int(f.Fd()), before))
+		return line, err
+	})
+	if ctx.Err() != nil && err != nil { // it is still being read
+		err = errors.Join(err, term.Restore(int(f.Fd()), before))
 	}
+	return line, err
 }

@@ -78,23 +78,32 @@ func (l *lines) ask(ctx context.Context, question string) (engine.Decision, erro
 
 // readAnswer reads one line and gives up when the context ends.
 func readAnswer(ctx context.Context, in io.Reader) (string, error) {
-	type reply struct {
-		text string
-		err  error
-	}
-	replies := make(chan reply, 1)
-	go func() {
+	return awaited(ctx, func() (string, error) {
 		text, err := bufio.NewReader(io.LimitReader(in, 1024)).ReadString('\n')
 		if err == io.EOF {
 			err = nil
 		}
-		replies <- reply{text, err}
+		return text, err
+	})
+}
+
+// awaited is what a person answers, unless the context ends before.
+func awaited[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type reply struct {
+		answer T
+		err    error
+	}
+	replies := make(chan reply, 1)
+	go func() {
+		answer, err := read()
+		replies <- reply{answer, err}
 	}()
 	select {
 	case r := <-replies:
-		return r.text, r.err
+		return r.answer, r.err
 	case <-ctx.Done():
-		return "", fmt.Errorf("%w: no answer was given", engine.ErrRefused)
+		var none T
+		return none, fmt.Errorf("%w: no answer was given", engine.ErrRefused)
 	}
 }
 

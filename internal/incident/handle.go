@@ -169,7 +169,7 @@ func (s *Store) Open(ctx context.Context, id ID, actor timeline.Actor) (*Handle,
 	if err != nil {
 		return nil, err
 	}
-	if err := there(dir); err != nil {
+	if err := there(dir, string(id)); err != nil {
 		return nil, err
 	}
 	return s.open(ctx, dir, id, actor)
@@ -182,7 +182,7 @@ func (s *Store) OpenDir(ctx context.Context, dir string, actor timeline.Actor) (
 	if err != nil {
 		return nil, err
 	}
-	if err := there(abs); err != nil {
+	if err := there(abs, abs); err != nil {
 		return nil, err
 	}
 	return s.open(ctx, abs, "", actor)
@@ -248,7 +248,7 @@ func (s *Store) Append(id ID, actor timeline.Actor, e timeline.Entry) (timeline.
 	if err != nil {
 		return timeline.Entry{}, err
 	}
-	if err := there(dir); err != nil {
+	if err := there(dir, string(id)); err != nil {
 		return timeline.Entry{}, err
 	}
 	if err := s.private(dir); err != nil {
@@ -263,10 +263,10 @@ func (s *Store) Append(id ID, actor timeline.Actor, e timeline.Entry) (timeline.
 }
 
 // there makes certain that a directory is an incident's, before anything is
-// created in it.
-func there(dir string) error {
+// created in it; name is what it was asked for by.
+func there(dir, name string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrNotFound, filepath.Base(dir))
+		return fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
 	for _, name := range []string{yamlFile, timelineFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
