@@ -29,22 +29,6 @@ import (
 	"irctl/internal/timeline"
 )
 
-// The exit codes of irctl. They are documented in docs/cli.md.
-const (
-	// ExitDone: what was asked for is done, or was so already.
-	ExitDone = 0
-	// ExitError: something failed; standard error says what.
-	ExitError = 1
-	// ExitUsage: the command line is wrong; nothing was done.
-	ExitUsage = 2
-	// ExitNotContained: everything was done that could be, and the verdict is
-	// not "contained".
-	ExitNotContained = 3
-	// ExitRefused: irctl would not do it, or was not allowed to by the answer
-	// to its question; standard error says what would allow it.
-	ExitRefused = 4
-)
-
 // Streams are where a command reads and writes.
 type Streams struct {
 	In       io.Reader
@@ -83,27 +67,6 @@ type App struct {
 	clock drill.Clock
 	hands *drill.Hands // play a drill's runbook; nil: a person is asked
 }
-
-// usageError is a command line that is wrong.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// exitError ends the program with a code after everything was printed.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-func (e exitError) Unwrap() error { return e.err }
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, streams Streams, getenv func(string) string) int {
@@ -149,20 +112,6 @@ func messages(err error) []string {
 		return []string{err.Error()}
 	}
 	return all
-}
-
-func exitCode(err error) int {
-	var exit exitError
-	var usage usageError
-	switch {
-	case errors.As(err, &exit):
-		return exit.code
-	case errors.As(err, &usage):
-		return ExitUsage
-	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked):
-		return ExitRefused
-	}
-	return ExitError
 }
 
 func (a *App) root() *cobra.Command {

@@ -13,8 +13,9 @@ import (
 // TestExitCodes pins the numbers, which scripts of others depend on, and sees
 // to it that each of them is shown by one of ours.
 func TestExitCodes(t *testing.T) {
-	want := map[string]int{"done": 0, "error": 1, "usage": 2, "not contained": 3, "refused": 4}
-	got := map[string]int{"done": cli.ExitDone, "error": cli.ExitError, "usage": cli.ExitUsage, "not contained": cli.ExitNotContained, "refused": cli.ExitRefused}
+	want := map[string]int{"done": 0, "error": 1, "usage": 2, "not contained": 3, "refused": 4, "undetermined": 5}
+	got := map[string]int{"done": cli.ExitDone, "error": cli.ExitError, "usage": cli.ExitUsage,
+		"not contained": cli.ExitNotContained, "refused": cli.ExitRefused, "undetermined": cli.ExitUndetermined}
 	for name, code := range want {
 		if got[name] != code {
 			t.Errorf("%s is %d, and must stay %d", name, got[name], code)

@@ -125,7 +125,7 @@ func undoExit(res *engine.UndoResult) error {
 		switch {
 		case r.Err() == nil:
 		case r.Outcome == timeline.OutcomeRefused:
-			code = max(code, ExitRefused)
+			code = weightiest(code, ExitRefused)
 		default:
 			if first == nil {
 				first = r.Err()

@@ -75,6 +75,10 @@ type SnapshotResult struct {
 // ErrRefused means that irctl would not do something that was asked for.
 var ErrRefused = errors.New("refused")
 
+// ErrUndetermined means that irctl could not tell: nothing matched, was
+// understood, or could be read, so that there is nothing to judge.
+var ErrUndetermined = errors.New("could not tell")
+
 // containment is one run of Contain.
 type containment struct {
 	*Engine

@@ -13,6 +13,9 @@ const (
 	// NotContained: something that was meant was not observed, or a policy
 	// still lets traffic in or out.
 	NotContained Verdict = "not contained"
+	// Undetermined is no verdict: the suspect itself, or its NetworkPolicies,
+	// could not be read, or there was nothing to judge.
+	Undetermined Verdict = "could not tell"
 )
 
 // Severity is how much an exposure weighs in the verdict.

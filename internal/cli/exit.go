@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"irctl/internal/engine"
+	"irctl/internal/incident"
+)
+
+// The exit codes of irctl. They are documented in docs/cli.md.
+const (
+	// ExitDone: what was asked for is done, or was so already.
+	ExitDone = 0
+	// ExitError: something failed, or what was named does not exist; standard
+	// error says what.
+	ExitError = 1
+	// ExitUsage: the command line is wrong by itself; nothing was done.
+	ExitUsage = 2
+	// ExitNotContained: everything was done that could be, and the verdict is
+	// not "contained".
+	ExitNotContained = 3
+	// ExitRefused: irctl would not do it, or was not allowed to by the answer
+	// to its question; standard error says what would allow it.
+	ExitRefused = 4
+	// ExitUndetermined: irctl could not tell. A selector, a file or a log in
+	// which nothing matched, was understood, or could be read, is no verdict.
+	ExitUndetermined = 5
+)
+
+// weights are the exit codes of a run that came to an end, weightiest first:
+// where several hold, the first of them is the exit code.
+var weights = []int{ExitUsage, ExitError, ExitRefused, ExitNotContained, ExitUndetermined, ExitDone}
+
+// weightiest is the exit code of a run of which all these codes hold.
+func weightiest(codes ...int) int {
+	for _, w := range weights {
+		if slices.Contains(codes, w) {
+			return w
+		}
+	}
+	return ExitDone
+}
+
+// usageError is a command line that is wrong.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitError ends the program with a code after everything was printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+func (e exitError) Unwrap() error { return e.err }
+
+func exitCode(err error) int {
+	var exit exitError
+	var usage usageError
+	switch {
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &usage):
+		return ExitUsage
+	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked):
+		return ExitRefused
+	case errors.Is(err, engine.ErrUndetermined):
+		return ExitUndetermined
+	}
+	return ExitError
+}
