@@ -34,10 +34,11 @@ var Recoverer string
 //go:embed unbinder.yaml
 var Unbinder string
 
-// ClusterRoles are all that ship, each a document.
-var ClusterRoles = []string{Responder, Investigator, Eradicator, Unbinder, Recoverer}
+// ClusterRoles are all that ship, each a document; the one that lets its holder
+// do least comes first (docs/rights.md).
+var ClusterRoles = []string{Investigator, Recoverer, Unbinder, Responder, Eradicator}
 
-// RoleFor is the name of the first that grants a right; "": none does.
+// RoleFor is the name of the weakest that grants a right; "": none does.
 // resource may have a subresource: "pods/log".
 func RoleFor(verb, group, resource string) string {
 	for _, text := range ClusterRoles {

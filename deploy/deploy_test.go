@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +134,78 @@ func TestEveryRightSaysWhatItIsFor(t *testing.T) {
 	for _, r := range steps.Rights {
 		if r.Phase == "" || r.Verb == "" || r.Resource == "" || r.For == "" {
 			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// TestThePageOfRightsNamesEveryWrite keeps docs/rights.md whole: a right that a
+// role gets has to be weighed there, before it ships.
+func TestThePageOfRightsNamesEveryWrite(t *testing.T) {
+	page, err := os.ReadFile("../docs/rights.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := strings.Split(string(page), "\n## ")
+	for _, text := range deploy.ClusterRoles {
+		role := parse(t, text)
+		at := slices.IndexFunc(sections, func(s string) bool { return strings.HasPrefix(s, role.Name+"\n") })
+		if at < 0 {
+			t.Errorf("%s has no section", role.Name)
+			continue
+		}
+		for _, w := range writes(role) {
+			if !namesInOneRow(sections[at], w) {
+				t.Errorf("the section of %s does not say what `%s` `%s` lets its holder do", role.Name, w[0], w[1])
+			}
+		}
+	}
+}
+
+// writes are the verb and the resource of everything that a role may change, as
+// kubectl names them.
+func writes(role rbacv1.ClusterRole) (list [][2]string) {
+	for _, rule := range role.Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				name, sub, _ := strings.Cut(resource, "/")
+				if group != "" {
+					name += "." + group
+				}
+				if sub != "" {
+					name += "/" + sub
+				}
+				for _, verb := range rule.Verbs {
+					if !reads(verb) {
+						list = append(list, [2]string{verb, name})
+					}
+				}
+			}
+		}
+	}
+	return list
+}
+
+func namesInOneRow(section string, words [2]string) bool {
+	for line := range strings.Lines(section) {
+		right, _, row := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+		if row && strings.Contains(right, "`"+words[0]+"`") && strings.Contains(right, "`"+words[1]+"`") {
+			return true
+		}
+	}
+	return false
+}
+
+// TestTheFilesSayWhatTheyGrant: who applies a role reads its file, not the page.
+func TestTheFilesSayWhatTheyGrant(t *testing.T) {
+	for _, text := range deploy.ClusterRoles {
+		role := parse(t, text)
+		comment, _, _ := strings.Cut(text, "\napiVersion:")
+		if !strings.Contains(comment, "docs/rights.md") {
+			t.Errorf("the file of %s does not lead to docs/rights.md", role.Name)
+		}
+		strong := role.Name == "irctl-responder" || role.Name == "irctl-eradicator"
+		if strong != strings.Contains(comment, "in effect cluster-admin") {
+			t.Errorf("the file of %s does not say whether its holder is in effect cluster-admin", role.Name)
 		}
 	}
 }

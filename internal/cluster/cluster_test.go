@@ -288,15 +288,24 @@ func TestExplain(t *testing.T) {
 		err  error
 		want string
 	}{
-		"webhook":                {forbidden(`admission webhook "x" denied the request: no`), "an admission webhook forbids it"},
-		"quota":                  {forbidden("exceeded quota: compute"), "a ResourceQuota"},
-		"a right":                {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`), "the right to patch pods is missing; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): kubectl create clusterrolebinding irctl-responder --clusterrole=irctl-responder --user=jane"},
-		"a right without end":    {forbidden(`User "` + strings.Repeat("j", 1000) + `" cannot patch resource "pods" in API group ""`), "a right is missing; irctl doctor lists which"},
-		"a right of another":     {forbidden(`User "jane" cannot patch resource "secrets" in API group ""`), "the ClusterRole irctl-eradicator has it"},
-		"a right of nobody":      {forbidden(`User "jane" cannot patch resource "widgets" in API group "example.com"`), "the right to patch widgets.example.com is missing; no ClusterRole of irctl's has it"},
-		"a right on a part":      {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`), "the right to patch deployments.apps/scale is missing"},
-		"of a hostile name":      {forbidden(`User "a;reboot '" cannot patch resource "pods" in API group ""`), `--user='a;reboot '\'''`},
-		"a service account":      {forbidden(`User "system:serviceaccount:n:a" cannot get resource "pods" in API group ""`), "--user=system:serviceaccount:n:a"},
+		"webhook": {forbidden(`admission webhook "x" denied the request: no`), "an admission webhook forbids it"},
+		"quota":   {forbidden("exceeded quota: compute"), "a ResourceQuota"},
+		"a right": {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`), "the right to patch pods is missing in namespace n; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): " +
+			"kubectl create rolebinding irctl-responder-jane --clusterrole=irctl-responder --user=jane -n n"},
+		"a right to read": {forbidden(`User "jane" cannot list resource "pods" in API group "" in the namespace "n"`),
+			"kubectl create rolebinding irctl-investigator-jane --clusterrole=irctl-investigator --user=jane -n n"},
+		"a right on the whole cluster": {forbidden(`User "jane" cannot patch resource "nodes" in API group "" at the cluster scope`),
+			"the ClusterRole irctl-responder has it, and more; this right alone: kubectl create clusterrole irctl-patch-nodes --verb=patch --resource=nodes; " +
+				"kubectl create clusterrolebinding irctl-patch-nodes-jane --clusterrole=irctl-patch-nodes --user=jane"},
+		"a right on a part, everywhere": {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" at the cluster scope`),
+			"kubectl create clusterrole irctl-patch-deployments.apps-scale --verb=patch --resource=deployments.apps/scale; "},
+		"a right without end": {forbidden(`User "` + strings.Repeat("j", 1000) + `" cannot patch resource "pods" in API group ""`), "a right is missing; irctl doctor lists which"},
+		"a right of another":  {forbidden(`User "jane" cannot patch resource "secrets" in API group ""`), "the ClusterRole irctl-eradicator has it"},
+		"a right of nobody":   {forbidden(`User "jane" cannot patch resource "widgets" in API group "example.com"`), "the right to patch widgets.example.com is missing; no ClusterRole of irctl's has it"},
+		"a right on a part":   {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`), "the right to patch deployments.apps/scale is missing in namespace n"},
+		"of a hostile name":   {forbidden(`User "a;reboot '" cannot patch resource "pods" in API group ""`), `--user='a;reboot '\'''`},
+		"a service account": {forbidden(`User "system:serviceaccount:n:a" cannot get resource "pods" in API group "" in the namespace "n"`),
+			"kubectl create rolebinding irctl-investigator-system-serviceaccount-n-a-420bff51 --clusterrole=irctl-investigator --user=system:serviceaccount:n:a -n n"},
 		"of a role's rights":     {forbidden(`user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:` + "\n" + `{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}`), "only somebody may change a binding who holds all that its role allows"},
 		"some right":             {forbidden("because"), "a right is missing"},
 		"expired":                {apierrors.NewUnauthorized("expired"), "the credentials are missing, wrong or expired"},

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"net"
 	"regexp"
@@ -13,9 +15,10 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
-// cannot finds the right in the API server's own words:
+// cannot finds the right, and where it is missing, in the API server's own words:
 // … is forbidden: User "jane" cannot patch resource "pods" in API group "" in the namespace "todo-app"
-var cannot = regexp.MustCompile(`User "([^"]+)" cannot ([a-z]+) resource "([^"]+)" in API group "([^"]*)"`)
+var cannot = regexp.MustCompile(
+	`User "([^"]+)" cannot ([a-z]+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
 
 // maxRight is how long a right is said at the most.
 const maxRight = 900
@@ -38,19 +41,8 @@ func Explain(err error, roleFor func(verb, group, resource string) string) strin
 		return "only somebody may change a binding who holds all that its role allows, or may bind that role: ask them, or for the right to bind it by its name (irctl doctor --roles says how)"
 	case apierrors.IsForbidden(err):
 		if m := cannot.FindStringSubmatch(text); m != nil && len(m[0]) <= maxRight {
-			resource, sub, _ := strings.Cut(m[3], "/")
-			if m[4] != "" {
-				resource += "." + m[4]
-			}
-			if sub != "" {
-				resource += "/" + sub
-			}
-			missing := "the right to " + m[2] + " " + resource + " is missing"
-			role := roleFor(m[2], m[4], m[3])
-			if role == "" {
-				return missing + "; no ClusterRole of irctl's has it"
-			}
-			return missing + "; the ClusterRole " + role + " has it (irctl doctor --roles prints it): kubectl create clusterrolebinding " + role + " --clusterrole=" + role + " --user=" + quoteName(m[1])
+			right := missingRight{user: m[1], verb: m[2], resource: m[3], group: m[4], namespace: m[5]}
+			return right.remedy(roleFor(m[2], m[4], m[3]))
 		}
 		return "a right is missing; irctl doctor lists which"
 	case apierrors.IsUnauthorized(err):
@@ -73,6 +65,58 @@ func Explain(err error, roleFor func(verb, group, resource string) string) strin
 		return "the file system is read-only: set IRCTL_STATE_DIR to a place that can be written"
 	}
 	return ""
+}
+
+// missingRight is a right that the API server says somebody lacks.
+type missingRight struct {
+	user, verb, group, resource string
+	// namespace is where; "": on the whole cluster.
+	namespace string
+}
+
+// remedy is the command that grants it, and binds no more than it takes: in a
+// namespace a role of irctl's is bound there alone, and what is missing on the
+// whole cluster is granted by itself, since a whole role there may be all that
+// it takes to own the cluster (docs/rights.md).
+func (r missingRight) remedy(role string) string {
+	resource, sub, _ := strings.Cut(r.resource, "/")
+	if r.group != "" {
+		resource += "." + r.group
+	}
+	if sub != "" {
+		resource += "/" + sub
+	}
+	missing := "the right to " + r.verb + " " + resource + " is missing"
+	user := " --user=" + quoteName(r.user)
+	switch {
+	case role == "":
+		return missing + "; no ClusterRole of irctl's has it"
+	case r.namespace != "":
+		return missing + " in namespace " + r.namespace + "; the ClusterRole " + role + " has it (irctl doctor --roles prints it): " +
+			"kubectl create rolebinding " + r.bindingName(role) + " --clusterrole=" + role + user + " -n " + quoteName(r.namespace)
+	}
+	alone := "irctl-" + r.verb + "-" + strings.ReplaceAll(resource, "/", "-")
+	return missing + " cluster-wide; the ClusterRole " + role + " has it, and more; this right alone: " +
+		"kubectl create clusterrole " + alone + " --verb=" + r.verb + " --resource=" + resource +
+		"; kubectl create clusterrolebinding " + r.bindingName(alone) + " --clusterrole=" + alone + user
+}
+
+// bindingName names the binding of a role to the user: not as the documented
+// bindings, which are other people's. Of a name that cannot be one of an object
+// a digest tells it from others alike.
+func (r missingRight) bindingName(role string) string {
+	const longest = 40
+	name := strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' {
+			return c
+		}
+		return '-'
+	}, strings.ToLower(r.user))
+	if name != r.user || len(name) > longest {
+		digest := sha256.Sum256([]byte(r.user))
+		name = name[:min(len(name), longest)] + "-" + hex.EncodeToString(digest[:4])
+	}
+	return role + "-" + name
 }
 
 // quoteName quotes a user name for a shell; it may hold anything.
