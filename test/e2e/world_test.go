@@ -35,6 +35,8 @@ const (
 	investigator = "investigator"
 	// nobody may do what a test lets them.
 	nobody = "nobody"
+	// admin does not run irctl, but what irctl asks an administrator for.
+	admin = "admin"
 )
 
 // A World is a cluster, the irctl under test, and the people who use both.
@@ -217,6 +219,7 @@ func (w *World) tryEnforcement(ctx context.Context) (bool, error) {
 
 func (w *World) connect(kubeconfig string) error {
 	var err error
+	w.kubeconfigs[admin] = kubeconfig
 	if w.Admin, err = lab.Config(kubeconfig); err != nil {
 		return err
 	}
