@@ -106,6 +106,14 @@ type Options struct {
 // New makes a cluster with its nodes, the namespaces of a new cluster, and a
 // DaemonSet that is known to enforce NetworkPolicy.
 func New(o Options) (*Cluster, error) {
+	c := empty(o)
+	if err := c.Apply(bootstrap(c.opts.Nodes)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func empty(o Options) *Cluster {
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC) }
 	}
@@ -118,14 +126,6 @@ func New(o Options) (*Cluster, error) {
 	if o.Nodes == 0 {
 		o.Nodes = 2
 	}
-	c := empty(o)
-	if err := c.Apply(bootstrap(o.Nodes)); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-func empty(o Options) *Cluster {
 	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), restless: map[string]bool{}, stopped: make(chan struct{})}
 	c.store = newStore(c.kinds)
 	c.stop = sync.OnceFunc(func() { close(c.stopped) })
