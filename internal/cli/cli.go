@@ -70,28 +70,31 @@ type App struct {
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, streams Streams, getenv func(string) string) int {
-	app := &App{Streams: streams, Getenv: getenv, clock: drill.RealClock{}}
-	app.plainly()
-	root := app.root()
+	return (&App{Streams: streams, Getenv: getenv, clock: drill.RealClock{}}).main(ctx, args)
+}
+
+func (a *App) main(ctx context.Context, args []string) int {
+	a.plainly()
+	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(streams.In)
-	root.SetOut(app.Out)
-	root.SetErr(app.Err)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitDone
 	}
 	code := exitCode(err)
 	if err.Error() != "" {
-		style := app.style(app.ErrTerminal)
+		style := a.style(a.ErrTerminal)
 		for _, text := range messages(err) {
-			fmt.Fprintf(app.Err, "%s %s\n", style.bad("error:"), sanitize.Line(text))
+			fmt.Fprintf(a.Err, "%s %s\n", style.bad("error:"), sanitize.Line(text))
 		}
 		if hint := explain(err); hint != "" {
-			fmt.Fprintf(app.Err, "  %s %s\n", style.dim("→"), sanitize.Line(hint))
+			fmt.Fprintf(a.Err, "  %s %s\n", style.dim("→"), sanitize.Line(hint))
 		}
 		if code == ExitUsage {
-			fmt.Fprintf(app.Err, "  %s see: irctl --help\n", style.dim("→"))
+			fmt.Fprintf(a.Err, "  %s see: irctl --help\n", style.dim("→"))
 		}
 	}
 	return code

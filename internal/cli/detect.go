@@ -102,9 +102,9 @@ func (a *App) request(o *detectOptions) (detect.Request, error) {
 	if _, err := incident.ParseSeverity(o.severity); err != nil {
 		return detect.Request{}, usageError{err}
 	}
-	req := detect.Request{Namespace: namespace, Timeout: a.timeout, NewSince: time.Now().Add(-newSince)}
+	req := detect.Request{Namespace: namespace, Timeout: a.timeout, NewSince: a.clock.Now().Add(-newSince)}
 	if o.since > 0 {
-		req.NewSince = time.Now().Add(-o.since)
+		req.NewSince = a.clock.Now().Add(-o.since)
 		req.AlertsSince = req.NewSince
 	}
 	for _, text := range o.inside {
@@ -204,7 +204,7 @@ func (a *App) opener(ctx context.Context, o *detectOptions, req detect.Request) 
 	if err != nil {
 		return nil, err
 	}
-	opening := detect.Opening{Client: req.Client, Actor: timeline.LocalActor(), Now: time.Now, Title: o.title, Severity: incident.Severity(o.severity)}
+	opening := detect.Opening{Client: req.Client, Actor: timeline.LocalActor(), Now: a.clock.Now, Title: o.title, Severity: incident.Severity(o.severity)}
 	if req.Client != nil {
 		asking, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
