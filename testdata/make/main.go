@@ -83,7 +83,8 @@ func prepare(out string) error {
 		}
 	}
 	made := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	e, err := openpgp.NewEntity("Fixture responder", "throw-away key, its secret half is public", "responder@irctl.invalid",
+	const comment = "throw-away key, its secret half is public"
+	e, err := openpgp.NewEntity("Fixture responder", comment, "responder@irctl.invalid",
 		&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519, Time: func() time.Time { return made }})
 	if err != nil {
 		return err
@@ -379,7 +380,8 @@ func interrupted(s *story) {
 	})
 	s.contain(-1)
 	s.fault.Store(nil)
-	s.leave("interrupted", "Killed half-way through contain: the policy is made, and the detachment is an intent without an outcome.")
+	s.leave("interrupted",
+		"Killed half-way through contain: the policy is made, and the detachment is an intent without an outcome.")
 }
 
 func denied(s *story) {
@@ -439,7 +441,8 @@ func fromContainmentToClose(s *story) {
 	s.does(0, "investigate", "--pod", name(s.scene.Suspect), "-n", "todo-app", "--yes")
 	s.does(0, "eradicate", "--image", "backend="+patched, "--apply", "policy.yaml", "--all-secrets",
 		"--generate", "SECRET_KEY=random", "--set-from", "GROQ_API_KEY=new.key", "--revoked", "GROQ_API_KEY", "--yes")
-	s.leave("rotated", "Evidence is sealed and signed, the patched image and a policy are deployed, every secret is replaced.")
+	s.leave("rotated",
+		"Evidence is sealed and signed, the patched image and a policy are deployed, every secret is replaced.")
 	s.does(3, "recover", "--yes")
 	s.leave("recovered", "Rotated and recovered: the workload runs the patched image; the suspect is kept, cut off.")
 	s.does(0, "timeline", "note", "The issuer confirmed that the old key is revoked.")
