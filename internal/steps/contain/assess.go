@@ -91,7 +91,7 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 
 func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {
 	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName, Checks: ob.checks(t)}
-	if _, warning := toStop(t.Owners); warning != nil && slices.Contains(ob.Steps, StepScale) {
+	if _, warning := toStop(t.Owners); warning != nil && slices.Contains(ob.Steps, StepScale) && !ob.Isolated[t.Pod.UID] {
 		f.Checks = append(f.Checks, Check{Code: "workload", Text: warning.Text}) // there is nothing to wait for
 	}
 	if w := t.Workload(); w != nil {

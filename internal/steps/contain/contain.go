@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"irctl/internal/cluster"
@@ -47,6 +48,10 @@ type Options struct {
 	Steps []string
 	// KeepLabels marks the pod but leaves it with its controllers and Services.
 	KeepLabels bool
+	// Isolated are suspects, by their UIDs, of workloads that are not to be
+	// touched: they keep their labels, so that their controller starts no other
+	// pod in their place, and it is not scaled.
+	Isolated map[types.UID]bool
 	// RemoveLabels are further label keys to take off, because a policy that
 	// allows selects by them, say.
 	RemoveLabels []string
@@ -58,6 +63,9 @@ type Options struct {
 	AllowNamespaces []string
 	AllowCIDRs      []string
 }
+
+// keepsLabels reports whether a suspect stays with its controllers and Services.
+func (o Options) keepsLabels(pod types.UID) bool { return o.KeepLabels || o.Isolated[pod] }
 
 // DefaultSteps are what contain does unless told otherwise.
 var DefaultSteps = []string{StepQuarantine, StepDetach, StepScale}

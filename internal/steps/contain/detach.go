@@ -55,7 +55,7 @@ func otherIncident(scene *steps.Scene, t *cluster.Target) string {
 
 func (d detach) target(scene *steps.Scene, t *cluster.Target, plan *steps.Plan) {
 	var keys []string
-	if !d.KeepLabels {
+	if !d.keepsLabels(t.Pod.UID) {
 		loose := Loosen(t, scene.Around[t.Pod.Namespace], d.RemoveLabels)
 		keys = loose.Keys
 		if loose.Held != "" && !t.Mirror() { // of a static pod, another warning says more

@@ -108,7 +108,7 @@ func closeOpening(pod *corev1.Pod, o Options, opening netpol.Opening) string {
 		return fmt.Sprintf("change NetworkPolicy %s so that it does not select pods with %s=%s", opening.Policy, QuarantineLabel, QuarantineValue)
 	}
 	words := []string{"contain", "--pod", pod.Name, "-n", pod.Namespace}
-	if o.KeepLabels {
+	if o.keepsLabels(pod.UID) {
 		return "contain it without --keep-labels, which takes off the labels it is selected by"
 	}
 	for _, k := range keys {

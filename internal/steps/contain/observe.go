@@ -65,6 +65,9 @@ func newObserver(scene *steps.Scene, o Options) *observer {
 		return ob
 	}
 	for _, t := range scene.Targets {
+		if o.Isolated[t.Pod.UID] {
+			continue
+		}
 		owners, _ := toStop(t.Owners) // the plan has warned of what cannot be stopped
 		for _, w := range owners {
 			st := ob.owners[w.UID]
@@ -262,7 +265,7 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	if slices.Contains(ob.Steps, StepDetach) {
 		marked := pod.Labels[QuarantineLabel] == QuarantineValue && pod.Labels[IncidentLabel] == ob.scene.Incident
 		add("labels", marked, "labelled "+QuarantineLabel+"="+QuarantineValue+" and with the incident", "the quarantine labels are not on the pod")
-		if !ob.KeepLabels && !t.Mirror() {
+		if !ob.keepsLabels(t.Pod.UID) && !t.Mirror() {
 			owner := metav1.GetControllerOf(pod)
 			name := ""
 			if owner != nil {
@@ -274,7 +277,7 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	}
 	owners, _ := toStop(t.Owners)
 	for _, o := range owners {
-		if st := ob.owners[o.UID]; st != nil {
+		if st := ob.owners[o.UID]; st != nil && !ob.Isolated[t.Pod.UID] {
 			down := "is at zero"
 			if o.Stop == cluster.BySuspend {
 				down = "is suspended"

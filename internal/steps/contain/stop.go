@@ -59,6 +59,9 @@ func (s stop) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) {
 		if otherIncident(scene, t) != "" {
 			continue // refused by detach; another incident deals with its workload
 		}
+		if s.Isolated[t.Pod.UID] {
+			continue
+		}
 		owners, warning := toStop(t.Owners)
 		if warning != nil {
 			warning.Targets = []string{t.Key()}
