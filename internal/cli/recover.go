@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"irctl/internal/engine"
 	"irctl/internal/plural"
@@ -45,11 +46,16 @@ suspect's. In this order, each step checked:
   resume       the autoscalers and GitOps controllers that were suspended
 
 With --monitor it then watches for the attacker's return, and ends at the first
-sign. Run again, it goes on where it stopped, and checks anew. What fails a check
+sign. What ran before the watch began is no sign of a return; a watch that is
+started again continues the first one. --recontain contains, in the incident's
+namespaces, pods that came up since, five an hour at most, and never scales a
+workload that is not the incident's; what it does not touch is named.
+
+Run again, it goes on where it stopped, and checks anew. What fails a check
 stays up: irctl contain takes it down again.
 
 Exit codes: 0 recovered; 1 error; 2 usage; 3 a check failed, the way in is open, or
-the watch saw a sign; 4 refused.`,
+the watch saw a sign; 4 refused; 5 the watch could not look.`,
 		Example: `  irctl eradicate --image backend=registry.example.com/backend@sha256:… && irctl recover
   irctl recover --suspect delete --monitor 30m --yes
   irctl recover --same-image --dry-run
@@ -70,11 +76,14 @@ the watch saw a sign; 4 refused.`,
 	f.StringSliceVar(&o.auditLogs, "audit-log", nil, "with --monitor: a file of the API server's audit log that is followed")
 	f.StringVar(&o.listen, "listen", "", "with --monitor: take alerts over HTTP at this address, from falcosidekick's webhook or Falco itself")
 	f.StringVar(&o.tokenFile, "listen-token-file", "", "the bearer token that --listen asks for; needed where others can reach the address")
-	f.BoolVar(&o.monitor.Recontain, "recontain", false, "with --monitor: on a sign, contain the pods that it is about")
+	f.BoolVar(&o.monitor.Recontain, "recontain", false, "with --monitor: on a sign, contain the pods that it is about, within bounds")
+	f.StringSliceVar(&o.monitor.RecontainNamespaces, "recontain-namespace", nil, "with --recontain: also in this namespace, though it is not the incident's, or is the cluster's or irctl's own")
+	f.BoolVar(&o.monitor.NewBaseline, "new-baseline", false, "with --monitor: what runs now is known; do not continue the incident's earlier watch")
 	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "with --recontain: who can open the evidence that is sealed first")
 	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be done, and ask the server whether it would; change nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
+	a.mustComplete(cmd, "recontain-namespace", a.completeNamespaces)
 	a.mustComplete(cmd, "suspect", cobra.FixedCompletions([]string{string(recovery.Keep), string(recovery.Deleted)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -90,10 +99,19 @@ func (o *recoverOptions) validate() error {
 		return usagef("--wait, --every and --monitor must be positive")
 	case !monitors && (len(o.falco)+len(o.auditLogs)+len(o.recipients) > 0 || o.listen != "" || o.monitor.Recontain):
 		return usagef("--falco, --audit-log, --listen, --recontain and -r go with --monitor")
+	case !monitors && o.monitor.NewBaseline:
+		return usagef("--new-baseline goes with --monitor")
+	case len(o.monitor.RecontainNamespaces) > 0 && !o.monitor.Recontain:
+		return usagef("--recontain-namespace goes with --recontain")
 	case o.tokenFile != "" && o.listen == "":
 		return usagef("--listen-token-file goes with --listen")
 	case monitors && o.request.DryRun:
 		return usagef("--monitor does not go with --dry-run")
+	}
+	for _, ns := range o.monitor.RecontainNamespaces {
+		if msgs := validation.IsDNS1123Label(ns); len(msgs) > 0 {
+			return usagef("--recontain-namespace %s: %s", ns, strings.Join(msgs, "; "))
+		}
 	}
 	return nil
 }
@@ -219,6 +237,9 @@ func recoverExit(res recovered) error {
 		return exitError{code: ExitNotContained}
 	case refused:
 		return exitError{code: ExitRefused}
+	case m != nil && m.Undetermined != "" && res.Verdict == engine.Recovered:
+		err := fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)
+		return exitError{code: ExitUndetermined, err: err}
 	case res.DryRun:
 		return nil
 	case res.Verdict != engine.Recovered:
@@ -308,10 +329,20 @@ func (a *App) printWorkload(w engine.RecoveredWorkload, st style) {
 	}
 }
 
+// mostExposed is how many pods that are also exposed are printed.
+const mostExposed = 10
+
 func (a *App) printMonitored(m *engine.MonitorResult) {
 	st := a.style(a.OutTerminal)
 	for _, g := range m.Gaps {
 		fmt.Fprintf(a.Out, "%s not seen: %s\n", st.warn("!"), sanitize.Line(g))
+	}
+	for n, x := range m.Exposed {
+		if n == mostExposed {
+			fmt.Fprintf(a.Out, "%s also exposed: %s; -o json names them all\n", st.warn("!"), plural.Count(len(m.Exposed)-n, "more pod"))
+			break
+		}
+		fmt.Fprintf(a.Out, "%s also exposed: %s\n", st.warn("!"), sanitize.Line(x.Text))
 	}
 	for _, h := range m.Hits {
 		fmt.Fprintf(a.Out, "%s %s: %s\n", st.bad("✗"), h.Code, sanitize.Line(h.Text))
@@ -323,9 +354,17 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	case m.Contained != nil:
 		fmt.Fprintf(a.Out, "%s contained again: %s\n", st.warn("!"), verdictText(st, m.Contained.Verdict))
 	}
+	for _, n := range m.NotTouched {
+		fmt.Fprintf(a.Out, "%s not touched: %s: %s\n", st.warn("!"), sanitize.Line(n.Object), sanitize.Line(n.Reason))
+		if n.Command != "" {
+			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("→"), sanitize.Line(n.Command))
+		}
+	}
 	switch {
 	case len(m.Hits) > 0:
 		fmt.Fprintf(a.Out, "%s  after %s\n", st.bad("SIGNS OF THE ATTACKER'S RETURN"), took)
+	case m.Undetermined != "":
+		fmt.Fprintf(a.Out, "%s  %s\n", st.bad("COULD NOT TELL"), sanitize.Line(m.Undetermined))
 	case !m.Interrupted && m.Failure == "":
 		fmt.Fprintf(a.Out, "%s  %s in %s\n", st.good("NOTHING SEEN"), plural.Count(m.Looks, "look"), took)
 	}

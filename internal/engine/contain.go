@@ -373,7 +373,13 @@ func (c *containment) open(ctx context.Context) (again bool, err error) {
 
 // records are the targets as the incident remembers them.
 func (c *containment) records() []incident.Target {
-	return recordsOf(c.req.Targets, c.req.Workloads)
+	targets := slices.Clone(c.req.Targets)
+	for n, t := range targets {
+		if c.req.Options.Isolated[t.Pod.UID] {
+			targets[n] = &cluster.Target{Pod: t.Pod} // its workload does not become the incident's
+		}
+	}
+	return recordsOf(targets, c.req.Workloads)
 }
 
 func recordsOf(targets []*cluster.Target, workloads [][]*cluster.Owner) []incident.Target {

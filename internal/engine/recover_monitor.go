@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
@@ -33,8 +35,13 @@ type MonitorRequest struct {
 	Inputs   []detect.Input
 	Listener *detect.Listener
 	Address  string
-	// Recontain contains, on a hit, the pods that it is about.
-	Recontain bool
+	// Recontain contains, on a hit, the pods that it is about, within bounds:
+	// see NotTouched. RecontainNamespaces are further namespaces where it may.
+	Recontain           bool
+	RecontainNamespaces []string
+	// NewBaseline leaves aside what was recorded when an earlier watch began: what
+	// runs now is known.
+	NewBaseline bool
 	// Snapshot and EvidenceNote are as of ContainRequest.
 	Snapshot     Snapshot
 	EvidenceNote string
@@ -51,12 +58,19 @@ type MonitorResult struct {
 	// Looks is how often it was looked.
 	Looks int            `json:"looks"`
 	Hits  []recovery.Hit `json:"hits"`
+	// Exposed are pods that look like the suspects and ran before the watch began,
+	// or an earlier one that this one continues. They are no signs.
+	Exposed []recovery.Hit `json:"exposed,omitempty"`
 	// Gaps are what could not be looked at, each once.
 	Gaps []string `json:"gaps,omitempty"`
 	// Interrupted: it was ended before its time.
 	Interrupted bool `json:"interrupted,omitempty"`
 	// Contained is what came of containing what was hit; nil: it was not tried.
 	Contained *ContainResult `json:"contained,omitempty"`
+	// NotTouched is what Recontain left alone, and why.
+	NotTouched []NotTouched `json:"notTouched,omitempty"`
+	// Undetermined is why that nothing was seen means nothing.
+	Undetermined string `json:"undetermined,omitempty"`
 	// Failure is why it could not look at all, or why what was hit could not be
 	// contained.
 	Failure string `json:"failure,omitempty"`
@@ -70,6 +84,14 @@ type monitoring struct {
 	result  *MonitorResult
 	begun   time.Time // on this machine's clock
 	told    time.Time
+	bounds  bounds
+	seen    int // in how many looks pods could be read
+	// continues is the entry with the baseline of an earlier watch; 0: there is none.
+	continues int64
+	// foreign and isolated are pods that earlier watches contained.
+	foreign  map[string]bool
+	isolated map[types.UID]bool
+	exposed  []recovery.Hit // that are journaled
 
 	mu    sync.Mutex
 	found []recovery.Hit // of the detectors, until the next look
@@ -86,7 +108,7 @@ func (e *Engine) Monitor(ctx context.Context, req MonitorRequest) (*MonitorResul
 	if err := m.prepare(ctx); err != nil {
 		return m.result, err
 	}
-	if err := m.note("begun", timeline.Entry{Summary: fmt.Sprintf("watch for %s for the attacker's return", req.For)}); err != nil {
+	if err := m.begin(ctx); err != nil {
 		return m.result, err
 	}
 	watching, stop := context.WithTimeout(ctx, e.Pace.Here(req.For))
@@ -94,6 +116,64 @@ func (e *Engine) Monitor(ctx context.Context, req MonitorRequest) (*MonitorResul
 	stop()
 	m.result.Until = m.Now()
 	return m.result, errors.Join(failure, m.conclude(ctx))
+}
+
+// watchRecord is the data of the entries that a watch begins with.
+type watchRecord struct {
+	// Baseline is what ran then; Continues the entry that has it instead.
+	Baseline  *recovery.Baseline `json:"baseline,omitempty"`
+	Continues int64              `json:"continues,omitempty"`
+	// Exposed are pods of which it was said that they are no signs.
+	Exposed []recovery.Hit `json:"exposed,omitempty"`
+}
+
+// The actions of these entries.
+const (
+	actionBegun    = "begun"
+	actionBaseline = "baseline"
+	actionExposed  = "exposed"
+)
+
+// earlier takes from the journal what earlier watches of the incident recorded.
+func (m *monitoring) earlier(entries []timeline.Entry) (baseline *recovery.Baseline) {
+	for _, e := range entries {
+		var r watchRecord
+		if e.Phase != recovery.Phase || e.Step != recovery.StepMonitor || json.Unmarshal(e.Data, &r) != nil {
+			continue
+		}
+		switch e.Action {
+		case actionBegun, actionBaseline:
+			if r.Baseline != nil {
+				baseline, m.continues = r.Baseline, e.Seq
+			}
+		case actionExposed:
+			m.exposed = append(m.exposed, r.Exposed...)
+		}
+	}
+	if m.req.NewBaseline {
+		baseline, m.continues = nil, 0
+	}
+	return baseline
+}
+
+// begin journals what runs already.
+func (m *monitoring) begin(ctx context.Context) error {
+	looking, cancel := m.within(ctx)
+	defer cancel()
+	for _, g := range m.watched.Begin(looking) {
+		m.gap(g.String())
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	e := timeline.Entry{Summary: fmt.Sprintf("watch for %s for the attacker's return", m.req.For)}
+	data := watchRecord{Continues: m.continues}
+	if m.continues == 0 {
+		data.Baseline = m.watched.Baseline.Recorded()
+	} else {
+		e.Summary += fmt.Sprintf("; what came up since %s is new", m.watched.Baseline.At.Format(time.RFC3339))
+	}
+	return m.note(actionBegun, e, data)
 }
 
 func (m *monitoring) prepare(ctx context.Context) error {
@@ -107,10 +187,23 @@ func (m *monitoring) prepare(ctx context.Context) error {
 	if len(scene.Targets)+len(scene.Workloads) == 0 {
 		return fmt.Errorf("%w: incident %s has no suspects: there is nothing to know their return by", ErrRefused, i.ID)
 	}
-	w := &recovery.Watched{Client: m.Client, Incident: string(i.ID), Indicators: recovery.IndicatorsOf(scene.Targets), Since: m.Now(), Workloads: recovery.Find(looking, scene, nil)}
+	m.foreign, m.isolated = foreignPods(entries), isolatedPods(entries)
+	// What a watch contained that is not of the incident's workloads is watched,
+	// but what else it runs tells nothing of the attacker.
+	all := recovery.IndicatorsOf(scene.Targets)
+	scene.Targets = slices.DeleteFunc(scene.Targets, func(t *cluster.Target) bool {
+		return m.foreign[string(t.Pod.UID)] && len(t.Owners) == 0
+	})
+	w := &recovery.Watched{Client: m.Client, Incident: string(i.ID), Since: m.Now(), Baseline: m.earlier(entries),
+		Workloads: recovery.Find(looking, scene, nil)}
+	w.Indicators = recovery.IndicatorsOf(scene.Targets).With(recovery.Indicators{Pods: all.Pods})
+	m.bounds = bounds{named: m.req.RecontainNamespaces, own: cluster.OwnNamespaces()}
 	namespaces := map[string]bool{}
 	for _, t := range i.Targets {
 		namespaces[t.Namespace] = true
+		if !m.foreign[t.UID] || len(t.Owners) > 0 {
+			m.bounds.namespaces = append(m.bounds.namespaces, t.Namespace)
+		}
 	}
 	w.Namespaces = sorted(namespaces)
 	for _, r := range wayInsOf(entries) {
@@ -229,17 +322,60 @@ func (m *monitoring) take() bool {
 func (m *monitoring) look(ctx context.Context) {
 	looking, cancel := m.within(ctx)
 	defer cancel()
-	hits, gaps := m.watched.Look(looking)
-	if ctx.Err() != nil && len(hits) == 0 {
+	sight := m.watched.Look(looking)
+	if ctx.Err() != nil && len(sight.Hits) == 0 {
 		return // it was cut short, which tells nothing
 	}
 	m.result.Looks++
-	for _, g := range gaps {
+	if sight.Pods {
+		m.seen++
+	}
+	for _, g := range sight.Gaps {
 		m.gap(g.String())
 	}
+	if sight.Grown {
+		text := "pods of more namespaces can be listed than when the watch began; which of them are new is not known"
+		rec := watchRecord{Baseline: m.watched.Baseline.Recorded()}
+		m.tell(text, m.note(actionBaseline, timeline.Entry{Summary: text}, rec))
+	}
+	m.alsoExposed(sight.Exposed)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.found = append(m.found, hits...)
+	m.found = append(m.found, sight.Hits...)
+}
+
+// tell says something, or that it could not be journaled.
+func (m *monitoring) tell(text string, err error) {
+	if err != nil {
+		m.gap("the journal could not be written: " + err.Error())
+	}
+	m.Front.Observe(Event{Kind: Noticed, Step: recovery.StepMonitor, Text: text})
+}
+
+// maxExposed is how many pods are journaled as exposed at one time.
+const maxExposed = 1000
+
+// alsoExposed tells once of the pods that look like the suspects and ran before.
+func (m *monitoring) alsoExposed(list []recovery.Hit) {
+	list = slices.DeleteFunc(list, func(h recovery.Hit) bool { return slices.Contains(m.result.Exposed, h) })
+	if len(list) == 0 {
+		return
+	}
+	m.result.Exposed = append(m.result.Exposed, list...)
+	var keys []string
+	namespaces := map[string]bool{}
+	for _, h := range list {
+		keys, namespaces[h.Namespace] = append(keys, h.Namespace+"/"+h.Pod), true
+	}
+	text := fmt.Sprintf("also exposed: %s looked like the suspects before the watch began, in %s: %s; no sign of a return",
+		plural.Count(len(list), "pod"), plural.Count(len(namespaces), "namespace"), summarize(keys))
+	var err error
+	fresh := slices.DeleteFunc(list, func(h recovery.Hit) bool { return slices.Contains(m.exposed, h) })
+	if len(fresh) > 0 {
+		rec := watchRecord{Exposed: fresh[:min(len(fresh), maxExposed)]}
+		err = m.note(actionExposed, timeline.Entry{Summary: text}, rec)
+	}
+	m.tell(text, err)
 }
 
 // detect runs the detectors on the cluster and on alerts.
@@ -267,27 +403,39 @@ func (m *monitoring) detect(ctx context.Context, hit chan<- struct{}) error {
 }
 
 // note writes an entry. Another process may have the lock for a moment.
-func (m *monitoring) note(action string, e timeline.Entry) error {
+func (m *monitoring) note(action string, e timeline.Entry, data any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), journalTime) // what was seen is put down also when the watch was cut short
 	defer cancel()
 	h, err := m.Store.Open(ctx, m.req.Incident, m.Actor())
 	if err != nil {
 		return err
 	}
-	e.Kind, e.Phase, e.Step, e.Action = timeline.KindObservation, recovery.Phase, recovery.StepMonitor, action
-	_, err = h.Log.Append(e)
+	_, err = appendNote(h, action, e, data)
 	return errors.Join(err, h.Close())
+}
+
+// appendNote writes an entry of the watch into a journal that is open.
+func appendNote(h *incident.Handle, action string, e timeline.Entry, data any) (timeline.Entry, error) {
+	e.Kind, e.Phase, e.Step, e.Action = timeline.KindObservation, recovery.Phase, recovery.StepMonitor, action
+	if data != nil {
+		raw, err := json.Marshal(data)
+		if err != nil {
+			return e, fmt.Errorf("journaling the watch: %w", err)
+		}
+		if e.Data = raw; len(raw) > maxRecord {
+			e.Data = nil
+		}
+	}
+	return h.Log.Append(e)
 }
 
 // journalTime bounds how long an entry waits for the incident's lock.
 const journalTime = 30 * time.Second
 
 // conclude puts down what was seen, and contains what was hit.
-func (m *monitoring) conclude(ctx context.Context) error {
-	data, err := json.Marshal(m.result)
-	if err != nil || len(data) > maxRecord {
-		data = nil
-	}
+func (m *monitoring) conclude(ctx context.Context) (err error) {
+	data := *m.result
+	data.Exposed = nil // they have an entry of their own
 	seen := m.Pace.There(m.result.Until.Sub(m.result.From)).Round(time.Second)
 	switch {
 	case len(m.result.Hits) > 0:
@@ -296,15 +444,24 @@ func (m *monitoring) conclude(ctx context.Context) error {
 			m.Front.Observe(Event{Kind: Failed, Step: recovery.StepMonitor, Text: h.Code, Err: errors.New(h.Text)})
 			texts = append(texts, h.Text)
 		}
-		err = m.note("hit", timeline.Entry{Summary: "signs of the attacker's return: " + strings.Join(texts[:min(len(texts), 5)], "; "), Outcome: timeline.OutcomeFailed, Error: "seen while watching", Data: data})
+		summary := "signs of the attacker's return: " + strings.Join(texts[:min(len(texts), 5)], "; ")
+		e := timeline.Entry{Summary: summary, Outcome: timeline.OutcomeFailed, Error: "seen while watching"}
+		err = m.note("hit", e, data)
 	case ctx.Err() != nil:
-		m.result.Interrupted = true
-		err = m.note("ended", timeline.Entry{Summary: fmt.Sprintf("the watch was ended after %s of %s: until then nothing was seen", seen, m.req.For), Outcome: timeline.OutcomeSkipped, Data: data})
+		m.result.Interrupted, data.Interrupted = true, true
+		summary := fmt.Sprintf("the watch was ended after %s of %s: until then nothing was seen", seen, m.req.For)
+		err = m.note("ended", timeline.Entry{Summary: summary, Outcome: timeline.OutcomeSkipped}, data)
 	case m.result.Looks == 0:
-		m.result.Failure = "no look could be completed in that time"
-		err = m.note("ended", timeline.Entry{Summary: fmt.Sprintf("the watch of %s saw nothing, since it never came to an end of looking", m.req.For), Outcome: timeline.OutcomeFailed, Error: m.result.Failure, Data: data})
+		m.result.Failure, data.Failure = noLook, noLook
+		summary := fmt.Sprintf("the watch of %s saw nothing, since it never came to an end of looking", m.req.For)
+		err = m.note("ended", timeline.Entry{Summary: summary, Outcome: timeline.OutcomeFailed, Error: noLook}, data)
+	case m.seen == 0:
+		m.result.Undetermined, data.Undetermined = noPods, noPods
+		summary := fmt.Sprintf("the watch of %s saw nothing, since it could not look at the pods", m.req.For)
+		err = m.note("ended", timeline.Entry{Summary: summary, Outcome: timeline.OutcomeFailed, Error: noPods}, data)
 	default:
-		err = m.note("ended", timeline.Entry{Summary: fmt.Sprintf("watched for %s: nothing was seen", m.req.For), Outcome: timeline.OutcomeDone, Data: data})
+		summary := fmt.Sprintf("watched for %s: nothing was seen", m.req.For)
+		err = m.note("ended", timeline.Entry{Summary: summary, Outcome: timeline.OutcomeDone}, data)
 	}
 	if len(m.result.Hits) > 0 && m.req.Recontain && ctx.Err() == nil {
 		m.recontain(ctx)
@@ -312,55 +469,8 @@ func (m *monitoring) conclude(ctx context.Context) error {
 	return err
 }
 
-// recontain contains the pods that were hit, and the suspects again.
-func (m *monitoring) recontain(ctx context.Context) {
-	targets, failures := m.hitPods(ctx)
-	if len(targets) == 0 {
-		m.result.Failure = "not contained: " + strings.Join(append(failures, "there is no pod to contain"), "; ")
-		return
-	}
-	res, err := m.Contain(ctx, ContainRequest{Targets: targets, Failures: failures, Incident: m.req.Incident, Options: contain.Options{Steps: contain.DefaultSteps},
-		Snapshot: m.req.Snapshot, EvidenceNote: m.req.EvidenceNote, SecondLook: time.Second})
-	m.result.Contained = res
-	if err != nil {
-		m.result.Failure = "not contained: " + err.Error()
-	}
-}
-
-// hitPods are those that the hits are about; where a change was taken back, the
-// suspects for whose sake it was made.
-func (m *monitoring) hitPods(ctx context.Context) (targets []*cluster.Target, failures []string) {
-	looking, cancel := m.within(ctx)
-	defer cancel()
-	seen := map[string]bool{}
-	add := func(namespace, name string) {
-		if seen[namespace+"/"+name] {
-			return
-		}
-		seen[namespace+"/"+name] = true
-		t, err := m.Client.GetTarget(looking, namespace, name)
-		var gone *cluster.NotFoundError
-		switch {
-		case errors.As(err, &gone):
-		case err != nil:
-			failures = append(failures, err.Error())
-		default:
-			targets = append(targets, t)
-		}
-	}
-	for _, h := range m.result.Hits {
-		if h.Pod != "" {
-			add(h.Namespace, h.Pod)
-			continue
-		}
-		for _, p := range m.watched.Indicators.Pods {
-			if p.Namespace == h.Namespace && h.Code == recovery.HitReverted {
-				t, err := m.Client.GetTarget(looking, p.Namespace, p.Name)
-				if err == nil && string(t.Pod.UID) == p.UID {
-					add(p.Namespace, p.Name)
-				}
-			}
-		}
-	}
-	return targets, failures
-}
+// Why a watch that saw nothing tells nothing.
+const (
+	noLook = "no look could be completed in that time"
+	noPods = "in no look could the pods be listed"
+)

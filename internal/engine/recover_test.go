@@ -563,8 +563,7 @@ func TestMonitorSeesTheAttackersReturn(t *testing.T) {
 			if happen == nil {
 				inputs = []detect.Input{{Source: detect.SourceFalco, Path: "alerts", Reader: strings.NewReader(alert)}}
 			} else {
-				timer := time.AfterFunc(100*time.Millisecond, func() { happen(t, w, id) })
-				defer timer.Stop()
+				p.during(func() { happen(t, w, id) })
 			}
 			res, err := p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.Inputs = inputs })
 			if err != nil {
@@ -643,10 +642,12 @@ func TestMonitorContainsAgain(t *testing.T) {
 	w := newDown(t)
 	p := w.mustStart(t, w.dir)
 	p.mustRecover(t, deleting)
-	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
-		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
-		containers[0].(map[string]any)["image"] = "registry.example.com/todo-backend:1.4.2"
-		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+	p.during(func() {
+		w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
+			containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+			containers[0].(map[string]any)["image"] = suspectImage
+			_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+		})
 	})
 	res, err := p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.Recontain = true })
 	if err != nil || res.Failure != "" || res.Contained == nil || len(res.Contained.Targets) != 3 || res.Contained.Opened {

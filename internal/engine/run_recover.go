@@ -127,13 +127,14 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 
 func monitorOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "monitor", Doc: "Watch for the attacker's return: the suspects' image or name, what of the incident somebody takes back, new pods with signs of an attack, alerts. It ends at the first sign, which is a failure. As irctl recover --monitor; it changes nothing, unless recontain.",
+		Signature: runbook.Signature{Name: "monitor", Doc: "Watch for the attacker's return: the suspects' image or name, what of the incident somebody takes back, new pods with signs of an attack, alerts. It ends at the first sign, which is a failure. What ran before the watch began is none. As irctl recover --monitor; it changes nothing, unless recontain.",
 			Inputs: []runbook.Field{
 				{Name: "for", Domain: runbook.Of(runbook.Duration), Required: true, Doc: "How long."},
 				{Name: "every", Domain: runbook.Of(runbook.Duration), Doc: "How long to wait between two looks; else 15s."},
 				{Name: "falco", Domain: runbook.ListOf(runbook.Path), Doc: "Files of Falco's alerts, as JSON lines, that are followed."},
 				{Name: "auditLog", Domain: runbook.ListOf(runbook.Path), Doc: "Files of the API server's audit log that are followed."},
-				{Name: "recontain", Domain: runbook.Of(runbook.Boolean), Doc: "On a sign, contain the pods that it is about."},
+				{Name: "recontain", Domain: runbook.Of(runbook.Boolean), Doc: "On a sign, contain the pods that it is about: those that came up since the watch began, in the incident's namespaces, five an hour at most. A workload that is not the incident's is not scaled."},
+				{Name: "recontainNamespaces", Domain: runbook.ListOf(runbook.Name), Doc: "Further namespaces where it may; kube-*, openshift-* and irctl's own only if they are named here."},
 			},
 			Results: []runbook.Result{
 				{Name: "hit", Domain: runbook.Of(runbook.Boolean), Doc: "There was a sign."},
@@ -154,7 +155,9 @@ func monitorOperation() *operation {
 
 func doMonitor(ctx context.Context, w *work) (outcome, error) {
 	in := w.in
-	req := MonitorRequest{Incident: w.id, For: in.Duration("for"), Every: in.Duration("every"), Recontain: in.Yes("recontain", false), Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote}
+	req := MonitorRequest{Incident: w.id, For: in.Duration("for"), Every: in.Duration("every"),
+		Recontain:           in.Yes("recontain", false),
+		RecontainNamespaces: in.Texts("recontainNamespaces"), Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote}
 	for source, paths := range map[detect.Source][]string{detect.SourceFalco: in.Texts("falco"), detect.SourceAudit: in.Texts("auditLog")} {
 		for _, path := range paths {
 			req.Inputs = append(req.Inputs, detect.Input{Source: source, Path: path})
@@ -179,6 +182,9 @@ func doMonitor(ctx context.Context, w *work) (outcome, error) {
 	case res.Failure != "":
 		o.summary = "it could not be watched"
 		return o, errors.New(res.Failure)
+	case res.Undetermined != "":
+		o.summary = "the pods could not be looked at"
+		return o, fmt.Errorf("%w whether the attacker returned: %s", ErrUndetermined, res.Undetermined)
 	}
 	return o, nil
 }

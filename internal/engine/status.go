@@ -72,6 +72,7 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	if len(options.Steps) == 0 {
 		return res
 	}
+	options.Isolated = isolatedPods(entries)
 	scene := e.sceneOf(ctx, i)
 	facts := contain.Gather(ctx, scene, e.identity.Version)
 	a := contain.Look(ctx, scene, options, facts)

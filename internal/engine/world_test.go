@@ -374,6 +374,9 @@ func (f *front) Observe(e engine.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.events = append(f.events, e)
+	if e.Kind == engine.Failed || e.Kind == engine.Refused {
+		_ = e.Err.Error() // front ends show it
+	}
 	if e.Kind == engine.Waiting && f.waiting != nil {
 		f.waiting(e)
 	}

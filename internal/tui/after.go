@@ -290,12 +290,18 @@ func (a *after) recovered(d *engine.RecoverResult) {
 	}
 }
 
+// mostExposed is how many pods that are also exposed are named.
+const mostExposed = 10
+
 // monitored takes whether the attacker was seen again.
 func (a *after) monitored(d *engine.MonitorResult) {
 	took := d.Until.Sub(d.From).Round(time.Second)
 	switch {
 	case len(d.Hits) > 0:
 		a.word, a.style = "SIGNS OF THE ATTACKER'S RETURN", danger
+	case d.Undetermined != "":
+		a.word, a.style = "COULD NOT TELL", danger
+		a.failures = append(a.failures, d.Undetermined)
 	case d.Failure == "" && !d.Interrupted:
 		a.word, a.style = "NOTHING SEEN", fine
 	}
@@ -307,6 +313,16 @@ func (a *after) monitored(d *engine.MonitorResult) {
 	}
 	for _, g := range d.Gaps {
 		a.open = append(a.open, contain.Exposure{Code: "not seen", Text: g})
+	}
+	for n, x := range d.Exposed {
+		if n == mostExposed {
+			a.open = append(a.open, contain.Exposure{Code: "also exposed", Text: plural.Count(len(d.Exposed)-n, "more pod")})
+			break
+		}
+		a.open = append(a.open, contain.Exposure{Code: "also exposed", Text: x.Text})
+	}
+	for _, n := range d.NotTouched {
+		a.open = append(a.open, contain.Exposure{Code: "not touched", Text: n.Object + ": " + n.Reason, Close: n.Command})
 	}
 	if d.Contained != nil {
 		a.facts = append(a.facts, [2]string{"contained", "again: " + string(d.Contained.Verdict)})

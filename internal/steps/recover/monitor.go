@@ -2,6 +2,7 @@ package recover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,8 @@ import (
 	"irctl/internal/steps/detect"
 )
 
-// Hit is a sign that the attacker is back, or that something was opened for them.
+// Hit is a sign that the attacker is back, or that something was opened for
+// them; or, of Sight.Exposed, what would be one if it were new.
 type Hit struct {
 	// Code is stable, for scripts: image, name, released, reverted, detected, alert.
 	Code      string `json:"code"`
@@ -52,99 +54,184 @@ type Watched struct {
 	Workloads []*Workload
 	// Since is when the watch began.
 	Since time.Time
+	// Baseline is what ran when the first watch of the incident began; of none
+	// that was recorded, Begin makes one.
+	Baseline *Baseline
+
+	untold map[string]bool // the namespaces of which it was said that nothing can be told
 }
 
-// Look reads what there is to see now. What could not be read is in gaps.
-func (w *Watched) Look(ctx context.Context) (hits []Hit, gaps []cluster.Gap) {
-	pods, gap := w.pods(ctx)
-	if gap != nil {
-		gaps = append(gaps, *gap)
+// Sight is what there is to see at one look.
+type Sight struct {
+	Hits []Hit
+	// Exposed are pods that have run the suspects' image, or had a suspect's name,
+	// since before the watch began. They are no signs.
+	Exposed []Hit
+	// Gaps are what could not be read, or told.
+	Gaps []cluster.Gap
+	// Pods: the pods of the incident's namespaces, all or some, were read.
+	Pods bool
+	// Grown: pods of further namespaces could be listed, so that the baseline has
+	// changed.
+	Grown bool
+}
+
+// podList are the pods of all namespaces, or of some.
+type podList struct {
+	pods       []corev1.Pod
+	all        bool
+	namespaces []string
+}
+
+// Begin makes the baseline, unless there is one already.
+func (w *Watched) Begin(ctx context.Context) []cluster.Gap {
+	if w.Baseline != nil {
+		return nil
 	}
+	w.Baseline = &Baseline{At: w.Since.UTC(), Clock: ClockLocal, Digests: w.Indicators.Digests}
+	list, gaps := w.pods(ctx)
+	if offset, known := w.Client.ClockOffset(); known {
+		w.Baseline.At, w.Baseline.Clock = w.Baseline.At.Add(offset), ClockServer
+	}
+	w.Baseline.extend(list, true)
+	return gaps
+}
+
+// Look reads what there is to see now.
+func (w *Watched) Look(ctx context.Context) Sight {
+	list, gaps := w.pods(ctx)
+	s := w.see(list)
+	reverted, more := w.reverted(ctx)
+	s.Hits, s.Gaps = append(s.Hits, reverted...), slices.Concat(gaps, s.Gaps, more)
+	return s
+}
+
+// see judges the pods that were listed.
+func (w *Watched) see(list podList) Sight {
+	s := Sight{Pods: list.all || len(list.namespaces) > 0}
+	s.Grown = w.Baseline.extend(list, false)
 	suspects := map[string]bool{}
 	for _, p := range w.Indicators.Pods {
 		suspects[p.UID] = true
 	}
-	for i := range pods {
-		p := &pods[i]
+	for i := range list.pods {
+		p := &list.pods[i]
 		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
 		}
 		if suspects[string(p.UID)] {
-			hits = append(hits, w.released(p)...)
+			s.Hits = append(s.Hits, w.released(p)...)
 			continue
 		}
-		hits = append(hits, w.image(p)...)
-		hits = append(hits, w.name(p)...)
+		w.image(p, &s)
+		w.name(p, &s)
 	}
-	reverted, more := w.reverted(ctx)
-	return append(hits, reverted...), append(gaps, more...)
+	return s
 }
 
 // pods are those of the whole cluster, or else of the incident's namespaces.
-func (w *Watched) pods(ctx context.Context) ([]corev1.Pod, *cluster.Gap) {
+func (w *Watched) pods(ctx context.Context) (list podList, gaps []cluster.Gap) {
 	all, err := w.Client.ListPods(ctx, metav1.NamespaceAll, "")
 	if err == nil {
-		return all, nil
+		return podList{pods: all, all: true}, nil
 	}
 	if !apierrors.IsForbidden(err) {
-		return nil, &cluster.Gap{What: "looking at the pods", Err: err}
+		return list, []cluster.Gap{{What: "looking at the pods", Err: err}}
 	}
-	gap := &cluster.Gap{What: "looking for the suspects' image in other namespaces", Err: err}
+	gaps = append(gaps, cluster.Gap{What: "looking for the suspects' image in other namespaces", Err: err})
 	for _, ns := range w.Namespaces {
 		pods, err := w.Client.ListPods(ctx, ns, "")
 		if err != nil {
-			return all, &cluster.Gap{What: "looking at the pods", Err: err}
+			gaps = append(gaps, cluster.Gap{What: "looking at the pods", Err: err})
+			continue
 		}
-		all = append(all, pods...)
+		list.pods, list.namespaces = append(list.pods, pods...), append(list.namespaces, ns)
 	}
-	return all, gap
+	return list, gaps
 }
 
 func hitOf(code string, p *corev1.Pod, format string, args ...any) Hit {
 	return Hit{Code: code, Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Object: cluster.Pod.Named(p.Namespace, p.Name, "").String(), Text: fmt.Sprintf(format, args...)}
 }
 
-// released: a suspect that was cut off is not any more.
+// Marked: a pod carries the labels by which the incident's quarantine selects.
+func (w *Watched) Marked(p *corev1.Pod) bool {
+	return p.Labels[contain.QuarantineLabel] == contain.QuarantineValue && p.Labels[contain.IncidentLabel] == w.Incident
+}
+
+// released: a suspect that was cut off is not any more. One that the incident
+// never cut off, or let go itself, is none.
 func (w *Watched) released(p *corev1.Pod) []Hit {
-	if p.DeletionTimestamp != nil {
+	cut := slices.ContainsFunc(w.Standing, func(r Recorded) bool {
+		return r.Step == contain.StepDetach && r.Change.Object.UID == p.UID
+	})
+	if p.DeletionTimestamp != nil || !cut {
 		return nil
 	}
-	if p.Labels[contain.QuarantineLabel] != contain.QuarantineValue || p.Labels[contain.IncidentLabel] != w.Incident {
+	if !w.Marked(p) {
 		return []Hit{hitOf(HitReleased, p, "the suspect %s/%s has lost the labels by which the quarantine selects it", p.Namespace, p.Name)}
 	}
 	return nil
 }
 
-func (w *Watched) image(p *corev1.Pod) []Hit {
-	if w.SameImage {
-		return nil
-	}
-	refs, digests := imagesOf(p)
-	for _, s := range p.Status.EphemeralContainerStatuses {
-		digests = append(digests, digestOf(s.ImageID))
-	}
-	for _, ref := range refs {
-		digests = append(digests, digestOf(ref)) // before it is pulled
-	}
+// image: a pod runs the suspects' image. That is a sign only of what began to
+// since the watch began.
+func (w *Watched) image(p *corev1.Pod, s *Sight) {
+	digests, _ := digestsOf(p)
 	slices.Sort(digests)
-	for _, d := range digests {
-		if d != "" && slices.Contains(w.Indicators.Digests, d) {
-			return []Hit{hitOf(HitImage, p, "pod %s/%s runs the suspects' image %s", p.Namespace, p.Name, d)}
-		}
+	n := slices.IndexFunc(digests, func(d string) bool { return slices.Contains(w.Indicators.Digests, d) })
+	if w.SameImage || n < 0 {
+		return
 	}
-	return nil
+	d := digests[n]
+	switch tenure := w.Baseline.TenureOf(p); {
+	case tenure == Came:
+		s.Hits = append(s.Hits, hitOf(HitImage, p, "pod %s/%s runs the suspects' image %s", p.Namespace, p.Name, d))
+	case tenure == Untold:
+		w.cannotTell(p, s)
+	case tenure == Stayed && slices.Contains(w.Baseline.Digests, d):
+		s.Hits = append(s.Hits, hitOf(HitImage, p, "pod %s/%s runs the suspects' image %s, which it did not when the watch began",
+			p.Namespace, p.Name, d))
+	case p.DeletionTimestamp == nil:
+		s.Exposed = append(s.Exposed, hitOf(HitImage, p, "pod %s/%s has run the suspects' image %s since before the watch began",
+			p.Namespace, p.Name, d))
+	}
+}
+
+// cannotTell says, once for a namespace, that its pods are neither signs nor not.
+func (w *Watched) cannotTell(p *corev1.Pod, s *Sight) {
+	if w.untold == nil {
+		w.untold = map[string]bool{}
+	}
+	if w.untold[p.Namespace] {
+		return
+	}
+	w.untold[p.Namespace] = true
+	s.Gaps = append(s.Gaps, cluster.Gap{
+		What: fmt.Sprintf("telling whether pods of namespace %s that look like the suspects, such as %s, are newer than the watch",
+			p.Namespace, p.Name),
+		Err: errors.New("they are not among the pods that were listed when it began, and not all could be"),
+	})
 }
 
 // name: of a pod that a StatefulSet makes, the name comes again by itself.
-func (w *Watched) name(p *corev1.Pod) []Hit {
+func (w *Watched) name(p *corev1.Pod, s *Sight) {
 	known := slices.ContainsFunc(w.Indicators.Pods, func(s SuspectPod) bool { return s.Namespace == p.Namespace && s.Name == p.Name })
 	if !known {
-		return nil
+		return
 	}
 	if o := metav1.GetControllerOf(p); o != nil && o.Kind == cluster.StatefulSet.Kind {
-		return nil
+		return
 	}
-	return []Hit{hitOf(HitName, p, "a pod with the name of a suspect runs: %s/%s", p.Namespace, p.Name)}
+	switch w.Baseline.TenureOf(p) {
+	case Came:
+		s.Hits = append(s.Hits, hitOf(HitName, p, "a pod with the name of a suspect runs: %s/%s", p.Namespace, p.Name))
+	case Untold:
+		w.cannotTell(p, s)
+	default:
+		s.Exposed = append(s.Exposed, hitOf(HitName, p, "pod %s/%s has run under the name of a suspect since before the watch began",
+			p.Namespace, p.Name))
+	}
 }
 
 // reverted: a change of the incident does not stand any more.
