@@ -58,7 +58,7 @@ func (a *App) runAccessible(ctx context.Context, o *uiOptions) error {
 	bounded, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	var err error
-	if m.engine, err = a.engine(bounded, m); err != nil {
+	if m.engine, err = a.engineToWrite(bounded, m); err != nil {
 		return err
 	}
 	fmt.Fprintf(m.out, "Cluster: %s\n", sanitize.Line(clusterName(m.engine.Context, m.engine.Identity().Server)))

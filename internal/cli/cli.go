@@ -63,6 +63,7 @@ type App struct {
 	stateDir string
 	config   string
 	verbose  bool
+	warned   bool // that the state directory is not private
 
 	clock drill.Clock
 	hands *drill.Hands // play a drill's runbook; nil: a person is asked
@@ -249,13 +250,36 @@ func (a *App) kubeContext() string {
 	return raw.CurrentContext
 }
 
+// store is the state directory, for reading: nothing is made or changed there.
 func (a *App) store() (*incident.Store, error) {
+	store, err := a.quietStore()
+	if err != nil {
+		return nil, err
+	}
+	if err := store.CheckPrivate(); err != nil && !a.warned {
+		a.warned = true
+		fmt.Fprintln(a.Err, "! it can be read, but", sanitize.Line(err.Error()))
+	}
+	return store, nil
+}
+
+func (a *App) quietStore() (*incident.Store, error) {
 	dir, err := a.stateHome()
 	if err != nil {
 		return nil, err
 	}
 	_, drilled := a.drillMark()
 	return incident.NewStore(dir, incident.Options{Now: a.clock.Now, Drill: drilled})
+}
+
+// storeToWrite is the state directory for a command that will write: what it
+// would be refused for is said before anything else is done.
+func (a *App) storeToWrite() (*incident.Store, error) {
+	store, err := a.quietStore()
+	if err != nil {
+		return nil, err
+	}
+	return store, store.CheckWritable()
 }
 
 // drillMark tells whether the kubeconfig's context is that of a drill.
@@ -267,7 +291,23 @@ func (a *App) drillMark() (drill.Mark, bool) {
 	return drill.MarkOf(raw, *a.kube.Context)
 }
 
-// engine connects to the cluster and opens the state directory.
+// engineToWrite is engine for a command that will write.
+func (a *App) engineToWrite(ctx context.Context, front engine.FrontEnd) (*engine.Engine, error) {
+	if _, err := a.storeToWrite(); err != nil {
+		return nil, err
+	}
+	return a.engine(ctx, front)
+}
+
+// engineFor is engine, or engineToWrite if the command is not a dry run.
+func (a *App) engineFor(ctx context.Context, front engine.FrontEnd, dryRun bool) (*engine.Engine, error) {
+	if dryRun {
+		return a.engine(ctx, front)
+	}
+	return a.engineToWrite(ctx, front)
+}
+
+// engine connects to the cluster, with the incidents of the state directory.
 func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine, error) {
 	store, err := a.store()
 	if err != nil {

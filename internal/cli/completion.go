@@ -121,7 +121,7 @@ func (a *App) completeOpenIncidents(c *cobra.Command, args []string, _ string) (
 }
 
 func (a *App) incidentNames(c *cobra.Command, want func(incident.Incident) bool) ([]cobra.Completion, cobra.ShellCompDirective) {
-	store, err := a.store()
+	store, err := a.quietStore() // a warning would stand in the middle of the command line
 	if err != nil {
 		return nil, noFiles
 	}

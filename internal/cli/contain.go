@@ -135,7 +135,7 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 	if req.Snapshot, req.EvidenceNote, err = a.snapshot(ctx, o.recipients); err != nil {
 		return err
 	}
-	e, err := a.engine(ctx, a.frontEnd(o.yes))
+	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.dryRun)
 	if err != nil {
 		return err
 	}

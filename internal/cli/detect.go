@@ -135,6 +135,11 @@ func (a *App) runDetect(c *cobra.Command, o *detectOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.open {
+		if _, err := a.storeToWrite(); err != nil {
+			return err
+		}
+	}
 	if !o.noCluster {
 		if req.Client, err = a.client(); err != nil {
 			return fmt.Errorf("%w; --no-cluster reads alerts alone", err)
@@ -200,7 +205,7 @@ func (a *App) openWorst(ctx context.Context, o *detectOptions, req detect.Reques
 
 // opener asks once which cluster it is, and opens incidents.
 func (a *App) opener(ctx context.Context, o *detectOptions, req detect.Request) (func(detect.Suspect) (detect.Opened, error), error) {
-	store, err := a.store()
+	store, err := a.storeToWrite()
 	if err != nil {
 		return nil, err
 	}

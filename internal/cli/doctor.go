@@ -129,7 +129,7 @@ func (a *App) gathered(list []diagnosis) []diagnosis {
 }
 
 func (a *App) checkStore() diagnosis {
-	store, err := a.store()
+	store, err := a.storeToWrite() // it looks, and makes nothing
 	if err != nil {
 		return diagnosis{Check: "state directory", State: ill, Text: err.Error(), Fix: "set IRCTL_STATE_DIR to a directory of your own that can be written"}
 	}

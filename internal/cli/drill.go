@@ -134,6 +134,9 @@ func (a *App) startDrill(ctx context.Context, o *drillOptions, told func(drill.D
 		if err != nil {
 			return nil, err
 		}
+		if _, err := a.storeToWrite(); err != nil {
+			return nil, err
+		}
 		dir = drill.DirFor(state, s.Name, a.clock.Now())
 	} else if _, err := os.Lstat(dir); err == nil {
 		return nil, usagef("--dir %s: it exists already; a drill begins in a new one", dir)

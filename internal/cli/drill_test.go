@@ -21,7 +21,7 @@ import (
 func drillApp(t *testing.T) (*App, *bytes.Buffer) {
 	t.Helper()
 	out := &bytes.Buffer{}
-	state := t.TempDir()
+	state := filepath.Join(t.TempDir(), "irctl")
 	env := map[string]string{"IRCTL_STATE_DIR": state, "HOME": state, "NO_COLOR": "1"}
 	return &App{Streams: Streams{In: strings.NewReader(""), Out: out, Err: io.Discard}, Getenv: func(k string) string { return env[k] },
 		clock: drill.NewManualClock(time.Now().Truncate(time.Second))}, out

@@ -104,7 +104,7 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
-	e, err := a.engine(ctx, a.frontEnd(o.yes))
+	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.dryRun || o.plan || !options.Changes())
 	if err != nil {
 		return err
 	}

@@ -323,7 +323,7 @@ func (a *App) custodyAdd() *cobra.Command {
 			if s == nil {
 				return usagef("who signs? give --sign-with KEY, or configure a signer")
 			}
-			store, err := a.store()
+			store, err := a.quietStore() // it may have no part in it: the bundle may be of no incident
 			if err != nil {
 				return err
 			}

@@ -72,7 +72,7 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &usage):
 		return ExitUsage
-	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked):
+	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked), errors.Is(err, incident.ErrNotPrivate):
 		return ExitRefused
 	case errors.Is(err, engine.ErrUndetermined):
 		return ExitUndetermined

@@ -40,7 +40,7 @@ func (a *App) incidentOpen() *cobra.Command {
 		}
 		ctx, cancel := a.context(c)
 		defer cancel()
-		e, err := a.engine(ctx, a.frontEnd(false))
+		e, err := a.engineToWrite(ctx, a.frontEnd(false))
 		if err != nil {
 			return err
 		}
@@ -300,7 +300,11 @@ func (a *App) incidentClose() *cobra.Command {
 
 // openIncident takes the lock of an incident without talking to its cluster.
 func (a *App) openIncident(ctx context.Context, prefix string) (*incident.Handle, error) {
-	store, id, err := a.storeOf(ctx, prefix)
+	store, err := a.storeToWrite()
+	if err != nil {
+		return nil, err
+	}
+	id, err := findIncident(ctx, store, prefix)
 	if err != nil {
 		return nil, err
 	}

@@ -190,7 +190,7 @@ func (a *App) runInvestigate(c *cobra.Command, o *investigateOptions) error {
 	front := a.frontEnd(o.yes)
 	ctx, cancel := a.context(c)
 	defer cancel()
-	e, err := a.engine(ctx, front)
+	e, err := a.engineFor(ctx, front, o.dryRun)
 	if err != nil {
 		return err
 	}

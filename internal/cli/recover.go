@@ -148,7 +148,7 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 			return err
 		}
 	}
-	e, err := a.engine(ctx, a.frontEnd(o.yes))
+	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.request.DryRun)
 	if err != nil {
 		return err
 	}

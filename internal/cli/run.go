@@ -151,7 +151,7 @@ func (a *App) prepareRun(ctx context.Context, req *engine.RunRequest, o *runOpti
 	}
 	bounded, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	e, err := a.engine(bounded, guide)
+	e, err := a.engineFor(bounded, guide, o.dryRun)
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,12 @@ package cli_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -18,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -54,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"tidy":  tidy,
 			"sim":   simulate,
 			"lock":  lock,
+			"tree":  tree,
 		},
 	})
 }
@@ -83,7 +87,7 @@ func setup(env *testscript.Env) error {
 	s.server = c.Server(s.webhook)
 	s.listener = httptest.NewTLSServer(s.server)
 	env.Defer(s.listener.Close)
-	env.Values[sceneKey{}] = s
+	env.Values[sceneKey{}], env.Values[treeKey{}] = s, new(string)
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.listener.Certificate().Raw})
 	kubeconfig := filepath.Join(env.WorkDir, "kubeconfig")
 	if err := os.WriteFile(kubeconfig, []byte(c.Kubeconfig(s.listener.URL, string(authority))), 0o600); err != nil {
@@ -195,6 +199,39 @@ func lock(ts *testscript.TestScript, _ bool, args []string) {
 	h, err := store.Open(context.Background(), id, timeline.LocalActor())
 	ts.Check(err)
 	ts.Defer(func() { _ = h.Close() })
+}
+
+type treeKey struct{}
+
+// tree keep|same: every file of the script's directory, with its mode, content
+// and time, is as it was.
+func tree(ts *testscript.TestScript, _ bool, args []string) {
+	var b strings.Builder
+	ts.Check(filepath.WalkDir(ts.Getenv("WORK"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s %s %d", path, info.Mode(), info.ModTime().UnixNano())
+		if d.Type().IsRegular() {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %x", sha256.Sum256(text))
+		}
+		b.WriteByte('\n')
+		return nil
+	}))
+	kept := ts.Value(treeKey{}).(*string)
+	if len(args) == 1 && args[0] == "keep" {
+		*kept = b.String()
+	} else if diff := cmp.Diff(*kept, b.String()); diff != "" {
+		ts.Fatalf("something changed: %s", diff)
+	}
 }
 
 // simulate WHAT… is what happens in the cluster, or is asserted about it.

@@ -124,7 +124,11 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := a.context(c)
 			defer cancel()
-			store, id, err := a.storeOf(ctx, *prefix)
+			store, err := a.storeToWrite()
+			if err != nil {
+				return err
+			}
+			id, err := findIncident(ctx, store, *prefix)
 			if err != nil {
 				return err
 			}

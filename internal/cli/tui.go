@@ -99,7 +99,7 @@ func (a *App) uiRequest(o *uiOptions) (tui.Options, error) {
 	if err != nil {
 		return tui.Options{}, err
 	}
-	store, err := a.store()
+	store, err := a.storeToWrite()
 	if err != nil {
 		return tui.Options{}, err
 	}

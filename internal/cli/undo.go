@@ -68,17 +68,18 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
-	e, err := a.engine(ctx, a.frontEnd(o.yes))
+	// A copy is written to where it is, whatever the state directory is.
+	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.request.DryRun || o.journal != "")
 	if err != nil {
 		return err
 	}
 	var h *incident.Handle
 	if o.journal != "" {
-		h, err = e.Store.OpenDir(ctx, o.journal, e.Actor())
+		h, err = openCopy(ctx, e, o)
 	} else {
 		var id incident.ID
 		if id, err = incidentToUndo(ctx, e.Store, o.incident); err == nil {
-			h, err = e.Store.Open(ctx, id, e.Actor())
+			h, err = openToUndo(ctx, e, id, o.request.DryRun)
 		}
 	}
 	if err != nil {
@@ -93,6 +94,21 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 		return err
 	}
 	return undoExit(res)
+}
+
+// openToUndo opens an incident; a dry run only reads it.
+func openToUndo(ctx context.Context, e *engine.Engine, id incident.ID, dryRun bool) (*incident.Handle, error) {
+	if dryRun {
+		return e.Store.Look(id)
+	}
+	return e.Store.Open(ctx, id, e.Actor())
+}
+
+func openCopy(ctx context.Context, e *engine.Engine, o *undoOptions) (*incident.Handle, error) {
+	if o.request.DryRun {
+		return e.Store.LookDir(o.journal)
+	}
+	return e.Store.OpenDir(ctx, o.journal, e.Actor())
 }
 
 // incidentToUndo is the one named; else the only open one in which there is

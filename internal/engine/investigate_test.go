@@ -213,7 +213,7 @@ func TestHandOversAreJournaled(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	// On another machine there is no such incident.
-	elsewhere, err := incident.NewStore(t.TempDir(), incident.Options{})
+	elsewhere, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), incident.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,7 +122,11 @@ func undoOperation() *operation {
 }
 
 func (w *work) undo(ctx context.Context, dryRun bool) (*UndoResult, error) {
-	h, err := w.Store.Open(ctx, w.id, w.Actor())
+	open := func() (*incident.Handle, error) { return w.Store.Open(ctx, w.id, w.Actor()) }
+	if dryRun {
+		open = func() (*incident.Handle, error) { return w.Store.Look(w.id) }
+	}
+	h, err := open()
 	if err != nil {
 		return nil, err
 	}

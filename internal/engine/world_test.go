@@ -167,6 +167,10 @@ func (w *world) connect(t testing.TB, ctx context.Context, url string, server *s
 	if err != nil {
 		t.Fatal(err)
 	}
+	// t.TempDir makes one that all may enter.
+	if err := os.Chmod(dir, 0o700); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	p := &process{server: server, front: &front{answer: engine.Yes}, suspects: []string{w.suspect}}
 	store, err := incident.NewStore(dir, incident.Options{Now: clock, LockWait: 5 * time.Second})
 	if err != nil {

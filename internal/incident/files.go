@@ -7,47 +7,116 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 )
 
 // privateDir makes sure that dir is a directory of ours that nobody else can
-// look into or write to, and creates it where it is missing.
+// look into or write to. It creates it where it is missing, and never changes
+// one that is there.
 func privateDir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
 	case err == nil:
-		return os.Chmod(dir, 0o700) // whatever the umask
+		return os.Chmod(dir, 0o700) // the umask may have taken our own rights
 	case !errors.Is(err, fs.ErrExist):
 		// On a read-only file system an existing directory is no ErrExist.
 		if _, statErr := os.Lstat(dir); statErr != nil {
 			return err
 		}
 	}
-	return tighten(dir)
+	return checkPrivate(dir)
 }
 
-// tighten refuses a directory that is not ours and takes the rights of others
-// away from one that is.
-func tighten(dir string) error {
+// ErrNotPrivate says that somebody else could read or replace what irctl writes
+// to a directory. irctl did not make it, or somebody changed it since, so its
+// mode stays as it is: others may work in it.
+var ErrNotPrivate = errors.New("irctl writes to a private directory only")
+
+// checkPrivate refuses a directory that is not ours alone.
+func checkPrivate(dir string) error {
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:
 		return err
 	case info.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%s is a symbolic link: name the directory itself", dir)
+		return fmt.Errorf("%w: %s is a symbolic link: name the directory itself", ErrNotPrivate, dir)
 	case !info.IsDir():
 		return fmt.Errorf("%s is not a directory", dir)
 	}
 	if uid, ok := ownerOf(info); ok && uid != os.Geteuid() {
-		return fmt.Errorf("%s belongs to user %d, not to user %d who runs irctl", dir, uid, os.Geteuid())
+		return fmt.Errorf("%w: %s belongs to user %d, not to user %d who runs irctl: name a directory of your own",
+			ErrNotPrivate, dir, uid, os.Geteuid())
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	if err := os.Chmod(dir, info.Mode().Perm()&0o700); err != nil {
-		return fmt.Errorf("others can enter %s (%s), and that cannot be changed: %w", dir, info.Mode().Perm(), err)
+	return fmt.Errorf("%w: %s is open to other users (mode %04o): %s", ErrNotPrivate, dir, octal(info.Mode()), remedy(dir, info))
+}
+
+// octal is a mode as chmod takes it.
+func octal(m fs.FileMode) uint32 {
+	if m&fs.ModeSticky != 0 {
+		return uint32(m.Perm()) | 0o1000
 	}
-	return nil
+	return uint32(m.Perm())
+}
+
+// remedy says how a directory becomes private. To close one that others use,
+// /tmp say, would break what they do: then irctl's files go into a directory of
+// their own below it.
+func remedy(dir string, info fs.FileInfo) string {
+	if _, err := ParseID(filepath.Base(dir)); err == nil || info.Mode()&fs.ModeSticky == 0 && onlyOurs(dir) {
+		return "chmod 700 " + dir
+	}
+	return "others use it; name a directory that is for irctl alone, such as " + filepath.Join(dir, "irctl")
+}
+
+// onlyOurs tells whether nothing is in a directory but what a Store puts there.
+func onlyOurs(dir string) bool {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, n := range names {
+		switch name := n.Name(); {
+		case slices.Contains(ownNames, name), strings.HasPrefix(name, newPrefix):
+		default:
+			if _, err := ParseID(name); err != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// checkWritable tells whether dir is private and can be written to, or could be
+// created. It changes nothing.
+func checkWritable(dir string) error {
+	_, err := os.Lstat(dir)
+	switch {
+	case err == nil:
+		if err := checkPrivate(dir); err != nil {
+			return err
+		}
+		return accessible(dir)
+	case !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir):
+		return err
+	}
+	parent := filepath.Dir(dir)
+	for {
+		info, err := os.Stat(parent)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is not a directory", parent)
+		case err == nil:
+			return accessible(parent)
+		case !errors.Is(err, fs.ErrNotExist) || parent == filepath.Dir(parent):
+			return err
+		}
+		parent = filepath.Dir(parent)
+	}
 }
 
 // regularOrAbsent refuses what could lead a write out of the directory.

@@ -23,9 +23,15 @@ type Handle struct {
 	dir   string
 	lock  *lock
 
+	// reading: it was opened by Look.
+	reading bool
+
 	mu       sync.Mutex
 	incident Incident
 }
+
+// ErrReading says that a handle is for reading only.
+var ErrReading = errors.New("the incident is open for reading only")
 
 // New is what is known of an incident when it is opened.
 type New struct {
@@ -52,14 +58,23 @@ const (
 	lockFile        = "lock"          // held by who acts on the incident
 	journalLockFile = "timeline.lock" // held by who writes the journal, for that moment
 
+	incidentsDir = "incidents"
+
 	newPrefix   = ".new-"   // of a directory that is not yet an incident
 	newLeftover = time.Hour // after which it never will be: its maker was killed
 )
+
+// ownNames are the names of what a Store keeps, besides IDs; "drill" is where
+// drills are.
+var ownNames = []string{incidentsDir, "drill", yamlFile, timelineFile, lockFile, journalLockFile, "timeline.head"}
 
 // Create opens a new incident. It is on disk as a whole, its journal begun
 // with an opened entry, or not at all. To join an incident that may be there
 // already use Join.
 func (s *Store) Create(ctx context.Context, n New) (*Handle, error) {
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
 	s.sweep()
 	for range 16 {
 		if err := ctx.Err(); err != nil {
@@ -172,6 +187,9 @@ func (s *Store) Open(ctx context.Context, id ID, actor timeline.Actor) (*Handle,
 	if err := there(dir, string(id)); err != nil {
 		return nil, err
 	}
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
 	return s.open(ctx, dir, id, actor)
 }
 
@@ -223,6 +241,44 @@ func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Acto
 	return h, nil
 }
 
+// Look reads an incident into a handle that cannot be written to: for a dry run
+// of what works on a handle. It takes no lock and changes nothing.
+func (s *Store) Look(id ID) (*Handle, error) {
+	i, err := s.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := s.path(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.look(dir, i)
+}
+
+// LookDir is Look for a copy of an incident's directory.
+func (s *Store) LookDir(dir string) (*Handle, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := there(abs, abs); err != nil {
+		return nil, err
+	}
+	i, err := load(abs)
+	if err != nil {
+		return nil, err
+	}
+	return s.look(abs, i)
+}
+
+func (s *Store) look(dir string, i Incident) (*Handle, error) {
+	log, err := timeline.Look(filepath.Join(dir, timelineFile), string(i.ID))
+	if err != nil {
+		return nil, fmt.Errorf("incident %s: %w", i.ID, err)
+	}
+	return &Handle{Log: log, store: s, dir: dir, incident: i, reading: true}, nil
+}
+
 // openLog opens a journal that others may write to as well.
 func (s *Store) openLog(dir string, id ID, actor timeline.Actor) (*timeline.Log, error) {
 	log, err := timeline.Open(filepath.Join(dir, timelineFile), timeline.Options{Incident: string(id), Actor: actor, Now: s.opts.Now,
@@ -251,6 +307,9 @@ func (s *Store) Append(id ID, actor timeline.Actor, e timeline.Entry) (timeline.
 	if err := there(dir, string(id)); err != nil {
 		return timeline.Entry{}, err
 	}
+	if err := s.prepare(); err != nil {
+		return timeline.Entry{}, err
+	}
 	if err := s.private(dir); err != nil {
 		return timeline.Entry{}, err
 	}
@@ -276,10 +335,10 @@ func there(dir, name string) error {
 	return nil
 }
 
-// private closes a directory and the files in it to others. After that only
-// this user can still swap a file for a link.
+// private refuses a directory that is open to others, and closes the files in
+// it. After that only this user can still swap a file for a link.
 func (s *Store) private(dir string) error {
-	if err := tighten(dir); err != nil {
+	if err := checkPrivate(dir); err != nil {
 		return s.cannotUse(dir, err)
 	}
 	for _, name := range []string{yamlFile, timelineFile, filepath.Base(timeline.HeadPath(timelineFile)), lockFile, journalLockFile} {
@@ -366,6 +425,9 @@ func (h *Handle) Update(change func(*Incident)) error {
 }
 
 func (h *Handle) update(change func(*Incident)) error {
+	if h.reading {
+		return fmt.Errorf("%s: %w", h.incident.ID, ErrReading)
+	}
 	next := h.incident.clone()
 	change(&next)
 	next = next.printable()

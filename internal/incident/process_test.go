@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"irctl/internal/incident"
 	"irctl/internal/timeline"
 )
@@ -30,7 +32,9 @@ func TestMain(m *testing.M) {
 		"join":      join,
 		"note":      noteUntilKilled,
 		"create":    createUntilKilled,
-		"umask":     createWithoutUmask,
+		"umask-000": func(dir string) error { return createWithUmask(0, dir) },
+		"umask-022": func(dir string) error { return createWithUmask(0o22, dir) },
+		"umask-077": func(dir string) error { return createWithUmask(0o77, dir) },
 		"read-only": useReadOnly,
 	}
 	if role, ok := roles[os.Getenv("INCIDENT_TEST_ROLE")]; ok {
@@ -305,8 +309,8 @@ func TestKilledCreateLeavesWholeIncidentsOrNone(t *testing.T) {
 	create(t, s)
 }
 
-func createWithoutUmask(dir string) error {
-	syscall.Umask(0)
+func createWithUmask(umask int, dir string) error {
+	syscall.Umask(umask)
 	s, err := incident.NewStore(filepath.Join(dir, "a", "b"), options())
 	if err != nil {
 		return err
@@ -318,38 +322,188 @@ func createWithoutUmask(dir string) error {
 	return h.Close()
 }
 
-func TestNothingIsReadableByOthersWithoutUmask(t *testing.T) {
-	dir := t.TempDir()
-	run(t, process(t, "umask", dir))
-	seen := 0
-	for path, mode := range modes(t, filepath.Join(dir, "a")) {
-		seen++
-		if mode.Perm()&0o077 != 0 {
-			t.Errorf("%s is %v", path, mode)
-		}
-	}
-	if seen < 7 {
-		t.Errorf("looked at %d files only", seen)
+// TestWhatIrctlMakesIsPrivateWhateverTheUmask: directories are 0700, files 0600.
+func TestWhatIrctlMakesIsPrivateWhateverTheUmask(t *testing.T) {
+	for _, umask := range []string{"000", "022", "077"} {
+		t.Run(umask, func(t *testing.T) {
+			dir := t.TempDir()
+			run(t, process(t, "umask-"+umask, dir))
+			seen := 0
+			for path, mode := range modes(t, filepath.Join(dir, "a")) {
+				seen++
+				if mode.IsDir() && mode.Perm() != 0o700 || !mode.IsDir() && mode.Perm() != 0o600 {
+					t.Errorf("%s is %v", path, mode)
+				}
+			}
+			if seen < 7 {
+				t.Errorf("looked at %d files only", seen)
+			}
+		})
 	}
 }
 
-func TestStateDirectoryOpenToOthersIsClosedToThem(t *testing.T) {
-	s := store(t)
-	id, _ := closed(t, s)
-	for path, mode := range modes(t, s.Dir()) {
-		if err := os.Chmod(path, mode.Perm()|0o066); err != nil {
+// TestAForeignDirectoryKeepsItsModeAndIsNotWrittenTo: what irctl did not make is
+// not its to close. It can be read; a write is refused, and says what to do.
+func TestAForeignDirectoryKeepsItsModeAndIsNotWrittenTo(t *testing.T) {
+	const chmod, another = "chmod 700 ", "name a directory that is for irctl alone, such as "
+	for _, tc := range []struct {
+		name, of string // below the state directory
+		mode     fs.FileMode
+		foreign  bool // somebody else's file is in it
+		remedy   string
+	}{
+		{"as mkdir makes it", "", 0o755, false, chmod},
+		{"the group may write", "", 0o770, false, chmod},
+		{"others may only pass", "", 0o711, false, chmod},
+		{"for everybody, such as /tmp", "", fs.ModeSticky | 0o777, false, another},
+		{"with files of others", "", 0o755, true, another},
+		{"the folder of incidents", "incidents", 0o755, false, chmod},
+		{"an incident", "incidents/ID", 0o750, false, chmod},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := store(t)
+			id, incidentDir := closed(t, s)
+			dir := filepath.Join(s.Dir(), strings.Replace(tc.of, "ID", string(id), 1))
+			if tc.foreign {
+				if err := os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("ours"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(dir, tc.mode); err != nil {
+				t.Fatal(err)
+			}
+			before := tree(t, s.Dir())
+			s, err := incident.NewStore(s.Dir(), options())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list, errs := s.List(t.Context()); len(list) != 1 || len(errs) != 0 {
+				t.Errorf("reading: %d incidents, %v", len(list), errs)
+			}
+			if r, err := s.Verify(id); err != nil || !r.OK() {
+				t.Errorf("verifying: %+v, %v", r, err)
+			}
+			_, openErr := s.Open(t.Context(), id, alice)
+			_, noteErr := s.Append(id, alice, timeline.Entry{Kind: timeline.KindNote, Summary: "x"})
+			refused := []error{openErr, noteErr}
+			if dir != incidentDir {
+				_, createErr := s.Create(t.Context(), fresh)
+				_, _, joinErr := s.Join(t.Context(), func(incident.Incident) bool { return false }, fresh)
+				refused = append(refused, createErr, joinErr, s.CheckWritable())
+			}
+			for _, err := range refused {
+				if !errors.Is(err, incident.ErrNotPrivate) || !strings.Contains(fmt.Sprint(err), tc.remedy+dir) {
+					t.Errorf("error %v", err)
+				}
+			}
+			if diff := cmp.Diff(before, tree(t, s.Dir())); diff != "" {
+				t.Error(diff)
+			}
+			// The remedy is one.
+			if next := filepath.Join(dir, "irctl"); tc.remedy == another {
+				if s, err = incident.NewStore(next, options()); err == nil {
+					err = s.CheckWritable()
+				}
+			} else {
+				err = os.Chmod(dir, 0o700)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			create(t, s)
+		})
+	}
+}
+
+// tree is everything that can be seen of a directory: names, modes, contents,
+// and when they were written.
+func tree(t *testing.T, root string) map[string]string {
+	t.Helper()
+	got := map[string]string{}
+	for path := range modes(t, root) {
+		info, err := os.Lstat(path)
+		if err != nil {
 			t.Fatal(err)
 		}
+		text := []byte{}
+		if info.Mode().IsRegular() {
+			if text, err = os.ReadFile(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got[path] = fmt.Sprint(info.Mode(), " ", info.ModTime().UnixNano(), " ", string(text))
 	}
-	s, err := incident.NewStore(s.Dir(), options())
+	return got
+}
+
+// TestReadingMakesNothing: neither the state directory, nor a lock, nor a repair
+// of what a crash left.
+func TestReadingMakesNothing(t *testing.T) {
+	base := t.TempDir()
+	s, err := incident.NewStore(filepath.Join(base, "a", "irctl"), options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	reopen(t, s, id)
-	for path, mode := range modes(t, s.Dir()) {
-		if mode.Perm()&0o077 != 0 {
-			t.Errorf("%s is %v", path, mode)
-		}
+	if list, errs := s.List(t.Context()); len(list)+len(errs) != 0 {
+		t.Errorf("%v %v", list, errs)
+	}
+	if _, err := s.Find("inc-"); !errors.Is(err, incident.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := s.CheckWritable(); err != nil {
+		t.Error(err)
+	}
+	if names, err := os.ReadDir(base); err != nil || len(names) != 0 {
+		t.Errorf("made: %v %v", names, err)
+	}
+
+	id, dir := closed(t, s)
+	yaml := filepath.Join(dir, "incident.yaml")
+	text, err := os.ReadFile(yaml)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reopen(t, s, id).CloseIncident("over"); err != nil {
+		t.Fatal(err)
+	}
+	// As a crash leaves it: incident.yaml is behind, a line is torn, no lock is there.
+	journal, err := os.OpenFile(filepath.Join(dir, "timeline.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = journal.WriteString(`{"seq":3`)
+	if err := errors.Join(err, journal.Close(), os.WriteFile(yaml, text, 0o600), os.Remove(filepath.Join(dir, "timeline.head")),
+		os.Remove(filepath.Join(dir, "timeline.lock")), os.Remove(filepath.Join(dir, "lock"))); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, base)
+	h, err := s.Look(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.Log.Entries()); n != 2 || h.Log.Head().Seq != 2 {
+		t.Errorf("%d entries, head %+v", n, h.Log.Head())
+	}
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err, timeline.ErrClosed) {
+		t.Errorf("written: %v", err)
+	}
+	if err := h.Update(func(i *incident.Incident) { i.Title = "x" }); !errors.Is(err, incident.ErrReading) {
+		t.Errorf("changed: %v", err)
+	}
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	copied, err := s.LookDir(dir)
+	if err != nil || copied.Incident().ID != id {
+		t.Errorf("%v", err)
+	}
+	_, verifyErr := s.Verify(id)
+	_, entriesErr := s.Entries(id)
+	if err := errors.Join(verifyErr, entriesErr); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, tree(t, base)); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -386,7 +540,14 @@ func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
 	}
 	for name, dir := range dirs {
 		t.Run(name, func(t *testing.T) {
-			_, err := incident.NewStore(dir, options())
+			s, err := incident.NewStore(dir, options())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.CheckWritable(); !errors.Is(err, incident.ErrStateDir) {
+				t.Errorf("checking: %v", err)
+			}
+			_, err = s.Create(t.Context(), fresh)
 			if !errors.Is(err, incident.ErrStateDir) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "IRCTL_STATE_DIR") {
 				t.Errorf("error %v", err)
 			}
@@ -426,14 +587,13 @@ func useReadOnly(dir string) error {
 	_, createErr := s.Create(context.Background(), fresh)
 	_, openErr := s.Open(context.Background(), list[0].ID, alice)
 	_, _, joinErr := s.Join(context.Background(), func(incident.Incident) bool { return true }, fresh)
-	_, newErr := incident.NewStore(filepath.Join(dir, "new"), options())
-	return errors.Join(clear("create", createErr), clear("open", openErr), clear("join", joinErr),
-		func() error {
-			if errors.Is(newErr, incident.ErrStateDir) && strings.Contains(newErr.Error(), "IRCTL_STATE_DIR") {
-				return nil
-			}
-			return fmt.Errorf("new store: %w", newErr)
-		}())
+	inside, err := incident.NewStore(filepath.Join(dir, "new"), options())
+	if err != nil {
+		return err
+	}
+	_, newErr := inside.Create(context.Background(), fresh)
+	return errors.Join(clear("create", createErr), clear("open", openErr), clear("join", joinErr), clear("check", s.CheckWritable()),
+		clear("new store", newErr), clear("check of a new store", inside.CheckWritable()))
 }
 
 func TestReadOnlyStateDirectory(t *testing.T) {

@@ -53,9 +53,10 @@ func StateDir(getenv func(string) string) (string, error) {
 	return "", fmt.Errorf("%w: neither HOME nor XDG_STATE_HOME says where it is; set IRCTL_STATE_DIR", ErrStateDir)
 }
 
-// NewStore uses dir, which it creates with its parents where it is missing.
-// A directory that others may enter is closed to them; one that belongs to
-// somebody else, or is a symbolic link, is refused with ErrStateDir.
+// NewStore uses dir. It changes nothing on the disk, and neither does anything
+// else that only reads: the first write creates dir with its parents where it is
+// missing. What is there already keeps its mode; where it is not this user's
+// alone, it can be read, and writing is refused with ErrStateDir and ErrNotPrivate.
 func NewStore(dir string, opts Options) (*Store, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -67,22 +68,53 @@ func NewStore(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: abs, opts: opts}
-	if err := os.MkdirAll(filepath.Dir(abs), 0o700); err != nil {
-		return nil, s.unusable(err)
+	return &Store{dir: abs, opts: opts}, nil
+}
+
+// prepare comes before every write: the directories are there, and private.
+func (s *Store) prepare() error {
+	if err := os.MkdirAll(filepath.Dir(s.dir), 0o700); err != nil {
+		return s.unusable(err)
 	}
-	for _, d := range []string{abs, s.incidents()} {
+	for _, d := range []string{s.dir, s.incidents()} {
 		if err := privateDir(d); err != nil {
-			return nil, s.unusable(err)
+			return s.unusable(err)
 		}
 	}
-	return s, nil
+	return nil
+}
+
+// CheckWritable tells what a write would be refused for, as far as that can be
+// known without one. It is for who is about to change a cluster: the refusal
+// then comes before the plan and the question.
+func (s *Store) CheckWritable() error {
+	dirs := []string{s.dir}
+	if _, err := os.Lstat(s.incidents()); err == nil {
+		dirs = append(dirs, s.incidents())
+	}
+	for _, d := range dirs {
+		if err := checkWritable(d); err != nil {
+			return s.unusable(err)
+		}
+	}
+	return nil
+}
+
+// CheckPrivate tells why what is read here may not be this user's own words:
+// somebody else can enter the directory. Where there is none, all is well.
+func (s *Store) CheckPrivate() error {
+	for _, d := range []string{s.dir, s.incidents()} {
+		if err := checkPrivate(d); errors.Is(err, ErrNotPrivate) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Dir returns the state directory.
 func (s *Store) Dir() string { return s.dir }
 
-func (s *Store) incidents() string { return filepath.Join(s.dir, "incidents") }
+func (s *Store) incidents() string { return filepath.Join(s.dir, incidentsDir) }
 
 // path is where an incident is. An ID may come from anywhere, by conversion
 // from a string, so it is parsed again.
@@ -95,6 +127,9 @@ func (s *Store) path(id ID) (string, error) {
 }
 
 func (s *Store) unusable(err error) error {
+	if errors.Is(err, ErrNotPrivate) { // it says what to do
+		return fmt.Errorf("%w: %w (--state-dir or IRCTL_STATE_DIR names another one)", ErrStateDir, err)
+	}
 	return fmt.Errorf("%w: %s: %w; set IRCTL_STATE_DIR to a directory of yours that can be written", ErrStateDir, s.dir, err)
 }
 
@@ -112,8 +147,11 @@ func (s *Store) cannotUse(dir string, err error) error {
 // an incident.
 func (s *Store) ids() ([]ID, error) {
 	dirs, err := os.ReadDir(s.incidents())
-	if err != nil {
-		return nil, s.unusable(err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil // nothing was written yet
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w; --state-dir or IRCTL_STATE_DIR names another one", ErrStateDir, err)
 	}
 	var ids []ID
 	for _, d := range dirs {
@@ -253,6 +291,9 @@ func (s *Store) Verify(id ID) (timeline.Report, error) {
 // WithLock runs fn while no other process runs one on this store. It is for
 // finding or creating; fn must not wait for an incident that is in use.
 func (s *Store) WithLock(ctx context.Context, fn func() error) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
 	l, err := acquire(ctx, filepath.Join(s.dir, lockFile), "state directory "+s.dir, s.opts.LockWait,
 		holderOf(timeline.LocalActor(), s.opts.Now()))
 	if errors.Is(err, ErrLocked) {

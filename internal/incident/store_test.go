@@ -204,7 +204,7 @@ func TestTakenIDIsNotTakenAgain(t *testing.T) {
 	random := bytes.NewReader(append(make([]byte, 10), 1, 2, 3, 4, 5))
 	o := options()
 	o.Random = random
-	s, err := incident.NewStore(t.TempDir(), o)
+	s, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func TestACrashBetweenJournalAndFileIsPutRight(t *testing.T) {
 }
 
 func TestListShowsTheNewestFirstAndIsNotStoppedByDamage(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "irctl")
 	var want []incident.ID
 	for day := range 3 {
 		o := options()
@@ -504,6 +504,12 @@ func TestOpenDirOpensACopy(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := here.OpenDir(t.Context(), copied, alice); !errors.Is(err, incident.ErrNotPrivate) || !strings.Contains(err.Error(), "chmod 700 "+copied) {
+		t.Errorf("a copy that others can write to: %v", err)
+	}
+	if err := os.Chmod(copied, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	h, err := here.OpenDir(t.Context(), copied, alice)
 	if err != nil {
 		t.Fatal(err)
@@ -608,6 +614,7 @@ func TestAHostileCopyIsRefusedAndNothingOutsideIsTouched(t *testing.T) {
 
 func TestLeftoversOfAKilledCreateAreSwept(t *testing.T) {
 	s := store(t)
+	closed(t, s)
 	old := filepath.Join(s.Dir(), "incidents", ".new-inc-20250101-000000-aaaa")
 	recent := filepath.Join(s.Dir(), "incidents", ".new-inc-20250101-000000-aaab")
 	for _, dir := range []string{old, recent} {
@@ -657,7 +664,7 @@ func FuzzParseID(f *testing.F) {
 // FuzzLoad: no incident.yaml makes Load panic, and what it accepts is written
 // back as what was read.
 func FuzzLoad(f *testing.F) {
-	s, err := incident.NewStore(f.TempDir(), options())
+	s, err := incident.NewStore(filepath.Join(f.TempDir(), "irctl"), options())
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -699,7 +706,7 @@ func FuzzLoad(f *testing.F) {
 }
 
 func BenchmarkList(b *testing.B) {
-	s, err := incident.NewStore(b.TempDir(), options())
+	s, err := incident.NewStore(filepath.Join(b.TempDir(), "irctl"), options())
 	if err != nil {
 		b.Fatal(err)
 	}

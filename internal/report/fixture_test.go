@@ -68,7 +68,7 @@ func (p *play) wait(d time.Duration) {
 
 func newPlay(t testing.TB) *play {
 	t.Helper()
-	p := &play{t: t, dir: t.TempDir(), now: time.Date(2026, 2, 12, 8, 30, 0, 0, time.UTC)}
+	p := &play{t: t, dir: filepath.Join(t.TempDir(), "irctl"), now: time.Date(2026, 2, 12, 8, 30, 0, 0, time.UTC)}
 	var err error
 	p.cluster, err = sim.New(sim.Options{})
 	p.must(err)

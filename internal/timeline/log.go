@@ -120,6 +120,19 @@ func (l *Log) load() error {
 	if p := in.broken(); p != nil {
 		return &ChainError{Path: l.path, Problem: *p}
 	}
+	if err := l.take(in); err != nil {
+		return err
+	}
+	if len(l.entries) == 0 {
+		if err := syncDir(filepath.Dir(l.path)); err != nil { // the file may be new
+			return fmt.Errorf("timeline: %w", err)
+		}
+	}
+	return nil
+}
+
+// take keeps what was read, if it is the journal of the right incident.
+func (l *Log) take(in *inspector) error {
 	if len(l.entries) > 0 && in.report.Incident != l.opts.Incident {
 		return &ChainError{Path: l.path, Problem: Problem{Line: 1, Seq: 1, Damage: Edited,
 			Detail: fmt.Sprintf("the journal is that of incident %q, not of %q", in.report.Incident, l.opts.Incident)}}
@@ -127,9 +140,6 @@ func (l *Log) load() error {
 	l.size, l.head, l.torn = in.goodBytes, in.report.Head, in.tail
 	if len(l.entries) == 0 {
 		l.head = genesis(l.opts.Incident)
-		if err := syncDir(filepath.Dir(l.path)); err != nil { // the file may be new
-			return fmt.Errorf("timeline: %w", err)
-		}
 	}
 	return nil
 }

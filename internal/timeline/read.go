@@ -55,6 +55,20 @@ func Read(path string) ([]Entry, error) {
 	return entries, nil
 }
 
+// Look reads a journal into a Log to which nothing can be appended. It takes no
+// lock and changes nothing.
+func Look(path, incident string) (*Log, error) {
+	l := &Log{path: path, opts: Options{Incident: incident, Now: time.Now}}
+	in, err := inspectFile(path, func(e Entry) { l.entries = append(l.entries, e) })
+	if err != nil {
+		return nil, err
+	}
+	if p := in.broken(); p != nil {
+		return nil, &ChainError{Path: path, Problem: *p}
+	}
+	return l, l.take(in)
+}
+
 // inspectFile reads the head before the journal: the other way round a writer
 // at work in between would look like a truncation.
 func inspectFile(path string, visit func(Entry)) (*inspector, error) {

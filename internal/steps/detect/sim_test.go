@@ -3,6 +3,7 @@ package detect_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -245,7 +246,7 @@ func TestWhatIsGoneOrContainedAlreadyIsSaid(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	w := newWorld(t)
-	store, err := incident.NewStore(t.TempDir(), incident.Options{Now: func() time.Time { return w.now }})
+	store, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), incident.Options{Now: func() time.Time { return w.now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +288,7 @@ func TestOpen(t *testing.T) {
 }
 
 func TestOpenForWhatCannotBeContained(t *testing.T) {
-	store, err := incident.NewStore(t.TempDir(), incident.Options{})
+	store, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), incident.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,7 +303,7 @@ func TestOpenForWhatCannotBeContained(t *testing.T) {
 }
 
 func TestOpenWithoutACluster(t *testing.T) {
-	store, err := incident.NewStore(t.TempDir(), incident.Options{})
+	store, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), incident.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
