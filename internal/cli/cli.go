@@ -361,7 +361,8 @@ func recorded(store *incident.Store, id incident.ID) (incident.Incident, []timel
 func only(open []incident.Incident) (incident.ID, error) {
 	switch len(open) {
 	case 0:
-		return "", fmt.Errorf("%w is open; name one with --incident (irctl incident list --all shows all)", incident.ErrNotFound)
+		return "", fmt.Errorf("%w is open; name one (irctl incident list --all shows all; irctl incident reopen opens a closed one again)",
+			incident.ErrNotFound)
 	case 1:
 		return open[0].ID, nil
 	}
@@ -373,5 +374,5 @@ func only(open []incident.Incident) (incident.ID, error) {
 	if len(open) > most {
 		names = append(names, fmt.Sprintf("and %d more", len(open)-most))
 	}
-	return "", usagef("%d incidents are open: name one with --incident: %s", len(open), strings.Join(names, ", "))
+	return "", usagef("%d incidents are open: name one: %s", len(open), strings.Join(names, ", "))
 }

@@ -120,6 +120,10 @@ func (a *App) completeOpenIncidents(c *cobra.Command, args []string, _ string) (
 	return a.incidentNames(c, func(i incident.Incident) bool { return i.State == incident.StateOpen })
 }
 
+func (a *App) completeClosedIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.incidentNames(c, func(i incident.Incident) bool { return i.State == incident.StateClosed })
+}
+
 func (a *App) incidentNames(c *cobra.Command, want func(incident.Incident) bool) ([]cobra.Completion, cobra.ShellCompDirective) {
 	store, err := a.quietStore() // a warning would stand in the middle of the command line
 	if err != nil {

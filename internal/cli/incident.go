@@ -11,15 +11,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"irctl/internal/change"
+	"irctl/internal/engine"
 	"irctl/internal/incident"
-	"irctl/internal/plural"
 	"irctl/internal/sanitize"
 	"irctl/internal/timeline"
 )
 
 func (a *App) incidentCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe and close incidents", RunE: needsSubcommand}
-	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose())
+	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe, close and reopen incidents", RunE: needsSubcommand}
+	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose(), a.incidentReopen())
 	return cmd
 }
 
@@ -162,8 +163,15 @@ func first(args []string) string {
 }
 
 func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error {
+	return a.printIncidentWith(i, entries, nil)
+}
+
+// printIncidentWith adds keys to the JSON form.
+func (a *App) printIncidentWith(i incident.Incident, entries []timeline.Entry, more map[string]any) error {
 	metrics := timeline.MetricsOf(entries)
-	if done, err := a.printNamed(map[string]any{"incident": i, "metrics": metrics}, "incident/"+string(i.ID)); done || err != nil {
+	object := map[string]any{"incident": i, "metrics": metrics}
+	maps.Copy(object, more)
+	if done, err := a.printNamed(object, "incident/"+string(i.ID)); done || err != nil {
 		return err
 	}
 	rows := [][]string{{"incident", string(i.ID)}, {"state", string(i.State)}}
@@ -275,27 +283,155 @@ func (a *App) completeSettings(c *cobra.Command, args []string, _ string) ([]cob
 	return append(list, incident.RolePrefix), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
+type closeOptions struct {
+	prefix string
+	engine.CloseRequest
+}
+
 func (a *App) incidentClose() *cobra.Command {
-	var note string
-	cmd := &cobra.Command{Use: "close [INCIDENT]", Short: "Close an incident", Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
+	o := &closeOptions{}
+	cmd := &cobra.Command{Use: "close [INCIDENT]", Short: "Close an incident, once nothing of its containment stands",
+		Long: `Close an incident. While something of its containment stands in the cluster, a
+quarantine, a detached suspect, a workload at zero, a cordoned node or a suspended
+controller, that is refused (exit code 4), and each is named with the command that
+ends it. What eradication changed, and what recovery decided to keep, is listed and
+does not matter. What somebody has put back by hand does not stand.
+
+With --leave-standing REASON it is closed all the same, also where the cluster cannot be
+reached; the timeline keeps what was left, by whom and why. "irctl incident reopen" opens
+it again.`,
+		Example: `  irctl incident close --note "recovered, review on Friday"
+  irctl incident close inc-20261124-143000-k7qm --leave-standing "the pod is kept for the police"`,
+		Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("leave-standing") && strings.TrimSpace(o.LeaveStanding) == "" {
+				return usagef("--leave-standing: say why, in a few words")
+			}
+			o.prefix = first(args)
+			return a.runIncidentClose(c, o)
+		}}
+	f := cmd.Flags()
+	f.StringVar(&o.Note, "note", "", "why, for the timeline")
+	f.StringVar(&o.LeaveStanding, "leave-standing", "", "close it although containment stands, or cannot be looked at, for this reason")
+	return cmd
+}
+
+func (a *App) runIncidentClose(c *cobra.Command, o *closeOptions) error {
+	ctx, cancel := a.context(c)
+	defer cancel()
+	h, err := a.openIncident(ctx, o.prefix)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close() }() // it is on disk already
+	if i := h.Incident(); i.State == incident.StateClosed {
+		fmt.Fprintf(a.Err, "incident %s is closed already, since %s\n", i.ID, i.ClosedAt.UTC().Format(time.RFC3339))
+		return a.printIncident(i, h.Log.Entries())
+	}
+	closing, err := a.closeNow(ctx, h, o.CloseRequest)
+	if closing != nil {
+		a.printClosing(h.Incident().ID, closing, err == nil)
+	}
+	if err != nil {
+		return engine.WithoutStanding(err)
+	}
+	return a.printIncidentWith(h.Incident(), h.Log.Entries(), map[string]any{"closing": closing})
+}
+
+// lookTime bounds the look at a cluster on which the closing does not depend.
+const lookTime = 15 * time.Second
+
+// closeNow looks at the cluster only if there is something to look for.
+func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error) {
+	if !engine.MayStand(h.Log.Entries()) {
+		return engine.CloseUnseen(h, req, nil)
+	}
+	if req.LeaveStanding != "" {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, lookTime, fmt.Errorf("no answer in %s: %w", lookTime, context.DeadlineExceeded))
+		defer cancel()
+	}
+	e, err := a.engine(ctx, a.frontEnd(false))
+	if err != nil {
+		return engine.CloseUnseen(h, req, err)
+	}
+	return e.CloseIncident(ctx, h, req)
+}
+
+// printClosing says what is left in the cluster. closed: it was not refused.
+func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
+	line := func(mark string, s engine.StandingChange, text string) {
+		fmt.Fprintf(a.Err, "%s %s: %s\n", mark, sanitize.Line(s.Summary), sanitize.Line(text))
+	}
+	for _, s := range c.Containment {
+		switch {
+		case !closed:
+			line("!", s, s.Ending(id))
+		case c.Unseen != "":
+			line("!", s, "it may stand")
+		default:
+			line("!", s, "left standing ("+s.Ending(id)+")")
+		}
+	}
+	for _, s := range c.OnPurpose {
+		line("·", s, "left on purpose")
+	}
+	for _, s := range c.Gone {
+		text := "somebody put it back"
+		if s.State == change.Missing {
+			text = "the object is gone"
+		}
+		line("·", s, text)
+	}
+}
+
+func (a *App) incidentReopen() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{Use: "reopen [INCIDENT]", Short: "Open a closed incident again, to go on in it", Args: atMostOneArg,
+		Long: `Open a closed incident again. Everything works on it as before: contain, eradicate,
+recover, undo, run. A runbook that had closed it goes on after that step.`,
+		ValidArgsFunction: a.completeClosedIncidents,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := a.context(c)
 			defer cancel()
-			h, err := a.openIncident(ctx, first(args))
+			store, err := a.storeToWrite()
+			if err != nil {
+				return err
+			}
+			id, err := incidentToReopen(ctx, store, first(args))
+			if err != nil {
+				return err
+			}
+			h, err := store.Open(ctx, id, timeline.LocalActor())
 			if err != nil {
 				return err
 			}
 			defer func() { _ = h.Close() }() // it is on disk already
-			if standing := timeline.Standing(h.Log.Entries()); len(standing) > 0 {
-				fmt.Fprintf(a.Err, "! %s to the cluster still stand (irctl undo --all --incident %s would put them back)\n", plural.Count(len(standing), "change"), h.Incident().ID)
-			}
-			if err := h.CloseIncident(note); err != nil {
+			if err := h.Reopen(reason); errors.Is(err, incident.ErrAlreadyOpen) {
+				fmt.Fprintf(a.Err, "incident %s is open already\n", id)
+			} else if err != nil {
 				return err
 			}
 			return a.printIncident(h.Incident(), h.Log.Entries())
 		}}
-	cmd.Flags().StringVar(&note, "note", "", "why, for the timeline")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the timeline")
 	return cmd
+}
+
+// incidentToReopen is the one named, or the only closed one.
+func incidentToReopen(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
+	if prefix != "" {
+		return store.Find(prefix)
+	}
+	list, _ := store.List(ctx) // a damaged one cannot be reopened
+	closed := slices.DeleteFunc(list, func(i incident.Incident) bool { return i.State != incident.StateClosed })
+	switch len(closed) {
+	case 0:
+		return "", fmt.Errorf("%w is closed (irctl incident list --all shows all)", incident.ErrNotFound)
+	case 1:
+		return closed[0].ID, nil
+	}
+	return "", usagef("%d incidents are closed: which one? irctl incident list --all shows them; the last is %s", len(closed), closed[0].ID)
 }
 
 // openIncident takes the lock of an incident without talking to its cluster.

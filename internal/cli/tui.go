@@ -86,7 +86,7 @@ func (a *App) leftUI(res tui.Result) error {
 		return err
 	}
 	if i.State != incident.StateOpen {
-		fmt.Fprintf(a.Err, "incident %s is closed\n", i.ID)
+		fmt.Fprintf(a.Err, "incident %s is closed; irctl incident reopen %s opens it again\n", i.ID, i.ID)
 		return nil
 	}
 	fmt.Fprintf(a.Err, "incident %s is open: irctl goes on with it, irctl status %s looks at it, irctl undo --all --incident %s puts everything back\n", i.ID, i.ID, i.ID)

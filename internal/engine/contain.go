@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -187,12 +188,35 @@ func (c *containment) join(ctx context.Context) error {
 
 func (e *Engine) usable(i incident.Incident) error {
 	if i.State != incident.StateOpen {
-		return fmt.Errorf("%w: incident %s is closed; `irctl incident open` begins a new one", ErrRefused, i.ID)
+		return errClosed(i.ID)
 	}
 	if e.other(i) {
 		return e.errOtherCluster(i)
 	}
 	return nil
+}
+
+// errClosed refuses to work on an incident that is over, and says what opens it.
+func errClosed(id incident.ID) error {
+	return fmt.Errorf("%w: incident %s is closed; irctl incident reopen %s opens it again", ErrRefused, id, id)
+}
+
+// overrideOf makes what is said to allow a refused action true: an incident in
+// which nothing can be done does not take the pod.
+func (c *containment) overrideOf(r steps.Refusal) string {
+	other, named := strings.CutPrefix(r.Override, "--incident ")
+	if !named {
+		return r.Override
+	}
+	i, err := c.Store.Load(incident.ID(other))
+	switch {
+	case err != nil:
+		return fmt.Sprintf("a copy of the directory of incident %s, from the machine that has it, in %s; then %s", other,
+			filepath.Join(c.Store.Dir(), "incidents"), r.Override)
+	case i.State == incident.StateClosed:
+		return fmt.Sprintf("irctl incident reopen %s, then %s", other, r.Override)
+	}
+	return r.Override
 }
 
 // find looks for the open incident of the targets.
@@ -245,6 +269,13 @@ func (c *containment) matches(i incident.Incident) bool {
 func (c *containment) foreign() error {
 	for _, t := range c.req.Targets {
 		if other := t.Pod.Labels[contain.IncidentLabel]; other != "" {
+			switch i, err := c.Store.Load(incident.ID(other)); {
+			case err == nil && i.State == incident.StateClosed:
+				return fmt.Errorf("%w: pod %s is contained in incident %s, which is closed; irctl incident reopen %s opens it again",
+					ErrRefused, t.Key(), i.ID, i.ID)
+			case err == nil:
+				return fmt.Errorf("%w: pod %s is contained in incident %s: --incident %s joins it", ErrRefused, t.Key(), i.ID, i.ID)
+			}
 			return fmt.Errorf("%w: pod %s is contained in incident %q, whose journal is not on this machine; copy its directory here, or take the label %s off the pod if it is not true",
 				ErrRefused, t.Key(), other, contain.IncidentLabel)
 		}
@@ -324,7 +355,10 @@ func (c *containment) plan(ctx context.Context) error {
 			return err
 		}
 		c.warn = append(c.warn, p.Warnings...)
-		c.result.Refusals = append(c.result.Refusals, p.Refusals...)
+		for _, r := range p.Refusals {
+			r.Override = c.overrideOf(r)
+			c.result.Refusals = append(c.result.Refusals, r)
+		}
 		for i := range p.Actions {
 			p.Actions[i].Diff = p.Actions[i].Change.Diff()
 		}

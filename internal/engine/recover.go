@@ -427,6 +427,9 @@ func (x *recovering) do(ctx context.Context) error {
 	}
 	if x.does(PartRelease) {
 		x.stage(ctx, release)
+		if err := x.recordKept(); err != nil {
+			x.result.Failures = append(x.result.Failures, err.Error())
+		}
 	}
 	x.result.Actions = append(x.result.Actions, x.run.results...)
 	x.settleFates()

@@ -75,8 +75,12 @@ func (p *progress) exists() bool { return p.session != "" }
 // progressOf reads the run of a runbook out of a journal.
 func progressOf(entries []timeline.Entry, name string) progress {
 	p := progress{entries: len(entries), steps: map[string]runRecord{}, begun: map[string]int64{}, edited: map[string]runRecord{}, phases: map[runbook.PhaseName]bool{}}
+	closing := closingStep{}
 	for i := range entries {
 		rec, ok := runRecordOf(&entries[i])
+		if step := closing.reopened(&entries[i], rec, name); step != "" {
+			p.steps[step], p.ended = runRecord{Step: step, Uses: "close", Outcome: stepDone, Passed: true}, false
+		}
 		if !ok || rec.Runbook != name {
 			continue
 		}
@@ -103,6 +107,31 @@ func progressOf(entries []timeline.Entry, name string) progress {
 		}
 	}
 	return p
+}
+
+// closingStep is the step of a run by which its incident was closed. Once that is
+// open again, the run goes on after the step: to do it again would close the
+// incident by a decision that somebody has taken back.
+type closingStep struct {
+	begun  string
+	closed bool
+}
+
+// reopened takes in an entry, and returns the step if the entry reopens what it closed.
+func (c *closingStep) reopened(e *timeline.Entry, rec runRecord, runbook string) (step string) {
+	switch {
+	case e.Kind == timeline.KindClosed:
+		c.closed = c.begun != ""
+	case e.Kind == timeline.KindReopened && c.closed:
+		step = c.begun
+		*c = closingStep{}
+	case rec.Runbook != runbook:
+	case rec.Event == stepBegun && rec.Uses == "close":
+		*c = closingStep{begun: rec.Step}
+	case rec.Event == stepBegun, rec.Event == stepEnded && rec.Step == c.begun:
+		*c = closingStep{}
+	}
+	return step
 }
 
 // runRecordOf reads the record of an entry; false: it has none.

@@ -8,6 +8,7 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/eradicate"
@@ -289,20 +290,40 @@ func alreadyNoted(entries []timeline.Entry, step, text string) bool {
 func closeOperation() *operation {
 	return &operation{
 		Signature: runbook.Signature{Name: "close", Asks: true, Last: true, Doc: "Close the incident. The run is over with it, so nothing can come after it unless it has a condition: a false alarm, say.",
-			Inputs: []runbook.Field{{Name: "note", Domain: runbook.Of(runbook.Text), Doc: "Why, for the timeline."}}},
+			Inputs: []runbook.Field{
+				{Name: "note", Domain: runbook.Of(runbook.Text), Doc: "Why, for the timeline."},
+				{Name: "leaveStanding", Domain: runbook.Of(runbook.String), Doc: "Why containment may be left in the cluster. " +
+					"Without it, closing is refused while something of it stands: " +
+					"a quarantine, a detached suspect, a workload at zero, a cordoned node, a suspended controller. " +
+					"What recovery decided to keep does not count."},
+			}},
 		describe: constantly("close the incident"),
-		do: func(ctx context.Context, w *work) (outcome, error) {
-			err := w.journal(ctx, func(h *incident.Handle) error {
-				// The closing comes last: what is killed in between goes on from here.
-				if !w.past.ended {
-					if err := w.append(h, runRecord{Event: runEnded}, w.conclusion()); err != nil {
-						return err
-					}
-				}
-				return h.CloseIncident(w.in.Text("note"))
-			})
-			w.closed = err == nil
-			return outcome{summary: "the incident is closed", closed: err == nil}, err
-		},
+		do:       doClose,
 	}
+}
+
+func doClose(ctx context.Context, w *work) (outcome, error) {
+	req := CloseRequest{Note: w.in.Text("note"), LeaveStanding: w.in.Text("leaveStanding")}
+	summary := "the incident is closed"
+	err := w.journal(ctx, func(h *incident.Handle) error {
+		c := w.engine.lookToClose(ctx, h)
+		if err := c.refusal(w.id, req); err != nil {
+			return err
+		}
+		if n := len(c.Containment); n > 0 {
+			summary += fmt.Sprintf(", with %s of containment left standing", plural.Count(n, "change"))
+		}
+		// The closing comes last: what is killed in between goes on from here.
+		if !w.past.ended {
+			if err := w.append(h, runRecord{Event: runEnded}, w.conclusion()); err != nil {
+				return err
+			}
+		}
+		return c.record(h, req)
+	})
+	if err != nil {
+		return outcome{}, err
+	}
+	w.closed = true
+	return outcome{summary: summary, closed: true}, nil
 }

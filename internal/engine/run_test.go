@@ -177,7 +177,7 @@ const decisions = `- name: detect
   - {name: patch, uses: manual, onError: continue, with: {instruction: patch it}}
 - name: post-mortem
   steps:
-  - {name: finish, uses: close, when: steps.patch.done}
+  - {name: finish, uses: close, when: steps.patch.done, with: {leaveStanding: "the pod is kept"}}
 `
 
 func TestRunByAPerson(t *testing.T) {

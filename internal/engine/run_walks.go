@@ -45,15 +45,22 @@ type WalkStep struct {
 func WalksOf(entries []timeline.Entry) []Walk {
 	var walks []*Walk
 	byName := map[string]*Walk{}
+	closing := map[string]*closingStep{}
 	for i := range entries {
 		rec, ok := runRecordOf(&entries[i])
+		for name, w := range byName {
+			if step := closing[name].reopened(&entries[i], rec, name); step != "" {
+				w.Steps[step], w.Ended = WalkStep{Outcome: stepDone, Passed: true,
+					Summary: "done; the incident was reopened since", Ended: entries[i].Time}, false
+			}
+		}
 		if !ok {
 			continue
 		}
 		w := byName[rec.Runbook]
 		if w == nil {
 			w = &Walk{Steps: map[string]WalkStep{}}
-			byName[rec.Runbook] = w
+			byName[rec.Runbook], closing[rec.Runbook] = w, &closingStep{}
 		} else {
 			walks = slices.DeleteFunc(walks, func(other *Walk) bool { return other == w })
 		}

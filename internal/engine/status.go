@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,7 +78,22 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	facts := contain.Gather(ctx, scene, e.identity.Version)
 	a := contain.Look(ctx, scene, options, facts)
 	res.Verdict, res.Targets, res.Workloads = a.Verdict, a.Findings, a.Workloads
+	if i.State == incident.StateClosed {
+		reopenFirst(i.ID, res.Targets)
+	}
 	return res
+}
+
+// reopenFirst makes the advice on a closed incident true: contain refuses it.
+func reopenFirst(id incident.ID, findings []contain.Finding) {
+	again := "irctl contain --incident " + string(id)
+	for _, f := range findings {
+		for n, e := range f.Exposures {
+			if strings.HasPrefix(e.Close, again) {
+				f.Exposures[n].Close = fmt.Sprintf("irctl incident reopen %s; then %s", id, e.Close)
+			}
+		}
+	}
 }
 
 // other reports that an incident is of another cluster than ours.

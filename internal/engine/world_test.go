@@ -278,6 +278,19 @@ func journal(t testing.TB, dir string) []timeline.Entry {
 	return entries
 }
 
+// private closes a copy of a state directory to others: os.CopyFS does not.
+func private(t testing.TB, dir string) {
+	t.Helper()
+	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = os.Chmod(path, 0o700)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // copyState is what a process that is killed now leaves on disk. Its other
 // calls may be writing meanwhile: a temporary file that is renamed while it
 // is copied makes the copy begin anew.
@@ -287,6 +300,7 @@ func copyState(t testing.TB, dir string) string {
 		to := t.TempDir()
 		err := os.CopyFS(to, os.DirFS(dir))
 		if err == nil {
+			private(t, to)
 			return to
 		}
 		if !errors.Is(err, fs.ErrNotExist) || t.Context().Err() != nil {

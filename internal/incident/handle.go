@@ -2,6 +2,7 @@ package incident
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -447,13 +448,16 @@ func (h *Handle) update(change func(*Incident)) error {
 
 // CloseIncident records that the incident is over; ErrAlreadyClosed where it
 // is. The handle stays open, to be closed with Close.
-func (h *Handle) CloseIncident(note string) error {
+func (h *Handle) CloseIncident(note string) error { return h.CloseWith(note, nil) }
+
+// CloseWith is CloseIncident, with data for the entry of the journal.
+func (h *Handle) CloseWith(note string, data json.RawMessage) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.incident.State == StateClosed {
 		return fmt.Errorf("%s: %w", h.incident.ID, ErrAlreadyClosed)
 	}
-	e, err := h.Log.Append(timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note)})
+	e, err := h.Log.Append(timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note), Data: data})
 	if err != nil {
 		return err
 	}

@@ -450,6 +450,13 @@ func (f form) view(g *page, p place) {
 
 // why a run is not under way, in words.
 func (e *ended) text() string {
+	if e.err == nil && e.result != nil {
+		for _, s := range e.result.Steps {
+			if err := s.Err(); err != nil && s.Name == e.result.Stopped {
+				return err.Error()
+			}
+		}
+	}
 	if e.err == nil || errors.Is(e.err, engine.ErrPaused) || errors.Is(e.err, context.Canceled) {
 		return ""
 	}

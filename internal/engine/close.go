@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/plural"
+	"irctl/internal/steps/contain"
+	recovery "irctl/internal/steps/recover"
+	"irctl/internal/timeline"
+)
+
+// CloseRequest says how to close an incident.
+type CloseRequest struct {
+	Note string
+	// LeaveStanding is why containment may be left in the cluster; "": closing is
+	// refused while something of it stands, or while nobody can tell.
+	LeaveStanding string
+}
+
+// Closing is what has become of an incident's changes when it is closed. A
+// containment that nobody looks after any more is a trap: the suspect keeps
+// running, its workload stays down, and no list of open incidents says so. Its
+// JSON form is documented and stable.
+type Closing struct {
+	// Containment stands, or may stand: the last change first, which is the order
+	// in which it can be undone.
+	Containment []StandingChange `json:"containment"`
+	// OnPurpose is what eradication changed, and what recovery decided to leave.
+	OnPurpose []StandingChange `json:"onPurpose"`
+	// Gone is what somebody else has put back, and what was done to objects that
+	// do not exist any more.
+	Gone []StandingChange `json:"gone"`
+	// Unseen is why the cluster could not be looked at; "": it was.
+	Unseen        string `json:"unseen,omitempty"`
+	LeaveStanding string `json:"leaveStanding,omitempty"`
+}
+
+// closedRecord is the data of the entry that closes an incident; changes are
+// named by their intents.
+type closedRecord struct {
+	LeaveStanding string  `json:"leaveStanding,omitempty"`
+	Containment   []int64 `json:"containment,omitempty"`
+	OnPurpose     []int64 `json:"onPurpose,omitempty"`
+	Gone          []int64 `json:"gone,omitempty"`
+	Unseen        string  `json:"unseen,omitempty"`
+}
+
+// CloseIncident looks what of the containment stands, and closes the incident
+// if nothing does, or if there is a reason to leave it. What stands is in the
+// result also where that is refused.
+func (e *Engine) CloseIncident(ctx context.Context, h *incident.Handle, req CloseRequest) (*Closing, error) {
+	c := e.lookToClose(ctx, h)
+	if err := c.refusal(h.Incident().ID, req); err != nil {
+		return c, err
+	}
+	return c, c.record(h, req)
+}
+
+// CloseUnseen is CloseIncident where the cluster cannot be reached: then what
+// the journal says was changed may all stand.
+func CloseUnseen(h *incident.Handle, req CloseRequest, cause error) (*Closing, error) {
+	c := unseen(h.Log.Entries(), cause)
+	if err := c.refusal(h.Incident().ID, req); err != nil {
+		return c, err
+	}
+	return c, c.record(h, req)
+}
+
+// MayStand tells whether the journal knows of containment that may stand in the
+// cluster, so that closing has to look.
+func MayStand(entries []timeline.Entry) bool { return len(unseen(entries, nil).Containment) > 0 }
+
+func (e *Engine) lookToClose(ctx context.Context, h *incident.Handle) *Closing {
+	i, entries := h.Incident(), h.Log.Entries()
+	if e.other(i) {
+		return unseen(entries, fmt.Errorf("this is another cluster; the incident's is %s", i.Cluster.Server))
+	}
+	looking, cancel := e.within(ctx)
+	defer cancel()
+	list := standing(entries)
+	cluster.Parallel(len(list), func(n int) { list[n].observe(looking, e.Client) })
+	return sortForClosing(list, entries)
+}
+
+func unseen(entries []timeline.Entry, cause error) *Closing {
+	list := standing(entries)
+	for n := range list {
+		list[n].State = stateUnknown
+	}
+	c := sortForClosing(list, entries)
+	if cause != nil {
+		c.Unseen = cause.Error()
+	}
+	return c
+}
+
+// sortForClosing tells what hinders the closing from what does not.
+func sortForClosing(list []StandingChange, entries []timeline.Entry) *Closing {
+	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{}}
+	kept := keptBy(entries)
+	for _, s := range slices.Backward(list) {
+		switch {
+		case s.State == change.Before || s.State == change.Missing:
+			c.Gone = append(c.Gone, s)
+		case s.phase != contain.Phase || slices.Contains(kept, s.Seq):
+			c.OnPurpose = append(c.OnPurpose, s)
+		default:
+			c.Containment = append(c.Containment, s)
+		}
+	}
+	return c
+}
+
+// maxNamed is how many changes a refusal names.
+const maxNamed = 5
+
+// refusal says why the incident is not closed, and what would end each thing
+// that is in the way.
+func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
+	if len(c.Containment) == 0 || strings.TrimSpace(req.LeaveStanding) != "" {
+		return nil
+	}
+	anyway := fmt.Sprintf("irctl incident close %s --leave-standing REASON closes it all the same", id)
+	n := plural.Count(len(c.Containment), "change")
+	if c.Unseen != "" {
+		return fmt.Errorf("%w: nobody can tell whether the containment by incident %s still stands (%s), since the cluster cannot be looked at: %s; "+
+			"name the cluster with --context, or: %s", ErrRefused, id, n, c.Unseen, anyway)
+	}
+	var named []string
+	for _, s := range c.Containment[:min(len(c.Containment), maxNamed)] {
+		named = append(named, s.Summary+" ("+s.Ending(id)+")")
+	}
+	if more := len(c.Containment) - maxNamed; more > 0 {
+		named = append(named, fmt.Sprintf("%d more (irctl status %s lists them)", more, id))
+	}
+	return &standingError{what: strings.Join(named, "; "), id: id,
+		ends: fmt.Sprintf("irctl recover --incident %s brings the service back and decides on the suspects, "+
+			"irctl undo --all --incident %s takes everything back; %s", id, id, anyway)}
+}
+
+// standingError refuses to close an incident, and names what stands.
+type standingError struct {
+	id         incident.ID
+	what, ends string
+}
+
+func (e *standingError) Error() string {
+	return fmt.Sprintf("%v: containment by incident %s still stands: %s; %s", ErrRefused, e.id, e.what, e.ends)
+}
+
+func (e *standingError) Unwrap() error { return ErrRefused }
+
+// WithoutStanding is an error of CloseIncident for who has shown what stands.
+func WithoutStanding(err error) error {
+	var s *standingError
+	if errors.As(err, &s) {
+		return fmt.Errorf("%w: containment by incident %s still stands, see above; %s", ErrRefused, s.id, s.ends)
+	}
+	return err
+}
+
+// Ending is what ends a change of containment that stands.
+func (s StandingChange) Ending(id incident.ID) string {
+	undo := fmt.Sprintf("irctl undo --step %s --incident %s", s.Step, id)
+	switch {
+	case s.State == change.Drifted:
+		return "somebody changed it since, so irctl undo leaves it: put it back by hand; " + undo + " --dry-run shows the difference"
+	case s.Error != "":
+		return "it could not be read: " + s.Error + "; " + undo + " takes it back"
+	}
+	return undo
+}
+
+// record closes the incident, and puts down what is left and why.
+func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
+	rec := closedRecord{Containment: seqsOf(c.Containment), OnPurpose: seqsOf(c.OnPurpose), Gone: seqsOf(c.Gone)}
+	note := req.Note
+	if n := len(c.Containment); n > 0 {
+		c.LeaveStanding = strings.TrimSpace(req.LeaveStanding)
+		rec.LeaveStanding, rec.Unseen = c.LeaveStanding, c.Unseen
+		left := plural.Count(n, "change") + " of containment left standing: " + c.LeaveStanding
+		if c.Unseen != "" {
+			left = plural.Count(n, "change") + " of containment may stand, which nobody could look at: " + c.LeaveStanding
+		}
+		note = strings.TrimPrefix(note+"; "+left, "; ")
+	}
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("journaling the closing: %w", err)
+	}
+	return h.CloseWith(note, data)
+}
+
+func seqsOf(list []StandingChange) []int64 {
+	var seqs []int64
+	for _, s := range list {
+		seqs = append(seqs, s.Seq)
+	}
+	return seqs
+}
+
+// actionKept is of the observation by which recovery puts down what of the
+// containment it leaves, since that was decided.
+const actionKept = "kept"
+
+// keptRecord is its data.
+type keptRecord struct {
+	Kept []int64 `json:"kept"` // intents whose changes stay
+}
+
+// keptBy are the intents whose changes the last recovery decided to leave.
+func keptBy(entries []timeline.Entry) []int64 {
+	for _, e := range slices.Backward(entries) {
+		var rec keptRecord
+		if e.Phase == recovery.Phase && e.Action == actionKept && json.Unmarshal(e.Data, &rec) == nil {
+			return rec.Kept
+		}
+	}
+	return nil
+}
+
+// recordKept puts down what of the containment stays by decision: suspects that
+// are kept, with the quarantine that they need, and nodes that are not to be used
+// yet. What could not be released is not among it.
+func (x *recovering) recordKept() error {
+	kept, quarantined := map[string]bool{}, map[string]bool{}
+	var texts []string
+	for _, t := range x.scene.Targets {
+		if x.req.Suspect == recovery.Keep && recovery.Alive(t) {
+			kept[string(t.Pod.UID)], quarantined[t.Pod.Namespace] = true, true
+			texts = append(texts, "the suspect "+t.Key()+" stays cut off")
+		}
+	}
+	rec := keptRecord{Kept: []int64{}}
+	for _, r := range x.recorded {
+		switch r.Step {
+		case contain.StepDetach:
+			if !kept[string(r.Change.Object.UID)] {
+				continue
+			}
+		case contain.StepQuarantine:
+			if !quarantined[r.Change.Object.Namespace] {
+				continue
+			}
+		case contain.StepCordon:
+			if x.req.Uncordon {
+				continue
+			}
+			texts = append(texts, r.Change.Object.String()+" stays cordoned")
+		default:
+			continue
+		}
+		rec.Kept = append(rec.Kept, r.Seq)
+	}
+	if slices.Equal(keptBy(x.handle.Log.Entries()), rec.Kept) || len(rec.Kept) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(rec)
+	if err == nil {
+		_, err = x.handle.Log.Append(timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect, Action: actionKept,
+			Summary: "left on purpose: " + strings.Join(texts, "; "), Data: data})
+	}
+	if err != nil {
+		return errors.Join(errors.New("what was left on purpose could not be journaled"), err)
+	}
+	return nil
+}
