@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ was interrupted goes on with the same command. What was rotated cannot be undone
 that would put a leaked secret back.
 
 Exit codes: 0 done; 1 error; 2 usage; 3 done, but something still accepts or runs
-with an old value; 4 refused.`,
+with an old value or is not replaced; 4 refused; 5 nothing could be looked at.`,
 		Example: `  irctl eradicate --plan
   irctl eradicate --secret backend-secret --generate SECRET_KEY=random --set-from GROQ_API_KEY=new.key
   irctl eradicate --all-secrets --keep POSTGRES_USER --postgres POSTGRES_PASSWORD=todo --postgres-admin admin.dsn --postgres-forward service/postgres
@@ -120,13 +121,16 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 	if err := a.printEradicate(res, planOnly); err != nil {
 		return err
 	}
+	return eradicateExit(res, planOnly)
+}
+
+func eradicateExit(res *engine.EradicateResult, planOnly bool) error {
+	if res.Radius.Blind() && (planOnly || res.DryRun) {
+		return exitError{code: ExitUndetermined, err: fmt.Errorf("what the suspects could read could not be looked at: %s", strings.Join(res.Unknown, "; "))}
+	}
 	if planOnly {
 		return nil
 	}
-	return eradicateExit(res)
-}
-
-func eradicateExit(res *engine.EradicateResult) error {
 	var first error
 	failed, refused := len(res.Failures) > 0, len(res.Refusals) > 0
 	for _, r := range res.Actions {
@@ -139,17 +143,14 @@ func eradicateExit(res *engine.EradicateResult) error {
 			refused = true
 		}
 	}
-	switch {
+	codes := map[int]bool{ExitError: first != nil || failed, ExitRefused: refused, ExitNotContained: res.Verdict == engine.NotEradicated,
+		ExitUndetermined: res.Verdict == engine.EradicationUnknown}
+	maps.DeleteFunc(codes, func(_ int, holds bool) bool { return !holds })
+	switch code := weightiest(slices.Collect(maps.Keys(codes))...); {
 	case res.Cancelled:
 		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	case first != nil:
-		return exitError{code: ExitError, err: first}
-	case failed:
-		return exitError{code: ExitError}
-	case refused:
-		return exitError{code: ExitRefused}
-	case len(res.Kept)+len(res.Left) > 0:
-		return exitError{code: ExitNotContained}
+	case code != ExitDone:
+		return exitError{code: code, err: first}
 	}
 	return nil
 }
@@ -194,17 +195,17 @@ func (a *App) printEradicated(res *engine.EradicateResult, st style) {
 	for _, u := range res.Unrotated {
 		fmt.Fprintf(a.Out, "%s not rotated: %s\n", st.warn("!"), sanitize.Line(u))
 	}
-	rotated := 0
-	for _, i := range res.Radius.Items {
-		if i.Rotated {
-			rotated++
-		}
+	for _, k := range res.KeptKeys {
+		fmt.Fprintf(a.Out, "%s kept, as no secret: %s\n", st.warn("!"), sanitize.Line(k))
+	}
+	for _, u := range res.Unknown {
+		fmt.Fprintf(a.Out, "%s not looked at: %s\n", st.warn("!"), sanitize.Line(u))
 	}
 	verdict := st.bad(strings.ToUpper(string(res.Verdict)))
 	if res.Verdict == engine.Eradicated {
 		verdict = st.good(strings.ToUpper(string(res.Verdict)))
 	}
-	fmt.Fprintf(a.Out, "%s  %d of %s rotated\n", verdict, rotated, plural.Count(len(res.Radius.Items), "secret"))
+	fmt.Fprintf(a.Out, "%s  %s\n", verdict, res.Count())
 }
 
 func (a *App) printRefused(list []steps.Refusal, st style) {
@@ -291,6 +292,9 @@ func (a *App) printRadius(r *eradicate.Radius, st style) error {
 		if i.Problem != "" {
 			fmt.Fprintf(a.Out, "%s %s: %s\n", st.warn("!"), sanitize.Line(i.Key()), sanitize.Line(i.Problem))
 		}
+		for _, k := range i.Open() {
+			fmt.Fprintf(a.Out, "%s %s key %s: %s\n", st.warn("!"), sanitize.Line(i.Key()), sanitize.Line(k.Name), sanitize.Line(k.Problem))
+		}
 		if a.verbose {
 			for _, e := range i.Exposed {
 				fmt.Fprintf(a.Out, "  %s: %s\n", sanitize.Line(i.Key()), sanitize.Line(e))
@@ -312,6 +316,8 @@ func how(i *eradicate.Item) string {
 	switch {
 	case i.Rotated:
 		return i.Rotator + " (done)"
+	case i.Nothing():
+		return "nothing to replace"
 	case i.Rotator == "":
 		return "see below"
 	}

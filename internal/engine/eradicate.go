@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/plural"
 	"irctl/internal/rotate"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -47,9 +49,14 @@ type EradicateResult struct {
 	// Warnings are what the plan will not achieve, besides those of the radius.
 	Warnings []steps.Warning `json:"warnings,omitempty"`
 	// Unrotated are secrets that the suspects could read and that were neither
-	// chosen now nor rotated before.
+	// chosen now nor rotated before, and keys that were refused by themselves.
 	Unrotated []string `json:"unrotated,omitempty"`
-	Failures  []string `json:"failures,omitempty"`
+	// KeptKeys are keys that stay as they are, since the responder says that they
+	// are no secret.
+	KeptKeys []string `json:"keptKeys,omitempty"`
+	// Unknown is what could not be looked at, and why.
+	Unknown  []string `json:"unknown,omitempty"`
+	Failures []string `json:"failures,omitempty"`
 }
 
 // EradicateVerdict tells whether the attacker has anything left.
@@ -59,6 +66,8 @@ type EradicateVerdict string
 const (
 	Eradicated    EradicateVerdict = "eradicated"
 	NotEradicated EradicateVerdict = "not eradicated"
+	// EradicationUnknown: nothing of what the suspects could read could be looked at.
+	EradicationUnknown EradicateVerdict = EradicateVerdict(contain.Undetermined)
 )
 
 // eradication is one run of Eradicate.
@@ -154,7 +163,12 @@ func (x *eradication) plan(ctx context.Context) error {
 		return err
 	}
 	rotations, refusals, err := eradicate.Choose(ctx, radius, x.req.Options, c)
-	if err != nil {
+	switch {
+	case errors.Is(err, eradicate.ErrUnlooked):
+		return fmt.Errorf("%w: %w", ErrUndetermined, err)
+	case errors.Is(err, eradicate.ErrNotFound):
+		return err
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	x.rotations, x.result.Refusals = rotations, append(x.result.Refusals, refusals...)
@@ -276,12 +290,25 @@ func (x *eradication) waiting(ctx context.Context) func(string) {
 	}
 }
 
-// unrotated notes what stays with the attacker for now.
+// unrotated notes what stays with the attacker for now, and what is not known of it.
 func (x *eradication) unrotated(radius *eradicate.Radius) {
+	x.result.Unknown = radius.Unlooked()
 	for _, i := range radius.Items {
 		chosen := slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return slices.Contains(r.Items, i) })
-		if !chosen && !i.Rotated {
+		open := i.Open()
+		if !chosen && !i.Rotated && !i.Nothing() && !i.ByKey() {
 			x.result.Unrotated = append(x.result.Unrotated, i.Key())
+			continue
+		}
+		for _, k := range open {
+			x.result.Unrotated = append(x.result.Unrotated, i.Key()+" key "+k.Name+": "+k.Problem)
+		}
+		for _, k := range i.Kept() {
+			if k.Plain() { // nobody's word makes it worthless
+				x.result.Unrotated = append(x.result.Unrotated, i.Key()+" key "+k.Name+": it was kept, and it is "+k.What())
+				continue
+			}
+			x.result.KeptKeys = append(x.result.KeptKeys, i.Key()+" key "+k.Name)
 		}
 	}
 }
@@ -598,24 +625,27 @@ func (x *eradication) dryRun(ctx context.Context) {
 
 // judge says whether the attacker has anything left, and records it.
 func (x *eradication) judge() {
-	x.result.Verdict = Eradicated
-	outcome := timeline.OutcomeDone
-	failed := slices.ContainsFunc(x.result.Actions, func(a ActionResult) bool { return a.err != nil })
-	if failed || len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left)+len(x.result.Unrotated) > 0 {
-		x.result.Verdict, outcome = NotEradicated, timeline.OutcomeFailed
-	}
 	for _, r := range x.rotations {
 		for _, i := range r.Items {
-			i.Rotated = x.run.unmet(steps.Action{Needs: []string{eradicate.StepUpdate + " " + r.Name()}}) == ""
+			updated := x.run.unmet(steps.Action{Needs: []string{eradicate.StepUpdate + " " + r.Name()}}) == ""
+			i.Rotated = updated && len(i.Open()) == 0
 		}
 	}
-	summary := fmt.Sprintf("%s: %d of %d secrets rotated", x.result.Verdict, rotated(x.result.Radius), len(x.result.Radius.Items))
-	data, err := json.Marshal(map[string]any{"kept": x.result.Kept, "left": x.result.Left, "unrotated": x.result.Unrotated})
+	failed := slices.ContainsFunc(x.result.Actions, func(a ActionResult) bool { return a.err != nil })
+	x.result.Verdict = x.verdict(failed)
+	outcome := timeline.OutcomeFailed
+	if x.result.Verdict == Eradicated {
+		outcome = timeline.OutcomeDone
+	}
+	data, err := json.Marshal(map[string]any{"kept": x.result.Kept, "left": x.result.Left, "unrotated": x.result.Unrotated,
+		"keptKeys": x.result.KeptKeys, "unknown": x.result.Unknown})
 	if err == nil {
-		e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Summary: summary, Outcome: outcome, Data: data}
-		if len(x.rotations)+len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left) == 0 && !failed {
+		e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Outcome: outcome, Data: data,
+			Summary: string(x.result.Verdict) + ": " + x.result.Count()}
+		if !x.req.Options.Chooses() && len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left) == 0 && !failed {
 			// Nothing was to be rotated, such as while the patched version is deployed: no verdict, and no failure.
-			e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "", fmt.Sprintf("no secret was to be rotated here: %d of %d are", rotated(x.result.Radius), len(x.result.Radius.Items))
+			n, of := x.result.counts()
+			e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "", fmt.Sprintf("no secret was to be rotated here: %d of %d are", n, of)
 		}
 		_, err = x.handle.Log.Append(e)
 	}
@@ -624,14 +654,41 @@ func (x *eradication) judge() {
 	}
 }
 
-func rotated(r *eradicate.Radius) int {
-	n := 0
-	for _, i := range r.Items {
+func (x *eradication) verdict(failed bool) EradicateVerdict {
+	r := x.result
+	n, _ := r.counts()
+	switch {
+	case r.Radius.Blind():
+		return EradicationUnknown
+	case failed, len(r.Refusals)+len(r.Kept)+len(r.Left)+len(r.Unrotated)+len(r.Unknown) > 0:
+		return NotEradicated
+	case n == 0 && len(r.KeptKeys) > 0: // nothing was taken from anybody
+		return NotEradicated
+	}
+	return Eradicated
+}
+
+// counts are how many secrets are rotated, of those of which a value is to be.
+func (r *EradicateResult) counts() (rotated, of int) {
+	for _, i := range r.Radius.Items {
+		if !i.Nothing() {
+			of++
+		}
 		if i.Rotated {
-			n++
+			rotated++
 		}
 	}
-	return n
+	return rotated, of
+}
+
+// Count says how many secrets are rotated, and what was kept.
+func (r *EradicateResult) Count() string {
+	n, of := r.counts()
+	text := fmt.Sprintf("%d of %s rotated", n, plural.Count(of, "secret"))
+	if kept := len(r.KeptKeys); kept > 0 {
+		text += fmt.Sprintf("; %s kept as no secret, and not replaced", plural.Count(kept, "key"))
+	}
+	return text
 }
 
 // historyOf reads the rotations out of a journal, the last first.

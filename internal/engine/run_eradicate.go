@@ -163,6 +163,11 @@ func eradicateOutcome(res *EradicateResult, options eradicate.Options) (outcome,
 		return outcome{summary: "nothing was done", detail: res}, fmt.Errorf("%w: the answer was no", ErrRefused)
 	}
 	o := outcome{detail: res, summary: string(res.Verdict), left: leftOf(res)}
+	if options.Chooses() {
+		for _, u := range res.Unknown {
+			o.left = append(o.left, "not looked at: "+u)
+		}
+	}
 	if res.Verdict == "" {
 		o.summary = "there was nothing to do"
 	}
@@ -180,6 +185,9 @@ func eradicateOutcome(res *EradicateResult, options eradicate.Options) (outcome,
 	}
 	if first == nil && len(res.Failures) > 0 {
 		first = errors.New(strings.Join(res.Failures, "; "))
+	}
+	if first == nil && res.Verdict == EradicationUnknown && options.Chooses() {
+		first = fmt.Errorf("%w: %s", ErrUndetermined, strings.Join(res.Unknown, "; "))
 	}
 	if n := len(res.Unrotated); first == nil && n > 0 && len(o.left) == 0 {
 		o.summary = fmt.Sprintf("done; %s: %s left that the suspects could read", res.Verdict, plural.Count(n, "secret"))

@@ -496,7 +496,7 @@ func TestEradicateAsAStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	res, err := w.mustStart(t, dir).runNow(t.Context(), parsed(t, stepsOf(text)), map[string]string{"pod": w.suspect})
-	if err != nil || outcomes(res) != "cutOff:done none:refused rotate:done again:done" {
+	if err != nil || outcomes(res) != "cutOff:done none:failed rotate:done again:done" {
 		t.Fatalf("%v, %s: %+v", err, outcomes(res), res.Steps)
 	}
 	after, err := w.Get(secrets, "todo-app", "backend-secret")

@@ -73,6 +73,9 @@ type SecretRecord struct {
 	// Successor is the Secret that takes the place of one that is immutable.
 	Successor string                `json:"successor,omitempty"`
 	Keys      map[string]KeyDigests `json:"keys,omitempty"`
+	// Kept are keys that were left as they are, since the responder said that
+	// they are no secret.
+	Kept []string `json:"kept,omitempty"`
 }
 
 // KeyDigests are the keyed digests of one key's value.

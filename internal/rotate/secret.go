@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -44,6 +45,9 @@ type SecretPlan struct {
 	// Revoked are the keys whose old value was revoked at its issuer, as the
 	// responder says.
 	Revoked []string
+	// Owed are keys that an earlier rotation of this Secret has replaced and whose
+	// old value nobody has revoked yet.
+	Owed []string
 }
 
 type secretEdit struct {
@@ -113,13 +117,19 @@ func (s *Secrets) value(e *secretEdit, key string, src Source) error {
 	}
 	switch src.Kind {
 	case Supplied:
-		if string(src.Value.Reveal()) == string(old) {
+		if bytes.Equal(bytes.TrimRight(src.Value.Reveal(), "\r\n"), bytes.TrimRight(old, "\r\n")) {
 			return errors.New("the value that was supplied is the one that leaked: get a new one from its issuer")
 		}
 		e.values[key] = src.Value
 		return nil
 	case Role:
 		return s.password(e, key, src.Role)
+	}
+	if f := FormOf(old); !f.Takes(src.Kind) {
+		return errors.New(f.Refusal(key))
+	}
+	if f := FormOf(e.Live.Data[src.Public]); src.Public != "" && !f.TakesPublic() {
+		return fmt.Errorf("the public half has no place in key %s: %s", src.Public, f.Refusal(src.Public))
 	}
 	value, public, err := generate(src.Kind)
 	e.values[key] = value
@@ -134,6 +144,9 @@ func (s *Secrets) password(e *secretEdit, key, role string) error {
 	old, err := passwordIn(e.Live.Data[key])
 	if err != nil {
 		return err
+	}
+	if f := FormOf(e.Live.Data[key]); !f.TakesPassword() {
+		return fmt.Errorf("it is %s, and holds no password that a role's could replace", f.Name)
 	}
 	if _, ok := s.passwords[role]; !ok {
 		s.passwords[role], s.previous[role] = NewValue([]byte(letters(32))), NewValue(old)
@@ -172,6 +185,12 @@ func (s *Secrets) Record() Record {
 	r := Record{Rotator: "secret"}
 	for _, e := range s.edits {
 		sr := SecretRecord{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: e.ref.UID, Successor: e.successor, Keys: map[string]KeyDigests{}}
+		for key, src := range e.Sources {
+			if src.Kind == Keep {
+				sr.Kept = append(sr.Kept, key)
+			}
+		}
+		slices.Sort(sr.Kept)
 		for key, v := range e.values {
 			sr.Keys[key] = KeyDigests{Before: s.digests.Of(e.Live.Data[key]), After: s.digests.Of(v.Reveal()),
 				Source: e.Sources[key].Kind, Role: e.Sources[key].Role}
@@ -277,10 +296,7 @@ func (s *Secrets) Deactivate(ctx context.Context) (Outcome, error) {
 	out := Outcome{Result: change.Already}
 	var notes []string
 	for _, e := range s.edits {
-		for _, key := range slices.Sorted(maps.Keys(e.Sources)) {
-			if e.Sources[key].Kind != Supplied {
-				continue
-			}
+		for _, key := range e.supplied() {
 			if slices.Contains(e.Revoked, key) {
 				notes = append(notes, fmt.Sprintf("the old %s was revoked at its issuer, as the responder says", key))
 				continue
@@ -301,8 +317,25 @@ func (s *Secrets) Deactivate(ctx context.Context) (Outcome, error) {
 	if len(notes) == 0 && len(out.Left) == 0 {
 		notes = append(notes, "nothing that runs accepts the old value")
 	}
+	for _, r := range s.Record().Secrets {
+		if len(r.Kept) > 0 {
+			notes = append(notes, "not replaced, and as valid as before: "+strings.Join(r.Kept, ", "))
+		}
+	}
 	out.Note = strings.Join(append(notes, out.Left...), "; ")
 	return out, nil
+}
+
+// supplied are the keys whose old value only its issuer can revoke.
+func (e *secretEdit) supplied() []string {
+	keys := slices.Clone(e.Owed)
+	for key, src := range e.Sources {
+		if src.Kind == Supplied && !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 func deleteSecret(ctx context.Context, client *cluster.Client, r SecretRecord) error {

@@ -222,7 +222,8 @@ func (a *after) undone(d *engine.UndoResult) {
 func (a *after) eradicated(d *engine.EradicateResult) {
 	if d.Verdict != "" {
 		a.word = strings.ToUpper(string(d.Verdict))
-		a.style = map[engine.EradicateVerdict]style{engine.Eradicated: fine, engine.NotEradicated: danger}[d.Verdict]
+		a.style = map[engine.EradicateVerdict]style{engine.Eradicated: fine, engine.NotEradicated: danger,
+			engine.EradicationUnknown: danger}[d.Verdict]
 	}
 	for _, r := range d.Actions {
 		if r.Err() != nil {
@@ -236,6 +237,12 @@ func (a *after) eradicated(d *engine.EradicateResult) {
 	}
 	for _, s := range d.Unrotated {
 		a.failures = append(a.failures, "not replaced: "+s)
+	}
+	for _, s := range d.Unknown {
+		a.unknown = append(a.unknown, contain.Exposure{Code: "secrets", Text: "not looked at: " + s})
+	}
+	for _, s := range d.KeptKeys {
+		a.open = append(a.open, contain.Exposure{Code: "kept", Text: s + " is kept as no secret, and not replaced"})
 	}
 	a.failures = append(a.failures, d.Failures...)
 }

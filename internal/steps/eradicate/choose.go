@@ -131,21 +131,83 @@ func Choose(ctx context.Context, r *Radius, o Options, c Context) ([]*Rotation, 
 	groups := ch.groups(chosen)
 	for _, items := range groups {
 		rotation, err := ch.rotation(ctx, items)
-		if err == nil {
+		refusals = append(refusals, refusedKeys(items)...)
+		switch {
+		case err == nil:
 			rotations = append(rotations, rotation)
+			continue
+		case errors.Is(err, errNothing):
 			continue
 		}
 		for _, i := range items {
-			i.Problem = err.Error()
-			refusals = append(refusals, steps.Refusal{Action: "rotate", Object: i.ref.String(), Reason: err.Error()})
+			if i.Problem = err.Error(); !i.unread { // what could not be read is no refusal: it is not known
+				refusals = append(refusals, steps.Refusal{Action: "rotate", Object: i.ref.String(), Reason: err.Error()})
+			}
 		}
 	}
-	for name := range o.Sources {
-		if !ch.used[name] && o.Chooses() {
-			return nil, nil, fmt.Errorf("no chosen secret has a key %q", name)
-		}
+	if err := ch.unusedKey(chosen); err != nil && o.Chooses() {
+		return nil, nil, err
 	}
 	return rotations, refusals, nil
+}
+
+// ErrNotFound: something that was named does not exist.
+var ErrNotFound = errors.New("not found")
+
+// errNothing: none of the values is to be replaced.
+var errNothing = errors.New("nothing is to be replaced")
+
+// unusedKey is that a key was named which no chosen secret has. Where one could
+// not be read it may have it.
+func (c *chooser) unusedKey(chosen []*Item) error {
+	if slices.ContainsFunc(chosen, func(i *Item) bool { return i.unread }) {
+		return nil
+	}
+	var known []string
+	for _, i := range c.Items {
+		for _, k := range i.Keys {
+			known = append(known, k.Name, i.Name+"/"+k.Name, i.Namespace+"/"+i.Name+"/"+k.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sources)) {
+		if !c.used[name] {
+			return fmt.Errorf("no chosen secret has a key %q%w%s", name, silent{ErrNotFound}, near(name, known))
+		}
+	}
+	for _, name := range c.Revoked {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("no secret that the suspects could read has a key %q, which --revoked names%w%s",
+				name, silent{ErrNotFound}, near(name, known))
+		}
+	}
+	return nil
+}
+
+// silent is an error that adds nothing to a text.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
+
+func near(name string, known []string) string {
+	slices.Sort(known)
+	if list := cluster.Near(name, slices.Compact(known)); len(list) > 0 {
+		return ": did you mean " + strings.Join(list, ", ") + "?"
+	}
+	return ""
+}
+
+// refusedKeys are the keys that are left as they are while the others go on.
+func refusedKeys(items []*Item) []steps.Refusal {
+	var list []steps.Refusal
+	for _, i := range items {
+		for _, k := range i.Keys {
+			if k.Problem != "" {
+				list = append(list, steps.Refusal{Action: "rotate", Object: i.ref.String() + " key " + k.Name, Reason: k.Problem})
+			}
+		}
+	}
+	return list
 }
 
 // departed are the immutable Secrets that this incident has replaced and
@@ -189,11 +251,28 @@ func (c *chooser) chosen() ([]*Item, error) {
 			}
 		}
 		if n == 0 {
-			return nil, fmt.Errorf("the suspects could not read %q, as far as is known: irctl eradicate --plan lists what they could", name)
+			return nil, c.unknown(name)
 		}
 	}
 	slices.SortFunc(list, func(a, b *Item) int { return a.Order - b.Order })
 	return list, nil
+}
+
+// unknown is that a secret was named which is not among those that were found.
+func (c *chooser) unknown(name string) error {
+	names := make([]string, len(c.Items))
+	for n, i := range c.Items {
+		names[n] = i.Name
+	}
+	if len(names) == 0 && len(c.Unlooked()) > 0 {
+		return fmt.Errorf("%w: which secrets the suspects could read is not known, so neither is %q: %s. Name it as NAMESPACE/NAME",
+			ErrUnlooked, name, strings.Join(c.Unlooked(), "; "))
+	}
+	if strings.Contains(name, "/") {
+		return fmt.Errorf("%s does not exist%w%s", name, silent{ErrNotFound}, near(name[strings.LastIndex(name, "/")+1:], names))
+	}
+	return fmt.Errorf("no secret that the suspects could read is called %q; irctl eradicate --plan lists them, "+
+		"and NAMESPACE/NAME names any other%w%s", name, silent{ErrNotFound}, near(name, names))
 }
 
 // departed: it was replaced and deleted.
@@ -306,7 +385,7 @@ func (c *chooser) rotation(ctx context.Context, items []*Item) (*Rotation, error
 	}
 	for _, i := range r.Items {
 		i.Problem = ""
-		i.Rotator, i.Rotated = r.Record().Rotator, r.Prior != nil && r.Prior.Updated
+		i.Rotator, i.Rotated = r.Record().Rotator, r.Prior != nil && r.Prior.Updated && len(i.Open()) == 0
 	}
 	return r, nil
 }
@@ -348,9 +427,13 @@ func (c *chooser) ofKeeper(ctx context.Context, r *Rotation, i *Item) error {
 	if i.keeper.cannot != "" {
 		return fmt.Errorf("%s would not make a new one: %s", i.keeper.Ref, i.keeper.cannot)
 	}
-	prior, live, err := c.prior(ctx, i)
+	standing, live, err := c.standing(ctx, i)
 	if err != nil {
 		return err
+	}
+	var prior *History
+	if len(standing) > 0 {
+		prior = standing[0]
 	}
 	r.Prior = prior
 	switch i.keeper.rotator {
@@ -361,6 +444,9 @@ func (c *chooser) ofKeeper(ctx context.Context, r *Rotation, i *Item) error {
 		for key, s := range sources {
 			if s.Kind != rotate.Keep && len(s.Command) == 0 {
 				return fmt.Errorf("%s writes key %s from its source: put the new value there, or have it put there with --store-command %s=…", i.keeper.Ref, key, key)
+			}
+			if f := rotate.FormOf(live.Data[key]); prior == nil && !f.Takes(s.Kind) {
+				return fmt.Errorf("key %s: %s", key, f.Refusal(key))
 			}
 		}
 		secrets := rotate.NewSecrets(c.client, c.Digests, recordOf(prior), rotate.Commander{Incident: c.Incident}, rotate.SecretPlan{Live: live, Sources: sources})
@@ -385,37 +471,51 @@ var refusedTypes = map[corev1.SecretType]string{
 }
 
 func (c *chooser) ofSecrets(ctx context.Context, r *Rotation) error {
-	var plans []rotate.SecretPlan
-	roles := false
+	standing, live := make([][]*History, len(r.Items)), make([]*corev1.Secret, len(r.Items))
+	resumed := true // they change together
 	for n, i := range r.Items {
 		if why, ok := refusedTypes[i.secret.Type]; ok {
 			return errors.New(why)
 		}
-		prior, live, err := c.prior(ctx, i)
-		if err != nil {
+		var err error
+		if standing[n], live[n], err = c.standing(ctx, i); err != nil {
 			return err
 		}
-		if n == 0 {
-			r.Prior = prior
-		} else if (r.Prior == nil) != (prior == nil) {
-			r.Prior = nil // they change together
-		}
-		sources := c.sources(i)
-		if err := c.complete(i, sources, prior != nil); err != nil {
-			return err
-		}
-		if prior != nil {
-			remembered(sources, prior.Record, i)
-		}
-		for _, s := range sources {
-			roles = roles || s.Role != ""
-		}
-		plans = append(plans, rotate.SecretPlan{Live: live, Sources: sources, Revoked: c.revoked(i)})
+		resumed = resumed && len(standing[n]) > 0
 	}
-	if r.Prior == nil {
-		for n, i := range r.Items {
+	plans := make([]rotate.SecretPlan, len(r.Items))
+	more, some, roles := false, false, false
+	for n, i := range r.Items {
+		sources, earlier := c.sources(i), replacedBy(standing[n], i)
+		if err := c.complete(i, sources, earlier); err != nil {
+			return err
+		}
+		more = more || resumed && earlier.leaves(sources)
+		plans[n] = rotate.SecretPlan{Live: live[n], Sources: sources, Revoked: c.revoked(i)}
+		if !resumed {
 			plans[n].Live = i.secret
 		}
+	}
+	if resumed {
+		r.Prior = standing[0][0]
+	}
+	if more && !c.unfinished(r, plans) {
+		r.Prior = nil
+	}
+	for n, i := range r.Items {
+		earlier := replacedBy(standing[n], i)
+		switch {
+		case more && r.Prior == nil:
+			earlier.without(&plans[n])
+		case len(standing[n]) > 0:
+			remembered(plans[n].Sources, standing[n][0].Record, i)
+		}
+		for _, s := range plans[n].Sources {
+			roles, some = roles || s.Role != "", some || s.Kind != rotate.Keep
+		}
+	}
+	if r.Prior == nil && !some {
+		return errNothing
 	}
 	secrets := rotate.NewSecrets(c.client, c.Digests, recordOf(r.Prior), rotate.Commander{Incident: c.Incident}, plans...)
 	r.Rotator = secrets
@@ -426,6 +526,72 @@ func (c *chooser) ofSecrets(ctx context.Context, r *Rotation) error {
 		r.Rotator = rotate.NewRoles(secrets, *c.Database)
 	}
 	return nil
+}
+
+// unfinished: the earlier rotation is to come to its end first, since a role or
+// the successor of a Secret waits for it. The keys that are left are said so.
+func (c *chooser) unfinished(r *Rotation, plans []rotate.SecretPlan) bool {
+	waits := slices.ContainsFunc(r.Prior.Record.Secrets, func(s rotate.SecretRecord) bool {
+		return s.Successor != "" || slices.ContainsFunc(slices.Collect(maps.Values(s.Keys)), func(k rotate.KeyDigests) bool { return k.Role != "" })
+	})
+	if !waits || r.Prior.Updated && r.Prior.Deactivated {
+		return false
+	}
+	for n, i := range r.Items {
+		earlier := replacedBy([]*History{r.Prior}, i)
+		for at := range i.Keys {
+			k := &i.Keys[at]
+			if s, ok := plans[n].Sources[k.Name]; ok && s.Kind != rotate.Keep && !earlier.keys[k.Name] {
+				k.refuse("its other keys are still being replaced: run the same command again")
+				delete(plans[n].Sources, k.Name)
+			}
+		}
+	}
+	return true
+}
+
+// replaced is what earlier rotations have done with the keys of a Secret.
+type replaced struct {
+	// keys hold new values, kept are those that the responder kept as no secret.
+	keys, kept map[string]bool
+	// owed are those whose old value is still to be revoked at its issuer.
+	owed []string
+}
+
+func replacedBy(standing []*History, i *Item) replaced {
+	e := replaced{keys: map[string]bool{}, kept: map[string]bool{}}
+	for _, h := range standing {
+		for _, s := range h.Record.Secrets {
+			if s.Namespace != i.Namespace || s.Name != i.Name && s.Successor != i.Name {
+				continue
+			}
+			for key, k := range s.Keys {
+				if e.keys[key] = true; k.Source == rotate.Supplied && !h.Deactivated {
+					e.owed = append(e.owed, key)
+				}
+			}
+			for _, key := range s.Kept {
+				e.kept[key] = true
+			}
+		}
+	}
+	return e
+}
+
+// leaves: a key is to be replaced that was not.
+func (e replaced) leaves(sources map[string]rotate.Source) bool {
+	for key, s := range sources {
+		if s.Kind != rotate.Keep && !e.keys[key] {
+			return true
+		}
+	}
+	return false
+}
+
+// without leaves out of a plan what was replaced already.
+func (e replaced) without(p *rotate.SecretPlan) {
+	maps.DeleteFunc(p.Sources, func(key string, s rotate.Source) bool { return e.keys[key] })
+	p.Owed = e.owed
 }
 
 // remembered fills in what an earlier run was told of the keys, and this one
@@ -443,33 +609,46 @@ func remembered(sources map[string]rotate.Source, record rotate.Record, i *Item)
 	}
 }
 
-// complete refuses a Secret of which nobody said where the new value of every
-// key comes from: what irctl makes up for a key that a third party issues
-// would only break what uses it.
-func (c *chooser) complete(i *Item, sources map[string]rotate.Source, rotated bool) error {
+// complete says of every key where its new value comes from. A Secret of which
+// nobody said it of every key is refused: what irctl makes up for a key that a
+// third party issues would only break what uses it. A key is refused by itself,
+// and left out of the sources, where a value that irctl makes would destroy what
+// it holds.
+func (c *chooser) complete(i *Item, sources map[string]rotate.Source, earlier replaced) error {
 	public := map[string]bool{}
 	for _, s := range sources {
 		public[s.Public] = true
 	}
 	var missing []string
-	for n, k := range i.Keys {
-		s, ok := sources[k.Name]
-		if ok && k.Issuer != "" && slices.Contains(rotate.Generated, s.Kind) {
+	for n := range i.Keys {
+		k := &i.Keys[n]
+		k.Problem = ""
+		s, said := sources[k.Name]
+		switch {
+		case !said && earlier.kept[k.Name]:
+			s, said = rotate.Source{Kind: rotate.Keep}, true
+		case !said && c.Rest != "" && !public[k.Name] && (k.Issuer == "" || k.Form != ""):
+			s, said = rotate.Source{Kind: c.Rest}, !earlier.keys[k.Name]
+		}
+		if said {
+			sources[k.Name], k.Source = s, string(s.Kind)
+		}
+		switch why := i.unfit(k, s); {
+		case earlier.keys[k.Name]:
+		case said && k.Empty && slices.Contains(rotate.Generated, s.Kind):
+			k.Source = ""
+			delete(sources, k.Name)
+		case said && why != "":
+			k.refuse(why)
+			delete(sources, k.Name)
+		case said && k.Issuer != "" && slices.Contains(rotate.Generated, s.Kind):
 			return fmt.Errorf("only %s can issue a new value of key %s: get one, and give it with --set-from %s=FILE", k.Issuer, k.Name, k.Name)
+		case said, public[k.Name], k.Empty:
+		case len(earlier.keys) > 0:
+			k.refuse("say where its new value comes from: " + k.how())
+		default:
+			missing = append(missing, k.how())
 		}
-		if ok || public[k.Name] || rotated {
-			continue
-		}
-		if c.Rest != "" && k.Issuer == "" {
-			sources[k.Name] = rotate.Source{Kind: c.Rest}
-			i.Keys[n].Source = string(c.Rest)
-			continue
-		}
-		how := "--generate " + k.Name + "=random"
-		if k.Issuer != "" {
-			how = "--set-from " + k.Name + "=FILE, issued by " + k.Issuer
-		}
-		missing = append(missing, how)
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("say where the new values come from: %s (or --set-from KEY=FILE for what only a third party can issue, --keep KEY for what is no secret)", strings.Join(missing, ", "))
@@ -477,12 +656,91 @@ func (c *chooser) complete(i *Item, sources map[string]rotate.Source, rotated bo
 	if i.Immutable && slices.ContainsFunc(i.Users, func(u User) bool { return strings.HasPrefix(u.Object, "Ingress ") }) {
 		return errors.New("it is immutable and an Ingress names it: make another Secret, and have the Ingress name that")
 	}
+	if open := i.Open(); i.Immutable && len(open) > 0 && len(sources) > 0 {
+		return fmt.Errorf("it is immutable, so that all of its keys are replaced at once: say of each where its new value comes from")
+	}
 	return nil
 }
 
-// prior is what the journal tells of an item whose new value is in the
-// cluster, and the Secret that holds it.
-func (c *chooser) prior(ctx context.Context, i *Item) (*History, *corev1.Secret, error) {
+// unfit says why what irctl makes by a source may not replace the value of a
+// key; "": it may.
+func (i *Item) unfit(k *Key, s rotate.Source) string {
+	if !k.form.Takes(s.Kind) {
+		return k.form.Refusal(k.Name)
+	}
+	if s.Kind == rotate.Role && !k.form.TakesPassword() {
+		return fmt.Sprintf("it is %s, and holds no password that a role's could replace", k.Form)
+	}
+	for _, p := range i.Keys {
+		if s.Public != "" && p.Name == s.Public && !p.form.TakesPublic() {
+			return fmt.Sprintf("its public half has no place in key %s: %s", p.Name, p.form.Refusal(p.Name))
+		}
+	}
+	return ""
+}
+
+// how is what says where a key's new value comes from.
+func (k *Key) how() string {
+	switch {
+	case k.Form != "":
+		return "--set-from " + k.Name + "=FILE, since it is " + k.Form
+	case k.Issuer != "":
+		return "--set-from " + k.Name + "=FILE, issued by " + k.Issuer
+	}
+	return "--generate " + k.Name + "=random"
+}
+
+// refuse leaves the key as it is.
+func (k *Key) refuse(why string) { k.Problem, k.Source = why, "" }
+
+// Open are the keys that stay as they are against the responder's wish.
+func (i *Item) Open() []Key {
+	var list []Key
+	for _, k := range i.Keys {
+		if k.Problem != "" {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+// Kept are the keys that stay as they are since the responder says that they
+// are no secret.
+func (i *Item) Kept() []Key {
+	return slices.DeleteFunc(slices.Clone(i.Keys), func(k Key) bool { return k.Source != string(rotate.Keep) })
+}
+
+// ByKey: each of its keys is refused by itself, kept or empty.
+func (i *Item) ByKey() bool {
+	return len(i.Open()) > 0 && !slices.ContainsFunc(i.Keys, func(k Key) bool {
+		return k.Problem == "" && !k.Empty && k.Source != string(rotate.Keep)
+	})
+}
+
+// What says what the value of a key shows by itself to be.
+func (k Key) What() string {
+	if k.Form == "" && k.Issuer != "" {
+		return "a credential that " + k.Issuer + " has issued"
+	}
+	return k.Form
+}
+
+// Plain: whoever has the value can use it, as it shows by itself, so that nobody's
+// word makes it no secret.
+func (k Key) Plain() bool { return k.form.Credential || k.Issuer != "" && k.Form == "" }
+
+// Nothing: no value of it is to be replaced: it has none, or all are kept.
+func (i *Item) Nothing() bool {
+	return i.secret != nil && i.secret.Type != corev1.SecretTypeServiceAccountToken && !i.Rotated &&
+		!slices.ContainsFunc(i.Keys, func(k Key) bool { return !k.Empty && k.Source != string(rotate.Keep) })
+}
+
+// standing are the rotations of an item whose new values are in the cluster, as
+// the journal tells of them, the last first, and the Secret that holds those of
+// the last.
+func (c *chooser) standing(ctx context.Context, i *Item) ([]*History, *corev1.Secret, error) {
+	var list []*History
+	live := i.secret
 	for _, h := range c.History {
 		for _, s := range h.Record.Secrets {
 			if h.Record.Account != nil || s.Namespace != i.Namespace || s.Name != i.Name && s.Successor != i.Name || c.Again && h.Updated {
@@ -490,18 +748,22 @@ func (c *chooser) prior(ctx context.Context, i *Item) (*History, *corev1.Secret,
 			}
 			holder := i.secret
 			if s.Holder() != i.Name {
-				live, err := c.client.Kube.CoreV1().Secrets(s.Namespace).Get(ctx, s.Holder(), metav1.GetOptions{})
+				found, err := c.client.Kube.CoreV1().Secrets(s.Namespace).Get(ctx, s.Holder(), metav1.GetOptions{})
 				if err != nil && !apierrors.IsNotFound(err) {
 					return nil, nil, fmt.Errorf("reading Secret %s/%s, which takes its place: %w", s.Namespace, s.Holder(), err)
 				}
-				holder = live
+				holder = found
 			}
-			if s.Holds(holder, c.Digests) {
-				return &h, holder, nil
+			if !s.Holds(holder, c.Digests) {
+				continue
 			}
+			if len(list) == 0 {
+				live = holder
+			}
+			list = append(list, &h)
 		}
 	}
-	return nil, i.secret, nil
+	return list, live, nil
 }
 
 // Plan completes the radius with what would become of each item.

@@ -10,6 +10,7 @@ package eradicate
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,7 +73,8 @@ type Item struct {
 	// Exposed says how the suspects could read it.
 	Exposed []string `json:"exposed"`
 	Users   []User   `json:"users"`
-	// Rotated: this incident has replaced it already.
+	// Rotated: this incident has replaced every value of it, but those that are
+	// kept as no secret.
 	Rotated bool `json:"rotated,omitempty"`
 	// Problem is what keeps it from being rotated, and what to do about it.
 	Problem string `json:"problem,omitempty"`
@@ -83,7 +85,37 @@ type Item struct {
 	keeper  *keeper
 	users   []*Workload
 	missing bool
+	// unread: it could not be read, so that nothing is known of it.
+	unread bool
 }
+
+// ErrUnlooked: what the suspects could read could not be looked at.
+var ErrUnlooked = errors.New("it could not be looked at")
+
+// Unlooked is what could not be looked at, and why: while there is any, nobody
+// knows what the attacker still has.
+func (r *Radius) Unlooked() []string {
+	var list []string
+	for _, w := range r.Warnings {
+		if w.Code == unreadable && !slices.Contains(list, w.Text) {
+			list = append(list, w.Text)
+		}
+	}
+	for _, i := range r.Items {
+		if i.unread {
+			list = append(list, i.ref.String()+" could not be read: "+i.Problem)
+		}
+	}
+	return list
+}
+
+// Blind: nothing at all could be looked at.
+func (r *Radius) Blind() bool {
+	return len(r.Unlooked()) > 0 && !slices.ContainsFunc(r.Items, func(i *Item) bool { return !i.unread })
+}
+
+// unreadable is the code of warnings of what could not be looked at.
+const unreadable = "unreadable"
 
 // Key is one key of a Secret.
 type Key struct {
@@ -93,6 +125,14 @@ type Key struct {
 	Source string `json:"source,omitempty"`
 	// Issuer alone can issue such a value.
 	Issuer string `json:"issuer,omitempty"`
+	// Form is what the value is, where that is more than free text: "a PEM private key".
+	Form string `json:"form,omitempty"`
+	// Empty: it has no value, so nothing of it can leak, and none is put there.
+	Empty bool `json:"empty,omitempty"`
+	// Problem is why it stays as it is, and what to do about it.
+	Problem string `json:"problem,omitempty"`
+
+	form rotate.Form
 }
 
 // User is a workload that uses a secret.
@@ -134,7 +174,7 @@ func Find(ctx context.Context, scene *steps.Scene, beside Beside) (*Radius, erro
 		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
 	if f.rightsErr = err; err != nil {
-		f.warn("unreadable", "what the suspects' service accounts may read is not known: "+err.Error(), "get the right to list roles and bindings")
+		f.warn(unreadable, "what the suspects' service accounts may read is not known: "+err.Error(), "get the right to list roles and bindings")
 		beside.Changed = nil
 	}
 	f.src, f.before = src, before(src, beside.Changed)
@@ -212,7 +252,8 @@ func heldBy(scene *steps.Scene) map[types.UID]bool {
 // suspect adds what one suspect could read.
 func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[string]any) {
 	if spec == nil {
-		f.warn("unreadable", who+": neither the pod nor its workload can be read, so what it could read is not known", "name the secrets with --secret")
+		f.warn(unreadable, who+": neither the pod nor its workload can be read, so what it could read is not known"+f.denied(ctx, who),
+			"name the secrets with --secret")
 		return
 	}
 	for _, r := range references(spec) {
@@ -237,8 +278,22 @@ func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[st
 		f.warn("indirect", fmt.Sprintf("%s could reach further secrets by what its service account %s: %s", who, what, strings.Join(ways, "; ")), "name them with --secret")
 	}
 	for _, what := range f.before.unknown(subject, now, then) {
-		f.warn("unreadable", fmt.Sprintf("what %s could read by its service account before this incident is not fully known: %s", who, what), "name the secrets with --secret")
+		f.warn(unreadable, fmt.Sprintf("what %s could read by its service account before this incident is not fully known: %s", who, what), "name the secrets with --secret")
 	}
+}
+
+// denied is why a suspect's pod cannot be read; "": it is gone.
+func (f *finder) denied(ctx context.Context, who string) string {
+	for _, t := range f.targets {
+		if t.Key() != who {
+			continue
+		}
+		_, err := f.client.Kube.CoreV1().Pods(t.Pod.Namespace).Get(ctx, t.Pod.Name, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return ": " + err.Error()
+		}
+	}
+	return ""
 }
 
 // indirect are the dangers by which one gets at secrets without reading them
@@ -284,7 +339,7 @@ func (f *finder) readable(ctx context.Context, who string, now, then rights.Righ
 	for _, ns := range slices.Sorted(maps.Keys(scopes)) {
 		all, err := f.list(ctx, ns)
 		if err != nil {
-			f.warn("unreadable", who+" may read Secrets by its service account, and which there are is not known: "+err.Error(), "get the right to list secrets")
+			f.warn(unreadable, who+" may read Secrets by its service account, and which there are is not known: "+err.Error(), "get the right to list secrets")
 		}
 		for _, m := range all {
 			if may(r, m.Namespace, m.Name) {
@@ -360,11 +415,11 @@ func (f *finder) read(ctx context.Context) {
 		case apierrors.IsNotFound(err):
 			i.missing = true
 		case err != nil:
-			i.Problem = err.Error()
+			i.Problem, i.unread = err.Error(), true
 		case i.secret != nil:
 			i.keeper, err = keepers.of(ctx, i.secret)
 			if err != nil {
-				i.Problem = err.Error()
+				i.Problem, i.unread = err.Error(), true
 			}
 		}
 	})
@@ -385,7 +440,7 @@ func (f *finder) pullSecrets(ctx context.Context) {
 		}
 		all, err := f.list(ctx, i.Namespace)
 		if err != nil {
-			f.warn("unreadable", "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(), "get the right to list secrets")
+			f.warn(unreadable, "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(), "get the right to list secrets")
 		}
 		for _, m := range all {
 			if m.Annotations[corev1.ServiceAccountNameKey] == i.Name {
@@ -424,7 +479,9 @@ func (i *Item) load(ctx context.Context, client *cluster.Client) (err error) {
 	}
 	i.ref.UID, i.Type, i.Immutable = i.secret.UID, string(i.secret.Type), i.secret.Immutable != nil && *i.secret.Immutable
 	for _, key := range slices.Sorted(maps.Keys(i.secret.Data)) {
-		i.Keys = append(i.Keys, Key{Name: key, Issuer: rotate.Issuer(key, i.secret.Data[key])})
+		value := i.secret.Data[key]
+		form := rotate.FormOf(value)
+		i.Keys = append(i.Keys, Key{Name: key, Issuer: rotate.Issuer(key, value), Form: form.Name, form: form, Empty: len(value) == 0})
 	}
 	return nil
 }
@@ -438,7 +495,7 @@ func (f *finder) use(ctx context.Context, held map[types.UID]bool) {
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
 		list, gaps := workloads(ctx, f.client, ns, f.suspects)
 		for _, g := range gaps {
-			f.warn("unreadable", "what uses the secrets is not fully known: "+g.String(), "get the right to list it")
+			f.warn(unreadable, "what uses the secrets is not fully known: "+g.String(), "get the right to list it")
 		}
 		for _, w := range list {
 			w.held = held[w.UID]
@@ -523,7 +580,7 @@ func (f *finder) ingresses(ctx context.Context, namespaces map[string]bool) map[
 			continue // the cluster has none
 		}
 		if err != nil {
-			f.warn("unreadable", "which Ingresses use the secrets is not known: "+err.Error(), "get the right to list ingresses")
+			f.warn(unreadable, "which Ingresses use the secrets is not known: "+err.Error(), "get the right to list ingresses")
 			continue
 		}
 		for _, in := range list.Items {

@@ -1,12 +1,14 @@
 package eradicate
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"irctl/internal/rotate"
 )
@@ -191,10 +193,14 @@ func (r *inputReader) value(key, file string) ([]byte, error) {
 	if err != nil {
 		return nil, inputError("set-from", key, "%w", withoutPath(err))
 	}
-	if data = []byte(strings.TrimRight(string(data), "\r\n")); len(data) == 0 || len(data) > maxValue {
+	text := bytes.TrimRight(data, "\r\n")
+	if len(text) == 0 || len(data) > maxValue {
 		return nil, inputError("set-from", key, "the value is empty or larger than %d bytes", maxValue)
 	}
-	return data, nil
+	if bytes.ContainsAny(text, "\r\n") || !utf8.Valid(data) {
+		return data, nil // a file: its last line ends as it does, and a key store ends in any byte
+	}
+	return text, nil
 }
 
 // withoutPath is an error of a file without its name, in case somebody put the
