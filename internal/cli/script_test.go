@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"irctl/internal/cli"
 	"irctl/internal/drill/sim"
@@ -286,6 +287,10 @@ func (s *scene) set(ts *testscript.TestScript, resource, name, path string, valu
 	gvr := map[string]func() error{
 		"pod": func() error {
 			return s.cluster.Edit(sim.Pods, "todo-app", name, func(o *unstructured.Unstructured) { put(ts, o, path, value) })
+		},
+		"secret": func() error {
+			secrets := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+			return s.cluster.Edit(secrets, "todo-app", name, func(o *unstructured.Unstructured) { put(ts, o, path, value) })
 		},
 		"deployment": func() error {
 			return s.cluster.Edit(sim.Deployments, "todo-app", name, func(o *unstructured.Unstructured) { put(ts, o, path, value) })

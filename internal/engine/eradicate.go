@@ -54,6 +54,9 @@ type EradicateResult struct {
 	// KeptKeys are keys that stay as they are, since the responder says that they
 	// are no secret.
 	KeptKeys []string `json:"keptKeys,omitempty"`
+	// WayInOpen are the workloads that were given an image and still have one that
+	// the suspects ran in another container.
+	WayInOpen []string `json:"wayInOpen,omitempty"`
 	// Unknown is what could not be looked at, and why.
 	Unknown  []string `json:"unknown,omitempty"`
 	Failures []string `json:"failures,omitempty"`
@@ -197,9 +200,15 @@ func (x *eradication) planImages(scene *steps.Scene) error {
 	if len(x.req.Options.Images) == 0 {
 		return nil
 	}
-	plan, rollouts, err := eradicate.PlanImages(scene, x.result.Radius, x.req.Options.Images)
+	plan, rollouts, left, err := eradicate.PlanImages(scene, x.result.Radius, x.req.Options.Images)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	for _, text := range left {
+		x.result.Warnings = append(x.result.Warnings, steps.Warning{Code: "way-in", Text: text})
+	}
+	if x.result.WayInOpen = left; !x.req.DryRun && !x.req.PlanOnly {
+		x.result.Left = append(x.result.Left, left...)
 	}
 	x.rollouts = rollouts
 	x.add(eradicate.StepImage, plan)

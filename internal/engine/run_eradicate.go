@@ -44,7 +44,7 @@ func eradicateOperation() *operation {
 			},
 			Results: []runbook.Result{
 				{Name: "eradicated", Domain: runbook.Of(runbook.Boolean), Doc: "The attacker has nothing left of what the suspects could read."},
-				{Name: "patched", Domain: runbook.Of(runbook.Boolean), Doc: "The images that were given run, or will when the workload is started."},
+				{Name: "patched", Domain: runbook.Of(runbook.Boolean), Doc: "The images that were given run, or will when the workload is started, and no container has an image of the suspects."},
 				{Name: "left", Domain: runbook.ListOf(runbook.Text), Doc: "What only a person can do."},
 				{Name: "unrotated", Domain: runbook.ListOf(runbook.String), Doc: "Secrets that the suspects could read and that were not replaced."},
 			},
@@ -172,7 +172,7 @@ func eradicateOutcome(res *EradicateResult, options eradicate.Options) (outcome,
 		o.summary = "there was nothing to do"
 	}
 	var first error
-	patched := len(options.Images) > 0 && !slices.ContainsFunc(res.Refusals, func(r steps.Refusal) bool { return r.Action == eradicate.StepImage })
+	patched := len(options.Images) > 0 && len(res.WayInOpen) == 0 && !slices.ContainsFunc(res.Refusals, func(r steps.Refusal) bool { return r.Action == eradicate.StepImage })
 	for _, a := range res.Actions {
 		if a.Outcome != timeline.OutcomeDone && a.Outcome != timeline.OutcomeAlready {
 			first = firstOf(first, a)

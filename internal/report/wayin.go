@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -45,10 +46,15 @@ func waysIn(r *Report, entries []timeline.Entry) []WayIn {
 			continue
 		}
 		w := WayIn{Workload: workload, State: wayInOpen, Text: workload + ": no patched image is recorded; the way in is still open"}
+		had, has := map[string]string{}, map[string]string{}
 		for _, a := range timeline.Actions(entries) {
 			if slices.Contains(patches, a.Intent.Step) && objectOf(a.Intent.Object) == workload && patchesImage(a) {
 				w = patchedBy(workload, a)
+				track(a, had, has)
 			}
+		}
+		if same := unchanged(had, has); !w.Open() && len(same) > 0 {
+			w.State, w.Text = wayInOpen, w.Text+Text("; not so "+strings.Join(same, ", ")+", so the way in is still open")
 		}
 		if said, ok := recovered(workload, entries); ok && said.Seq > w.Seq {
 			w = said
@@ -95,6 +101,59 @@ func patchesImage(a timeline.Action) bool {
 		}
 	}
 	return false
+}
+
+// track notes which image each container had before the first change, and has
+// after this one.
+func track(a timeline.Action, had, has map[string]string) {
+	var c struct {
+		Fields []struct {
+			Path          []string
+			Before, After json.RawMessage
+		}
+	}
+	if json.Unmarshal(a.Intent.Data, &c) != nil {
+		return
+	}
+	for _, f := range c.Fields {
+		if len(f.Path) == 0 {
+			continue
+		}
+		part, after := f.Path[len(f.Path)-1], f.After
+		if a.Undo == timeline.Undone {
+			after = f.Before
+		}
+		for _, list := range []struct {
+			text json.RawMessage
+			into map[string]string
+			keep bool
+		}{{f.Before, had, true}, {after, has, false}} {
+			for _, image := range images(list.text) {
+				name, ref, _ := strings.Cut(image, "=")
+				if _, known := list.into[part+" "+name]; !known || !list.keep {
+					list.into[part+" "+name] = ref
+				}
+			}
+		}
+	}
+}
+
+// unchanged are the containers that still have the image of before. Where no
+// change was about the containers that run, all of them are.
+func unchanged(had, has map[string]string) []string {
+	var same []string
+	running := false
+	for _, key := range slices.Sorted(maps.Keys(had)) {
+		part, name, _ := strings.Cut(key, " ")
+		running = running || part == "containers"
+		if had[key] == has[key] {
+			same = append(same, name)
+		}
+	}
+	if !running && len(had) > 0 {
+		same = append(same, "the containers that run")
+	}
+	return same
 }
 
 func images(containers json.RawMessage) []string {

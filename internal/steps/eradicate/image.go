@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,6 +54,85 @@ func ParseImage(text string, tags bool) (Image, error) {
 type Rollout struct {
 	*Restart
 	images []Image
+	ran    ran
+}
+
+// ran is what the suspects ran, in any of their containers: init containers,
+// sidecars and ephemeral ones too, since any may be the way in.
+type ran struct{ refs, digests map[string]bool }
+
+func ranBy(targets []*cluster.Target) ran {
+	r := ran{map[string]bool{}, map[string]bool{}}
+	add := func(ref string) {
+		if ref == "" {
+			return
+		}
+		r.refs[fullReference(ref)] = true
+		if d := imageDigest(ref); d != "" {
+			r.digests[d] = true
+		}
+	}
+	for _, t := range targets {
+		p := t.Pod
+		for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
+			add(c.Image)
+		}
+		for _, c := range p.Spec.EphemeralContainers {
+			add(c.Image)
+		}
+		for _, s := range statuses(p) {
+			add(s.Image)
+			add(s.ImageID)
+		}
+		if len(p.Spec.Containers) > 0 || len(t.Owners) < 2 {
+			continue
+		}
+		// Of a pod that is gone, what made it tells, unless that can have changed since.
+		if w := workloadOf(t.Owners[0]); w != nil {
+			cluster.EachContainer(w.spec(), func(_ string, c map[string]any) {
+				image, _ := c["image"].(string)
+				add(image)
+			})
+		}
+	}
+	return r
+}
+
+func statuses(p *corev1.Pod) []corev1.ContainerStatus {
+	return slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses)
+}
+
+// has: the reference names what a suspect ran, by its digest or, where it has
+// none, by its name and tag.
+func (r ran) has(ref string) bool {
+	return r.refs[fullReference(ref)] || r.digests[imageDigest(ref)]
+}
+
+// imageDigest is the digest in a reference or in a node's name of an image; "":
+// there is none.
+func imageDigest(ref string) string {
+	if at := strings.LastIndex(ref, "sha256:"); at >= 0 && len(ref)-at == len("sha256:")+64 {
+		return ref[at:]
+	}
+	return ""
+}
+
+// fullReference is a reference as a node resolves it: the registry, the library
+// and the tag that nobody writes.
+func fullReference(ref string) string {
+	name := repository(ref)
+	rest := ref[len(name):]
+	if rest == "" {
+		rest = ":latest"
+	}
+	first, _, nested := strings.Cut(name, "/")
+	switch {
+	case !nested:
+		name = "docker.io/library/" + name
+	case !strings.ContainsAny(first, ".:") && first != "localhost":
+		name = "docker.io/" + name
+	}
+	return strings.Replace(name, "index.docker.io/", "docker.io/", 1) + rest
 }
 
 // Fresh: the pod runs the new images.
@@ -70,10 +150,16 @@ func (r *Rollout) Fresh(p *corev1.Pod) bool {
 // PlanImages says what it takes to run the images in the workloads of the
 // incident. Undoing it puts the version back through which the attacker came:
 // it is possible, since a patch may be bad too.
-func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (steps.Plan, []*Rollout, error) {
-	var plan steps.Plan
-	var rollouts []*Rollout
-	found := map[string]bool{}
+//
+// An image that a suspect ran is refused. left names what the workloads still
+// have of the suspects' images afterwards: while any is left, the way in is open.
+func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.Plan, rollouts []*Rollout, left []string, err error) {
+	found, before := map[string]bool{}, ranBy(scene.Targets)
+	for _, i := range images {
+		if before.has(i.Ref) {
+			return plan, nil, nil, fmt.Errorf("a suspect ran %s: to deploy it closes no way in. Name the patched image", i.Ref)
+		}
+	}
 	workloads := incidentWorkloads(scene, &plan)
 	for _, w := range workloads {
 		next, mine := withImages(w.spec(), named(w.spec(), images, len(workloads) == 1))
@@ -83,7 +169,16 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (steps.Plan,
 		if len(mine) == 0 {
 			continue
 		}
-		r := &Rollout{Restart: &Restart{Workload: w}, images: mine}
+		for n, i := range mine {
+			if slices.ContainsFunc(mine[:n], func(o Image) bool { return o.Container == i.Container && o.Ref != i.Ref }) {
+				return plan, nil, nil, fmt.Errorf("container %s of %s was given two images", i.Container, w.Ref)
+			}
+		}
+		if same := before.still(next); len(same) > 0 {
+			left = append(left, fmt.Sprintf("%s still has an image that the suspects ran (%s), so the way in stays open: "+
+				"deploy a patched one of each with --image CONTAINER=NAME@sha256:…", w.Ref, strings.Join(same, ", ")))
+		}
+		r := &Rollout{Restart: &Restart{Workload: w}, images: mine, ran: before}
 		r.Why, r.Keeps = w.stays()
 		rollouts = append(rollouts, r)
 		radius.imaged = append(radius.imaged, w)
@@ -95,12 +190,24 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (steps.Plan,
 		switch {
 		case len(plan.Refusals) > 0:
 		case i.Container == "" && !found[i.Ref]:
-			return plan, nil, fmt.Errorf("which container is to run %s? Its repository is that of no container, or of several: write CONTAINER=IMAGE", i.Ref)
+			return plan, nil, nil, fmt.Errorf("which container is to run %s? Its repository is that of no container, or of several: write CONTAINER=IMAGE", i.Ref)
 		case i.Container != "" && !found[i.Container]:
-			return plan, nil, fmt.Errorf("no workload of the incident has a container %q", i.Container)
+			return plan, nil, nil, fmt.Errorf("no workload of the incident has a container %q", i.Container)
 		}
 	}
-	return plan, rollouts, nil
+	return plan, rollouts, left, nil
+}
+
+// still are the containers of a pod's spec with an image that a suspect ran.
+func (r ran) still(spec map[string]any) []string {
+	var list []string
+	cluster.EachContainer(spec, func(_ string, c map[string]any) {
+		name, _ := c["name"].(string)
+		if image, _ := c["image"].(string); r.has(image) {
+			list = append(list, name+"="+image)
+		}
+	})
+	return list
 }
 
 // incidentWorkloads are the tops of the suspects' chains of owners. Where that
@@ -206,5 +313,29 @@ func (r *Rollout) action(next map[string]any) (steps.Action, bool) {
 
 // VerifyImages waits until every pod runs the new images.
 func (r *Rollout) VerifyImages(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool, tell func(string)) error {
-	return r.Verify(ctx, client, suspects, r.Fresh, tell)
+	if err := r.Verify(ctx, client, suspects, r.Fresh, tell); err != nil {
+		return err
+	}
+	return r.sameContent(ctx, client, suspects)
+}
+
+// sameContent is that a new pod runs, under another name, what the suspects ran.
+func (r *Rollout) sameContent(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool) error {
+	selector, err := r.selector()
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.Ref, err)
+	}
+	pods, err := client.ListPods(ctx, r.Namespace, selector)
+	if err != nil {
+		return err
+	}
+	for i := range pods {
+		for _, s := range statuses(&pods[i]) {
+			mine := slices.ContainsFunc(r.images, func(i Image) bool { return i.Container == s.Name })
+			if d := imageDigest(s.ImageID); mine && !suspects[pods[i].UID] && r.ran.digests[d] {
+				return fmt.Errorf("pod %s: container %s runs %s, which a suspect ran: it is the same content under another name", pods[i].Name, s.Name, d)
+			}
+		}
+	}
+	return nil
 }

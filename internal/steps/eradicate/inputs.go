@@ -149,6 +149,11 @@ func (r *inputReader) images() error {
 		if err != nil {
 			return &InputError{Input: "image", About: text, Err: err}
 		}
+		for _, other := range r.out.Images {
+			if other.Container == image.Container && (image.Container != "" || repository(other.Ref) == repository(image.Ref)) {
+				return inputError("image", text, "the same container was given %s already", other.Ref)
+			}
+		}
 		r.out.Images = append(r.out.Images, image)
 	}
 	return nil

@@ -312,7 +312,7 @@ func (x *examination) suspectImage() Check {
 	var failed, unknown []string
 	for i := range x.pods {
 		refs, digests := imagesOf(&x.pods[i])
-		for _, d := range digests {
+		for _, d := range append(digests, ephemeralDigests(&x.pods[i])...) {
 			if slices.Contains(x.want.Indicators.Digests, d) {
 				failed = append(failed, d)
 			}

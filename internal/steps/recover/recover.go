@@ -82,6 +82,8 @@ type Workload struct {
 	Held []Recorded
 	// WayIn is whether it would run the suspects' image.
 	WayIn WayIn
+	// partly: some containers have another image than the suspects, some theirs.
+	partly bool
 	// Blocker is a suspect that has the name of one of its pods.
 	Blocker *cluster.Target
 }

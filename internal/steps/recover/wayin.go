@@ -78,7 +78,7 @@ func (i Indicators) With(more Indicators) Indicators {
 func (i Indicators) Without(workloads []*Workload) Indicators {
 	kept, replaced := map[string]bool{}, map[string]bool{}
 	for _, w := range workloads {
-		if w.WayIn.State != Closed {
+		if w.WayIn.State != Closed && !w.partly {
 			continue
 		}
 		now := containerImages(w.template())
@@ -121,6 +121,17 @@ func imagesOf(p *corev1.Pod) (refs map[string]string, digests []string) {
 	return refs, digests
 }
 
+// ephemeralDigests are those of a pod's ephemeral containers, which no template
+// has and anybody may have added.
+func ephemeralDigests(p *corev1.Pod) (digests []string) {
+	for _, s := range p.Status.EphemeralContainerStatuses {
+		if d := digestOf(s.ImageID); d != "" {
+			digests = append(digests, d)
+		}
+	}
+	return digests
+}
+
 // digestOf is the digest in a reference, or in what a node calls an image; ""
 // where there is none. A node that did not pull an image knows it by the digest
 // of its configuration alone, which no reference names.
@@ -156,35 +167,71 @@ func (w *Workload) wayIn(imaged map[types.UID]change.Change) WayIn {
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		in.Images = append(in.Images, name+"="+now[name])
 	}
-	known, same, changed := false, []string{}, []string{}
-	for _, t := range w.Suspects {
-		refs, digests := w.origin(t)
-		for _, name := range slices.Sorted(maps.Keys(refs)) {
-			ref, ok := now[name]
-			if !ok {
-				continue
-			}
-			known = true
-			if d := digestOf(ref); ref == refs[name] || d != "" && slices.Contains(digests, d) {
-				same = append(same, name+"="+ref)
-			} else {
-				changed = append(changed, name)
-			}
-		}
-	}
+	known, same, changed := w.compare(now)
+	w.partly = len(same) > 0 && len(changed) > 0
 	switch c, ok := imaged[w.UID]; {
 	case known && len(changed) == 0:
-		in.State, in.Text = Open, fmt.Sprintf("%s still has the suspect's image (%s)", w.Ref, strings.Join(compact(same), ", "))
-	case known && len(same) > 0:
-		in.Text = fmt.Sprintf("%s has another image for %s; as before are: %s", w.Ref, strings.Join(compact(changed), ", "), strings.Join(compact(same), ", "))
+		in.State, in.Text = Open, fmt.Sprintf("%s still has the suspect's image (%s)", w.Ref, strings.Join(same, ", "))
+	case w.partly:
+		in.State, in.Text = Open, fmt.Sprintf("%s has another image for %s, and still the suspect's for %s: which of them let the attacker in is not known",
+			w.Ref, strings.Join(changed, ", "), strings.Join(same, ", "))
 	case known:
 		in.Text = fmt.Sprintf("%s has another image than the suspect", w.Ref)
 	case ok && stands(c, w):
+		if same := unchangedBy(c, now); len(same) > 0 {
+			in.State, in.Text = Open, fmt.Sprintf("the image of %s was changed since the containment, but not that of %s", w.Ref, strings.Join(same, ", "))
+			break
+		}
 		in.Text = fmt.Sprintf("the image of %s was changed since the containment", w.Ref)
 	default:
 		in.State, in.Text = Unknown, fmt.Sprintf("which image %s ran is not known any more, and no change of it is in the journal", w.Ref)
 	}
 	return in
+}
+
+// compare says which containers of a template have an image that a suspect ran,
+// in whichever of its containers, and which another. An attacker who came by one
+// container, a sidecar or one that was added later comes by it again.
+func (w *Workload) compare(now map[string]string) (known bool, same, changed []string) {
+	var refs, digests []string
+	for _, t := range w.Suspects {
+		r, d := w.origin(t)
+		refs, digests = append(refs, slices.Collect(maps.Values(r))...), append(digests, d...)
+		known = known || len(r) > 0
+	}
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		switch ref := now[name]; {
+		case !known:
+		case slices.Contains(refs, ref), digestOf(ref) != "" && slices.Contains(digests, digestOf(ref)):
+			same = append(same, name+"="+ref)
+		default:
+			changed = append(changed, name)
+		}
+	}
+	return known && len(now) > 0, same, changed
+}
+
+// unchangedBy are the containers whose image a change has left as it was.
+func unchangedBy(c change.Change, now map[string]string) []string {
+	was := maps.Clone(now)
+	for _, f := range c.Fields {
+		list, _ := f.Before.([]any)
+		if n := len(f.Path); n == 0 || !slices.Contains(cluster.ContainerParts, f.Path[n-1]) {
+			continue
+		}
+		for _, raw := range list {
+			container, _ := raw.(map[string]any)
+			name, _ := container["name"].(string)
+			was[name], _ = container["image"].(string)
+		}
+	}
+	var same []string
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if was[name] == now[name] {
+			same = append(same, name+"="+now[name])
+		}
+	}
+	return same
 }
 
 func compact(list []string) []string {
@@ -199,7 +246,8 @@ func stands(c change.Change, w *Workload) bool { return c.StateOf(w.Object) == c
 // its own controller made it, if that cannot have been changed since.
 func (w *Workload) origin(t *cluster.Target) (refs map[string]string, digests []string) {
 	if Alive(t) {
-		return imagesOf(t.Pod)
+		refs, digests = imagesOf(t.Pod)
+		return refs, append(digests, ephemeralDigests(t.Pod)...)
 	}
 	if len(t.Owners) == 0 || t.Owners[0].Object == nil || t.Owners[0].UID == w.UID || t.Owners[0].Custom {
 		return nil, nil
