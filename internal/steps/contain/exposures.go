@@ -225,7 +225,7 @@ func identityExposures(pod *corev1.Pod, facts *Facts) []Exposure {
 	if sa != nil {
 		list = append(list, cloudExposures(key, sa.Annotations)...)
 	}
-	return list
+	return append(list, podExposures(key, pod)...)
 }
 
 // holdsToken: a service account token is mounted into a container.
@@ -261,29 +261,83 @@ func tokenExposure(pod *corev1.Pod, account string, facts *Facts) Exposure {
 }
 
 // cloudExposures name the cloud identity that is bound to a service account.
+// Sessions are one thing, and what makes new ones another: whoever has the pod's
+// web-identity token exchanges it for new sessions until it expires, which the
+// cloud checks by the issuer's public keys, without asking the cluster. Only the
+// role's trust ends that.
 //
-//   - https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html and
-//     https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html
-//   - https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity
+//   - https://docs.aws.amazon.com/eks/latest/userguide/iam-roles-for-service-accounts.html and
+//     https://github.com/aws/amazon-eks-pod-identity-webhook (the token lasts 24 hours by default)
+//   - https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html: who assumes the
+//     role after the revocation is not denied
+//   - https://docs.cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts/disable: tokens that
+//     were issued are rejected, and new ones refused
+//   - https://cloud.google.com/kubernetes-engine/docs/how-to/workload-identity: roles can be given to the
+//     Kubernetes account itself, without an annotation
 //   - https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html
 func cloudExposures(account string, annotations map[string]string) []Exposure {
 	var list []Exposure
+	subject := "system:serviceaccount:" + strings.Replace(account, "/", ":", 1)
 	if arn := annotations["eks.amazonaws.com/role-arn"]; arn != "" {
 		role := arn[strings.LastIndex(arn, "/")+1:]
 		list = append(list, Exposure{Code: "cloud-identity", Severity: Risk,
-			Text: fmt.Sprintf("service account %s acts as the AWS role %s; credentials taken from the pod work from anywhere until they expire", account, arn),
-			Close: fmt.Sprintf("revoke the role's sessions: in IAM, role %s, Revoke sessions; or attach an inline policy AWSRevokeOlderSessions that denies * where aws:TokenIssueTime is before now "+
-				"(aws iam put-role-policy --role-name %s --policy-name AWSRevokeOlderSessions --policy-document …)", role, change.ShellQuote(role))})
+			Text: fmt.Sprintf("service account %s acts as the AWS role %s; credentials taken from the pod work from anywhere until they expire, and "+
+				"the pod's web-identity token (AWS_WEB_IDENTITY_TOKEN_FILE, audience sts.amazonaws.com) makes new ones until it expires itself, "+
+				"24 hours after it was issued by default", account, arn),
+			Close: fmt.Sprintf("first take %s out of the trust policy of role %s (aws iam update-assume-role-policy --role-name %s --policy-document …), "+
+				"since who has the token gets new sessions else; then revoke the role's sessions (in IAM: Revoke sessions; or aws iam put-role-policy with a "+
+				"policy AWSRevokeOlderSessions that denies * where aws:TokenIssueTime is before now). To delete the service account does not end it: STS "+
+				"checks the token's signature, not the cluster. irctl cannot see any of this", subject, role, change.ShellQuote(role))})
 	}
 	if email := annotations["iam.gke.io/gcp-service-account"]; email != "" {
 		list = append(list, Exposure{Code: "cloud-identity", Severity: Risk,
-			Text:  fmt.Sprintf("service account %s acts as the Google service account %s; an access token taken from the pod works from anywhere until it expires (an hour by default)", account, email),
-			Close: "gcloud iam service-accounts disable " + change.ShellQuote(email) + ", and remove its roles/iam.workloadIdentityUser binding to the Kubernetes service account"})
+			Text: fmt.Sprintf("service account %s acts as the Google service account %s; an access token taken from the pod works from anywhere "+
+				"until it expires (an hour by default)", account, email),
+			Close: "gcloud iam service-accounts disable " + change.ShellQuote(email) + ", which rejects the tokens that were issued, too; before it is " +
+				"enabled again remove its roles/iam.workloadIdentityUser binding to the Kubernetes service account. Roles that were given to that account " +
+				"itself (principal://iam.googleapis.com/…/subject/ns/NAMESPACE/sa/NAME) stay until they are removed; irctl cannot see them"})
 	}
 	if client := annotations["azure.workload.identity/client-id"]; client != "" {
 		list = append(list, Exposure{Code: "cloud-identity", Severity: Risk,
-			Text:  fmt.Sprintf("service account %s acts as the Azure identity with client ID %s; an access token taken from the pod works from anywhere until it expires", account, client),
-			Close: "delete the federated credential of that identity (az identity federated-credential delete), and remove or disable its role assignments: tokens that were issued cannot be recalled"})
+			Text: fmt.Sprintf("service account %s acts as the Azure identity with client ID %s; an access token taken from the pod works from anywhere "+
+				"until it expires, and the pod's federated token (AZURE_FEDERATED_TOKEN_FILE) makes new ones until it expires itself", account, client),
+			Close: "delete the federated credential of that identity with the subject " + subject + " (az identity federated-credential delete), so that the " +
+				"token makes no new ones; and remove its role assignments, since access tokens that were issued cannot be recalled. To delete the service " +
+				"account does not end it. irctl cannot see any of this"})
 	}
 	return list
+}
+
+// podIdentityAudience is that of the token by which EKS Pod Identity knows a pod.
+const podIdentityAudience = "pods.eks.amazonaws.com"
+
+// podExposures name the cloud identity of a pod that no annotation tells of. EKS
+// Pod Identity binds a role to a service account by an association, which is
+// kept by AWS; the pod shows it by the variable and the token that are injected.
+//
+//   - https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html
+//   - https://docs.aws.amazon.com/eks/latest/APIReference/API_DeletePodIdentityAssociation.html: sessions
+//     outlive the association
+func podExposures(account string, pod *corev1.Pod) []Exposure {
+	injected := slices.ContainsFunc(allContainers(pod), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "AWS_CONTAINER_CREDENTIALS_FULL_URI" })
+	})
+	for _, v := range pod.Spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		injected = injected || slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool {
+			return s.ServiceAccountToken != nil && s.ServiceAccountToken.Audience == podIdentityAudience
+		})
+	}
+	if !injected {
+		return nil
+	}
+	namespace, name, _ := strings.Cut(account, "/")
+	return []Exposure{{Code: "cloud-identity", Severity: Risk,
+		Text: fmt.Sprintf("service account %s acts as an AWS role by EKS Pod Identity, which AWS knows and irctl cannot see; credentials taken from the "+
+			"pod work from anywhere until they expire, and its token (audience %s) makes new ones", account, podIdentityAudience),
+		Close: fmt.Sprintf("find the association (aws eks list-pod-identity-associations --cluster-name CLUSTER --namespace %s --service-account %s) and "+
+			"delete it (aws eks delete-pod-identity-association --cluster-name CLUSTER --association-id ID), so that the token makes no new sessions; then "+
+			"revoke the role's sessions in IAM, since those outlive the association", change.ShellQuote(namespace), change.ShellQuote(name))}}
 }

@@ -300,7 +300,12 @@ func TestExposures(t *testing.T) {
 		"token-of-admin": {pod: func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }, objects: []runtime.Object{enforcer, binding("ClusterRole", "admin"),
 			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "admin"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}}}},
 		"token-of-a-role-to-come": {pod: func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }, objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there")}},
-		"cloud":                   {objects: []runtime.Object{enforcer, account(map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/path/back end", "iam.gke.io/gcp-service-account": "x@p.iam.gserviceaccount.com", "azure.workload.identity/client-id": "1-2-3"})}},
+		"cloud-by-pod-identity": {objects: []runtime.Object{enforcer}, pod: func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "eks-pod-identity-token", VolumeSource: corev1.VolumeSource{
+				Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
+					ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "pods.eks.amazonaws.com"}}}}}}}
+		}},
+		"cloud": {objects: []runtime.Object{enforcer, account(map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/path/back end", "iam.gke.io/gcp-service-account": "x@p.iam.gserviceaccount.com", "azure.workload.identity/client-id": "1-2-3"})}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects := deployment()
