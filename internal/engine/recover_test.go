@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,7 +112,17 @@ func TestTheSuspectsImageIsPutBackOnlyKnowingly(t *testing.T) {
 			statuses, _, _ := unstructured.NestedSlice(pod.Object, "status", "containerStatuses")
 			id := statuses[0].(map[string]any)["imageID"].(string)
 			_, digest, _ := strings.Cut(id, "@")
-			p.setImage(t, "mirror.example.com/clean@"+digest)
+			same := "mirror.example.com/clean@" + digest
+			_, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.only(t.Context()),
+				Options: eradicate.Options{Images: []eradicate.Image{{Container: "backend", Ref: same}}}})
+			if !errors.Is(err, engine.ErrRefused) {
+				t.Errorf("what the suspect ran is deployed as a patch: %v", err)
+			}
+			w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) { // by hand
+				containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+				containers[0].(map[string]any)["image"] = same
+				_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
+			})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
