@@ -547,7 +547,30 @@ func TestWhatCannotBeListedIsAGap(t *testing.T) {
 	if n := found[ns]; len(n.Services) != 1 || len(n.ScaledObjects) != 1 || len(n.Gaps) != 1 || n.Gaps[0].String() != "listing jobs in namespace todo-app: no" {
 		t.Errorf("%+v", n)
 	}
-	if n := found["b"]; len(n.Gaps) != 8 {
+	if n := found["b"]; len(n.Gaps) != 9 {
 		t.Errorf("%d gaps: %v", len(n.Gaps), n.Gaps)
+	}
+}
+
+func TestWhatIsNotServedIsNoGap(t *testing.T) {
+	// The server forbids what nobody was given, also where it does not serve it.
+	forbidding := func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if strings.HasSuffix(r.URL.Path, "/scaledobjects") {
+			apifake.Fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, "no")
+			return
+		}
+		serve(w, r)
+	}
+	for name, c := range map[string]struct {
+		kinds []apifake.Kind
+		gaps  int
+	}{"KEDA is installed": {custom, 1}, "KEDA is not installed": {nil, 0}} {
+		t.Run(name, func(t *testing.T) {
+			s := apifake.New(t, c.kinds...)
+			s.Intercept = forbidding
+			if n := connect(t, s).Survey(bounded(t), []string{ns})[ns]; len(n.Gaps) != c.gaps {
+				t.Errorf("%d gaps, expected %d: %v", len(n.Gaps), c.gaps, n.Gaps)
+			}
+		})
 	}
 }

@@ -43,9 +43,14 @@ type Controller struct {
 type Gap struct {
 	What string
 	Err  error
+	// List is what a survey could not list; "": it is no gap of a survey.
+	List string
 }
 
 func (g Gap) String() string { return fmt.Sprintf("%s: %v", g.What, g.Err) }
+
+// PolicyList is the List of a gap about NetworkPolicies.
+const PolicyList = "network policies"
 
 const kedaObjects = "KEDA scaled objects"
 
@@ -128,13 +133,13 @@ func (c *Client) Survey(ctx context.Context, namespaces []string) map[string]*Na
 					s.in(o.GetNamespace(), func(n *Namespace) { n.ScaledObjects = append(n.ScaledObjects, o) })
 				}
 			})
-			if apierrors.IsNotFound(err) {
-				return nil // KEDA is not installed
+			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) && !c.Serves(ctx, scaledObjects.Group) {
+				return nil // KEDA is not installed; the server forbids what it does not serve, too
 			}
 			return err
 		},
 	}
-	names := []string{"services", "network policies", "replica sets", "stateful sets", "daemon sets", "jobs", "replication controllers", "autoscalers", kedaObjects}
+	names := []string{"services", PolicyList, "replica sets", "stateful sets", "daemon sets", "jobs", "replication controllers", "autoscalers", kedaObjects}
 	Parallel(len(lists), func(i int) { s.list(names[i], namespaces, lists[i]) })
 	return s.found
 }
@@ -175,10 +180,9 @@ func (s *surveyor) list(what string, namespaces []string, list func(ns string) e
 }
 
 func (s *surveyor) gap(namespace, what string, err error) {
-	// That somebody who was given no rights on KEDA's kinds has none is not worth a word.
-	if err != nil && (what != kedaObjects || !apierrors.IsForbidden(err)) {
+	if err != nil {
 		s.in(namespace, func(n *Namespace) {
-			n.Gaps = append(n.Gaps, Gap{What: "listing " + what + " in namespace " + namespace, Err: err})
+			n.Gaps = append(n.Gaps, Gap{What: "listing " + what + " in namespace " + namespace, Err: err, List: what})
 			sort.Slice(n.Gaps, func(i, j int) bool { return n.Gaps[i].What < n.Gaps[j].What })
 		})
 	}

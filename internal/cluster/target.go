@@ -439,6 +439,14 @@ func (c *Client) resources(ctx context.Context, gv schema.GroupVersion) (*metav1
 	return list, nil
 }
 
+// Serves reports whether the server has kinds of an API group. Where it does not
+// say so it may have.
+func (c *Client) Serves(ctx context.Context, group string) bool {
+	groups := &metav1.APIGroupList{}
+	err := c.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).Into(groups)
+	return err != nil || slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool { return g.Name == group })
+}
+
 // ErrUnknownType is returned for a resource type that the server does not have.
 var ErrUnknownType = errors.New("the server does not have a resource type of that name")
 

@@ -493,7 +493,7 @@ func (c *containment) assess(ctx context.Context) {
 	select {
 	case facts = <-c.facts:
 	case <-ctx.Done():
-		facts = &contain.Facts{Gaps: []cluster.Gap{{What: "gathering facts", Err: context.Cause(ctx)}}}
+		facts = &contain.Facts{Gaps: []contain.Gap{{Gap: cluster.Gap{What: "gathering facts", Err: context.Cause(ctx)}}}}
 	}
 	started := c.Now()
 	a := contain.Assess(ctx, c.scene, c.req.Options, facts, func(p string) {

@@ -70,7 +70,13 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 	namespaces := namespacesOf(ob.scene.Targets)
 	policies := make([][]networkingv1.NetworkPolicy, len(namespaces))
 	errs := make([]error, len(namespaces))
-	cluster.Parallel(len(namespaces), func(i int) { policies[i], errs[i] = ob.scene.Client.Policies(ctx, namespaces[i]) })
+	cluster.Parallel(len(namespaces)+1, func(i int) {
+		if i < len(namespaces) {
+			policies[i], errs[i] = ob.scene.Client.Policies(ctx, namespaces[i])
+			return
+		}
+		ob.unseen = unseen(Opponents(ctx, ob.scene))
+	})
 	a := Assessment{}
 	for _, t := range ob.scene.Targets {
 		for i, ns := range namespaces {
@@ -82,8 +88,9 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 	a.Verdict = Worst(a.Findings)
 	a.Workloads = ob.bareWorkloads()
 	for _, c := range a.Workloads {
-		if !c.OK {
-			a.Verdict = NotContained
+		// A workload without suspects is itself what was to be judged.
+		if v := c.verdict(); v == NotContained || c.Unknown {
+			a.Verdict = Worse(a.Verdict, Worse(v, Undetermined))
 		}
 	}
 	return a
@@ -91,8 +98,10 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 
 func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {
 	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName, Checks: ob.checks(t)}
-	if _, warning := toStop(t.Owners); warning != nil && slices.Contains(ob.Steps, StepScale) && !ob.Isolated[t.Pod.UID] {
-		f.Checks = append(f.Checks, Check{Code: "workload", Text: warning.Text}) // there is nothing to wait for
+	_, warning := toStop(t.Owners)
+	if warning != nil && slices.Contains(ob.Steps, StepScale) && !ob.Isolated[t.Pod.UID] {
+		// There is nothing to wait for.
+		f.Checks = append(f.Checks, Check{Code: "workload", Unknown: warning.Code == unreadable, Text: warning.Text})
 	}
 	if w := t.Workload(); w != nil {
 		f.Workload = w.Kind + "/" + w.Name
@@ -107,9 +116,12 @@ func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPo
 		policy = &effective{netpol.Evaluate(netpol.PodOf(pod), policies), ob.intact(ob.scene.Incident, pod.Namespace, policies)}
 		f.Policies = policy.Selecting
 	} else {
-		f.Checks = append(f.Checks, Check{Code: "policy", Text: policyErr.Error()})
+		f.Checks = append(f.Checks, Check{Code: "policy", Unknown: true, Text: policyErr.Error()})
 	}
 	f.Exposures = exposures(ob.scene, ob.Options, t, pod, policy, facts)
+	for _, g := range slices.Concat(facts.Gaps, ob.around(t), ob.unseen) {
+		f.Exposures = append(f.Exposures, g.exposure())
+	}
 	f.conclude()
 	return f
 }
@@ -124,7 +136,7 @@ func (ob *observer) bareWorkloads() []Check {
 			if st == nil {
 				continue
 			}
-			c := Check{Code: "workload", OK: st.down(), Text: o.Ref.String() + " is down"}
+			c := Check{Code: "workload", OK: st.down(), Unknown: st.err != nil, Text: o.Ref.String() + " is down"}
 			if !c.OK {
 				c.Text = st.why()
 			}

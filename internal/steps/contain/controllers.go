@@ -171,7 +171,7 @@ func (g gitopsRef) look(ctx context.Context, client *cluster.Client) *Opponent {
 	var lastErr error
 	for _, ref := range refs {
 		live, err := client.Dynamic.Resource(ref.GVR()).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) && lastErr == nil {
+		if apierrors.IsNotFound(err) && lastErr == nil || apierrors.IsForbidden(err) && !client.Serves(ctx, ref.Group) {
 			continue // this version is not served, or the mark is stale
 		}
 		if err != nil {

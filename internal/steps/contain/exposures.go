@@ -22,11 +22,7 @@ func exposures(scene *steps.Scene, o Options, t *cluster.Target, pod *corev1.Pod
 	list = append(list, networkExposures(scene, o, pod, policy, facts)...)
 	list = append(list, entranceExposures(t, pod, scene.Around[pod.Namespace])...)
 	list = append(list, nodeExposures(pod)...)
-	list = append(list, identityExposures(pod, facts)...)
-	for _, g := range facts.Gaps {
-		list = append(list, Exposure{Code: "unknown", Severity: Note, Text: "not checked: " + g.String()})
-	}
-	return list
+	return append(list, identityExposures(pod, facts)...)
 }
 
 func networkExposures(scene *steps.Scene, o Options, pod *corev1.Pod, policy *effective, facts *Facts) []Exposure {
@@ -46,7 +42,11 @@ func networkExposures(scene *steps.Scene, o Options, pod *corev1.Pod, policy *ef
 			Text:  "policies of other kinds may allow or override, and are not evaluated: " + bounded(other),
 			Close: "check that none of them selects a pod with " + QuarantineLabel + "=" + QuarantineValue})
 	}
-	if len(facts.Enforcers) == 0 {
+	if facts.enforcersErr != nil && len(facts.Enforcers) == 0 {
+		list = append(list, Exposure{Code: "enforcement-unknown", Severity: Risk,
+			Text:  "what enforces NetworkPolicy could not be looked for, so the policies may be without effect: " + facts.enforcersErr.Error(),
+			Close: "try a connection from and to the pod; if it succeeds, isolate the node, or delete the pod once its evidence is sealed"})
+	} else if len(facts.Enforcers) == 0 {
 		list = append(list, Exposure{Code: "enforcement-unknown", Severity: Risk,
 			Text:  "nothing was recognised in this cluster that enforces NetworkPolicy: the policies may be without effect",
 			Close: "try a connection from and to the pod; if it succeeds, isolate the node, or delete the pod once its evidence is sealed"})
@@ -224,6 +224,9 @@ func identityExposures(pod *corev1.Pod, facts *Facts) []Exposure {
 	}
 	if sa != nil {
 		list = append(list, cloudExposures(key, sa.Annotations)...)
+	}
+	if err := facts.accountErrs[key]; err != nil {
+		list = append(list, Gap{cluster.Gap{What: "reading ServiceAccount " + key, Err: err}}.exposure())
 	}
 	return append(list, podExposures(key, pod)...)
 }

@@ -24,28 +24,58 @@ import (
 type Facts struct {
 	// Enforcers are what was recognised as enforcing NetworkPolicy.
 	Enforcers []string
-	// Gaps are what could not be read.
-	Gaps []cluster.Gap
+	// Gaps are what could not be read and concerns all suspects.
+	Gaps []Gap
 	// OtherPolicies are policies of other kinds, which irctl does not evaluate, by namespace.
 	OtherPolicies map[string][]string
 
-	accounts map[string]*corev1.ServiceAccount
-	rbac     rights.Sources
-	rbacErr  error
+	accounts     map[string]*corev1.ServiceAccount
+	accountErrs  map[string]error
+	enforcersErr error
+	rbac         rights.Sources
+	rbacErr      error
+}
+
+// Gap is something that the verdict should have known and that could not be
+// read. It weighs as what it may hide: policies of other kinds may let traffic
+// through, an autoscaler or GitOps controller may put the workload back, a
+// Service may lead in from outside, an annotation may name a cloud identity.
+// Each of these is a risk once it is seen, so not to see it is one too.
+type Gap struct{ cluster.Gap }
+
+func (g Gap) exposure() Exposure {
+	return Exposure{Code: "unknown", Severity: Risk, Text: "not checked: " + g.String(), Close: "get the right to read it, and look again"}
+}
+
+// around are the gaps of the survey of a suspect's namespace. Its NetworkPolicies
+// are left out: they are read again for the verdict, which rests on them.
+func (ob *observer) around(t *cluster.Target) []Gap {
+	var list []Gap
+	if ns := ob.scene.Around[t.Pod.Namespace]; ns != nil {
+		for _, g := range ns.Gaps {
+			if g.List != cluster.PolicyList {
+				list = append(list, Gap{g})
+			}
+		}
+	}
+	return list
+}
+
+// unseen are the gaps about controllers that would put the workload back.
+func unseen(opponents []Opponent) []Gap {
+	var list []Gap
+	for _, o := range opponents {
+		if o.Err != nil {
+			list = append(list, Gap{cluster.Gap{What: "reading " + o.Ref.String() + ", which would put back " + o.Of, Err: o.Err}})
+		}
+	}
+	return list
 }
 
 // Gather reads the facts, all requests in parallel.
 func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Facts {
-	f := &Facts{OtherPolicies: map[string][]string{}, accounts: map[string]*corev1.ServiceAccount{}}
+	f := &Facts{OtherPolicies: map[string][]string{}, accounts: map[string]*corev1.ServiceAccount{}, accountErrs: map[string]error{}}
 	var mu sync.Mutex
-	gap := func(what string, err error) {
-		if err == nil {
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		f.Gaps = append(f.Gaps, cluster.Gap{What: what, Err: err})
-	}
 	kube := scene.Client.Kube
 	accounts := map[string][2]string{}
 	for _, t := range scene.Targets {
@@ -56,16 +86,13 @@ func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Fact
 		accounts[t.Pod.Namespace+"/"+name] = [2]string{t.Pod.Namespace, name}
 	}
 	tasks := []func(){
-		func() {
-			enforcers, err := Enforcers(ctx, scene.Client, serverVersion)
-			gap("looking for what enforces NetworkPolicy", err)
-			f.Enforcers = enforcers
-		},
+		func() { f.Enforcers, f.enforcersErr = Enforcers(ctx, scene.Client, serverVersion) },
 		func() { f.rbac, f.rbacErr = scene.Client.RBAC(ctx) },
 		func() {
 			other, err := otherPolicies(ctx, scene)
-			gap("looking for policies of other kinds", err)
-			f.OtherPolicies = other
+			if f.OtherPolicies = other; err != nil {
+				f.Gaps = []Gap{{cluster.Gap{What: "looking for policies of other kinds", Err: err}}}
+			}
 		},
 	}
 	for _, key := range sortedKeys(accounts) {
@@ -75,11 +102,10 @@ func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Fact
 			if apierrors.IsNotFound(err) {
 				return
 			}
-			gap("reading ServiceAccount "+key, err)
-			if err == nil {
-				mu.Lock()
+			mu.Lock()
+			defer mu.Unlock()
+			if f.accountErrs[key] = err; err == nil {
 				f.accounts[key] = sa
-				mu.Unlock()
 			}
 		})
 	}

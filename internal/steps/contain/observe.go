@@ -31,6 +31,7 @@ type observer struct {
 	slices   map[string][]discoveryv1.EndpointSlice
 	slicesNo map[string]error
 	owners   map[types.UID]*ownerState
+	unseen   []Gap // controllers that would put the workload back, and could not be read
 }
 
 // ownerState is what a stopped controller still runs.
@@ -40,6 +41,7 @@ type ownerState struct {
 	problem  string   // "" when it is down
 	siblings []string // its other pods that still exist
 	err      error
+	read     bool // the controller itself, in the last look
 	seen     bool
 }
 
@@ -166,7 +168,7 @@ func (ob *observer) lookSlices(ctx context.Context, namespace string) {
 }
 
 func (ob *observer) lookOwner(ctx context.Context, st *ownerState) {
-	st.seen = true
+	st.seen, st.read = true, false
 	// Where a custom resource keeps its replicas, only its scale tells.
 	var subresources []string
 	if st.owner.Custom && st.owner.Stop == cluster.ByScale {
@@ -177,7 +179,7 @@ func (ob *observer) lookOwner(ctx context.Context, st *ownerState) {
 		st.err = fmt.Errorf("reading %s: %w", st.owner.Ref, err)
 		return
 	}
-	st.problem = runsStill(st, live)
+	st.problem, st.read = runsStill(st, live), true
 	if st.err = ob.lookSiblings(ctx, st); st.err != nil {
 		st.err = fmt.Errorf("listing the pods of %s: %w", st.owner.Ref, st.err)
 	}
@@ -252,9 +254,13 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	defer ob.mu.Unlock()
 	pod := ob.pods[t.Pod.UID]
 	if pod == nil {
+		if !ob.gone[t.Pod.UID] {
+			return []Check{{Code: "pod", Unknown: true, Text: "the pod could not be read: " + ob.missing[t.Pod.UID]}}
+		}
 		return []Check{{Code: "pod", Text: "the pod can no longer be seen: " + ob.missing[t.Pod.UID]}}
 	}
 	var list []Check
+	unread := func(code string, err error) { list = append(list, Check{Code: code, Unknown: true, Text: err.Error()}) }
 	add := func(code string, ok bool, yes, no string) {
 		text := yes
 		if !ok {
@@ -272,7 +278,11 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 				name = owner.Kind + " " + owner.Name
 			}
 			add("released", owner == nil, "no controller owns it", name+" still owns it")
-			ob.endpointCheck(pod, add)
+			if err := ob.slicesNo[pod.Namespace]; err != nil {
+				unread("endpoints", err)
+			} else {
+				ob.endpointCheck(pod, add)
+			}
 		}
 	}
 	owners, _ := toStop(t.Owners)
@@ -284,11 +294,15 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 			} else if o.Stop == cluster.ByExclusion {
 				down = "is kept off the node"
 			}
-			problem := st.problem
-			if st.err != nil {
-				problem = st.err.Error()
+			if st.err != nil && !st.read {
+				unread("workload", st.err)
+				continue
 			}
-			add("workload", problem == "", o.Ref.String()+" "+down, problem)
+			add("workload", st.problem == "", o.Ref.String()+" "+down, st.problem)
+			if st.err != nil {
+				unread("siblings", st.err)
+				continue
+			}
 			add("siblings", len(st.siblings) == 0, "no other pod of it is left", "other pods of it are left: "+bounded(st.siblings))
 		}
 	}
@@ -296,10 +310,6 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 }
 
 func (ob *observer) endpointCheck(pod *corev1.Pod, add func(code string, ok bool, yes, no string)) {
-	if err := ob.slicesNo[pod.Namespace]; err != nil {
-		add("endpoints", false, "", err.Error())
-		return
-	}
 	var in []string
 	for _, s := range ob.slices[pod.Namespace] {
 		for _, ep := range s.Endpoints {
@@ -388,12 +398,12 @@ func putBack(first, second Assessment) []string {
 	return slices.Compact(list)
 }
 
-// undone: checks that cannot be made any more, of a pod that is gone, say, are
-// not said to be put back.
+// undone: checks that cannot be made any more, of a pod that is gone or cannot
+// be read, say, are not said to be put back.
 func undone(prefix string, first, second []Check) []string {
 	var list []string
 	for i, c := range first {
-		if c.OK && i < len(second) && second[i].Code == c.Code && !second[i].OK {
+		if c.OK && i < len(second) && second[i].Code == c.Code && !second[i].OK && !second[i].Unknown {
 			list = append(list, prefix+second[i].Text)
 		}
 	}

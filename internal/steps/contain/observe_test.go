@@ -19,6 +19,7 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/cluster/apifake"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 )
@@ -254,8 +255,164 @@ func TestWorkloadsWithoutSuspects(t *testing.T) {
 	if diff := cmp.Diff([]contain.Check{{Code: "workload", OK: true, Text: "Deployment todo-app/backend is down"}, {Code: "workload", OK: true, Text: "DaemonSet todo-app/backend is down"}}, a.Workloads); diff != "" {
 		t.Error(diff)
 	}
-	if a.Verdict != contain.Contained {
-		t.Errorf("verdict %q", a.Verdict)
+	if a.Verdict != contain.Undetermined {
+		t.Errorf("a workload without suspects is down: verdict %q", a.Verdict)
+	}
+}
+
+func TestWorkloadsWithoutSuspectsAreWaitedFor(t *testing.T) {
+	l := newLab(t, deployment()...)
+	chain, err := l.client.Owner(bounded(t), cluster.Deployment.Named(ns, "backend", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scene := l.scene(incident)
+	scene.Workloads = [][]*cluster.Owner{chain}
+	l.frozen = true // until it is waited for
+	plans, _ := plan(t, scene, contain.Options{Steps: []string{contain.StepScale}})
+	do(t, l, plans)
+	waited := ""
+	a := contain.Assess(bounded(t), scene, all(), &contain.Facts{}, func(p string) {
+		waited = p
+		l.frozen = false
+		l.reconcile()
+	})
+	if want := "Deployment todo-app/backend: pods are left: backend-1, backend-2"; waited != want {
+		t.Errorf("waited for %q, expected %q", waited, want)
+	}
+	if len(a.Workloads) != 1 || !a.Workloads[0].OK {
+		t.Errorf("%+v", a.Workloads)
+	}
+}
+
+// A controller that still counts pods is not down, whether or not they can be
+// found by its selector.
+func TestReplicasThatAreStillCountedKeepAWorkloadUp(t *testing.T) {
+	l := newLab(t, deployment()...)
+	scene := l.scene(incident, "backend-1")
+	plans, _ := plan(t, scene, all())
+	do(t, l, plans)
+	l.Edit("deployments.apps", ns, "backend", func(m map[string]any) { m["status"] = map[string]any{"replicas": 1} })
+	f := contain.Look(bounded(t), scene, all(), &contain.Facts{}).Findings[0]
+	want := contain.Check{Code: "workload", Text: "Deployment todo-app/backend still has 1 pods"}
+	if !slices.Contains(f.Checks, want) || f.Verdict != contain.NotContained {
+		t.Errorf("%q: %+v", f.Verdict, f.Checks)
+	}
+}
+
+func TestEachSuspectIsJudgedByThePoliciesOfItsNamespace(t *testing.T) {
+	other := func(o runtime.Object) runtime.Object {
+		o.(metav1.Object).SetNamespace("a-shop") // before todo-app
+		return o
+	}
+	l := newLab(t, pod("backend-1", nil), other(pod("backend-2", nil)))
+	scene := l.scene(incident, "backend-1")
+	target, err := l.client.GetTarget(bounded(t), "a-shop", "backend-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scene.Targets = append(scene.Targets, target)
+	scene.Around = l.client.Survey(bounded(t), []string{ns, "a-shop"})
+	o := contain.Options{Steps: contain.DefaultSteps[:2]}
+	plans, _ := plan(t, scene, o)
+	do(t, l, plans)
+	l.Delete(policies, "a-shop", contain.PolicyName(incident))
+	verdicts := map[string]contain.Verdict{}
+	for _, f := range contain.Look(bounded(t), scene, o, &contain.Facts{Enforcers: []string{"x"}}).Findings {
+		verdicts[f.Pod] = f.Verdict
+	}
+	if diff := cmp.Diff(map[string]contain.Verdict{"backend-1": contain.Contained, "backend-2": contain.NotContained}, verdicts); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What cannot be read weighs: without the suspect and its NetworkPolicies there
+// is no verdict, and the rest is at best a risk. What was seen to be open is so.
+func TestWhatCouldNotBeReadWeighs(t *testing.T) {
+	ready := appsv1.DaemonSetStatus{NumberReady: 1}
+	enforcer := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"}, Status: ready}
+	open := func(l *lab) {
+		l.Edit("pods", ns, "backend-1", func(m map[string]any) {
+			m["metadata"].(map[string]any)["labels"].(map[string]any)[contain.QuarantineLabel] = "false"
+		})
+	}
+	argo := func(l *lab) {
+		l.Edit("deployments.apps", ns, "backend", func(m map[string]any) {
+			m["metadata"].(map[string]any)["annotations"] = map[string]any{"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:todo-app/backend"}
+		})
+	}
+	for name, c := range map[string]struct {
+		unread string // suffix of the paths that cannot be read
+		meddle func(*lab)
+		want   contain.Verdict
+		says   string
+	}{
+		"everything is read":                  {"/none", nil, contain.Contained, ""},
+		"the suspect":                         {"/pods/backend-1", nil, contain.Undetermined, "the pod could not be read: no right"},
+		"NetworkPolicies":                     {"/networkpolicies", nil, contain.Undetermined, "no right"},
+		"NetworkPolicies, and it is open":     {"/networkpolicies", open, contain.NotContained, "the quarantine labels are not on the pod"},
+		"policies of another kind":            {"/ciliumnetworkpolicies", nil, contain.Exposed, "looking for policies of other kinds"},
+		"the workload":                        {"/deployments/backend", nil, contain.Exposed, "reading Deployment todo-app/backend"},
+		"the workload's other pods":           {"/namespaces/" + ns + "/pods", nil, contain.Exposed, "listing the pods of Deployment todo-app/backend"},
+		"endpoints":                           {"/endpointslices", nil, contain.Exposed, "listing endpoint slices"},
+		"autoscalers":                         {"/horizontalpodautoscalers", nil, contain.Exposed, "listing autoscalers"},
+		"KEDA's autoscalers":                  {"/scaledobjects", nil, contain.Exposed, "listing KEDA scaled objects"},
+		"the GitOps controller":               {"/applications/shop", argo, contain.Exposed, "Application argocd/shop, which would put back Deployment todo-app/backend"},
+		"Services":                            {"/services", nil, contain.Exposed, "listing services"},
+		"what enforces policies":              {"/daemonsets", nil, contain.Exposed, "what enforces NetworkPolicy could not be looked for"},
+		"the account":                         {"/serviceaccounts/default", nil, contain.Exposed, "reading ServiceAccount todo-app/default"},
+		"something else, and it is contained": {"/clusterroles", nil, contain.Contained, ""}, // it holds no token
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, append(deployment(), enforcer.DeepCopy())...)
+			scene := l.scene(incident, "backend-1")
+			plans, _ := plan(t, scene, all())
+			do(t, l, plans)
+			if c.meddle != nil {
+				c.meddle(l)
+			}
+			owners := scene.Targets[0].Owners
+			l.Intercept = func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+				if strings.HasSuffix(r.URL.Path, c.unread) {
+					apifake.Fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, "no right")
+					return
+				}
+				serve(w, r)
+			}
+			if c.meddle != nil { // as status does: the controllers as they are now
+				scene.Targets[0] = l.client.WithOwners(bounded(t), scene.Targets[0].Pod, []cluster.Ref{owners[0].Ref, owners[1].Ref})
+			}
+			scene.Around = l.client.Survey(bounded(t), []string{ns})
+			a := contain.Look(bounded(t), scene, all(), contain.Gather(bounded(t), scene, "v1.37.2"))
+			text := fmt.Sprintf("%+v %+v", a.Findings[0].Checks, a.Findings[0].Exposures)
+			if a.Verdict != c.want || a.Findings[0].Verdict != c.want || !strings.Contains(text, c.says) {
+				t.Errorf("verdict %q, expected %q, with %q in %s", a.Verdict, c.want, c.says, text)
+			}
+		})
+	}
+}
+
+func TestAWorkloadWithoutSuspectsThatCannotBeReadIsNotJudged(t *testing.T) {
+	l := newLab(t, append(deployment(), pod("lone", nil))...)
+	chain, err := l.client.Owner(bounded(t), cluster.Deployment.Named(ns, "backend", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := contain.Options{Steps: contain.DefaultSteps}
+	scene := l.scene(incident, "lone")
+	plans, _ := plan(t, scene, o)
+	do(t, l, plans)
+	scene.Workloads = [][]*cluster.Owner{chain}
+	l.Intercept = func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if strings.HasSuffix(r.URL.Path, "/deployments/backend") {
+			apifake.Fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, "no right")
+			return
+		}
+		serve(w, r)
+	}
+	a := contain.Look(bounded(t), scene, o, &contain.Facts{Enforcers: []string{"x"}})
+	if a.Findings[0].Verdict != contain.Contained || a.Verdict != contain.Undetermined {
+		t.Errorf("the suspect is %q, all is %q", a.Findings[0].Verdict, a.Verdict)
 	}
 }
 
@@ -404,11 +561,15 @@ func TestOpponents(t *testing.T) {
 
 func TestWorst(t *testing.T) {
 	c, e, n := contain.Finding{Verdict: contain.Contained}, contain.Finding{Verdict: contain.Exposed}, contain.Finding{Verdict: contain.NotContained}
+	u := contain.Finding{Verdict: contain.Undetermined}
 	for _, x := range []struct {
 		list []contain.Finding
 		want contain.Verdict
 	}{
-		{nil, contain.Contained}, {[]contain.Finding{c, c}, contain.Contained}, {[]contain.Finding{c, e}, contain.Exposed},
+		{nil, contain.Undetermined}, {[]contain.Finding{c, c}, contain.Contained},
+		{[]contain.Finding{c, e}, contain.Exposed}, {[]contain.Finding{e, c}, contain.Exposed},
+		{[]contain.Finding{e, u, c}, contain.Undetermined}, {[]contain.Finding{u, e}, contain.Undetermined},
+		{[]contain.Finding{u, n, u}, contain.NotContained},
 		{[]contain.Finding{n, e, c}, contain.NotContained}, {[]contain.Finding{e, n}, contain.NotContained},
 	} {
 		if got := contain.Worst(x.list); got != x.want {

@@ -102,7 +102,7 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 		return nil, nil
 	}
 	if last := chain[len(chain)-1]; last.Err != nil && last.Stop == cluster.NoStop && top < len(chain)-1 {
-		return nil, &steps.Warning{Code: "unreadable",
+		return nil, &steps.Warning{Code: unreadable,
 			Text: fmt.Sprintf("the workload is not taken down: its controller %s could not be read (%v), and would undo the scaling of anything below it", last.Ref, last.Err),
 			Fix:  "get the right to read it, or scale it yourself"}
 	}
@@ -118,6 +118,9 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 	}
 	return owners, nil
 }
+
+// unreadable is the code of the warning that a controller could not be read.
+const unreadable = "unreadable"
 
 // gone: the controller was deleted, so it starts nothing any more.
 func gone(o *cluster.Owner) bool {

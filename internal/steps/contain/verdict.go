@@ -1,9 +1,12 @@
 package contain
 
+import "slices"
+
 // Verdict is whether a suspect is cut off.
 type Verdict string
 
-// The verdicts, from best to worst.
+// The verdicts. What was seen to be open outweighs what could not be looked at,
+// see byWeight.
 const (
 	// Contained: what was meant was observed, and nothing is known to be open.
 	Contained Verdict = "contained"
@@ -47,8 +50,14 @@ type Check struct {
 	// Code is stable, for scripts: "labels", "released", "endpoints", "workload", "siblings", "policy".
 	Code string `json:"code"`
 	OK   bool   `json:"ok"`
-	Text string `json:"text"`
+	// Unknown: it could not be looked at, so it is neither so nor not so.
+	Unknown bool   `json:"unknown,omitempty"`
+	Text    string `json:"text"`
 }
+
+// decisive are the codes of the checks without which there is no verdict on a
+// suspect: on the suspect itself and on its NetworkPolicies.
+var decisive = []string{"pod", "policy"}
 
 // Finding is the verdict on one suspect with its grounds.
 type Finding struct {
@@ -64,31 +73,64 @@ type Finding struct {
 	Policies []string `json:"policies,omitempty"`
 }
 
-// conclude draws the verdict from checks and exposures.
+// conclude drawsthe verdict from checks and exposures.
 func (f *Finding) conclude() {
 	f.Verdict = Contained
 	for _, e := range f.Exposures {
-		switch {
-		case e.Severity == Open:
-			f.Verdict = NotContained
-		case e.Severity == Risk && f.Verdict == Contained:
-			f.Verdict = Exposed
-		}
+		f.Verdict = Worse(f.Verdict, e.Severity.verdict())
 	}
 	for _, c := range f.Checks {
-		if !c.OK {
-			f.Verdict = NotContained
-		}
+		f.Verdict = Worse(f.Verdict, c.verdict())
 	}
 }
 
-// Worst is the verdict on several suspects: the worst of theirs.
+// verdict is the best that a suspect with such an exposure can have.
+func (s Severity) verdict() Verdict {
+	switch s {
+	case Open:
+		return NotContained
+	case Risk:
+		return Exposed
+	}
+	return Contained
+}
+
+// verdict is the best that a suspect with such a check can have. One that could
+// not be made weighs as a risk, unless the verdict rests on it.
+func (c Check) verdict() Verdict {
+	switch {
+	case c.OK:
+		return Contained
+	case !c.Unknown:
+		return NotContained
+	case slices.Contains(decisive, c.Code):
+		return Undetermined
+	}
+	return Exposed
+}
+
+// byWeight are the verdicts from the one that weighs least to the one that
+// weighs most: what was seen to be open stays so, whatever else could not be seen.
+var byWeight = []Verdict{"", Contained, Exposed, Undetermined, NotContained}
+
+// Worse is the one of two verdicts that weighs more: not contained, could not
+// tell, contained with exposures, contained, none at all.
+func Worse(a, b Verdict) Verdict {
+	if slices.Index(byWeight, b) > slices.Index(byWeight, a) {
+		return b
+	}
+	return a
+}
+
+// Worst is the verdict on several suspects: the worst of theirs. On none there
+// is nothing to tell.
 func Worst(findings []Finding) Verdict {
+	if len(findings) == 0 {
+		return Undetermined
+	}
 	worst := Contained
 	for _, f := range findings {
-		if f.Verdict == NotContained || (f.Verdict == Exposed && worst == Contained) {
-			worst = f.Verdict
-		}
+		worst = Worse(worst, f.Verdict)
 	}
 	return worst
 }
