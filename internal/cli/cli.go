@@ -104,18 +104,32 @@ func (a *App) main(ctx context.Context, args []string) int {
 // messages are what an error says; where it is several that were joined, what
 // each of them says.
 func messages(err error) []string {
-	var joined interface{ Unwrap() []error }
-	if !errors.As(err, &joined) {
+	several := joined(err)
+	if several == nil {
 		return []string{err.Error()}
 	}
-	var whole, all []string
-	for _, e := range joined.Unwrap() {
-		whole, all = append(whole, e.Error()), append(all, messages(e)...)
-	}
-	if strings.Join(whole, "\n") != err.Error() { // a sentence about several
-		return []string{err.Error()}
+	var all []string
+	for _, e := range several {
+		all = append(all, messages(e)...)
 	}
 	return all
+}
+
+// joined are the errors of one that is several; nil: it is one, if perhaps a
+// sentence about several.
+func joined(err error) []error {
+	var several interface{ Unwrap() []error }
+	if !errors.As(err, &several) {
+		return nil
+	}
+	var whole []string
+	for _, e := range several.Unwrap() {
+		whole = append(whole, e.Error())
+	}
+	if strings.Join(whole, "\n") != err.Error() {
+		return nil
+	}
+	return several.Unwrap()
 }
 
 func (a *App) root() *cobra.Command {

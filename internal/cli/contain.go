@@ -50,7 +50,7 @@ Then it waits until that is observed, and says what still remains open.
 Doing it twice changes nothing the second time. irctl undo --all puts it back.
 
 Exit codes: 0 contained; 1 error; 2 usage; 3 not fully contained (with exposures,
-or not contained); 4 refused.`,
+or not contained); 4 refused; 5 could not tell.`,
 		Example: `  irctl contain --pod backend-688d67cddc-dxv5m -n todo-app
   irctl contain deployment/backend -n todo-app --dry-run
   irctl contain -l app=backend -A --yes -o json
@@ -159,38 +159,16 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 	return containExit(res)
 }
 
-// containExit turns a result into the exit code: an error weighs more than a
-// refusal, and that more than an exposure.
+// containExit turns a result into the exit code.
 func containExit(res *engine.ContainResult) error {
-	failed := len(res.Failures) > 0
-	refused := len(res.Refusals) > 0
-	var first error
-	for _, r := range res.Actions {
-		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeUnknown:
-			failed = true
-			if first == nil {
-				first = r.Err()
-			}
-		case timeline.OutcomeRefused:
-			refused = true
-		}
-	}
-	switch {
-	case res.Cancelled:
+	if res.Cancelled {
 		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	case failed && first != nil:
-		return exitError{code: ExitError, err: first}
-	case failed:
-		return exitError{code: ExitError}
-	case refused:
-		return exitError{code: ExitRefused}
-	case res.DryRun:
-		return nil
-	case res.Verdict != contain.Contained:
-		return exitError{code: ExitNotContained}
 	}
-	return nil
+	codes, first := outcomeCodes(res.Actions, len(res.Refusals), len(res.Failures))
+	if !res.DryRun {
+		codes = append(codes, verdictCode(res.Verdict))
+	}
+	return ended(first, codes...)
 }
 
 // printNotDone prints what was refused, with what would allow it, and what
@@ -208,7 +186,11 @@ func (a *App) printNotDone(refusals []steps.Refusal, failures []string, st style
 }
 
 func (a *App) printContain(res *engine.ContainResult) error {
-	if done, err := a.printNamed(res, "incident/"+res.Incident); done || err != nil {
+	var names []string
+	if res.Incident != "" {
+		names = []string{"incident/" + res.Incident}
+	}
+	if done, err := a.printNamed(res, names...); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)
@@ -229,7 +211,7 @@ func (a *App) printContain(res *engine.ContainResult) error {
 	}
 	a.printFindings(res.Targets, st)
 	for _, w := range res.Workloads {
-		p("%s %s", mark(st, w.OK), sanitize.Line(w.Text))
+		p("%s %s", checkMark(st, w), sanitize.Line(w.Text))
 	}
 	for _, b := range res.PutBack {
 		p("%s put back by somebody since: %s", st.bad("✗"), sanitize.Line(b))
@@ -240,8 +222,23 @@ func (a *App) printContain(res *engine.ContainResult) error {
 			changed++
 		}
 	}
-	p("%s  %s, %d changed (irctl undo --all --incident %s puts it back)", verdictText(st, res.Verdict), plural.Count(len(res.Targets), "pod"), changed, res.Incident)
+	if len(res.Targets) == 0 {
+		p("%s there was no pod to judge: none belongs to what was named%s", st.warn("!"), detachedHint(res.Incident))
+	}
+	undo := ""
+	if res.Incident != "" {
+		undo = fmt.Sprintf(" (irctl undo --all --incident %s puts it back)", res.Incident)
+	}
+	p("%s  %s, %d changed%s", verdictText(st, res.Verdict), plural.Count(len(res.Targets), "pod"), changed, undo)
 	return nil
+}
+
+// detachedHint says where the pods may be that a workload had.
+func detachedHint(id string) string {
+	if id != "" {
+		return "; irctl status " + id + " judges the suspects of the incident"
+	}
+	return ". Pods that were detached earlier carry the label " + contain.QuarantineLabel + "=" + contain.QuarantineValue
 }
 
 func (a *App) printDryRun(res *engine.ContainResult, st style) {
@@ -278,12 +275,20 @@ func mark(st style, ok bool) string {
 	return st.bad("✗")
 }
 
+// checkMark is that of a check: one that could not be made is neither.
+func checkMark(st style, c contain.Check) string {
+	if c.Unknown {
+		return st.warn("?")
+	}
+	return mark(st, c.OK)
+}
+
 func verdictText(st style, v contain.Verdict) string {
 	text := strings.ToUpper(string(v))
 	switch v {
 	case contain.Contained:
 		return st.good(text)
-	case contain.Exposed:
+	case contain.Exposed, contain.Undetermined:
 		return st.warn(text)
 	}
 	return st.bad(text)
@@ -298,7 +303,7 @@ func (a *App) printFindings(findings []contain.Finding, st style) {
 		fmt.Fprintf(a.Out, "%s/%s  %s\n", sanitize.Line(f.Namespace), sanitize.Line(f.Pod), verdictText(st, f.Verdict))
 		for _, c := range f.Checks {
 			if !brief || !c.OK {
-				fmt.Fprintf(a.Out, "  %s %s\n", mark(st, c.OK), sanitize.Line(c.Text))
+				fmt.Fprintf(a.Out, "  %s %s\n", checkMark(st, c), sanitize.Line(c.Text))
 			}
 		}
 		for _, e := range f.Exposures {

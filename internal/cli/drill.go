@@ -303,7 +303,7 @@ func (a *App) inDrill(ctx context.Context, s *drill.Session, hands *drill.Hands,
 	root.SetErr(sub.Err)
 	err := root.ExecuteContext(ctx)
 	var exit exitError
-	if errors.As(err, &exit) && exit.code == ExitNotContained && exit.err == nil { // exitSuspects is the same code
+	if errors.As(err, &exit) && exit.err == nil && (exit.code == ExitNotContained || exit.code == ExitUndetermined) { // exitSuspects is the former
 		return nil
 	}
 	return err

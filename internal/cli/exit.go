@@ -7,6 +7,8 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
 )
 
 // The exit codes of irctl. They are documented in docs/cli.md.
@@ -64,7 +66,62 @@ func (e exitError) Error() string {
 }
 func (e exitError) Unwrap() error { return e.err }
 
+// verdictCode is the exit code of a verdict on suspects; "": there was nothing
+// to judge, and nothing to contain.
+func verdictCode(v contain.Verdict) int {
+	switch v {
+	case "", contain.Contained:
+		return ExitDone
+	case contain.Undetermined:
+		return ExitUndetermined
+	}
+	return ExitNotContained
+}
+
+// ended is how a run that has these codes ends: with the weightiest, and with an
+// error only if that is one, since the result has said the rest.
+func ended(err error, codes ...int) error {
+	code := weightiest(codes...)
+	switch {
+	case code == ExitDone:
+		return nil
+	case code != ExitError:
+		err = nil
+	}
+	return exitError{code: code, err: err}
+}
+
+// outcomeCodes are the exit codes of what came of a run's actions and of what
+// was refused, and the first error.
+func outcomeCodes(actions []engine.ActionResult, refusals, failures int) (codes []int, first error) {
+	if refusals > 0 {
+		codes = append(codes, ExitRefused)
+	}
+	if failures > 0 {
+		codes = append(codes, ExitError)
+	}
+	for _, r := range actions {
+		switch r.Outcome {
+		case timeline.OutcomeFailed, timeline.OutcomeUnknown:
+			codes = append(codes, ExitError)
+			if first == nil {
+				first = r.Err()
+			}
+		case timeline.OutcomeRefused:
+			codes = append(codes, ExitRefused)
+		}
+	}
+	return codes, first
+}
+
 func exitCode(err error) int {
+	if several := joined(err); several != nil {
+		codes := make([]int, len(several))
+		for i, e := range several {
+			codes[i] = exitCode(e)
+		}
+		return weightiest(codes...)
+	}
 	var exit exitError
 	var usage usageError
 	switch {

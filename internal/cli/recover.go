@@ -55,7 +55,8 @@ Run again, it goes on where it stopped, and checks anew. What fails a check
 stays up: irctl contain takes it down again.
 
 Exit codes: 0 recovered; 1 error; 2 usage; 3 a check failed, the way in is open, or
-the watch saw a sign; 4 refused; 5 the watch could not look.`,
+the watch saw a sign; 4 refused; 5 there was no workload to judge, or the watch could
+not look.`,
 		Example: `  irctl eradicate --image backend=registry.example.com/backend@sha256:… && irctl recover
   irctl recover --suspect delete --monitor 30m --yes
   irctl recover --same-image --dry-run
@@ -206,7 +207,8 @@ func (a *App) suspectFate(ctx context.Context, o *recoverOptions) (recovery.Fate
 	}
 }
 
-// recoverExit: an error weighs more than a refusal, and that more than a check.
+// recoverExit turns a result into the exit code. In the watch a sign of the
+// attacker's return stays above a refusal.
 func recoverExit(res recovered) error {
 	var first error
 	refused := len(res.Refusals) > 0
@@ -235,17 +237,23 @@ func recoverExit(res recovered) error {
 		return exitError{code: ExitError, err: fmt.Errorf("watching for the attacker's return: %s", m.Failure)}
 	case m != nil && len(m.Hits) > 0:
 		return exitError{code: ExitNotContained}
-	case refused:
-		return exitError{code: ExitRefused}
-	case m != nil && m.Undetermined != "" && res.Verdict == engine.Recovered:
+	}
+	codes := []int{ExitDone}
+	if refused {
+		codes = append(codes, ExitRefused)
+	}
+	switch {
+	case res.DryRun, res.Verdict == engine.Recovered:
+	case res.Verdict == engine.NothingRecovered:
+		codes = append(codes, ExitUndetermined)
+	default:
+		codes = append(codes, ExitNotContained)
+	}
+	if m != nil && m.Undetermined != "" && weightiest(codes...) == ExitDone {
 		err := fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)
 		return exitError{code: ExitUndetermined, err: err}
-	case res.DryRun:
-		return nil
-	case res.Verdict != engine.Recovered:
-		return exitError{code: ExitNotContained}
 	}
-	return nil
+	return ended(nil, codes...)
 }
 
 func (a *App) printRecovered(res *engine.RecoverResult) {
@@ -289,7 +297,7 @@ func (a *App) printRecovered(res *engine.RecoverResult) {
 	switch res.Verdict {
 	case engine.Recovered:
 		text = st.good(text)
-	case engine.RecoveredOpen:
+	case engine.RecoveredOpen, engine.NothingRecovered:
 		text = st.warn(text)
 	default:
 		text = st.bad(text)

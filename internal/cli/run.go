@@ -45,7 +45,7 @@ nobody is: a step that a person has to do is recorded as not done, unless the ru
 has an answer for that case, and the step's onError says whether the run goes on.
 
 Exit codes: 0 all is done; 1 a step failed; 2 usage; 3 something was left undone, or the
-suspects are not fully contained; 4 refused.`,
+suspects are not fully contained; 4 refused; 5 could not tell.`,
 		Example: `  irctl run compromised-pod --set pod=backend-688d67cddc-dxv5m -n todo-app -r responder@example.org
   irctl run compromised-pod --set pod=todo-app/backend-0 --dry-run
   irctl run ./runbooks/ours.yaml --set pod=web-0 --yes -o json`,
@@ -208,35 +208,33 @@ func contactsOf(book *runbook.Runbook, conf config.Config) []string {
 	return lines
 }
 
-// runExit turns a result into the exit code: an error weighs more than a
-// refusal, and that more than something left undone.
+// runExit turns a result into the exit code.
 func runExit(res *engine.RunResult) error {
-	code := ExitDone
+	codes := []int{ExitDone}
 	var first error
 	for _, s := range res.Steps {
 		switch {
 		case s.Done() || res.DryRun && s.Err() == nil:
+		case s.Outcome == "failed" && errors.Is(s.Err(), engine.ErrUndetermined), s.Results["verdict"] == string(contain.Undetermined):
+			codes = append(codes, ExitUndetermined)
 		case s.Outcome == "failed":
 			if first == nil {
 				first = s.Err()
 			}
-			code = ExitError
-		case s.Outcome == "refused" && code != ExitError:
-			code = ExitRefused
-		case code == ExitDone:
-			code = ExitNotContained
+			codes = append(codes, ExitError)
+		case s.Outcome == "refused":
+			codes = append(codes, ExitRefused)
+		default:
+			codes = append(codes, ExitNotContained)
 		}
 	}
-	if code == ExitDone && !res.DryRun && (res.State != engine.RunFinished || res.Verdict != "" && res.Verdict != contain.Contained) {
-		code = ExitNotContained
+	if !res.DryRun {
+		codes = append(codes, verdictCode(res.Verdict))
 	}
-	if code == ExitDone {
-		return nil
+	if !res.DryRun && res.State != engine.RunFinished && weightiest(codes...) == ExitDone {
+		codes = append(codes, ExitNotContained) // something was left undone
 	}
-	if code != ExitError {
-		first = nil // the result has said so
-	}
-	return exitError{code: code, err: first}
+	return ended(first, codes...)
 }
 
 func (a *App) printRun(res *engine.RunResult) error {

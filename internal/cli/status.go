@@ -11,7 +11,6 @@ import (
 	"irctl/internal/incident"
 	"irctl/internal/plural"
 	"irctl/internal/sanitize"
-	"irctl/internal/steps/contain"
 )
 
 func (a *App) status() *cobra.Command {
@@ -22,7 +21,7 @@ func (a *App) status() *cobra.Command {
 put one back, and the verdict on every suspect as the cluster is now. It changes
 nothing, neither in the cluster nor in the journal.
 
-Exit codes as of contain: 0 contained, or nothing was to be; 3 not, or not fully.`,
+Exit codes: 0 contained, or nothing was to be; 3 not, or not fully; 5 could not tell.`,
 		Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
 		RunE: func(c *cobra.Command, args []string) error { return a.runStatus(c, first(args)) },
 	}
@@ -70,10 +69,7 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 	if err := a.listErrors(unreadable); err != nil {
 		return err
 	}
-	if v := engine.Verdicts(results); v == contain.Exposed || v == contain.NotContained {
-		return exitError{code: ExitNotContained}
-	}
-	return nil
+	return ended(nil, verdictCode(engine.Verdicts(results)))
 }
 
 func (a *App) printStatus(list []*engine.StatusResult) error {
@@ -118,7 +114,7 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 	}
 	a.printFindings(s.Targets, st)
 	for _, w := range s.Workloads {
-		fmt.Fprintf(a.Out, "%s %s\n", mark(st, w.OK), sanitize.Line(w.Text))
+		fmt.Fprintf(a.Out, "%s %s\n", checkMark(st, w), sanitize.Line(w.Text))
 	}
 	if s.Verdict == "" {
 		fmt.Fprintln(a.Out, "nothing stands: nothing was contained, or all was undone")

@@ -2,9 +2,48 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"sort"
 	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// NoNamespaceError says that a namespace does not exist, and which names are near.
+type NoNamespaceError struct {
+	Name string
+	Near []string
+}
+
+func (e *NoNamespaceError) Error() string {
+	msg := fmt.Sprintf("there is no namespace %q", e.Name)
+	if len(e.Near) > 0 {
+		msg += "; did you mean " + strings.Join(e.Near, ", ") + "?"
+	}
+	return msg
+}
+
+// CheckNamespace returns a NoNamespaceError if a namespace does not exist. Where
+// that cannot be read, as by people with rights in their namespace only, nothing
+// is said: whatever is looked for there says more.
+func (c *Client) CheckNamespace(ctx context.Context, name string) error {
+	if name == metav1.NamespaceAll {
+		return nil
+	}
+	if _, err := c.Kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		return nil
+	}
+	list, err := c.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 500})
+	if err != nil {
+		return &NoNamespaceError{Name: name}
+	}
+	names := make([]string, len(list.Items))
+	for i := range list.Items {
+		names[i] = list.Items[i].Name
+	}
+	return &NoNamespaceError{Name: name, Near: Near(name, names)}
+}
 
 // nearPods names up to three pods of the namespace whose names are close to
 // one that does not exist: the same workload's, or a slip of the fingers.

@@ -27,6 +27,9 @@ type Target struct {
 	// Detached: the chain was taken from the incident's record, since the pod
 	// itself no longer names its controller.
 	Detached bool
+	// Err is why the pod could not be read; Pod is then what the incident's record
+	// says of it. Of one that does not exist any more there is no Err.
+	Err error
 }
 
 // Key is "namespace/pod", by which results are reported.

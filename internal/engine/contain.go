@@ -143,6 +143,11 @@ func (c *containment) try(ctx context.Context) (again bool, err error) {
 	}
 	doing, cancel := c.within(ctx)
 	defer cancel()
+	if c.handle == nil && len(c.scene.Targets) == 0 && proposal.Actions()+len(c.result.Refusals) == 0 {
+		c.result.Incident = "" // there is nothing to open one for
+		c.assess(doing)
+		return false, nil
+	}
 	if again, err := c.open(doing); again || err != nil {
 		return again, err
 	}
@@ -476,12 +481,15 @@ func (c *containment) run(ctx context.Context) {
 	c.assess(ctx)
 }
 
+// actionLeftOut is the action of the note that a step was not to be done.
+const actionLeftOut = "left-out"
+
 // journalSkipped notes the steps that are left out, as was asked for.
 func (c *containment) journalSkipped() error {
 	var errs []error
 	for _, step := range contain.DefaultSteps {
 		if !slices.Contains(c.req.Options.Steps, step) {
-			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: step, Action: "left-out",
+			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: step, Action: actionLeftOut,
 				Summary: "left out: the step " + step, Outcome: timeline.OutcomeSkipped, Error: "as was asked for"}))
 		}
 	}
@@ -503,10 +511,25 @@ func (c *containment) assess(ctx context.Context) {
 		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.Pace.Here(c.req.SecondLook), a)
 	}
 	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads, a.PutBack
+	if len(a.Findings) == 0 {
+		c.result.Targets = []contain.Finding{} // JSON has a list
+	}
 	c.recordVerdict(a, c.Now().Sub(started))
 }
 
+// recordVerdict journals a verdict. That there was nothing to judge is none, and
+// must not take the place of one that was drawn earlier.
 func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
+	if c.handle == nil {
+		return
+	}
+	if len(a.Findings) == 0 && a.Verdict == contain.Undetermined {
+		if err := noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "verify", Action: "nothing-to-judge",
+			Summary: "no verdict: there was no suspect to judge", Outcome: timeline.OutcomeUnknown}); err != nil {
+			c.result.Failures = append(c.result.Failures, err.Error())
+		}
+		return
+	}
 	if _, err := c.handle.Log.Append(verdictEntry(a, "verify", took)); err != nil {
 		c.result.Failures = append(c.result.Failures, "the verdict could not be journaled: "+err.Error())
 	}
@@ -523,8 +546,11 @@ func verdictEntry(a contain.Assessment, step string, took time.Duration) timelin
 		data, _ = json.Marshal(map[string]any{"verdict": a.Verdict, "targets": len(a.Findings), "putBack": a.PutBack, "cut": true})
 	}
 	outcome := timeline.OutcomeDone
-	if a.Verdict == contain.NotContained {
+	switch a.Verdict {
+	case contain.NotContained:
 		outcome = timeline.OutcomeFailed
+	case contain.Undetermined:
+		outcome = timeline.OutcomeUnknown
 	}
 	keys := make([]string, 0, len(a.Findings))
 	for _, f := range a.Findings {

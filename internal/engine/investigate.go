@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
@@ -59,7 +61,7 @@ func Traces(s evidence.Scope) bool { return s.Live || s.Checkpoint || len(s.File
 // there is by then is sealed, and the result comes with the error.
 func (e *Engine) Investigate(ctx context.Context, req InvestigateRequest) (*InvestigateResult, error) {
 	if len(req.Targets) == 0 {
-		return nil, errors.New("the workload has no pods to collect evidence of")
+		return nil, fmt.Errorf("%w: what was named has no pods to collect evidence of; irctl status names the suspects of an open incident", ErrUndetermined)
 	}
 	if err := req.Scope.CheckFiles(); err != nil {
 		return nil, err
@@ -183,6 +185,7 @@ func (e *Engine) Suspects(ctx context.Context, q SuspectQuery) (*Suspects, error
 			q.Pods = append(q.Pods[:len(q.Pods):len(q.Pods)], cmp.Or(w.Namespace, q.Namespace)+"/"+w.Name)
 		default:
 			err = s.workload(ctx, e.Client, kind.Named(cmp.Or(w.Namespace, q.Namespace), w.Name, ""))
+			err = e.orNoNamespace(ctx, cmp.Or(w.Namespace, q.Namespace), err)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -195,6 +198,7 @@ func (e *Engine) Suspects(ctx context.Context, q SuspectQuery) (*Suspects, error
 			namespace, name = q.Namespace, q.Pods[i]
 		}
 		found[i], failed[i] = e.Client.GetTarget(ctx, namespace, name)
+		failed[i] = e.orNoNamespace(ctx, namespace, failed[i])
 	})
 	for i, t := range found {
 		if failed[i] != nil {
@@ -205,7 +209,7 @@ func (e *Engine) Suspects(ctx context.Context, q SuspectQuery) (*Suspects, error
 	}
 	if q.Selector != "" || q.All {
 		if err := s.selected(ctx, e.Client, q); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, e.orNoNamespace(ctx, q.selects(), err))
 		}
 	}
 	if len(s.Pods)+len(s.Workloads) == 0 {
@@ -218,6 +222,24 @@ func (e *Engine) Suspects(ctx context.Context, q SuspectQuery) (*Suspects, error
 		s.Failures = append(s.Failures, err.Error())
 	}
 	return s, nil
+}
+
+// orNoNamespace is the error of looking for something in a namespace, or, if it
+// was not found since there is no such namespace, that.
+func (e *Engine) orNoNamespace(ctx context.Context, namespace string, err error) error {
+	var noPod *cluster.NotFoundError
+	if errors.As(err, &noPod) || apierrors.IsNotFound(err) || errors.Is(err, ErrUndetermined) {
+		return cmp.Or(e.Client.CheckNamespace(ctx, namespace), err)
+	}
+	return err
+}
+
+// selects is the namespace of the selection; "": all.
+func (q SuspectQuery) selects() string {
+	if q.AllNamespaces {
+		return ""
+	}
+	return q.Namespace
 }
 
 func (s *Suspects) add(targets ...*cluster.Target) {
@@ -246,18 +268,19 @@ func (s *Suspects) workload(ctx context.Context, client *cluster.Client, ref clu
 }
 
 func (s *Suspects) selected(ctx context.Context, client *cluster.Client, q SuspectQuery) error {
-	namespace := q.Namespace
-	if q.AllNamespaces {
-		namespace = ""
-	}
+	namespace := q.selects()
 	pods, err := client.SelectTargets(ctx, namespace, q.Selector)
 	switch {
 	case err != nil:
 		return err
 	case len(pods) == 0 && q.Selector == "":
-		return fmt.Errorf("there are no pods in namespace %s", namespace)
+		return fmt.Errorf("%w: there are no pods in namespace %s", ErrUndetermined, namespace)
 	case len(pods) == 0 && len(q.Known) == 0:
-		return fmt.Errorf("no pod matches -l %s", q.Selector)
+		where := "in namespace " + namespace
+		if namespace == "" {
+			where = "in any namespace"
+		}
+		return fmt.Errorf("%w: no pod matches -l %s %s", ErrUndetermined, q.Selector, where)
 	}
 	s.add(pods...)
 	return nil

@@ -136,7 +136,9 @@ func TestSuspects(t *testing.T) {
 		"none is there":    {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{"none"}}, problem: "none"},
 		"no such label":    {query: engine.SuspectQuery{Namespace: "todo-app", Selector: "app=nothing"}, problem: "no pod matches -l app=nothing"},
 		"no such type":     {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "nonsense", Name: "x"}}}, problem: "nonsense"},
-		"no such space":    {query: engine.SuspectQuery{Namespace: "empty", All: true}, problem: "there are no pods in namespace empty"},
+		"no pods":          {query: engine.SuspectQuery{Namespace: "default", All: true}, problem: "could not tell: there are no pods in namespace default"},
+		"no such space":    {query: engine.SuspectQuery{Namespace: "empty", All: true}, problem: `there is no namespace "empty"`},
+		"pod in no space":  {query: engine.SuspectQuery{Namespace: "empty", Pods: []string{"x"}}, problem: `there is no namespace "empty"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := p.Suspects(t.Context(), tc.query)

@@ -77,11 +77,13 @@ type RecoverResult struct {
 // RecoverVerdict tells whether the service is back as it should be.
 type RecoverVerdict string
 
-// The verdicts, from best to worst.
+// The verdicts.
 const (
 	Recovered     RecoverVerdict = "recovered"
 	RecoveredOpen RecoverVerdict = "recovered with the way in open"
 	NotRecovered  RecoverVerdict = "not recovered"
+	// NothingRecovered is no verdict: there was no workload to judge.
+	NothingRecovered RecoverVerdict = "could not tell"
 )
 
 // RecoveredWorkload is how a workload came back.
@@ -101,7 +103,8 @@ type SuspectFate struct {
 	Namespace string `json:"namespace"`
 	Pod       string `json:"pod"`
 	UID       string `json:"uid"`
-	// Fate: "kept", "deleted", or "gone" if it was so before.
+	// Fate: "kept", "deleted", "gone" if it was so before, or "unknown" if it could
+	// not be read.
 	Fate string `json:"fate"`
 	Text string `json:"text,omitempty"`
 }
@@ -256,8 +259,14 @@ func (x *recovering) planSuspects(ctx context.Context) {
 		fate := SuspectFate{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Fate: "kept"}
 		blocks := slices.ContainsFunc(x.workloads, func(w *recovery.Workload) bool { return w.Blocker == t })
 		switch {
-		case !recovery.Alive(t):
+		case recovery.Ended(t):
 			fate.Fate, fate.Text = "gone", "it does not exist any more"
+		case t.Err != nil:
+			fate.Fate, fate.Text = "unknown", "it could not be read, so it stays cut off as it is: "+t.Err.Error()
+			if x.req.Suspect == recovery.Deleted {
+				x.result.Refusals = append(x.result.Refusals, steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
+					Object: t.Ref().String(), Reason: "it could not be read: " + t.Err.Error(), Override: "the right to read it"})
+			}
 		case x.req.Suspect != recovery.Deleted || !x.does(PartRelease) && !blocks:
 			fate.Text = "it stays cut off"
 		default:
@@ -319,7 +328,7 @@ func (x *recovering) planRelease() {
 	for n, t := range x.scene.Targets {
 		uid := string(t.Pod.UID)
 		switch {
-		case !recovery.Alive(t):
+		case recovery.Ended(t):
 			deleted[uid] = ""
 		case x.deletes(t):
 			deleted[uid] = recovery.DeleteID(t)
@@ -513,7 +522,7 @@ func (x *recovering) check(ctx context.Context) {
 }
 
 func (x *recovering) judge(took time.Duration) {
-	x.result.Verdict = Recovered
+	x.result.Verdict = NothingRecovered
 	var failed []string
 	unknown, total := 0, 0
 	rec := recoverRecord{WayIn: []recovery.WayIn{}, SameImage: x.sameImage, Workloads: x.result.Workloads}
@@ -522,6 +531,9 @@ func (x *recovering) judge(took time.Duration) {
 			continue
 		}
 		rec.WayIn = append(rec.WayIn, w.WayIn)
+		if x.result.Verdict == NothingRecovered {
+			x.result.Verdict = Recovered
+		}
 		if w.WayIn.State != recovery.Closed {
 			x.result.Verdict = RecoveredOpen
 		}
@@ -539,11 +551,17 @@ func (x *recovering) judge(took time.Duration) {
 		}
 	}
 	outcome := timeline.OutcomeDone
-	if len(failed) > 0 {
+	switch {
+	case len(failed) > 0:
 		x.result.Verdict, outcome = NotRecovered, timeline.OutcomeFailed
+	case x.result.Verdict == NothingRecovered:
+		outcome = timeline.OutcomeUnknown
 	}
 	rec.Verdict = x.result.Verdict
 	summary := fmt.Sprintf("%s: %d checks, %d not known", rec.Verdict, total, unknown)
+	if rec.Verdict == NothingRecovered {
+		summary = fmt.Sprintf("%s: there was no workload to check", rec.Verdict)
+	}
 	if len(failed) > 0 {
 		summary += "; failed: " + strings.Join(failed[:min(len(failed), 5)], "; ")
 	}

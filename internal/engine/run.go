@@ -303,8 +303,9 @@ func (r *runner) keep(s *runbook.Step, res StepResult) {
 // any more there is none.
 func (r *runner) judge(s *runbook.Step, res StepResult) {
 	v, told := res.Results["verdict"].(string)
-	known := slices.Contains([]contain.Verdict{contain.Contained, contain.Exposed, contain.NotContained}, contain.Verdict(v))
-	if known || told && v == "" && s.Uses == "status" && res.Outcome == stepDone {
+	known := slices.Contains([]contain.Verdict{contain.Contained, contain.Exposed, contain.NotContained, contain.Undetermined}, contain.Verdict(v))
+	onSuspects := s.Uses == "contain" || s.Uses == "status" // what a recovery says has the same words
+	if known && onSuspects || told && v == "" && s.Uses == "status" && res.Outcome == stepDone {
 		r.result.Verdict = contain.Verdict(v)
 	}
 }

@@ -179,6 +179,8 @@ func containOutcome(res *ContainResult) (outcome, error) {
 	o.summary = fmt.Sprintf("%s, %d changed", res.Verdict, changed)
 	switch {
 	case first != nil:
+	case !res.DryRun && len(res.Targets) == 0 && res.Verdict == contain.Undetermined:
+		first = fmt.Errorf("%w: there was no suspect to contain", ErrUndetermined)
 	case len(res.Failures) > 0:
 		first = errors.New(strings.Join(res.Failures, "; "))
 	case len(res.Refusals) > 0:

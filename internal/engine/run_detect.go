@@ -71,7 +71,11 @@ func doDetect(ctx context.Context, w *work) (outcome, error) {
 	}
 	kept := keptSuspects(res)
 	high := detect.AtLeastHigh(res.Suspects)
-	return outcome{summary: fmt.Sprintf("%d suspects", len(res.Suspects)+res.More), detail: kept, results: map[string]any{
+	summary := fmt.Sprintf("%d suspects", len(res.Suspects)+res.More)
+	if len(res.Gaps) > 0 {
+		summary += " in what could be looked at"
+	}
+	return outcome{summary: summary, detail: kept, results: map[string]any{
 		"suspects": int64(len(res.Suspects) + res.More), "high": high, "pods": w.newPods(res.Suspects), "complete": len(res.Gaps) == 0 && res.Err() == nil}}, res.Err()
 }
 

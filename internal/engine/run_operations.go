@@ -202,7 +202,7 @@ func statusOperation() *operation {
 }
 
 func verdicts() runbook.Domain {
-	return runbook.OneOf(string(contain.Contained), string(contain.Exposed), string(contain.NotContained))
+	return runbook.OneOf(string(contain.Contained), string(contain.Exposed), string(contain.NotContained), string(contain.Undetermined))
 }
 
 // doStatus puts the verdict down, so that the report tells what was open in the
@@ -211,7 +211,7 @@ func doStatus(ctx context.Context, w *work) (outcome, error) {
 	started := w.Now()
 	out, err := lookAtStatus(ctx, w)
 	res, ok := out.detail.(*StatusResult)
-	if err != nil || !ok || res.Verdict == "" || ctx.Err() != nil {
+	if err != nil || !ok || res.Verdict == "" || res.Verdict == contain.Undetermined && len(res.Targets) == 0 || ctx.Err() != nil {
 		return out, err
 	}
 	return out, w.journal(ctx, func(h *incident.Handle) error {

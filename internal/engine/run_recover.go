@@ -14,7 +14,7 @@ import (
 )
 
 func recoverVerdicts() runbook.Domain {
-	return runbook.OneOf(string(Recovered), string(RecoveredOpen), string(NotRecovered))
+	return runbook.OneOf(string(Recovered), string(RecoveredOpen), string(NotRecovered), string(NothingRecovered))
 }
 
 func suspectInput() runbook.Field {
@@ -107,7 +107,7 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 			switch s.Fate {
 			case "deleted":
 				deleted++
-			case "kept":
+			case "kept", "unknown":
 				kept++
 			}
 		}
@@ -119,6 +119,10 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 	failed, unknown := res.Codes(recovery.Failed), res.Codes(recovery.NotKnown)
 	o.summary = string(res.Verdict)
 	o.results = map[string]any{"verdict": string(res.Verdict), "wayIn": string(res.WayIn()), "failed": failed, "unknown": unknown}
+	if first == nil && res.Verdict == NothingRecovered {
+		// Nothing failed, and nothing was done: the run goes on.
+		o.summary, o.skipped, o.passed = "could not tell: there was no workload to put back", true, true
+	}
 	if first == nil && res.Verdict == NotRecovered {
 		first = fmt.Errorf("checks failed: %s", strings.Join(failed, ", "))
 	}
@@ -153,6 +157,9 @@ func monitorOperation() *operation {
 	}
 }
 
+// cutOff: as far as this cluster can do it, the suspects are contained.
+func cutOff(v contain.Verdict) bool { return v == contain.Contained || v == contain.Exposed }
+
 func doMonitor(ctx context.Context, w *work) (outcome, error) {
 	in := w.in
 	req := MonitorRequest{Incident: w.id, For: in.Duration("for"), Every: in.Duration("every"),
@@ -170,7 +177,7 @@ func doMonitor(ctx context.Context, w *work) (outcome, error) {
 	}
 	slices.Sort(codes)
 	codes = slices.Compact(codes)
-	o := outcome{detail: res, summary: "nothing was seen", results: map[string]any{"hit": len(codes) > 0, "hits": codes, "contained": res.Contained != nil && res.Contained.Verdict != contain.NotContained && res.Failure == ""}}
+	o := outcome{detail: res, summary: "nothing was seen", results: map[string]any{"hit": len(codes) > 0, "hits": codes, "contained": res.Contained != nil && cutOff(res.Contained.Verdict) && res.Failure == ""}}
 	switch {
 	case err != nil:
 		return o, err

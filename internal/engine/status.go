@@ -3,9 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -23,7 +25,8 @@ import (
 type StatusResult struct {
 	Incident incident.Incident `json:"incident"`
 	Metrics  timeline.Metrics  `json:"metrics"`
-	// Verdict is empty where nothing was contained yet, or all was undone.
+	// Verdict is empty where nothing was to be contained yet, or all was undone. Where
+	// something stands on another cluster than ours it is "could not tell".
 	Verdict   contain.Verdict   `json:"verdict,omitempty"`
 	Targets   []contain.Finding `json:"targets"`
 	Workloads []contain.Check   `json:"workloads,omitempty"`
@@ -61,6 +64,9 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		res.OtherCluster = true
 		for n := range res.Standing {
 			res.Standing[n].State = stateUnknown
+			if slices.Contains(contain.AllSteps, res.Standing[n].Step) {
+				res.Verdict = contain.Undetermined
+			}
 		}
 		return res
 	}
@@ -70,14 +76,20 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		recorded[n] = contain.Recorded{Step: c.Step, Change: c.change}
 	}
 	options := contain.OptionsOf(recorded)
-	if len(options.Steps) == 0 {
+	if options.Steps = meant(entries, options.Steps); len(options.Steps) == 0 {
 		return res
 	}
 	options.Isolated = isolatedPods(entries)
 	scene := e.sceneOf(ctx, i)
 	facts := contain.Gather(ctx, scene, e.identity.Version)
 	a := contain.Look(ctx, scene, options, facts)
-	res.Verdict, res.Targets, res.Workloads = a.Verdict, a.Findings, a.Workloads
+	res.Verdict, res.Workloads = a.Verdict, a.Workloads
+	res.Targets = append(res.Targets, a.Findings...)
+	for _, c := range res.Standing {
+		if c.State == stateUnknown && slices.Contains(contain.AllSteps, c.Step) {
+			res.Verdict = contain.Worse(res.Verdict, contain.Exposed) // a change that may not hold is a risk
+		}
+	}
 	if i.State == incident.StateClosed {
 		reopenFirst(i.ID, res.Targets)
 	}
@@ -94,6 +106,44 @@ func reopenFirst(id incident.ID, findings []contain.Finding) {
 			}
 		}
 	}
+}
+
+// meant are the steps of containment that were to be done: those that stand, and,
+// if a run was interrupted or did not contain, those that it did not come to, or
+// failed at. What was left out or undone by a person was not to be done.
+func meant(entries []timeline.Entry, standing []string) []string {
+	judged := true // by a good verdict since the last change
+	no := map[string]bool{}
+	for i := range entries {
+		switch e := &entries[i]; {
+		case e.Phase != contain.Phase:
+		case e.Kind == timeline.KindVerdict:
+			judged = e.Outcome == timeline.OutcomeDone
+		case e.Kind == timeline.KindIntent && e.Undoes == 0:
+			judged = false
+		case e.Action == actionLeftOut:
+			no[e.Step] = true
+		}
+	}
+	if judged {
+		return standing
+	}
+	undone := false
+	for _, a := range timeline.Actions(entries) {
+		if a.Intent.Phase == contain.Phase && a.Undo == timeline.Undone {
+			no[a.Intent.Step], undone = true, true
+		}
+	}
+	if undone && len(standing) == 0 {
+		return nil // a person took it all back
+	}
+	list := slices.Clone(standing)
+	for _, step := range contain.DefaultSteps {
+		if !no[step] && !slices.Contains(list, step) {
+			list = append(list, step)
+		}
+	}
+	return list
 }
 
 // other reports that an incident is of another cluster than ours.
@@ -125,8 +175,8 @@ func (s *StandingChange) observe(ctx context.Context, client *cluster.Client) {
 	}
 }
 
-// sceneOf is the scene of an incident from its record. A suspect that is gone
-// stays in it, and the verdict says that it can no longer be seen.
+// sceneOf is the scene of an incident from its record. A suspect that is gone, or
+// that cannot be read, stays in it, and the verdict says so.
 func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene {
 	scene := &steps.Scene{Client: e.Client, Incident: string(i.ID), Now: e.Now}
 	targets := make([]*cluster.Target, len(i.Targets))
@@ -138,10 +188,14 @@ func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene 
 			return
 		}
 		pod, err := e.Client.Kube.CoreV1().Pods(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
+		unread := err != nil && !apierrors.IsNotFound(err)
 		if err != nil || string(pod.UID) != t.UID {
 			pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, UID: types.UID(t.UID)}}
 		}
 		targets[n] = e.Client.WithOwners(ctx, pod, refsOf(t))
+		if unread {
+			targets[n].Err = err
+		}
 	})
 	namespaces := map[string]bool{}
 	for n, t := range i.Targets {
@@ -159,11 +213,8 @@ func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene 
 // Verdicts draws the worst verdict of several incidents; "" where none has one.
 func Verdicts(list []*StatusResult) contain.Verdict {
 	worst := contain.Verdict("")
-	rank := map[contain.Verdict]int{"": 0, contain.Contained: 1, contain.Exposed: 2, contain.NotContained: 3}
 	for _, s := range list {
-		if rank[s.Verdict] > rank[worst] {
-			worst = s.Verdict
-		}
+		worst = contain.Worse(worst, s.Verdict)
 	}
 	return worst
 }

@@ -69,6 +69,7 @@ type judgement struct {
 }
 
 type finding struct {
+	Verdict   Text       `json:"verdict"`
 	Namespace string     `json:"namespace"`
 	Pod       string     `json:"pod"`
 	UID       string     `json:"uid"`
@@ -103,6 +104,11 @@ func (h *history) verdict(e timeline.Entry) {
 	}
 	if err == nil && !j.Cut {
 		for _, f := range findings {
+			if f.Verdict == undetermined {
+				// What was open may still be: nobody could look.
+				h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary), Reason: unread(f.Checks)})
+				continue
+			}
 			h.sighted(e.Time, f.UID, Text(f.Namespace+"/"+f.Pod), append(f.Exposures, unmetOf(f.Checks)...))
 		}
 		h.sighted(e.Time, "", "", unmetOf(j.Workloads))
@@ -141,6 +147,19 @@ func (h *history) wayIn(e timeline.Entry) {
 		}
 		h.sighted(e.Time, "", w.Workload, seen)
 	}
+}
+
+// undetermined is the verdict on a suspect that could not be looked at.
+const undetermined Text = "could not tell"
+
+// unread says what could not be looked at.
+func unread(checks []check) Text {
+	for _, c := range checks {
+		if !c.OK {
+			return c.Text
+		}
+	}
+	return "the suspect could not be looked at"
 }
 
 func cut(t Text, sep string) (before, after Text) {

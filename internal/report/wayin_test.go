@@ -73,3 +73,33 @@ func TestWayIn(t *testing.T) {
 		})
 	}
 }
+
+// What could not be looked at is not gone.
+func TestWhatCouldNotBeLookedAtIsNotGone(t *testing.T) {
+	judged := func(verdict, rest string) timeline.Entry {
+		return timeline.Entry{Kind: timeline.KindVerdict, Phase: "contain", Summary: verdict, Data: json.RawMessage(fmt.Sprintf(
+			`{"verdict":%q,"targets":[{"namespace":"shop","pod":"cart-1","uid":"u","verdict":%q,%s}]}`, verdict, verdict, rest))}
+	}
+	open := judged("contained with exposures", `"checks":[],"exposures":[{"code":"token","severity":"risk","text":"its token"}]`)
+	unread := judged("could not tell", `"checks":[{"code":"pod","ok":false,"unknown":true,"text":"the pod could not be read"}]`)
+	closed := judged("contained", `"checks":[]`)
+	for name, tc := range map[string]struct {
+		second timeline.Entry
+		gone   bool
+	}{"it could not be looked at": {unread, false}, "it was looked at": {closed, true}} {
+		t.Run(name, func(t *testing.T) {
+			in := report.Input{Incident: incident.Incident{ID: "inc-1"}}
+			for i, e := range []timeline.Entry{open, tc.second} {
+				e.Seq, e.Time, e.Outcome = int64(i+1), time.Date(2026, 2, 12, 8, i, 0, 0, time.UTC), timeline.OutcomeDone
+				in.Entries = append(in.Entries, e)
+			}
+			r := report.New(in)
+			if len(r.Exposures) != 1 || r.Exposures[0].GoneBy.IsZero() == tc.gone {
+				t.Errorf("exposures: %+v", r.Exposures)
+			}
+			if said := strings.Contains(fmt.Sprint(r.Deviations), "the pod could not be read"); said == tc.gone {
+				t.Errorf("deviations: %+v", r.Deviations)
+			}
+		})
+	}
+}

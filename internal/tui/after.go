@@ -200,7 +200,7 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 }
 
 func verdictStyle(v contain.Verdict) (string, style) {
-	return strings.ToUpper(string(v)), map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice, contain.NotContained: danger}[v]
+	return strings.ToUpper(string(v)), map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice, contain.Undetermined: notice, contain.NotContained: danger}[v]
 }
 
 func (a *after) undone(d *engine.UndoResult) {
@@ -251,7 +251,7 @@ func (a *after) eradicated(d *engine.EradicateResult) {
 func (a *after) recovered(d *engine.RecoverResult) {
 	if d.Verdict != "" {
 		a.word = strings.ToUpper(string(d.Verdict))
-		a.style = map[engine.RecoverVerdict]style{engine.Recovered: fine, engine.RecoveredOpen: notice, engine.NotRecovered: danger}[d.Verdict]
+		a.style = map[engine.RecoverVerdict]style{engine.Recovered: fine, engine.RecoveredOpen: notice, engine.NothingRecovered: notice, engine.NotRecovered: danger}[d.Verdict]
 	}
 	for _, r := range d.Refusals {
 		a.failures = append(a.failures, fmt.Sprintf("not done: %s: %s", r.Object, r.Reason))

@@ -280,6 +280,8 @@ func (t theme) verdictWord(v contain.Verdict, open int) string {
 		return t.paint(good, t.g.done+" contained"+more)
 	case contain.Exposed:
 		return t.paint(warning, t.g.warn+" contained"+more+exposedWord(open))
+	case contain.Undetermined:
+		return t.paint(warning, t.g.warn+" could not tell"+more)
 	case contain.NotContained:
 		return t.paint(bad, t.g.failed+" NOT contained"+more)
 	}

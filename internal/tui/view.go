@@ -117,6 +117,8 @@ func (m *root) clocks() string {
 		state = m.paint(fine, " "+m.g.done+" CONTAINED"+more+" ")
 	case contain.Exposed:
 		state = m.paint(notice, " "+m.g.warn+" CONTAINED"+more+" ")
+	case contain.Undetermined:
+		state = m.paint(notice, " "+m.g.warn+" COULD NOT TELL"+more+" ")
 	case contain.NotContained:
 		state = m.paint(danger, " "+m.g.failed+" NOT CONTAINED"+more+" ")
 	}
@@ -125,7 +127,7 @@ func (m *root) clocks() string {
 		now, closed = at, "  closed"
 	}
 	since := m.paint(faint, "detected ") + m.title(clock(now.Sub(f.metrics.DetectedAt)))
-	if !f.metrics.ContainedAt.IsZero() && j.verdict != "" && j.verdict != contain.NotContained {
+	if !f.metrics.ContainedAt.IsZero() && (j.verdict == contain.Contained || j.verdict == contain.Exposed) {
 		since += m.paint(faint, "  contained ") + m.title(clock(now.Sub(f.metrics.ContainedAt)))
 	}
 	since += m.paint(faint, closed)

@@ -156,8 +156,12 @@ func blocker(w *Workload) *cluster.Target {
 	return nil
 }
 
-// Alive: the suspect is there. One that is gone is known by its name and UID only.
+// Alive: the suspect is there. One that is gone, or cannot be read, is known by
+// its name and UID only.
 func Alive(t *cluster.Target) bool { return len(t.Pod.Spec.Containers) > 0 }
+
+// Ended: the suspect does not exist any more. One that cannot be read may.
+func Ended(t *cluster.Target) bool { return !Alive(t) && t.Err == nil }
 
 // PlanRestore says what it takes to put the workloads back, each the last
 // change first. sameImage: also onto the suspects' image.

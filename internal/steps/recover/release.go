@@ -184,7 +184,7 @@ func Sequence(actions []steps.Action) [][]steps.Action {
 func Gone(targets []*cluster.Target) map[string]bool {
 	gone := map[string]bool{}
 	for _, t := range targets {
-		if !Alive(t) {
+		if Ended(t) {
 			gone[string(t.Pod.UID)] = true
 		}
 	}
