@@ -48,7 +48,8 @@ over HTTP, and the API server's audit log. Without -n it looks at all namespaces
 --open opens an incident of the worst suspect; the alerts keep their own times there, so
 that the time to detect is honest. --watch goes on until Ctrl-C.
 
-Exit codes: 0 no suspect of high severity; 1 error; 2 usage; 3 there are some.`,
+Exit codes: 0 no suspect of high severity; 1 error; 2 usage; 3 there are some; 5 there
+is none in what could be looked at, and not everything could be.`,
 		Example: `  irctl detect
   irctl detect --falco alerts.jsonl --audit-log audit.log --open
   kubectl logs -n falco ds/falco --since 1h | irctl detect --falco - --no-cluster -o json
@@ -165,15 +166,20 @@ func (a *App) runDetect(c *cobra.Command, o *detectOptions) error {
 	return suspectsExit(res, high)
 }
 
-// suspectsExit: an error weighs more than a suspect.
+// suspectsExit turns a result into the exit code: only where everything was
+// looked at is it known that there is no suspect.
 func suspectsExit(res *detect.Result, high bool) error {
 	if err := res.Err(); err != nil {
 		return err
 	}
+	codes := []int{ExitDone}
 	if high {
-		return exitError{code: exitSuspects}
+		codes = append(codes, exitSuspects)
 	}
-	return nil
+	if len(res.Gaps) > 0 {
+		codes = append(codes, ExitUndetermined)
+	}
+	return ended(nil, codes...)
 }
 
 // detectResult is what -o json prints.
@@ -188,7 +194,7 @@ type detectResult struct {
 // habits is none.
 func (a *App) openWorst(ctx context.Context, o *detectOptions, req detect.Request, found *detectResult) error {
 	if len(found.Suspects) == 0 || !found.Suspects[0].Score.Sign() {
-		fmt.Fprintln(a.Err, "no incident was opened: there is no sign of an attack")
+		fmt.Fprintf(a.Err, "no incident was opened: there is %s\n", noSign(found.Result))
 		return nil
 	}
 	opener, err := a.opener(ctx, o, req)

@@ -31,7 +31,11 @@ func (a *App) printSuspects(found detectResult, top int) error {
 		a.printSuspect(s, st)
 	}
 	if habits == len(found.Suspects) {
-		fmt.Fprintf(a.Out, "%s no sign of an attack\n", st.good("✓"))
+		sign := st.good("✓")
+		if found.incomplete() {
+			sign = st.warn("!")
+		}
+		fmt.Fprintf(a.Out, "%s %s\n", sign, noSign(found.Result))
 	}
 	if habits > 0 {
 		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s of less weight, with no sign of an attack (-v shows them)", plural.Count(habits, "suspect"))))
@@ -43,6 +47,17 @@ func (a *App) printSuspects(found detectResult, top int) error {
 		a.printOpened(found.Suspects[0], found.Incident, found.Opened)
 	}
 	return nil
+}
+
+// incomplete: not everything could be looked at, or read.
+func (d detectResult) incomplete() bool { return len(d.Gaps) > 0 || d.Err() != nil }
+
+// noSign says that nothing was found, and in how much.
+func noSign(res *detect.Result) string {
+	if (detectResult{Result: res}).incomplete() {
+		return "no sign of an attack in what could be looked at; what could not be is named above"
+	}
+	return "no sign of an attack"
 }
 
 // printReading tells what could not be looked at, and what could not be read.
@@ -57,7 +72,7 @@ func (a *App) printReading(res *detect.Result) {
 	}
 	for _, s := range res.Sources {
 		var notes []string
-		if s.Malformed > 0 {
+		if s.Malformed > 0 && s.Malformed < s.Lines { // else it is a gap, and told above
 			notes = append(notes, fmt.Sprintf("%s passed over (the first: %s)", plural.Count(int(s.Malformed), "malformed line"), s.Example))
 		}
 		if s.Long > 0 {

@@ -48,7 +48,8 @@ type Result struct {
 	Suspects []Suspect `json:"suspects"`
 	// More is how many further suspects there are, see Top.
 	More int `json:"more,omitempty"`
-	// Gaps are the looks that could not be taken.
+	// Gaps are the looks that could not be taken, and what of the sources was not
+	// understood.
 	Gaps Gaps `json:"gaps,omitempty"`
 	// Sources tells how much was read of each input.
 	Sources []InputReport `json:"sources,omitempty"`
@@ -88,7 +89,9 @@ type InputReport struct {
 	// Error is what kept it from being read to its end.
 	Error string `json:"error,omitempty"`
 
-	err error
+	err     error
+	foreign error // it is no text of one object a line
+	ended   error // why it was not read to its end, though it could be
 }
 
 // Run is one search for suspects. Its methods may be called concurrently.
@@ -101,6 +104,7 @@ type Run struct {
 	snapshot *Snapshot
 	gaps     Gaps
 	reports  []InputReport
+	looked   bool // at the cluster, to the end
 	done     bool
 }
 
@@ -112,7 +116,11 @@ func NewRun(req Request, onNew func(Finding)) *Run {
 	}
 	r := &Run{req: req, onNew: onNew, tally: NewTally(), snapshot: &Snapshot{}}
 	for _, in := range req.Inputs {
-		r.reports = append(r.reports, InputReport{Source: in.Source, Path: in.Path})
+		report := InputReport{Source: in.Source, Path: in.Path}
+		if !req.Follow {
+			report.ended = errUnread
+		}
+		r.reports = append(r.reports, report)
 	}
 	return r
 }
@@ -120,7 +128,8 @@ func NewRun(req Request, onNew func(Finding)) *Run {
 // Find looks at the cluster once and reads every input to its end.
 func Find(ctx context.Context, req Request) (*Result, error) {
 	r := NewRun(req, nil)
-	if err := r.LookOnce(ctx); err != nil && len(req.Inputs) == 0 {
+	var noNamespace *cluster.NoNamespaceError
+	if err := r.LookOnce(ctx); err != nil && (len(req.Inputs) == 0 || errors.As(err, &noNamespace)) {
 		return nil, err
 	}
 	r.ReadInputs(ctx)
@@ -128,21 +137,32 @@ func Find(ctx context.Context, req Request) (*Result, error) {
 }
 
 // LookOnce looks at the cluster, if there is one. The error is that nothing of
-// it could be read at all.
+// it could be read at all, or that there is no such namespace. A look that is
+// interrupted does not replace one that was not.
 func (r *Run) LookOnce(ctx context.Context) error {
 	if r.req.Client == nil {
 		return nil
 	}
+	whole := ctx
 	if r.req.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, r.req.Timeout, fmt.Errorf("--timeout of %s is over: %w", r.req.Timeout, context.DeadlineExceeded))
 		defer cancel()
 	}
 	s := Look(ctx, r.req.Client, r.req.Namespace, r.req.NewSince)
+	if len(s.Pods) == 0 {
+		if err := r.req.Client.CheckNamespace(ctx, r.req.Namespace); err != nil {
+			return err
+		}
+	}
 	var found []Finding
 	gaps := s.Examine(func(f Finding) { found = append(found, f) })
 	r.mu.Lock()
-	r.gaps = gaps
+	if r.looked && whole.Err() != nil {
+		r.mu.Unlock()
+		return nil
+	}
+	r.gaps, r.looked = gaps, true
 	if s.unread[pods] == nil {
 		r.snapshot = s
 	}
@@ -162,7 +182,7 @@ func (r *Run) ReadInputs(ctx context.Context) {
 	var wg sync.WaitGroup
 	for i := range r.req.Inputs {
 		wg.Go(func() {
-			report := r.read(ctx, r.req.Inputs[i])
+			report := r.read(ctx, i)
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.reports[i] = report
@@ -176,8 +196,16 @@ func (r *Run) ReadInputs(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-ctx.Done():
+		// Those that can be interrupted say how far they came.
+		select {
+		case <-ended:
+		case <-time.After(inputGrace):
+		}
 	}
 }
+
+// inputGrace is how long inputs may take to notice that they are interrupted.
+const inputGrace = time.Second
 
 // Add takes a finding in: what the cluster knows of its subject is added, and
 // what is of no interest left out.
@@ -201,7 +229,12 @@ func (r *Run) Result() *Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done = true
-	res := &Result{Suspects: Rank(r.tally.Findings()), Gaps: r.gaps, Sources: slices.Clone(r.reports), Dropped: r.tally.Dropped()}
+	res := &Result{Suspects: Rank(r.tally.Findings()), Gaps: slices.Clone(r.gaps), Sources: slices.Clone(r.reports), Dropped: r.tally.Dropped()}
+	for _, s := range r.reports {
+		if g := s.gap(); g != nil {
+			res.Gaps = append(res.Gaps, *g)
+		}
+	}
 	for i := range res.Suspects {
 		s := &res.Suspects[i]
 		if s.Kind != "pod" || r.req.Client == nil || r.snapshot.byName == nil {
@@ -219,7 +252,8 @@ func (r *Run) Result() *Result {
 const checkEvery = 1024
 
 // read reads one input. It never fails as a whole: what was wrong is in the report.
-func (r *Run) read(ctx context.Context, in Input) InputReport {
+func (r *Run) read(ctx context.Context, i int) InputReport {
+	in := r.req.Inputs[i]
 	report := InputReport{Source: in.Source, Path: in.Path}
 	err := func() error {
 		source, err := in.open(ctx, r.req.Follow)
@@ -227,9 +261,21 @@ func (r *Run) read(ctx context.Context, in Input) InputReport {
 			return err
 		}
 		defer func() { _ = source.Close() }() // it was only read
-		return r.readLines(ctx, newLineReader(source), r.parser(in.Source), &report)
+		return r.readLines(ctx, newLineReader(source), r.parser(in.Source), &report, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.reports[i] = report
+		})
 	}()
-	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+	var foreign errNoLines
+	switch {
+	case errors.As(err, &foreign):
+		report.foreign, report.Example = err, err.Error()
+	case err == nil, errors.Is(err, io.EOF):
+	case ctx.Err() != nil && r.req.Follow: // which is how following ends
+	case ctx.Err() != nil:
+		report.ended = context.Cause(ctx)
+	default:
 		report.err = fmt.Errorf("reading %s: %w", in.Path, err)
 		report.Error = report.err.Error()
 	}
@@ -265,7 +311,9 @@ func (r *Run) parser(s Source) func(line []byte, whole bool, report func(Finding
 
 var errLong = fmt.Errorf("a line of more than %d bytes", MaxLine)
 
-func (r *Run) readLines(ctx context.Context, lines *lineReader, parse func([]byte, bool, func(Finding)) error, report *InputReport) error {
+// readLines reads to the end. While more is waited for, a read may never return:
+// then so tells how far it came.
+func (r *Run) readLines(ctx context.Context, lines *lineReader, parse func([]byte, bool, func(Finding)) error, report *InputReport, so func()) error {
 	take := func(f Finding) {
 		if !f.FirstSeen.IsZero() && f.FirstSeen.Before(r.req.AlertsSince) {
 			report.Old++
@@ -281,6 +329,11 @@ func (r *Run) readLines(ctx context.Context, lines *lineReader, parse func([]byt
 		if err != nil {
 			return err
 		}
+		if report.Lines == 0 {
+			if err := linesOf(line); err != nil {
+				return err
+			}
+		}
 		report.Lines++
 		if !whole {
 			report.Long++
@@ -290,6 +343,9 @@ func (r *Run) readLines(ctx context.Context, lines *lineReader, parse func([]byt
 				report.Example = cut(err.Error(), maxReason)
 			}
 			report.Malformed++
+		}
+		if r.req.Follow {
+			so()
 		}
 	}
 }

@@ -72,6 +72,9 @@ type Gap struct {
 	Text  string `json:"text"`
 
 	err error
+	// source: it is about a file or a listener, and its text says all; partial:
+	// some of it was understood.
+	source, partial bool
 }
 
 // Err is why.
@@ -81,17 +84,26 @@ func (g Gap) Err() error { return g.err }
 // reached is told of once.
 type Gaps []Gap
 
-// Lines say which checks cannot be made, and why.
+// Lines say which checks cannot be made, of which sources nothing is known, and
+// why. Of a source that was understood in part the InputReport tells.
 func (g Gaps) Lines() (lines []string, errs []error) {
 	var texts []string
 	names := map[string][]string{}
 	for _, gap := range g {
+		if gap.source && !gap.partial {
+			lines, errs = append(lines, gap.Text), append(errs, gap.err)
+		}
+	}
+	for _, gap := range g {
+		if gap.source {
+			continue
+		}
 		if names[gap.Text] == nil {
 			texts, errs = append(texts, gap.Text), append(errs, gap.err)
 		}
 		names[gap.Text] = append(names[gap.Text], gap.Check)
 	}
-	for _, text := range texts {
+	for _, text := range texts { // errs has them in the same order
 		lines = append(lines, strings.Join(names[text], ", ")+" cannot be checked: "+text)
 	}
 	return lines, errs

@@ -2,10 +2,13 @@ package detect
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"sync"
 	"time"
+
+	"irctl/internal/cluster"
 )
 
 // Watching is how to go on looking for suspects.
@@ -57,6 +60,11 @@ func Watch(ctx context.Context, req Request, w Watching) (*Result, error) {
 		}
 		stop()
 		res := r.Result() // after it nothing more is added
+		if w.Listener != nil {
+			if g := w.Listener.gap(w.Address); g != nil {
+				res.Gaps = append(res.Gaps, *g)
+			}
+		}
 		for range len(notices) {
 			w.Noticed(<-notices)
 		}
@@ -77,7 +85,10 @@ func (r *Run) watch(ctx context.Context, w Watching, notices chan<- string) (fai
 		}
 	}
 	// What the cluster knows of pods is needed to tell whom alerts are about.
-	if err := r.LookOnce(ctx); err != nil && len(r.req.Inputs) == 0 && w.Listener == nil && ctx.Err() == nil {
+	var noNamespace *cluster.NoNamespaceError
+	err := r.LookOnce(ctx)
+	onlyLook := len(r.req.Inputs) == 0 && w.Listener == nil && ctx.Err() == nil
+	if err != nil && (onlyLook || errors.As(err, &noNamespace)) {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
