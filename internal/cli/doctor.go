@@ -22,7 +22,7 @@ import (
 // diagnosis is one thing that the doctor looked at.
 type diagnosis struct {
 	Check string `json:"check"`
-	// State is "ok", "warning" or "bad".
+	// State is "ok", "warning" or "bad"; "unknown": it could not be looked at.
 	State string `json:"state"`
 	Text  string `json:"text"`
 	Fix   string `json:"fix,omitempty"`
@@ -35,6 +35,7 @@ const (
 	healthy = "ok"
 	warning = "warning"
 	ill     = "bad"
+	unknown = "unknown"
 )
 
 type doctorOptions struct {
@@ -50,7 +51,8 @@ func (a *App) doctor() *cobra.Command {
 		Long: `Check what an incident will need: that the server can be reached, its version, the
 clocks, every right that each phase needs, what enforces NetworkPolicy, where incidents
 are kept, and who could open the evidence. What irctl eradicate --apply needs depends on
-the manifests: give the same --apply here. Exit code 1 if something necessary is missing.`,
+the manifests: give the same --apply here. Exit code 1 if something necessary is missing,
+5 if something necessary could not be looked at.`,
 		Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return a.runDoctor(c, o) }}
 	f := cmd.Flags()
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "check the rights in all namespaces rather than in one")
@@ -72,10 +74,13 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	ctx, cancel := a.context(c)
 	defer cancel()
 	list := append([]diagnosis{a.checkStore(), a.checkRecipients(ctx, o.recipients)}, a.checkCluster(ctx, o, manifests)...)
-	sick := 0
+	sick, unseen := 0, 0
 	for _, d := range list {
-		if d.State == ill {
+		switch d.State {
+		case ill:
 			sick++
+		case unknown:
+			unseen++
 		}
 	}
 	if err := a.printDiagnoses(list); err != nil {
@@ -83,6 +88,9 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	}
 	if sick > 0 {
 		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", plural.Count(sick, "check")+" failed")}
+	}
+	if unseen > 0 {
+		return fmt.Errorf("%w whether all is ready for an incident: %s not be made", engine.ErrUndetermined, plural.Count(unseen, "check")+" could")
 	}
 	return nil
 }
@@ -93,7 +101,7 @@ func (a *App) printDiagnoses(list []diagnosis) error {
 	}
 	st := a.style(a.OutTerminal)
 	for _, d := range a.gathered(list) {
-		sign := map[string]string{healthy: st.good("✓"), warning: st.warn("!"), ill: st.bad("✗")}[d.State]
+		sign := map[string]string{healthy: st.good("✓"), warning: st.warn("!"), ill: st.bad("✗"), unknown: st.warn("?")}[d.State]
 		fmt.Fprintf(a.Out, "%s %s: %s\n", sign, d.Check, sanitize.Line(d.Text))
 		if d.Fix != "" {
 			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("→"), sanitize.Line(d.Fix))
@@ -170,6 +178,10 @@ func (a *App) checkCluster(ctx context.Context, o *doctorOptions, manifests []er
 		if namespace, err = a.namespace(); err != nil {
 			return append(list, diagnosis{Check: "rights", State: ill, Text: err.Error()})
 		}
+		// Rights are granted in namespaces that do not exist, too.
+		if err := client.CheckNamespace(ctx, namespace); err != nil {
+			return append(list, diagnosis{Check: "namespace", State: ill, Text: err.Error()})
+		}
 	}
 	list = append(list, rightsChecks(ctx, client, namespace)...)
 	if len(manifests) > 0 {
@@ -233,7 +245,10 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			d.State = warning
 		}
 		if answers[i].Err != nil {
-			d.Text = answers[i].Err.Error()
+			d.State, d.Text, d.Fix, d.short = unknown, answers[i].Err.Error(), "", ""
+			if r.Optional {
+				d.State = warning
+			}
 		}
 		list = append(list, d)
 	}
@@ -288,7 +303,7 @@ func applyChecks(ctx context.Context, client *cluster.Client, manifests []eradic
 		}
 		switch {
 		case answer.Err != nil:
-			list = append(list, diagnosis{Check: check, State: ill, Text: answer.Err.Error()})
+			list = append(list, diagnosis{Check: check, State: unknown, Text: answer.Err.Error()})
 		case !answer.Allowed:
 			what := q.Verb + " " + qualified(q.Group, q.Resource)
 			list = append(list, diagnosis{Check: check, State: ill, Fix: fix, Text: fmt.Sprintf("may not %s %s, needed to: apply the manifests, and undo it", what, where), short: what + " " + where})

@@ -230,13 +230,17 @@ func (a *App) printInvestigation(res *engine.InvestigateResult, err error, dryRu
 	case res.Receipt.Path == "":
 		return err
 	}
-	switch err = errors.Join(err, a.printResult(res)); {
-	case err != nil:
+	if err = errors.Join(err, a.printResult(res)); err != nil {
 		return err
-	case res.Receipt.Incomplete != "" || len(res.Failures) > 0:
-		return exitError{code: ExitError}
 	}
-	return nil
+	codes := []int{ExitDone}
+	if res.Receipt.Incomplete != "" || len(res.Failures)+len(res.Missing) > 0 {
+		codes = append(codes, ExitError)
+	}
+	if res.Nothing() || len(res.NotUnderstood) > 0 {
+		codes = append(codes, ExitUndetermined)
+	}
+	return ended(nil, codes...)
 }
 
 // printCollection says what would be fetched, and roughly how much.
@@ -284,6 +288,15 @@ func (a *App) printResult(r *engine.InvestigateResult) error {
 	}
 	for _, f := range r.Failures {
 		line(st.bad("✗"), "%s", f)
+	}
+	for _, f := range r.Missing {
+		line(st.bad("✗"), "--file %s: no container gave it, or not the whole of it; INDEX.md in the bundle says why", f)
+	}
+	for _, why := range r.NotUnderstood {
+		line(st.warn("!"), "%s", why)
+	}
+	if r.Nothing() {
+		line(st.bad("✗"), "nothing was collected: the bundle says only what could not be read")
 	}
 	line(" ", "check it with: irctl evidence verify %s", r.Receipt.Path)
 	return nil

@@ -44,6 +44,7 @@ func (c *auditCollector) Collect(ctx context.Context, out *Output) error {
 		return read, nil
 	}, "audit", "audit.jsonl") // recorded
 	reading.Wait()
+	c.asked.read(f.auditSummary)
 	out.JSON("concluded from the file "+path, &f.auditSummary, nil, "audit", "summary.json")
 	return nil
 }
@@ -137,7 +138,7 @@ func (f *auditFilter) concerns(line []byte) bool {
 		ImpersonatedUser struct{ Username string }
 		ObjectRef        struct{ Resource, Namespace, Name string }
 	}
-	if json.Unmarshal(line, &e) != nil {
+	if json.Unmarshal(line, &e) != nil || e.Verb == "" { // every event has one
 		f.Malformed++
 		return false
 	}

@@ -31,11 +31,14 @@ func (c *fileCollector) Collect(ctx context.Context, out *Output) error {
 			continue
 		}
 		for _, file := range c.scope.Files {
-			c.collect(ctx, out, of, path.Clean(file))
+			c.collect(ctx, out, of, cleaned(file))
 		}
 	}
 	return facts.tooMany
 }
+
+// cleaned is the one way in which a path is written.
+func cleaned(file string) string { return path.Clean(file) }
 
 // CheckFiles refuses paths that cannot be meant.
 func (s Scope) CheckFiles() error {
@@ -119,6 +122,9 @@ func (c *fileCollector) run(ctx context.Context, out *Output, in, of, file, suff
 	err := out.Stream(ctx, source, c.limits.LogBytes, func(ctx context.Context) (io.ReadCloser, error) {
 		return c.api.exec(ctx, c.pod.PodRef, in, command...)
 	}, names...)
+	if err == nil || errors.Is(err, errLimit) {
+		c.asked.took(file)
+	}
 	if !errors.Is(err, errLimit) || command[0] != "cat" {
 		return
 	}

@@ -312,6 +312,39 @@ func TestTheBundleAsAWholeHasALimit(t *testing.T) {
 	checkBundle(t, receipt.Path, Key{keyring: keys})
 }
 
+// What was asked for by name and not got, or not understood, is said.
+func TestWhatWasAskedForAndNotGotIsSaid(t *testing.T) {
+	for name, tc := range map[string]struct {
+		log  string
+		want string
+	}{
+		"events":       {`{"verb":"get"}` + "\n", ""},
+		"partly":       {"no JSON\n" + `{"verb":"get"}` + "\n", ""},
+		"nothing":      {"", " is empty"},
+		"compressed":   {"\x1f\x8b\x08\n\n", "was understood: 1 line, none of them an event"},
+		"other JSON":   {`{"rule":"r","priority":"Critical"}` + "\n", "was understood: 1 line"},
+		"too long all": {strings.Repeat("x", maxAuditLine+1) + "\n", "was understood: 1 line"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, ref := suspect(t)
+			recipient, _ := testKey(t)
+			req := s.request(t, []Recipient{recipient}, ref)
+			req.Scope = Scope{AuditLog: writeFile(t, []byte(tc.log)), Files: []string{"/etc/passwd"}}
+			result, err := Investigate(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Join(result.NotUnderstood, "; ")
+			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+				t.Errorf("not understood: %q, expected %q", got, tc.want)
+			}
+			if len(result.Missing) != 0 || result.Nothing() {
+				t.Errorf("missing %q, nothing %v", result.Missing, result.Nothing())
+			}
+		})
+	}
+}
+
 func TestTheAuditLogIsReducedToWhatConcernsThePod(t *testing.T) {
 	s, ref := suspect(t)
 	log := writeFile(t, []byte(strings.Join([]string{

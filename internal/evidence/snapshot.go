@@ -48,6 +48,8 @@ type Request struct {
 	Announce func(ctx context.Context, change string) (done func(error), err error)
 	// Now is the clock; nil is that of this machine.
 	Now func() time.Time
+
+	asked *asked
 }
 
 // Scope says how far an investigation goes.
@@ -136,6 +138,15 @@ type Result struct {
 	Receipt Receipt `json:"receipt"`
 	// Shared is the receipt of the redacted bundle, if one was asked for.
 	Shared *Receipt `json:"shared,omitempty"`
+	// Missing are the files of Scope that no container gave.
+	Missing []string `json:"missing,omitempty"`
+	// NotUnderstood says of which source nothing was.
+	NotUnderstood []string `json:"notUnderstood,omitempty"`
+}
+
+// Nothing: not one thing was collected, but for what says so.
+func (r Result) Nothing() bool {
+	return r.Receipt.Artefacts[Complete]+r.Receipt.Artefacts[Truncated] == 0
 }
 
 // Investigate seals everything that the cluster can tell of the pods, as far as
@@ -178,6 +189,7 @@ func gather(ctx context.Context, req Request, stages []stage) (Result, error) {
 		bundles = append(bundles, shared)
 	}
 	bags := newBags(bundles)
+	req.asked = &asked{files: map[string]bool{}}
 	incomplete, sealed := collect(ctx, req, stages, bags)
 	for _, b := range bundles {
 		b.receipt.Pods = sealed
@@ -185,7 +197,9 @@ func gather(ctx context.Context, req Request, stages []stage) (Result, error) {
 	if err := bags.finish(); err != nil {
 		bags.lose(err)
 	}
-	return finish(ctx, bundles, incomplete)
+	result, err := finish(ctx, bundles, incomplete)
+	result.Missing, result.NotUnderstood = req.asked.missing(req.Scope), req.asked.notUnderstood(req.Scope)
+	return result, err
 }
 
 // finish seals the bundles; that one of them fails does not cost the other.
