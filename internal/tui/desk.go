@@ -31,6 +31,7 @@ type desk struct {
 	ctx   context.Context
 	o     Options
 	inbox *inbox
+	glass *glass
 }
 
 // bounded is the program's context for as long as one thing may take.

@@ -313,7 +313,7 @@ func (d *driver) contained() {
 	d.press("1")
 	d.until("It will make 3 changes")
 	d.press("r")
-	d.until("Press Y to make 3 changes on pod todo-app/backend-", "cluster sim")
+	d.until("Press Y to make 3 changes on Deployment todo-app/backend, Pod todo-app/backend-", "cluster sim")
 	d.press("Y")
 	d.until("CONTAINED WITH EXPOSURES", "Remains open: 1", "Enter goes on")
 }

@@ -133,8 +133,8 @@ func TestFrames(t *testing.T) {
 	field.line.EchoMode = textinput.EchoPassword
 	d.m.walk.signer, d.m.walk.unlocking = evidence.LockedSigner("responder@example.org"), &unlocking{err: evidence.ErrKeyLocked, field: field}
 	a.take("a plan that was agreed to, and the key that signs is locked", d)
-	d.m.walk.unlocking = nil
-	d.press("Y")
+	d.m.walk.unlocking, d.m.walk.armed = nil, nil
+	d.press("r", "Y")
 	d.until("CONTAINED WITH EXPOSURES", "CONTAINED, 1 OPEN")
 	a.take("after a step", d)
 	d.press("enter")
@@ -375,7 +375,7 @@ func everywhere(o Options, s string, w, h int) []root {
 	all = append(all, m)
 	m.walk.plan = &proposed{proposal: engine.Proposal{Evidence: s, Warnings: []steps.Warning{{Text: s, Fix: s, Targets: []string{s}}},
 		Steps: []engine.StepPlan{{Plan: steps.Plan{Actions: []steps.Action{{Summary: s, Command: s, Diff: []string{"-x: " + s, "+x: y" + s}, Change: change.Change{Object: cluster.Ref{Kind: s, Namespace: s, Name: s}}}}, Refusals: []steps.Refusal{{Object: s, Reason: s}}}}}}}
-	m.walk.armed = s
+	m.walk.armed = &confirmation{what: s}
 	all = append(all, m)
 	m.walk.undoes = true
 	all = append(all, m)

@@ -92,6 +92,12 @@ const (
 	inUndo    keyContext = "An undo, planned"
 	inForm    keyContext = "The inputs of a step"
 	inUnlock  keyContext = "The passphrase of the key that signs"
+	inSteps   keyContext = "All steps"
+
+	// These are no screens of their own, and not in the help.
+	inTooSmall keyContext = "A terminal that is too small"
+	inAsking   keyContext = "Before a step at work is left"
+	inLeaving  keyContext = "Leaving"
 )
 
 // keyMap is every key there is. The line of keys, the help and docs/tui.md come from it.
@@ -162,6 +168,18 @@ var keyMap = map[keyContext][]binding{
 	inArmed: {
 		{actConfirm, []string{confirmKey}, "do what is named", "do it; any other key: nothing is done"},
 	},
+	inSteps: {
+		{actBack, []string{"tab", "esc", "backspace"}, "back", "back to the step at hand"},
+	},
+	inTooSmall: {
+		{actQuit, []string{"q", "ctrl+c"}, "quit", "quit"},
+	},
+	inAsking: {
+		{actConfirm, []string{confirmKey}, "stop it and quit", "stop the step, and quit"},
+	},
+	inLeaving: {
+		{actQuit, []string{"ctrl+c"}, "leave at once", "leave at once"},
+	},
 	inWorking: {
 		{actCancel, []string{"x"}, "cancel", "stop what is being done; what was done stays, and can be undone"},
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
@@ -219,7 +237,7 @@ var keyMap = map[keyContext][]binding{
 }
 
 // contexts are all of them in the order of the help.
-var contexts = []keyContext{inAll, inMoving, inHome, inPods, inFilter, inAlert, inPrepare, inStep, inAnswer, inArmed, inWorking, inAfter, inPaused, inOverlay, inBrief, inEnd, inTyping, inUnlock, inChoice, inUndo, inForm}
+var contexts = []keyContext{inAll, inMoving, inHome, inPods, inFilter, inAlert, inPrepare, inStep, inAnswer, inArmed, inSteps, inWorking, inAfter, inPaused, inOverlay, inBrief, inEnd, inTyping, inUnlock, inChoice, inUndo, inForm}
 
 // actionOf is what a key means in the contexts, the first of which counts. A
 // key that was pasted, or came in one rush with others, means nothing: nobody

@@ -12,6 +12,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	"github.com/charmbracelet/x/ansi"
 
+	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
@@ -57,20 +58,22 @@ type root struct {
 	report    *reported
 	overlay   overlay
 
-	file     *file // the incident at hand
-	status   *looked
-	looking  bool
-	stale    bool // something was done since the cluster was looked at
-	touched  bool // by somebody else
-	changes  []changed
-	numbers  int // of guides so far
-	looks    int // for suspects, so far
-	seen     int // the last look that is over
-	notes    int // being written
-	spinning bool
-	leaving  bool
-	asking   string // a question of our own, answered by confirmKey
-	toast    toast
+	file    *file // the incident at hand
+	status  *looked
+	looking bool
+	stale   bool // something was done since the cluster was looked at
+	touched bool // by somebody else
+	changes []changed
+	numbers int // of guides so far
+	// confirmations are counted, so that each is told from the one before.
+	confirmations int
+	looks         int // for suspects, so far
+	seen          int // the last look that is over
+	notes         int // being written
+	spinning      bool
+	leaving       bool
+	asking        string // a question of our own, answered by confirmKey
+	toast         toast
 
 	stopPods, stopWatch context.CancelFunc
 	watching            incident.ID
@@ -86,7 +89,7 @@ type toast struct {
 }
 
 func newRoot(ctx context.Context, o Options) root {
-	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox()}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: 80, h: 24, connecting: true}
+	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox(), glass: &glass{}}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: 80, h: 24, connecting: true}
 	m.home.looking = true
 	if o.Briefing != "" {
 		m.overlay.kind = actBriefing
@@ -108,6 +111,7 @@ func (m root) Init() tea.Cmd {
 // Update takes a message. Everything that takes time is in the command.
 func (m root) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	cmd := m.take(msg)
+	m.settle()
 	if m.walk.busy() && !m.spinning {
 		m.spinning = true
 		cmd = tea.Batch(cmd, spin())
@@ -225,7 +229,7 @@ func (m *root) begun() tea.Cmd {
 		return nil
 	}
 	pod, id := m.o.Pod, m.o.Incident
-	m.desk = &desk{ctx: m.ctx, o: m.o, inbox: m.inbox}
+	m.desk = &desk{ctx: m.ctx, o: m.o, inbox: m.inbox, glass: m.glass}
 	m.o.Pod, m.o.Incident = "", ""
 	switch {
 	case id != "":
@@ -458,52 +462,54 @@ func (m *root) cluster() (name string, production bool) {
 	return cmp.Or(m.o.Context, server, "no cluster"), isProduction(m.o.Context, server)
 }
 
-// target is what a plan acts on, by name.
-func (m *root) target() string {
+// target is what a plan changes, by name, and where; what is named has so many
+// columns.
+func (m *root) target(width int) string {
 	var names []string
-	if m.file != nil {
+	if plan := m.walk.plan; plan != nil {
+		names = changedBy(&plan.proposal)
+	} else if m.file != nil {
 		for _, t := range m.file.Targets {
-			names = append(names, strings.ToLower(t.Kind)+" "+t.Namespace+"/"+t.Name)
+			names = append(names, t.Kind+" "+t.Namespace+"/"+t.Name)
 		}
-	}
-	if plan := m.walk.plan; plan != nil && len(plan.proposal.Targets) > 0 {
-		names = actedOn(&plan.proposal)
-	}
-	const most = 2
-	text := strings.Join(names[:min(most, len(names))], ", ")
-	if len(names) > most {
-		text += fmt.Sprintf(" and %d more", len(names)-most)
 	}
 	name, production := m.cluster()
 	if production {
 		name = "PRODUCTION " + name
 	}
-	return strings.TrimPrefix(text+", cluster "+name, ", ")
+	const most = 80
+	return strings.TrimPrefix(some(names, min(width, most))+", cluster "+name, ", ")
 }
 
-// actedOn names the suspects, if a plan changes them, or else what it changes.
-func actedOn(p *engine.Proposal) (names []string) {
-	suspects := map[string]bool{}
-	for _, t := range p.Targets {
-		suspects[t.Key()] = true
-		names = append(names, "pod "+t.Key())
-	}
-	var objects []string
-	for _, s := range p.Steps {
-		for i := range s.Plan.Actions {
-			o := s.Plan.Actions[i].Change.Object
-			if o.Kind == "Pod" && suspects[o.Namespace+"/"+o.Name] {
-				return names
-			}
-			if text := o.String(); !slices.Contains(objects, text) {
-				objects = append(objects, text)
-			}
+// some are as many names as have room, at least one, and how many more there are.
+func some(names []string, width int) string {
+	for n := len(names); n > 0; n-- {
+		text := strings.Join(names[:n], ", ")
+		if more := len(names) - n; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		if n == 1 || ansi.StringWidth(text) <= width {
+			return text
 		}
 	}
-	if len(objects) == 0 {
-		return names
+	return ""
+}
+
+// changedBy names the objects that a plan changes, those of a service first.
+func changedBy(p *engine.Proposal) (names []string) {
+	var objects []cluster.Ref
+	for _, s := range p.Steps {
+		for i := range s.Plan.Actions {
+			objects = append(objects, s.Plan.Actions[i].Change.Object)
+		}
 	}
-	return objects
+	slices.SortStableFunc(objects, func(a, b cluster.Ref) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, o := range objects {
+		if text := o.String(); !slices.Contains(names, text) {
+			names = append(names, text)
+		}
+	}
+	return names
 }
 
 // suspectChosen begins with a suspect.

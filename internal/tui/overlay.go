@@ -99,7 +99,7 @@ func (m *root) openView(g *page, p place) {
 }
 
 func (m *root) helpView(g *page, p place) {
-	here := m.contextsBelow()
+	here := m.contextsOf(m.covered())
 	if m.o.Briefing != "" {
 		m.briefingView(g, p)
 	}

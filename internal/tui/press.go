@@ -13,75 +13,7 @@ import (
 	"irctl/internal/plural"
 )
 
-// keyContexts are where keys mean something now, the closest first.
-func (m *root) keyContexts() []keyContext {
-	switch m.overlay.kind {
-	case "":
-		return m.contextsBelow()
-	case actBriefing:
-		return []keyContext{inBrief, inMoving}
-	}
-	return []keyContext{inOverlay, inMoving, inAll}
-}
-
-// contextsBelow are those of the screen, whatever is shown above it.
-func (m *root) contextsBelow() []keyContext {
-	w := &m.walk
-	switch {
-	case m.screen == onPods && m.pods.filter != "":
-		return []keyContext{inFilter, inPods}
-	case m.screen == onPods:
-		return []keyContext{inPods}
-	case m.screen == onAlert:
-		return []keyContext{inAlert}
-	case m.screen == onWalk && w.unlocking != nil:
-		return []keyContext{inUnlock}
-	case m.typing():
-		return []keyContext{inTyping}
-	}
-	switch m.screen {
-	case onHome:
-		return []keyContext{inHome, inMoving, inAll}
-	case onPrepare:
-		return []keyContext{inPrepare, inMoving, inAll}
-	case onEnd:
-		return []keyContext{inEnd, inMoving, inAll}
-	}
-	switch {
-	case w.form != nil:
-		return []keyContext{inForm, inMoving}
-	case w.choice != nil:
-		return []keyContext{inChoice, inMoving}
-	case w.armed != "":
-		return []keyContext{inArmed}
-	case w.after != nil:
-		return []keyContext{inAfter, inMoving, inAll}
-	case w.undoes && w.plan != nil:
-		return []keyContext{inUndo, inMoving, inAll}
-	case w.question != nil && w.question.question.Kind == engine.AskManual:
-		return []keyContext{inAnswer, inStep, inMoving, inAll}
-	case w.waits():
-		return []keyContext{inStep, inMoving, inAll}
-	case w.number == 0:
-		return []keyContext{inPaused, inMoving, inAll}
-	}
-	return []keyContext{inWorking, inMoving, inAll}
-}
-
-// typing tells whether keys are letters.
-func (m *root) typing() bool {
-	switch m.screen {
-	case onPods, onAlert:
-		return true
-	case onPrepare:
-		return m.prepare.typing != nil
-	case onWalk:
-		return m.walk.unlocking != nil || m.walk.typing != nil || m.walk.form != nil && m.walk.form.typing != nil
-	}
-	return false
-}
-
-// pressed takes a key.
+// pressed takes a key, for what is drawn.
 func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 	if key.String() == "ctrl+c" {
 		return m.askedToQuit()
@@ -89,15 +21,9 @@ func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 	if m.toast.style == none {
 		m.toast = toast{} // it was said of the key before
 	}
-	if m.asking != "" {
-		m.asking = ""
-		if pressed(key) && key.String() == confirmKey {
-			return m.quit()
-		}
-		return nil
-	}
-	if m.overlay.kind == "" && m.typing() {
-		return m.typed(key)
+	at := m.surface()
+	if at.types() {
+		return m.typed(at, key)
 	}
 	if one, times := held(key, m.keyContexts()...); times > 0 {
 		var cmds []tea.Cmd
@@ -107,27 +33,40 @@ func (m *root) pressed(key tea.KeyMsg) tea.Cmd {
 		return tea.Batch(cmds...)
 	}
 	a := actionOf(key, m.keyContexts()...)
-	if m.overlay.kind != "" {
-		return m.overlayPressed(a)
+	switch at {
+	case onLeaving: // but ctrl+c, nothing
+		return nil
+	case onAsking:
+		m.asking = ""
+		if a == actConfirm {
+			return m.quit()
+		}
+		return nil
+	case onTooSmall:
+		if a == actQuit && !m.covering().types() { // what is being typed may have that letter
+			return m.askedToQuit()
+		}
+		return nil
+	case onConfirm:
+		return m.confirmPressed(a)
 	}
-	if slices.Contains(lookup, a) && m.walk.form == nil && m.walk.choice == nil {
+	switch {
+	case a == actQuit:
+		return m.askedToQuit()
+	case at == onLookup || at == onBriefing:
+		return m.overlayPressed(a)
+	case slices.Contains(lookup, a):
 		return m.lookUp(a)
 	}
-	if m.screen == onWalk {
-		return m.walkPressed(key, a)
-	}
-	if a == actQuit {
-		return m.quit()
-	}
-	switch m.screen {
-	case onHome:
+	switch at {
+	case onIncidents:
 		return m.homePressed(a)
-	case onPrepare:
+	case onParameters:
 		return m.preparePressed(a)
-	case onEnd:
+	case onResult:
 		return m.endPressed(a)
 	}
-	return nil
+	return m.walkPressed(at, key, a)
 }
 
 // ofAnIncident are the look-ups that tell of an incident.
@@ -152,7 +91,7 @@ func (m *root) lookUp(a action) tea.Cmd {
 		}
 		id = s.ID
 	}
-	m.overlay, m.walk.armed = overlay{kind: a}, ""
+	m.overlay = overlay{kind: a}
 	if a == actReport && id != "" {
 		m.report = nil
 		cmds = append(cmds, m.desk.report(id))
@@ -162,8 +101,6 @@ func (m *root) lookUp(a action) tea.Cmd {
 
 func (m *root) overlayPressed(a action) tea.Cmd {
 	switch {
-	case a == actQuit: // of the briefing: elsewhere that key is the way back
-		return m.quit()
 	case a == actBack || a == m.overlay.kind:
 		m.overlay = overlay{}
 	case slices.Contains(lookup, a):
@@ -177,28 +114,35 @@ func (m *root) overlayPressed(a action) tea.Cmd {
 
 // askedToQuit is ctrl+c, and q. What is under way is not ended by one key.
 func (m *root) askedToQuit() tea.Cmd {
-	if m.screen == onWalk && m.walk.busy() && !m.leaving && m.asking == "" {
+	if m.atWork() && !m.leaving && m.asking == "" {
 		m.asking = "A step is at work. Press " + confirmKey + " to stop it and quit; any other key: it goes on."
 		return nil
 	}
 	return m.quit()
 }
 
-func (m *root) typed(key tea.KeyMsg) tea.Cmd {
-	switch m.screen {
-	case onPods:
+func (m *root) typed(at surface, key tea.KeyMsg) tea.Cmd {
+	w := &m.walk
+	switch at {
+	case onPodTable:
 		a := actionOf(key, m.keyContexts()...)
 		if a == actChoose || a == actBack {
 			return m.podsPressed(a)
 		}
 		m.pods.page = max(1, m.body().h-4)
 		m.pods = m.pods.typed(key, a)
-	case onPrepare:
+	case onParameter:
 		m.prepare = m.prepare.typed(key)
-	case onAlert:
+	case onAlertPaste:
 		return m.alertTyped(key)
-	case onWalk:
-		return m.walkTyped(key)
+	case onPassphrase:
+		return m.unlockTyped(key)
+	case onInput:
+		w.form = w.form.typed(key, m.o.Namespace)
+	case onAskedValue:
+		return m.valueTyped(key)
+	case onLine:
+		return m.lineTyped(key)
 	}
 	return nil
 }
@@ -348,81 +292,75 @@ func (m *root) goHome() tea.Cmd {
 }
 
 // walkPressed takes a key in the walk.
-func (m *root) walkPressed(key tea.KeyMsg, a action) tea.Cmd {
+func (m *root) walkPressed(at surface, key tea.KeyMsg, a action) tea.Cmd {
 	w := &m.walk
-	switch {
-	case w.form != nil:
+	switch at {
+	case onInputs:
 		return m.formPressed(a)
-	case w.choice != nil:
+	case onChoice:
 		return m.choicePressed(a)
-	case w.armed != "":
-		w.armed = ""
-		if a == actConfirm {
-			return m.confirmed()
-		}
-		m.say(none, "nothing was done")
-		return nil
-	case a == actQuit:
-		return m.askedToQuit()
-	case a == actSteps:
-		w.allSteps, w.scroll = !w.allSteps, 0
-		return nil
-	case a == actBack && w.allSteps:
-		w.allSteps, w.scroll = false, 0
-		return nil
-	case a == actBack && w.undoes && w.plan != nil:
-		return w.decide(engine.No, nil)
-	case a == actBack && !w.busy():
-		return m.goHome()
-	case a == actNote:
-		switch {
-		case w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual:
-			w.typing = newInput("Note to your answer:", w.note)
-		case w.begin.incident == "":
-			m.say(warning, "there is no incident yet")
+	case onSteps:
+		if a == actBack {
+			w.allSteps, w.scroll = false, 0
 			return nil
-		default:
-			w.typing = newInput("Note:", "")
 		}
-		w.typedFor = actNote
-		return nil
-	case w.question != nil && w.after == nil && w.question.question.Kind == engine.AskManual && pressed(key):
-		if n, err := strconv.Atoi(key.String()); err == nil {
+	case onQuestion:
+		if n, err := strconv.Atoi(key.String()); err == nil && pressed(key) {
 			return m.answered(n)
 		}
 		if a == actRun {
 			m.say(none, "this is done by you: answer with the number of what you did, or decided")
+			return nil
 		}
 	}
 	switch a {
+	case actSteps:
+		w.allSteps, w.scroll = true, 0
+	case actBack:
+		switch {
+		case at == onUndoPlan:
+			return w.decide(engine.No, nil)
+		case !w.busy():
+			return m.goHome()
+		}
+	case actNote:
+		m.noteAt(at)
 	case actGoOn:
-		if w.after != nil {
-			return m.read1()
-		}
+		return m.read1()
 	case actUndo:
-		if !w.busy() {
-			return m.chooseUndo()
-		}
+		return m.chooseUndo()
 	case actCopy:
 		return m.copyText(w.commands())
 	case actAgain:
-		if w.after != nil && w.after.again() {
+		if w.after.again() {
 			return m.again(w.after.step, "it does not hold")
 		}
 	case actCancel:
-		if w.cancel != nil && w.busy() {
+		if w.cancel != nil {
 			w.cancel()
 			m.say(warning, "cancelling; what was begun is seen to its end")
 		}
 	case actRun, actSkip, actEdit, actWho:
-		if w.after == nil {
-			return m.decided(a)
-		}
+		return m.decided(a)
 	default:
 		p := m.body()
 		w.scroll = scrolledTo(w.scroll, a, m.walkLines(p), p.h)
 	}
 	return nil
+}
+
+// noteAt begins a note: to the answer that is asked for, or into the timeline.
+func (m *root) noteAt(at surface) {
+	w := &m.walk
+	switch {
+	case at == onQuestion:
+		w.write(actNote, "Note to your answer:", w.note)
+		w.typedOf = w.question
+	case w.begin.incident == "":
+		m.say(warning, "there is no incident yet")
+	default:
+		w.write(actNote, "Note:", "")
+	}
 }
 
 // walkLines is how many lines there are to scroll.
@@ -438,7 +376,7 @@ func (m *root) walkLines(p place) int {
 	default:
 		p.h -= 2
 	}
-	top, bottom := w.content(p, m.target(), 0)
+	top, bottom := w.content(p, m.target(p.w), 0)
 	return len(top) + len(bottom) + m.body().h - p.h
 }
 
@@ -487,17 +425,18 @@ func (m *root) decided(a action) tea.Cmd {
 		case w.question != nil && w.question.question.Kind == engine.AskStep:
 			return m.doing()
 		case w.plan != nil && w.undoes:
-			w.armed = "put back " + plural.Count(w.plan.proposal.Actions(), "change")
+			m.arm("put back " + plural.Count(w.plan.proposal.Actions(), "change"))
 		case w.plan != nil:
-			w.armed = "make " + plural.Count(w.plan.proposal.Actions(), "change")
+			m.arm("make " + plural.Count(w.plan.proposal.Actions(), "change"))
 		default:
-			w.armed = w.doing
+			m.arm(w.doing)
 		}
 	case actSkip:
 		if w.undoes {
 			return w.decide(engine.No, nil)
 		}
-		w.typing, w.typedFor = newInput("Why is it left out?", ""), actSkip
+		w.write(actSkip, "Why is it left out?", "")
+		w.typedOf = w.asks()
 	case actEdit:
 		if s := w.step(); s != nil && !w.undoes && !manual && !failed && len(s.Editable()) > 0 {
 			w.form = newForm(s, w.ready)
@@ -506,18 +445,24 @@ func (m *root) decided(a action) tea.Cmd {
 		}
 	case actWho:
 		if manual {
-			w.typing, w.typedFor = newInput("Who did it, or decided?", w.by), actWho
+			w.write(actWho, "Who did it, or decided?", w.by)
+			w.typedOf = w.asks()
 		}
 	}
 	return nil
 }
 
-// confirmed is the deliberate key, after it was said what it does.
-func (m *root) confirmed() tea.Cmd {
-	if m.walk.plan == nil {
+// confirmed is the deliberate key, after it was said what it does. What is done
+// then has that digest, however long the key that signs is waited for.
+func (m *root) confirmed(d digest) tea.Cmd {
+	plan := m.walk.plan
+	if plan == nil {
 		return m.doing()
 	}
-	return m.signing(m.walk.plan.proposal.Sealed && !m.walk.undoes, func(w *walk) tea.Cmd {
+	return m.signing(plan.proposal.Sealed && !m.walk.undoes, func(w *walk) tea.Cmd {
+		if w.plan != plan || w.digest() != d {
+			return nil
+		}
 		w.work = work{since: m.now}
 		return w.decide(engine.Yes, nil)
 	})
@@ -525,10 +470,14 @@ func (m *root) confirmed() tea.Cmd {
 
 // doing has the step done that is asked about.
 func (m *root) doing() tea.Cmd {
-	if m.walk.question == nil {
+	q := m.walk.question
+	if q == nil {
 		return nil
 	}
-	return m.signing(m.walk.question.question.Seals, func(w *walk) tea.Cmd {
+	return m.signing(q.question.Seals, func(w *walk) tea.Cmd {
+		if w.question != q {
+			return nil
+		}
 		w.work = work{since: m.now}
 		return w.answer(engine.Answer{Choice: engine.AnswerDo})
 	})
@@ -587,20 +536,24 @@ func (m *root) choicePressed(a action) tea.Cmd {
 
 // undoable is the journal, read to tell what can be undone: what is shown may
 // be older than what a step has just done.
-type undoable filed
+type undoable struct {
+	filed
+	at surface // where it was asked for
+}
 
 func (m *root) chooseUndo() tea.Cmd {
 	if m.file == nil || m.engine == nil {
 		return nil
 	}
-	read := m.read(m.file.ID, 0)
-	return func() tea.Msg { return undoable(read().(filed)) }
+	read, at := m.read(m.file.ID, 0), m.surface()
+	return func() tea.Msg { return undoable{read().(filed), at} }
 }
 
-// offerUndo shows what can be undone, unless something else began meanwhile.
+// offerUndo shows what can be undone, unless there is something else to be seen
+// by now.
 func (m *root) offerUndo(u undoable) tea.Cmd {
-	cmd := m.filed(filed(u))
-	if u.file == nil || m.file.ID != u.file.ID || m.screen != onWalk && m.screen != onEnd || m.walk.busy() {
+	cmd := m.filed(u.filed)
+	if u.file == nil || m.file.ID != u.file.ID || m.surface() != u.at || m.walk.busy() {
 		return cmd
 	}
 	if m.walk.choice = undoChoices(m.file.standing, m.walk.redoable(m.containment().verdict)); m.walk.choice == nil {
@@ -611,21 +564,11 @@ func (m *root) offerUndo(u undoable) tea.Cmd {
 	return cmd
 }
 
-// walkTyped takes a key of a line that is typed in the walk.
-func (m *root) walkTyped(key tea.KeyMsg) tea.Cmd {
+// lineTyped takes a key of a line that is typed in the walk.
+func (m *root) lineTyped(key tea.KeyMsg) tea.Cmd {
 	w := &m.walk
-	if w.unlocking != nil {
-		return m.unlockTyped(key)
-	}
-	if w.form != nil {
-		w.form = w.form.typed(key, m.o.Namespace)
-		return nil
-	}
 	switch {
 	case key.Type == tea.KeyEsc:
-		if w.typedFor == actChoose { // a parameter that is asked for
-			return m.goHome()
-		}
 		w.typing = nil
 	case key.Type == tea.KeyEnter && !key.Paste:
 		text := w.typing.text()
@@ -637,12 +580,29 @@ func (m *root) walkTyped(key tea.KeyMsg) tea.Cmd {
 	return nil
 }
 
+// valueTyped takes a key of the value of a parameter that is asked for.
+func (m *root) valueTyped(key tea.KeyMsg) tea.Cmd {
+	w := &m.walk
+	switch {
+	case key.Type == tea.KeyEsc:
+		return m.goHome()
+	case key.Type == tea.KeyEnter && !key.Paste:
+		return w.answer(engine.Answer{Choice: w.value.text()})
+	}
+	w.value = w.value.typed(key)
+	return nil
+}
+
 // took is what to do with a line that was typed.
 func (m *root) took(text string) tea.Cmd {
 	w := &m.walk
+	if w.typedOf != nil && w.typedOf != w.asks() {
+		m.say(warning, "nothing was done with that line: what it was about is not asked any more")
+		return nil
+	}
 	switch w.typedFor {
 	case actNote:
-		if w.question != nil && w.question.question.Kind == engine.AskManual && w.after == nil {
+		if w.typedOf != nil {
 			w.note = text
 			return nil
 		}
@@ -660,10 +620,6 @@ func (m *root) took(text string) tea.Cmd {
 			return nil
 		}
 		return w.skip(text)
-	case actChoose:
-		if w.question != nil {
-			return w.answer(engine.Answer{Choice: text})
-		}
 	}
 	return nil
 }

@@ -99,15 +99,15 @@ func (m *root) walked(msg tea.Msg) tea.Cmd {
 			return refuse(msg.reply, nil)
 		}
 		m.incidentIs(incident.ID(msg.proposal.Incident))
-		w.plan, w.armed, w.scroll = &msg, "", 0
+		w.plan, w.armed, w.scroll = &msg, nil, 0
 		return m.reread()
 	case asked:
 		if msg.guide != w.number {
 			return refuse(nil, msg.reply)
 		}
-		w.question, w.armed, w.scroll = &msg, "", 0
+		w.question, w.armed, w.scroll = &msg, nil, 0
 		if msg.question.Kind == engine.AskParameter {
-			w.typing, w.typedFor = newInput(msg.question.Text, msg.question.Default), actChoose
+			w.value = newInput(msg.question.Text, msg.question.Default)
 		}
 		return m.findIncident()
 	case happened:
@@ -183,7 +183,7 @@ func (m *root) ended(e ended) tea.Cmd {
 	}
 	cmds := []tea.Cmd{m.reread()}
 	if e.result != nil && e.result.State == engine.RunFinished && e.err == nil {
-		if w.after == nil {
+		if w.after == nil && m.screen == onWalk {
 			m.screen, m.endScroll = onEnd, 0
 		}
 		cmds = append(cmds, m.desk.report(w.begin.incident))

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"time"
 
 	_ "beforetea" // first of all
@@ -113,14 +112,18 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		options = append(options, tea.WithInput(o.In))
 	}
 	if o.Out == nil {
-		o.Out = &terminal{File: os.Stdout}
+		o.Out = os.Stdout
 	}
+	screen := &glass{}
+	o.Out = screen.drawnOn(o.Out)
 	options = append(options, tea.WithOutput(o.Out))
 	if _, err := io.WriteString(o.Out, wheelMoves); err != nil {
 		return Result{}, fmt.Errorf("the terminal: %w", err)
 	}
 	defer func() { _, _ = io.WriteString(o.Out, wheelBefore) }()
-	last, err := tea.NewProgram(newRoot(ctx, o), options...).Run()
+	first := newRoot(ctx, o)
+	first.glass = screen
+	last, err := tea.NewProgram(first, options...).Run()
 	if err != nil && !errors.Is(err, tea.ErrProgramKilled) {
 		return Result{}, fmt.Errorf("the terminal: %w", err)
 	}
@@ -138,16 +141,3 @@ const (
 	wheelMoves  = "\x1b[?1007s\x1b[?1007h"
 	wheelBefore = "\x1b[?1007r"
 )
-
-// terminal is the one that the program draws on, and into whose clipboard is
-// copied at the same time.
-type terminal struct {
-	*os.File
-	mu sync.Mutex
-}
-
-func (t *terminal) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.File.Write(b)
-}

@@ -19,8 +19,9 @@ const (
 
 // View is the whole screen.
 func (m root) View() string {
+	m.glass.makes(m.confirming())
 	if text := m.small(); text != "" {
-		return m.frame(wrap(text, max(1, m.w)), max(1, m.w), max(1, m.h))
+		return m.frame(m.smallView(text, max(1, m.w)), max(1, m.w), max(1, m.h))
 	}
 	p := m.body()
 	lines := m.head()
@@ -34,24 +35,44 @@ func (m root) View() string {
 	return m.frame(append(append(lines, body...), m.foot()...), m.w, m.h)
 }
 
-func (m *root) bodyView(p place) []string {
-	if m.overlay.kind != "" {
-		return m.overlayView(p)
+// confirming is the number of the confirmation that is drawn; 0: there is none.
+func (m *root) confirming() int {
+	if m.surface() != onConfirm {
+		return 0
 	}
-	switch m.screen {
-	case onPods:
+	return m.walk.armed.number
+}
+
+// smallView is what fits where nothing else does.
+func (m *root) smallView(text string, width int) []string {
+	switch {
+	case m.leaving:
+		return wrap(leavingText, width)
+	case m.asking != "":
+		return wrap(m.asking, width)
+	}
+	return wrap(text, width)
+}
+
+func (m *root) bodyView(p place) []string {
+	switch m.covering() {
+	case onLookup, onBriefing:
+		return m.overlayView(p)
+	case onPodTable:
 		return m.pods.view(p)
-	case onAlert:
+	case onAlertPaste:
 		return m.alert.view(p)
-	case onPrepare:
+	case onParameters, onParameter:
 		return m.prepare.view(p)
-	case onWalk:
-		return m.walk.view(p, m.target(), m.spin)
-	case onEnd:
+	case onIncidents:
+		return m.home.view(p, m.fitting)
+	case onResult:
 		return m.endView(p)
 	}
-	return m.home.view(p, m.fitting)
+	return m.walk.view(p, m.target(p.w), m.spin)
 }
+
+const leavingText = "leaving: what is being written is finished first; ctrl+c leaves at once"
 
 // fitting is the runbook that a suspect would be begun with.
 func (m *root) fitting(s *detect.Suspect) *runbook.Runbook {
@@ -153,7 +174,7 @@ func (m *root) foot() []string {
 	var line string
 	switch {
 	case m.leaving:
-		line = m.paint(faint, "leaving: what is being written is finished first; ctrl+c leaves at once")
+		line = m.paint(faint, leavingText)
 	case m.asking != "":
 		line = m.paint(danger, " "+m.asking+" ")
 	case m.toast.text != "":
@@ -168,8 +189,11 @@ func (m *root) foot() []string {
 func (m *root) keysLine() string {
 	in := m.keyContexts()
 	line := m.hints(m.w, m.useless(), in...)
-	if in[0] == inArmed {
+	switch in[0] {
+	case inArmed:
 		line += "  " + m.paint(faint, "any other key: nothing is done")
+	case inAsking:
+		line += "  " + m.paint(faint, "any other key: it goes on")
 	}
 	return line
 }

@@ -50,9 +50,11 @@ type walk struct {
 	// unlocking: the step at hand is agreed to, and begins once it is answered.
 	unlocking *unlocking
 	signer    *evidence.Signer // nil: nobody signs
-	armed     string           // what confirmKey would do; "": nothing
+	armed     *confirmation    // nil: there is nothing to confirm
+	value     *input           // of the parameter that is asked for
 	typing    *input
 	typedFor  action
+	typedOf   any    // the plan or the question that the line is about; nil: none
 	by, note  string // of an answer
 	scroll    int
 	allSteps  bool
@@ -93,6 +95,22 @@ func (m *walk) busy() bool {
 
 // waits: a person is asked something.
 func (m *walk) waits() bool { return m.after == nil && (m.plan != nil || m.question != nil) }
+
+// asks is what a person is asked, a *proposed or an *asked; nil: nothing.
+func (m *walk) asks() any {
+	switch {
+	case m.plan != nil:
+		return m.plan
+	case m.question != nil:
+		return m.question
+	}
+	return nil
+}
+
+// write begins a line.
+func (m *walk) write(what action, prompt, text string) {
+	m.typing, m.typedFor, m.typedOf = newInput(prompt, text), what, nil
+}
 
 func (m *walk) step() *runbook.Step {
 	if m.book == nil {
@@ -226,14 +244,14 @@ func (m *walk) judged(s *engine.StatusResult) {
 
 // over takes that the run, or the undo, has ended.
 func (m *walk) over() {
-	m.number, m.undoes, m.cancel, m.plan, m.question, m.armed, m.form, m.typing, m.unlocking = 0, false, nil, nil, nil, "", nil, nil, nil
+	m.number, m.undoes, m.cancel, m.plan, m.question, m.armed, m.form, m.typing, m.unlocking = 0, false, nil, nil, nil, nil, nil, nil, nil
 }
 
 // pause has the run stop where it is. Of what a person is asked nothing is
 // decided by that.
 func (m *walk) pause() tea.Cmd {
 	plan, question, cancel := m.plan, m.question, m.cancel
-	m.plan, m.question, m.armed, m.unlocking = nil, nil, "", nil
+	m.plan, m.question, m.armed, m.unlocking = nil, nil, nil, nil
 	return func() tea.Msg {
 		switch {
 		case plan != nil:
@@ -250,14 +268,14 @@ func (m *walk) pause() tea.Cmd {
 // decide answers a plan.
 func (m *walk) decide(d engine.Decision, err error) tea.Cmd {
 	reply := m.plan.reply
-	m.plan, m.armed, m.scroll = nil, "", 0
+	m.plan, m.armed, m.scroll = nil, nil, 0
 	return func() tea.Msg { reply <- approval{d, err}; return nil }
 }
 
 // answer answers a question.
 func (m *walk) answer(a engine.Answer) tea.Cmd {
 	reply := m.question.reply
-	m.question, m.armed, m.scroll = nil, "", 0
+	m.question, m.armed, m.scroll = nil, nil, 0
 	return func() tea.Msg { reply <- answered{answer: a}; return nil }
 }
 

@@ -472,7 +472,7 @@ func TestHeldKeys(t *testing.T) {
 		t.Errorf("four presses scroll by %d", d.m.walk.scroll)
 	}
 	d.press("rr", "YY")
-	if d.m.walk.armed != "" {
+	if d.m.walk.armed != nil {
 		t.Error("rr asks to confirm")
 	}
 	d.press("r")

@@ -24,7 +24,7 @@ func (m *walk) view(p place, target string, spin int) []string {
 	if m.book == nil {
 		return []string{p.paint(faint, "opening"+p.g.more)}
 	}
-	if m.allSteps {
+	if m.surface() == onSteps {
 		return p.scrolled(m.stepList(p, p.w), m.scroll, p.w, p.h)
 	}
 	if p.w < 110 {
@@ -182,14 +182,28 @@ func (m *walk) main(p place, target string, spin int) []string {
 // content is what can be scrolled, and what stays below it.
 func (m *walk) content(p place, target string, spin int) (top, bottom []string) {
 	g, b := p.page(p.w), p.page(p.w)
-	switch {
-	case m.unlocking != nil:
+	at := m.surface()
+	if at == onLine {
+		b.line(m.typing.view(p.theme, p.w))
+		m.middleView(m.middle(), g, p.page(p.w), p, target, spin)
+		return g.lines, b.lines
+	}
+	m.middleView(at, g, b, p, target, spin)
+	return g.lines, b.lines
+}
+
+// middleView draws what a surface of the walk shows.
+func (m *walk) middleView(at surface, g, b *page, p place, target string, spin int) {
+	switch at {
+	case onPassphrase:
 		m.unlocking.view(g, b, p, m.signer)
-	case m.form != nil:
+	case onInput, onInputs:
 		m.form.view(g, p)
-	case m.choice != nil:
+	case onChoice:
 		m.choice.view(g, p)
-	case m.after != nil:
+	case onSteps: // with a line below; without one it has the whole screen
+		g.lines = append(g.lines, m.stepList(p, p.w)...)
+	case onAfter:
 		m.after.view(g, p)
 		if m.after.live && m.after.verdict == contain.NotContained && m.again > 0 {
 			b.line(p.paint(warning, p.g.spin[spin%len(p.g.spin)]+" pods that were taken down take a moment to end: it is looked at again"+p.g.more))
@@ -199,22 +213,23 @@ func (m *walk) content(p place, target string, spin int) (top, bottom []string) 
 		} else {
 			b.line(p.paint(picked, " Enter goes on. "))
 		}
-	case m.plan != nil:
-		m.planView(g, p)
+	case onConfirm, onUndoPlan, onStepAtHand, onQuestion:
+		if m.plan != nil {
+			m.planView(g, p)
+		} else {
+			m.questionView(g, p)
+		}
 		m.armedView(b, p, target)
-	case m.question != nil:
+	case onAskedValue:
 		m.questionView(g, p)
-		m.armedView(b, p, target)
-	case m.number == 0:
+		b.line(m.value.view(p.theme, p.w))
+	case onOpening:
+		g.line(p.paint(faint, "opening, as soon as the cluster answers"+p.g.more))
+	case onPausedWalk:
 		m.pausedView(g, p)
 	default:
 		m.workView(g, p, spin)
 	}
-	if m.typing != nil {
-		b.lines = nil
-		b.line(m.typing.view(p.theme, p.w))
-	}
-	return g.lines, b.lines
 }
 
 func (c *choice) view(g *page, p place) {
@@ -476,10 +491,10 @@ func (m *walk) answersView(b *page, p place) {
 // armedView says, once the key was pressed, what the confirming one would do.
 func (m *walk) armedView(b *page, p place, target string) {
 	switch {
-	case m.armed != "" && m.plan == nil:
-		b.wrapped(danger, "", p.safe(fmt.Sprintf(" Press %s to %s: %s. Any other key: nothing is done. ", confirmKey, m.armed, target)))
-	case m.armed != "":
-		b.wrapped(danger, "", p.safe(fmt.Sprintf(" Press %s to %s on %s. Any other key: nothing is done. ", confirmKey, m.armed, target)))
+	case m.armed != nil && m.plan == nil:
+		b.wrapped(danger, "", p.safe(fmt.Sprintf(" %s%s: %s. Any other key: nothing is done. ", confirmSign, m.armed.what, target)))
+	case m.armed != nil:
+		b.wrapped(danger, "", p.safe(fmt.Sprintf(" %s%s on %s. Any other key: nothing is done. ", confirmSign, m.armed.what, target)))
 	case m.plan != nil && m.undoes:
 		b.line(p.paint(picked, " r: put back "+plural.Count(m.plan.proposal.Actions(), "change")+" (asks once more) "))
 	case m.plan != nil:
@@ -497,9 +512,6 @@ func (m *walk) armedView(b *page, p place, target string) {
 
 func (m *walk) pausedView(g *page, p place) {
 	switch {
-	case m.stopped == nil:
-		g.line(p.paint(faint, "opening, as soon as the cluster answers"+p.g.more))
-		return
 	case m.stopped.text() != "":
 		g.line(p.paint(danger, " THE WALK STOPPED "))
 		g.blank()
