@@ -52,12 +52,15 @@ func (m *accessible) try(ctx context.Context, passphrase []byte) error {
 
 // secret reads a line that the terminal does not show.
 func (m *accessible) secret(ctx context.Context, prompt string) ([]byte, error) {
-	fmt.Fprintf(m.out, "%s: ", prompt)
 	f, ok := m.In.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		text, err := readAnswer(ctx, m.In)
+		text, err := m.question(ctx, prompt+": ")
 		return []byte(strings.TrimRight(text, "\r\n")), err
 	}
+	if err := m.dropTypedAhead(); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(m.out, "%s: ", prompt)
 	defer fmt.Fprintln(m.out) // what ended the line was not shown either
 	before, err := term.GetState(int(f.Fd()))
 	if err != nil {

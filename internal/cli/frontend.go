@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -51,7 +50,7 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 
 // approveCollection asks only about what leaves traces.
 func (l *lines) approveCollection(ctx context.Context, p engine.Proposal) (engine.Decision, error) {
-	if l.app.output == "table" {
+	if l.app.output == "table" || p.Traces && !l.yes { // what is asked about is shown
 		printCollection(l.out, *p.Collection, l.app.verbose)
 	}
 	if !p.Traces || l.yes {
@@ -64,8 +63,7 @@ func (l *lines) approveCollection(ctx context.Context, p engine.Proposal) (engin
 }
 
 func (l *lines) ask(ctx context.Context, question string) (engine.Decision, error) {
-	fmt.Fprintf(l.out, "%s [y/N] ", l.st.bold(question))
-	answer, err := readAnswer(ctx, l.app.In)
+	answer, err := l.app.question(ctx, fmt.Sprintf("%s [y/N] ", l.st.bold(question)))
 	if err != nil {
 		fmt.Fprintln(l.out) // the question's line has no end yet
 		return engine.No, err
@@ -74,17 +72,6 @@ func (l *lines) ask(ctx context.Context, question string) (engine.Decision, erro
 		return engine.Yes, nil
 	}
 	return engine.No, nil
-}
-
-// readAnswer reads one line and gives up when the context ends.
-func readAnswer(ctx context.Context, in io.Reader) (string, error) {
-	return awaited(ctx, func() (string, error) {
-		text, err := bufio.NewReader(io.LimitReader(in, 1024)).ReadString('\n')
-		if err == io.EOF {
-			err = nil
-		}
-		return text, err
-	})
 }
 
 // awaited is what a person answers, unless the context ends before.

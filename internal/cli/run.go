@@ -413,7 +413,6 @@ func (g *guide) choose(ctx context.Context, q engine.Question) (string, error) {
 }
 
 func (g *guide) line(ctx context.Context, prompt string) (string, error) {
-	fmt.Fprintf(g.out, "%s: ", g.st.bold(sanitize.Line(prompt)))
-	text, err := readAnswer(ctx, g.app.In)
+	text, err := g.app.question(ctx, g.st.bold(sanitize.Line(prompt))+": ")
 	return strings.TrimSpace(text), err
 }

@@ -33,11 +33,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata/script")
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"irctl": func() { os.Exit(cli.Main(context.Background(), os.Args[1:], cli.System(), os.Getenv)) },
-	})
+// helpers are the programs of the scripts.
+var helpers = map[string]func(){
+	"irctl": func() { os.Exit(cli.Main(context.Background(), os.Args[1:], cli.System(), os.Getenv)) },
 }
+
+func TestMain(m *testing.M) { testscript.Main(m, helpers) }
 
 // TestScripts runs the command line as people do: real processes, against a
 // simulated cluster with the todo-app. In the scripts' environment $SUSPECT is
