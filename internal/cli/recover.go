@@ -192,7 +192,8 @@ func (a *App) suspectFate(ctx context.Context, o *recoverOptions) (recovery.Fate
 	}
 	st := a.style(a.ErrTerminal)
 	for {
-		answer, err := a.question(ctx, st.bold("What becomes of the suspects? Deleting is for good, and needs sealed evidence.")+" [keep/delete, default keep] ")
+		const what = "What becomes of the suspects? Deleting is for good, and needs sealed evidence."
+		answer, err := a.question(ctx, st.bold(what)+" [keep/delete, default keep] ")
 		if err != nil {
 			fmt.Fprintln(a.Err) // the question's line has no end yet
 			return "", err

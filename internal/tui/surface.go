@@ -84,7 +84,11 @@ var keysOf = map[surface][]keyContext{
 
 // types tells whether keys are letters there.
 func (s surface) types() bool {
-	return slices.Contains([]surface{onPodTable, onAlertPaste, onParameter, onPassphrase, onInput, onLine, onAskedValue}, s)
+	switch s {
+	case onPodTable, onAlertPaste, onParameter, onPassphrase, onInput, onLine, onAskedValue:
+		return true
+	}
+	return false
 }
 
 // surface is the one that takes keys.
@@ -347,8 +351,8 @@ func (g *glass) drawnOn(out io.Writer) io.Writer {
 }
 
 // workloads are the kinds that run a service: what is done to them is an outage.
-var workloads = []string{cluster.Deployment.Kind, cluster.StatefulSet.Kind, cluster.DaemonSet.Kind, cluster.ReplicaSet.Kind, cluster.Job.Kind, cluster.CronJob.Kind,
-	cluster.ReplicationController.Kind}
+var workloads = []string{cluster.Deployment.Kind, cluster.StatefulSet.Kind, cluster.DaemonSet.Kind,
+	cluster.ReplicaSet.Kind, cluster.Job.Kind, cluster.CronJob.Kind, cluster.ReplicationController.Kind}
 
 // rank is how early an object is named among those that a plan changes.
 func rank(r cluster.Ref) int {
