@@ -235,7 +235,7 @@ func (c Change) applyOnce(ctx context.Context, client dynamic.Interface, version
 func (c Change) apply(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
 	result, version := Done, c.ResourceVersion
 	unclear := false // whether an earlier attempt was executed
-	err := retry(ctx, func(ctx context.Context) error {
+	err := retryWrite(ctx, func(ctx context.Context) error {
 		if version == "" {
 			done, seen, err := c.applied(ctx, client)
 			if err != nil {
@@ -280,7 +280,7 @@ func (c Change) applied(ctx context.Context, client dynamic.Interface) (done boo
 func (c Change) undoApply(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
 	result := Done
 	attempted := false
-	err := retry(ctx, func(ctx context.Context) error {
+	err := retryWrite(ctx, func(ctx context.Context) error {
 		live, err := c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{}, c.subresources()...)
 		if apierrors.IsNotFound(err) {
 			result = Gone

@@ -13,7 +13,7 @@ import (
 func (c Change) create(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
 	result := Done
 	unclear := false // whether an earlier attempt was executed
-	err := retry(ctx, func(ctx context.Context) error {
+	err := retryWrite(ctx, func(ctx context.Context) error {
 		_, err := c.resource(client).Create(ctx, (&unstructured.Unstructured{Object: c.Manifest}).DeepCopy(),
 			metav1.CreateOptions{FieldManager: FieldManager, DryRun: dryRun})
 		if !apierrors.IsAlreadyExists(err) {
@@ -75,7 +75,7 @@ func (c Change) createdAs(live *unstructured.Unstructured) error {
 func (c Change) undoCreate(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
 	result := Done
 	attempted := false
-	err := retry(ctx, func(ctx context.Context) error {
+	err := retryWrite(ctx, func(ctx context.Context) error {
 		live, err := c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			if !attempted {

@@ -21,7 +21,7 @@ func (c Change) edit(ctx context.Context, client dynamic.Interface, fields []Fie
 	result := Done
 	left := fields
 	tried, unclear := false, false // unclear: whether an earlier attempt was executed
-	err := retry(ctx, func(ctx context.Context) error {
+	err := retryWrite(ctx, func(ctx context.Context) error {
 		if version == "" || tried {
 			live, err := c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{}, c.subresources()...)
 			if err != nil {

@@ -28,9 +28,29 @@ const longestPause = 30 * time.Second
 // The error returned is the last one of f, so that it names the cause rather
 // than the deadline.
 func retry(ctx context.Context, f func(context.Context) error) error {
+	return attempts(ctx, f, func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, attemptTimeout) })
+}
+
+// retryWrite is retry for what writes. A context that is cancelled lets the
+// attempt in flight come to its end: the server may still execute a call that was
+// abandoned, after a look found that it had not.
+func retryWrite(ctx context.Context, f func(context.Context) error) error {
+	return attempts(ctx, f, func() (context.Context, context.CancelFunc) {
+		until := time.Now().Add(attemptTimeout)
+		if end, bounded := ctx.Deadline(); bounded && end.Before(until) {
+			until = end
+		}
+		return context.WithDeadline(context.WithoutCancel(ctx), until)
+	})
+}
+
+func attempts(ctx context.Context, f func(context.Context) error, bounded func() (context.Context, context.CancelFunc)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 30, Cap: 2 * time.Second}
 	for attempt := 1; ; attempt++ {
-		attemptCtx, cancel := context.WithTimeout(ctx, attemptTimeout)
+		attemptCtx, cancel := bounded()
 		err := f(attemptCtx)
 		cancel()
 		if err == nil || !Passing(err) || ctx.Err() != nil {

@@ -335,7 +335,7 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 	if err != nil {
 		return nil, err
 	}
-	e.Timeout, e.Now = a.timeout, a.clock.Now
+	e.Timeout, e.Now, e.Begun = a.timeout, a.clock.Now, signalsOf(ctx).begin
 	if mark, drilled := a.drillMark(); drilled {
 		e.Pace = engine.Pace(mark.Speed)
 	}

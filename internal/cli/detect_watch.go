@@ -58,6 +58,7 @@ func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Re
 			}
 		}
 	}
+	signalsOf(ctx).expected()
 	res, err := detect.Watch(ctx, req, w)
 	if err != nil {
 		return err

@@ -141,6 +141,9 @@ func (a *App) startDrill(ctx context.Context, o *drillOptions, told func(drill.D
 	} else if _, err := os.Lstat(dir); err == nil {
 		return nil, usagef("--dir %s: it exists already; a drill begins in a new one", dir)
 	}
+	signals := signalsOf(ctx)
+	signals.begin(engine.Collecting, "") // of points
+	signals.hush()
 	return drill.Start(ctx, dir, s, drill.WorldOptions{Clock: a.clock, Speed: o.speed, Startup: podStartup, Told: told})
 }
 
@@ -195,7 +198,7 @@ func (a *App) drillAuto(ctx context.Context, o *drillOptions) error {
 		return err
 	}
 	stage.session = session
-	if err := a.playWell(ctx, stage); err != nil {
+	if err := a.playWell(ctx, stage); err != nil && ctx.Err() == nil {
 		return errors.Join(err, session.Close())
 	}
 	return a.endDrill(session)
@@ -234,7 +237,7 @@ func (a *App) drillPlay(ctx context.Context, o *drillOptions) error {
 		return err
 	}
 	fmt.Fprintf(a.Err, "%s%s\n  . %s\n\n", a.briefing(session), prose(a.columns(), "  ", "For irctl and kubectl in another terminal, there:"), change.ShellQuote(session.Environment()))
-	if err := a.drillUI(ctx, session, o); err != nil {
+	if err := a.drillUI(ctx, session, o); err != nil && ctx.Err() == nil {
 		return errors.Join(err, session.Close())
 	}
 	return a.endDrill(session)
@@ -265,6 +268,7 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 	t.Title = func(typed string) string {
 		return "DRILL: " + cmp.Or(strings.TrimPrefix(typed, "DRILL: "), session.World.Scenario.Title)
 	}
+	t.Gone = signalsOf(ctx).hangup()
 	_, err = tui.Run(ctx, t)
 	return err
 }
@@ -387,6 +391,7 @@ func (a *App) drillServe(ctx context.Context, o *drillOptions) error {
 	if _, err := fmt.Fprint(a.Out, session.Exports()); err != nil {
 		return errors.Join(err, session.Close())
 	}
+	signalsOf(ctx).expected()
 	stage.say("\nIn another terminal, after\n  . %s\nbegin with\n  irctl detect --falco %s --audit-log %s\n  irctl run %s %s\nCtrl-C here ends the drill, and gives the score.\n", change.ShellQuote(session.Environment()),
 		change.ShellQuote(session.AlertsFile()), change.ShellQuote(session.AuditFile()), session.World.Scenario.Runbook, params(session.World.Params()))
 	select {

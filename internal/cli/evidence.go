@@ -22,7 +22,7 @@ func (a *App) evidenceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "evidence", Short: "Verify, read and hand over evidence bundles", RunE: needsSubcommand,
 		Long: `Verify, read and hand over evidence bundles. All of it can be done without irctl
 too, with gpg, tar and sha256sum: docs/evidence-format.md says how.`}
-	cmd.AddCommand(a.evidenceVerify(), a.evidenceList(), a.evidenceCat(), a.evidenceExtract(), a.evidenceCustody(), a.evidenceTimestamp())
+	cmd.AddCommand(a.evidenceVerify(), a.evidenceList(), a.evidenceCat(), a.evidenceExtract(), a.evidenceCustody(), a.evidenceTimestamp(), a.evidenceClean())
 	return cmd
 }
 

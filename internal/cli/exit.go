@@ -29,6 +29,10 @@ const (
 	// ExitUndetermined: irctl could not tell. A selector, a file or a log in
 	// which nothing matched, was understood, or could be read, is no verdict.
 	ExitUndetermined = 5
+	// ExitInterrupted: Ctrl-C ended it; ExitTerminated: SIGTERM did, or SIGHUP
+	// before changes began. Both weigh more than any other.
+	ExitInterrupted = 130
+	ExitTerminated  = 143
 )
 
 // weights are the exit codes of a run that came to an end, weightiest first:

@@ -74,7 +74,8 @@ func (l *lines) ask(ctx context.Context, question string) (engine.Decision, erro
 	return engine.No, nil
 }
 
-// awaited is what a person answers, unless the context ends before.
+// awaited is what a person answers, unless the context ends before, or nobody
+// can answer any more.
 func awaited[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type reply struct {
 		answer T
@@ -89,9 +90,10 @@ func awaited[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	case r := <-replies:
 		return r.answer, r.err
 	case <-ctx.Done():
-		var none T
-		return none, fmt.Errorf("%w: no answer was given", engine.ErrRefused)
+	case <-signalsOf(ctx).hangup():
 	}
+	var none T
+	return none, fmt.Errorf("%w: no answer was given", engine.ErrRefused)
 }
 
 func (l *lines) plan(p engine.Proposal, full bool) {

@@ -46,6 +46,7 @@ func (a *App) incidentOpen() *cobra.Command {
 			return err
 		}
 		id := e.Identity()
+		signalsOf(ctx).changing("")
 		h, err := e.Store.Create(ctx, incident.New{Title: title, Severity: sev, Commander: commander, Actor: e.Actor(),
 			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: a.kubeContext()}})
 		if err != nil {
@@ -259,6 +260,7 @@ func (a *App) runIncidentSet(c *cobra.Command, args []string) error {
 		return err
 	}
 	defer func() { _ = h.Close() }() // it is on disk already
+	signalsOf(ctx).changing(h.Incident().ID)
 	changes, err := h.Set(settings...)
 	for _, e := range changes {
 		fmt.Fprintln(a.Err, sanitize.Line(e.Summary))
@@ -328,6 +330,7 @@ func (a *App) runIncidentClose(c *cobra.Command, o *closeOptions) error {
 		fmt.Fprintf(a.Err, "incident %s is closed already, since %s\n", i.ID, i.ClosedAt.UTC().Format(time.RFC3339))
 		return a.printIncident(i, h.Log.Entries())
 	}
+	signalsOf(ctx).changing(h.Incident().ID)
 	closing, err := a.closeNow(ctx, h, o.CloseRequest)
 	if closing != nil {
 		a.printClosing(h.Incident().ID, closing, err == nil)
@@ -407,6 +410,7 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 				return err
 			}
 			defer func() { _ = h.Close() }() // it is on disk already
+			signalsOf(ctx).changing(id)
 			if err := h.Reopen(reason); errors.Is(err, incident.ErrAlreadyOpen) {
 				fmt.Fprintf(a.Err, "incident %s is open already\n", id)
 			} else if err != nil {

@@ -30,7 +30,7 @@ func (a *App) dropTypedAhead() error {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return nil
 	}
-	if err := flushTerminal(int(f.Fd())); err != nil {
+	if err := flushTerminal(int(f.Fd())); err != nil && !unheard(err) {
 		return fmt.Errorf("dropping what was typed before the question: %w", err)
 	}
 	return nil
@@ -53,7 +53,7 @@ func readLine(in io.Reader) (string, error) {
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), err != nil && unheard(err): // nobody answers
 			return string(line), nil
 		case err != nil:
 			return "", fmt.Errorf("reading the answer: %w", err)

@@ -171,6 +171,7 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 	}
 	var failure error
 	if o.monitor.For > 0 && !res.Cancelled && res.Runs() {
+		signalsOf(c.Context()).expected()
 		out.Monitor, failure = e.Monitor(c.Context(), o.monitor)
 		if text {
 			a.printMonitored(out.Monitor)

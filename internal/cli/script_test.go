@@ -35,7 +35,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 
 // helpers are the programs of the scripts.
 var helpers = map[string]func(){
-	"irctl": func() { os.Exit(cli.Main(context.Background(), os.Args[1:], cli.System(), os.Getenv)) },
+	"irctl": func() { os.Exit(cli.Process()) },
 }
 
 func TestMain(m *testing.M) { testscript.Main(m, helpers) }

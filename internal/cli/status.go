@@ -108,6 +108,10 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 	if s.OtherCluster {
 		fmt.Fprintf(a.Out, "%s it is of another cluster (%s): use its --context to see how it stands\n", st.warn("!"), sanitize.Line(i.Cluster.Server))
 	}
+	for _, l := range s.Leftovers {
+		fmt.Fprintf(a.Out, "%s unfinished evidence of a killed irctl, of no use: %s\n    %s irctl evidence clean %s removes it\n",
+			st.warn("!"), sanitize.Line(leftoverText(l, a.clock.Now())), st.dim("→"), i.ID)
+	}
 	for _, c := range s.Standing {
 		sign, text := standingText(st, c)
 		fmt.Fprintf(a.Out, "%s %s%s\n", sign, sanitize.Line(c.Summary), sanitize.Line(text))

@@ -132,6 +132,7 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			signalsOf(ctx).changing(id)
 			e, err := store.Append(id, timeline.LocalActor(), timeline.Entry{Kind: timeline.KindNote, Summary: strings.Join(args, " ")})
 			if err != nil {
 				return err

@@ -62,6 +62,9 @@ func (a *App) ui(c *cobra.Command, o *uiOptions) error {
 			return fmt.Errorf("reading the alerts on standard input: %w", err)
 		}
 	}
+	signals := signalsOf(c.Context())
+	signals.hush()
+	t.Gone = signals.hangup()
 	res, err := tui.Run(c.Context(), t)
 	if err != nil {
 		return err

@@ -141,6 +141,7 @@ func (c *containment) try(ctx context.Context) (again bool, err error) {
 			return false, nil
 		}
 	}
+	c.begin(Changing, c.id)
 	doing, cancel := c.within(ctx)
 	defer cancel()
 	if c.handle == nil && len(c.scene.Targets) == 0 && proposal.Actions()+len(c.result.Refusals) == 0 {

@@ -34,6 +34,10 @@ type Engine struct {
 	Random io.Reader
 	// Pace is how fast the cluster's time goes, of a drill.
 	Pace Pace
+	// Begun, if set, is told when a run begins with what must not be left half
+	// done, in which incident: whoever owns the process decides by it what a
+	// signal, a closed pipe or a lost terminal may still end.
+	Begun func(Work, incident.ID)
 
 	identity cluster.Identity
 }
@@ -56,6 +60,23 @@ func (e *Engine) Actor() timeline.Actor {
 	a := timeline.LocalActor()
 	a.Identity = e.identity.User
 	return a
+}
+
+// Work is what must not be left half done.
+type Work string
+
+// The kinds of work.
+const (
+	// Collecting: evidence is read. If it is ended early, what there is by then is sealed.
+	Collecting Work = "collecting"
+	// Changing: approved changes are made.
+	Changing Work = "changing"
+)
+
+func (e *Engine) begin(w Work, id incident.ID) {
+	if e.Begun != nil {
+		e.Begun(w, id)
+	}
 }
 
 // within is ctx bounded by the engine's timeout.

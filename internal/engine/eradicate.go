@@ -120,6 +120,7 @@ func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*Eradicat
 			return x.result, nil
 		}
 	}
+	x.begin(Changing, x.incident.ID)
 	doing, cancel := x.within(ctx)
 	defer cancel()
 	x.rotate(doing)

@@ -77,9 +77,13 @@ func (e *Engine) request(c collection) evidence.Request {
 // collect seals a bundle into an incident that is open. It journals traces that
 // are left in the suspects, but not the receipt.
 func (e *Engine) collect(ctx context.Context, h *incident.Handle, c collection) (evidence.Result, error) {
+	e.begin(Collecting, h.Incident().ID)
 	req := e.request(c)
 	path, err := e.bundlePath(h, c)
 	if err != nil {
+		return evidence.Result{}, err
+	}
+	if err := noteElsewhere(h, c, path); err != nil {
 		return evidence.Result{}, err
 	}
 	req.Path = path

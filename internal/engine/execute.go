@@ -93,6 +93,9 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	if err != nil {
 		return timeline.OutcomeFailed, "", fmt.Errorf("journaling %s: %w", a.Summary, err)
 	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx)) // and nothing was refused
+	}
 	if why := r.unmet(a); why != "" {
 		return r.refuse(step, a, data, fmt.Errorf("not done, since what must come before it failed: %s", why))
 	}

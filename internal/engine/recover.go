@@ -179,6 +179,7 @@ func (e *Engine) Recover(ctx context.Context, req RecoverRequest) (*RecoverResul
 			return x.result, nil
 		}
 	}
+	x.begin(Changing, x.incident.ID)
 	return x.result, x.do(ctx)
 }
 

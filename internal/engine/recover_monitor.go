@@ -108,6 +108,7 @@ func (e *Engine) Monitor(ctx context.Context, req MonitorRequest) (*MonitorResul
 	if err := m.prepare(ctx); err != nil {
 		return m.result, err
 	}
+	m.Engine.begin(Collecting, req.Incident)
 	if err := m.begin(ctx); err != nil {
 		return m.result, err
 	}

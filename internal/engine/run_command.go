@@ -101,6 +101,7 @@ func doCommand(ctx context.Context, w *work) (outcome, error) {
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = commandGrace
 	ownGroup(cmd)
+	w.engine.begin(Changing, w.id)
 	err = cmd.Run()
 	d := &commandDetail{Argv: argv, ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.detail(), Stderr: stderr.detail()}
 	o := outcome{detail: d, summary: fmt.Sprintf("%s ended with exit code %d, %d bytes of output, sha256 %s", argv[0], d.ExitCode, d.Stdout.Bytes, d.Stdout.SHA256),

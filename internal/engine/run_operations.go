@@ -305,6 +305,7 @@ func closeOperation() *operation {
 func doClose(ctx context.Context, w *work) (outcome, error) {
 	req := CloseRequest{Note: w.in.Text("note"), LeaveStanding: w.in.Text("leaveStanding")}
 	summary := "the incident is closed"
+	w.engine.begin(Changing, w.id)
 	err := w.journal(ctx, func(h *incident.Handle) error {
 		c := w.engine.lookToClose(ctx, h)
 		if err := c.refusal(w.id, req); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -34,6 +35,8 @@ type StatusResult struct {
 	Standing []StandingChange `json:"standing"`
 	// OtherCluster: the one we talk to is not the incident's, so only its journal speaks.
 	OtherCluster bool `json:"otherCluster,omitempty"`
+	// Leftovers are what killed processes left of evidence that they were writing.
+	Leftovers []evidence.Leftover `json:"leftovers,omitempty"`
 }
 
 // StandingChange is a change that was made and not undone, and where its
@@ -60,6 +63,10 @@ const stateUnknown change.State = "unknown"
 // writes neither to the cluster nor to the journal.
 func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []timeline.Entry) *StatusResult {
 	res := &StatusResult{Incident: i, Metrics: timeline.MetricsOf(entries), Targets: []contain.Finding{}, Standing: standing(entries)}
+	var err error
+	if res.Leftovers, err = Leftovers(e.Store, i.ID, entries); err != nil {
+		e.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
+	}
 	if e.other(i) {
 		res.OtherCluster = true
 		for n := range res.Standing {

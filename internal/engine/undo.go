@@ -66,6 +66,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 			res.Cancelled = true
 			return res, nil
 		}
+		e.begin(Changing, i.ID)
 	}
 	doing, cancel := e.within(ctx)
 	defer cancel()

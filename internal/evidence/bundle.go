@@ -3,7 +3,6 @@ package evidence
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -25,7 +24,7 @@ import (
 type Bundle struct {
 	bag        *Bag
 	path       string
-	partial    *os.File
+	partial    partialFile
 	sum        *fileDigest
 	signer     *Signer
 	seal       io.WriteCloser
@@ -89,15 +88,6 @@ func (b *Bundle) begin(recipients []Recipient, meta Meta) (err error) {
 
 // Bag is what the bundle is filled through. Finish closes it.
 func (b *Bundle) Bag() *Bag { return b.bag }
-
-// createPartial makes a new file in the folder of path that only its owner can read.
-func createPartial(path string) (*os.File, error) {
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails, by its documentation
-	dir, name := filepath.Split(path)
-	name = fmt.Sprintf(".%.180s.%x.partial", name, random) // file names have 255 bytes
-	return os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-}
 
 // Finish closes the bag, with a reason if it is incomplete, completes the
 // encryption, and gives the file its name once it is safely on disk. The
@@ -167,12 +157,12 @@ func (b *Bundle) place() error {
 	if err != nil {
 		return errors.Join(b.explain("writing the receipt of", err), b.Abort())
 	}
-	if err := renameNew(b.partial.Name(), b.path); err != nil {
-		return errors.Join(b.explain("naming", err), os.Remove(sidecar), b.Abort())
+	if err := b.partial.nameAs(b.path); err != nil {
+		return errors.Join(b.explain("naming", err), sidecar.remove(), b.Abort())
 	}
 	b.done, b.named = true, true
-	if err := renameNew(sidecar, receiptPath(b.path)); err != nil {
-		return errors.Join(b.explain("naming the receipt of", err), os.Remove(sidecar))
+	if err := sidecar.nameAs(receiptPath(b.path)); err != nil {
+		return errors.Join(b.explain("naming the receipt of", err), sidecar.remove())
 	}
 	if err := syncFolder(filepath.Dir(b.path)); err != nil {
 		return b.explain("making durable", err)
@@ -211,11 +201,7 @@ func (b *Bundle) Abort() error {
 		return nil
 	}
 	b.done = true
-	closeErr := b.partial.Close()
-	if errors.Is(closeErr, fs.ErrClosed) {
-		closeErr = nil
-	}
-	return errors.Join(closeErr, os.Remove(b.partial.Name()))
+	return b.partial.remove()
 }
 
 // explain says what to do about the errors that a person can do something about.

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -159,20 +158,20 @@ func (r Receipt) encode() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// writePartial writes a file durably under a temporary name, which it returns.
-func writePartial(path string, data []byte) (name string, err error) {
+// writePartial writes a file durably under a temporary name.
+func writePartial(path string, data []byte) (partialFile, error) {
 	f, err := createPartial(path)
 	if err != nil {
-		return "", err
+		return partialFile{}, err
 	}
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+		return partialFile{}, errors.Join(err, f.remove())
 	}
-	return f.Name(), nil
+	return f, nil
 }
 
 // writeNew writes a file durably; it fails if the name is taken.
@@ -181,8 +180,8 @@ func writeNew(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := renameNew(partial, path); err != nil {
-		return errors.Join(err, os.Remove(partial))
+	if err := partial.nameAs(path); err != nil {
+		return errors.Join(err, partial.remove())
 	}
 	return syncFolder(filepath.Dir(path))
 }

@@ -215,6 +215,8 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 		return m.opened(msg)
 	case proposed, asked, happened, ended, undone:
 		return m.walked(msg)
+	case told:
+		return m.told(msg)
 	}
 	return nil
 }

@@ -100,12 +100,18 @@ func (m *root) walked(msg tea.Msg) tea.Cmd {
 		}
 		m.incidentIs(incident.ID(msg.proposal.Incident))
 		w.plan, w.armed, w.scroll = &msg, nil, 0
+		if m.leaving {
+			return w.pause()
+		}
 		return m.reread()
 	case asked:
 		if msg.guide != w.number {
 			return refuse(nil, msg.reply)
 		}
 		w.question, w.armed, w.scroll = &msg, nil, 0
+		if m.leaving {
+			return w.pause()
+		}
 		if msg.question.Kind == engine.AskParameter {
 			w.value = newInput(msg.question.Text, msg.question.Default)
 		}

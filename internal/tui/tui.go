@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	_ "beforetea" // first of all
@@ -74,6 +76,9 @@ type Options struct {
 	// In and Out are the terminal; nil: that of the process.
 	In  io.Reader
 	Out io.Writer
+	// Gone is closed when the terminal is gone and nothing is to end for it: a
+	// step at work is seen to its verdict, and then the UI is left.
+	Gone <-chan struct{}
 	// NoColor shows everything without colours, ASCII without other characters
 	// than those.
 	NoColor, ASCII bool
@@ -94,7 +99,8 @@ type Result struct {
 }
 
 // Run opens the UI and returns when it is left. Whatever way that happens, the
-// journal knows where to go on.
+// journal knows where to go on. When ctx ends, the UI is left as by its keys:
+// what is under way stops after the call in flight, and that is recorded.
 func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Store == nil || o.Library == nil || o.Connect == nil {
 		return Result{}, errors.New("the terminal UI needs a store, runbooks and a way to connect")
@@ -105,12 +111,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	outside := ctx.Done()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	options := []tea.ProgramOption{tea.WithAltScreen(), tea.WithContext(ctx), tea.WithoutSignalHandler()}
-	if o.In != nil {
-		options = append(options, tea.WithInput(o.In))
-	}
+	keys, unread := keyboardOf(o.In)
+	options := []tea.ProgramOption{tea.WithAltScreen(), tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithInput(keys)}
 	if o.Out == nil {
 		o.Out = os.Stdout
 	}
@@ -123,7 +128,24 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	defer func() { _, _ = io.WriteString(o.Out, wheelBefore) }()
 	first := newRoot(ctx, o)
 	first.glass = screen
-	last, err := tea.NewProgram(first, options...).Run()
+	program := tea.NewProgram(first, options...)
+	go func() {
+		for gone := o.Gone; ; {
+			select {
+			case <-outside:
+				program.Send(told{now: true})
+				return
+			case <-gone:
+				gone = nil
+			case <-unread:
+				unread = nil
+			case <-ctx.Done():
+				return
+			}
+			program.Send(told{})
+		}
+	}()
+	last, err := program.Run()
 	if err != nil && !errors.Is(err, tea.ErrProgramKilled) {
 		return Result{}, fmt.Errorf("the terminal: %w", err)
 	}
@@ -141,3 +163,44 @@ const (
 	wheelMoves  = "\x1b[?1007s\x1b[?1007h"
 	wheelBefore = "\x1b[?1007r"
 )
+
+// told is that the UI is to be left, by nobody's key: now, which stops what is
+// under way, or once that has come to its verdict.
+type told struct{ now bool }
+
+func (m *root) told(t told) tea.Cmd {
+	m.leaving = true
+	if m.walk.number != 0 && (t.now || m.walk.plan != nil || m.walk.question != nil) {
+		return m.walk.pause()
+	}
+	return m.leave()
+}
+
+// keyboard is where keys come from. A terminal that is gone is the end of them,
+// and no failure of the program: it may be in the middle of something.
+type keyboard struct {
+	*os.File
+	gone func()
+}
+
+func (k *keyboard) Read(b []byte) (int, error) {
+	n, err := k.File.Read(b)
+	if err != nil {
+		k.gone()
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// keyboardOf is where the keys come from, and is closed when no more can come.
+func keyboardOf(in io.Reader) (keys io.Reader, gone <-chan struct{}) {
+	if in == nil {
+		in = os.Stdin
+	}
+	f, ok := in.(*os.File)
+	if !ok || runtime.GOOS == "windows" { // whose console bubbletea wants itself
+		return in, nil
+	}
+	closed := make(chan struct{})
+	return &keyboard{f, sync.OnceFunc(func() { close(closed) })}, closed
+}
