@@ -652,3 +652,22 @@ func TestFieldNames(t *testing.T) {
 		}
 	}
 }
+
+// TestAWriteInFlightComesToItsEndWhenTheContextIsCancelled: abandoned, it might
+// be executed after a look found that it was not.
+func TestAWriteInFlightComesToItsEndWhenTheContextIsCancelled(t *testing.T) {
+	s := todoApp(t)
+	c := detachment(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.Intercept = func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+		if r.Method == http.MethodPatch {
+			cancel()
+		}
+		next(w, r)
+	}
+	expect(t, change.Done)(c.Do(ctx, connect(t, s)))
+	if _, err := c.Undo(ctx, connect(t, s)); err == nil || len(s.Requests("PATCH")) != 1 {
+		t.Errorf("a write was begun after the end: %v", err)
+	}
+}

@@ -77,9 +77,9 @@ func (s *stand) when(at func(sim.Request) sim.Fault) {
 	s.at = at
 }
 
-// once calls do when the nth request comes that is asked about: before it is
-// executed, or else before it is answered.
-func (s *stand) once(asked func(sim.Request) bool, nth int, executed bool, do func()) {
+// once calls do when the nth request comes that is asked about, before it is
+// executed.
+func (s *stand) once(asked func(sim.Request) bool, nth int, do func()) {
 	n, done := 0, sync.Once{}
 	s.when(func(r sim.Request) sim.Fault {
 		s.mu.Lock()
@@ -89,9 +89,6 @@ func (s *stand) once(asked func(sim.Request) bool, nth int, executed bool, do fu
 		}
 		if n++; n != nth {
 			return sim.Fault{}
-		}
-		if executed {
-			return sim.Fault{After: func() { done.Do(do) }}
 		}
 		return sim.Fault{Before: func() { done.Do(do) }}
 	})
@@ -348,7 +345,7 @@ func TestOnceApprovedChangesBeginNeitherHangupNorClosedPipeEndsThem(t *testing.T
 				s := newStand(t)
 				begun := make(chan *process, 1)
 				reached := false
-				s.once(at.asked(), at.nth, false, func() { reached = true; lose(<-begun) })
+				s.once(at.asked(), at.nth, func() { reached = true; lose(<-begun) })
 				p := s.piped(append(s.contain(), "--yes")...)
 				begun <- p
 				s.ends(code, p)
@@ -369,7 +366,7 @@ func TestALostTerminalAfterTheAnswerEndsNothing(t *testing.T) {
 	code, _, want := contained(t)
 	s := newStand(t)
 	begun := make(chan *process, 1)
-	s.once(writes, 1, false, func() { _ = (<-begun).out.Close() })
+	s.once(writes, 1, func() { _ = (<-begun).out.Close() })
 	p := s.onTerminal(s.contain()...)
 	p.says("[y/N]")
 	_, _ = p.out.WriteString("y\n")
@@ -391,7 +388,7 @@ func TestCtrlCAndTermStopAfterTheCallInFlightAndTheSameCommandGoesOn(t *testing.
 			t.Run(fmt.Sprintf("%s at write %d", sig, n), func(t *testing.T) {
 				s := newStand(t)
 				begun := make(chan *process, 1)
-				s.once(writes, n, true, func() {
+				s.once(writes, n, func() {
 					p := <-begun
 					p.send(sig)
 					p.says("stopping after the call in flight")
@@ -430,7 +427,7 @@ func TestBeforeChangesBeginASignalEndsItAndNothingWasChanged(t *testing.T) {
 		t.Run(fmt.Sprintf("%s while it plans", sig), func(t *testing.T) {
 			s := newStand(t)
 			begun := make(chan *process, 1)
-			s.once(plans, 1, false, func() {
+			s.once(plans, 1, func() {
 				p := <-begun
 				p.send(sig)
 				<-p.ended
@@ -493,7 +490,7 @@ func TestAnInterruptedInvestigationSealsWhatThereIs(t *testing.T) {
 	for sig, exit := range map[syscall.Signal]int{syscall.SIGHUP: 143, syscall.SIGTERM: 143, syscall.SIGINT: 130} {
 		s := newStand(t, keys)
 		begun := make(chan *process, 1)
-		s.once(collecting, 1, false, func() {
+		s.once(collecting, 1, func() {
 			p := <-begun
 			p.send(sig)
 			<-p.ended
@@ -513,7 +510,7 @@ func TestWhatAKillLeavesIsNamedAndRemovedOnlyWhenAsked(t *testing.T) {
 	s := newStand(t, "GNUPGHOME="+gnupgHome(t))
 	begun := make(chan *process, 1)
 	held, release := make(chan struct{}), make(chan struct{})
-	s.once(collecting, 1, false, func() {
+	s.once(collecting, 1, func() {
 		close(held)
 		select {
 		case <-release:
