@@ -28,7 +28,9 @@ const longestPause = 30 * time.Second
 // The error returned is the last one of f, so that it names the cause rather
 // than the deadline.
 func retry(ctx context.Context, f func(context.Context) error) error {
-	return attempts(ctx, f, func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, attemptTimeout) })
+	return attempts(ctx, f, func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(ctx, attemptTimeout)
+	})
 }
 
 // retryWrite is retry for what writes. A context that is cancelled lets the

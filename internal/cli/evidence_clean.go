@@ -16,7 +16,8 @@ import (
 
 func (a *App) evidenceClean() *cobra.Command {
 	yes := false
-	cmd := &cobra.Command{Use: "clean [INCIDENT]", Short: "Remove what a killed irctl left of evidence it was writing", Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
+	cmd := &cobra.Command{Use: "clean [INCIDENT]", Short: "Remove what a killed irctl left of evidence it was writing",
+		Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
 		Long: `Remove the .partial files that a killed irctl left of the evidence of an incident. They
 are encrypted and have no end, so nobody can open them. irctl status names them; what a
 running irctl is writing is not among them. It shows them and asks.
@@ -47,7 +48,8 @@ func (a *App) runEvidenceClean(ctx context.Context, prefix string, yes bool) err
 	switch {
 	case len(list) == 0 || yes:
 	case !a.InTerminal:
-		return fmt.Errorf("%w: nothing was removed, since there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
+		return fmt.Errorf("%w: nothing was removed, since there is no terminal to ask on; give --yes to go ahead without",
+			engine.ErrRefused)
 	default:
 		answer, err := front.ask(ctx, fmt.Sprintf("Remove %s for good?", plural.Count(len(list), "file")))
 		if err != nil {

@@ -223,7 +223,8 @@ func (s *signals) conclude(out io.Writer, code int) int {
 	switch {
 	case silent:
 	case work == engine.Changing && id != "":
-		fmt.Fprintf(out, "%s: what was done stands, and is in the journal (irctl status %s shows it); the same command goes on from there\n", ended, id)
+		fmt.Fprintf(out, "%s: what was done stands, and is in the journal (irctl status %s shows it); "+
+			"the same command goes on from there\n", ended, id)
 	case work == engine.Changing:
 		fmt.Fprintf(out, "%s: what was done stands; the same command goes on from there\n", ended)
 	case work == engine.Collecting:
