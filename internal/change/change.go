@@ -101,10 +101,15 @@ const (
 type DriftError struct {
 	Object      cluster.Ref
 	Differences []string // one line each: field, expected, found
+	Advice      string   // what to do; "": it depends
 }
 
 func (e *DriftError) Error() string {
-	return fmt.Sprintf("%s was changed by someone else since: %s", e.Object, strings.Join(e.Differences, "; "))
+	text := fmt.Sprintf("%s was changed by someone else since: %s", e.Object, strings.Join(e.Differences, "; "))
+	if e.Advice != "" {
+		text += ". " + e.Advice
+	}
+	return text
 }
 
 // ErrNoReceipt is returned by Parse for data that is not a change.

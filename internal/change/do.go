@@ -42,20 +42,22 @@ func (c Change) do(ctx context.Context, client dynamic.Interface, dryRun []strin
 }
 
 // Undo restores what was there before. It returns a DriftError, and changes
-// nothing, if the object is no longer as the change left it.
-func (c Change) Undo(ctx context.Context, client dynamic.Interface) (Result, error) {
-	return c.undo(ctx, client, nil)
+// nothing, if the object is no longer as the change left it; a HeldError if an
+// object that it would delete holds, or may hold, what others made. The guards
+// look at that: a Namespace is never deleted without one.
+func (c Change) Undo(ctx context.Context, client dynamic.Interface, guards ...Guard) (Result, error) {
+	return c.undo(ctx, client, guards, nil)
 }
 
 // DryRunUndo asks the API server what Undo would meet, writing nothing.
-func (c Change) DryRunUndo(ctx context.Context, client dynamic.Interface) error {
-	_, err := c.undo(ctx, client, []string{metav1.DryRunAll})
+func (c Change) DryRunUndo(ctx context.Context, client dynamic.Interface, guards ...Guard) error {
+	_, err := c.undo(ctx, client, guards, []string{metav1.DryRunAll})
 	return err
 }
 
-func (c Change) undo(ctx context.Context, client dynamic.Interface, dryRun []string) (Result, error) {
+func (c Change) undo(ctx context.Context, client dynamic.Interface, guards []Guard, dryRun []string) (Result, error) {
 	if c.IsCreate() {
-		r, err := c.undoCreate(ctx, client, dryRun)
+		r, err := c.undoCreate(ctx, client, guards, dryRun)
 		return r, c.wrap("deleting", err)
 	}
 	if c.Apply != nil {
@@ -67,10 +69,17 @@ func (c Change) undo(ctx context.Context, client dynamic.Interface, dryRun []str
 }
 
 func (c Change) wrap(doing string, err error) error {
-	var drift *DriftError
-	var conflict *ConflictError
-	if err == nil || errors.As(err, &drift) || errors.As(err, &conflict) {
+	if err == nil || Refuses(err) {
 		return err
 	}
 	return fmt.Errorf("%s %s: %w", doing, c.Object, err)
+}
+
+// Refuses reports whether an error says that a change, or its undo, is not made
+// because of what others did. No repetition makes it go away.
+func Refuses(err error) bool {
+	var drift *DriftError
+	var conflict *ConflictError
+	var held *HeldError
+	return errors.As(err, &drift) || errors.As(err, &conflict) || errors.As(err, &held)
 }

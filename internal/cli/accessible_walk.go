@@ -243,7 +243,7 @@ func (m *accessible) undo(ctx context.Context) error {
 		fmt.Fprintln(m.out, "Nothing was put back.")
 		return nil
 	}
-	if err := m.printUndo(res); err != nil {
+	if err := m.printUndo(res, requests[n].Step); err != nil {
 		return err
 	}
 	if n := len(standing) - undone(res); n > 0 {

@@ -260,7 +260,11 @@ func (a *App) printPlanned(actions []engine.ActionResult, st style) {
 			fmt.Fprintf(a.Out, "    %s\n", st.diff(sanitize.Line(d)))
 		}
 		if r.Error != "" {
-			fmt.Fprintf(a.Out, "    %s the server would not do it: %s\n", st.bad("✗"), sanitize.Line(r.Error))
+			why := "the server would not do it: "
+			if r.Outcome == timeline.OutcomeRefused {
+				why = "it would not be done: "
+			}
+			fmt.Fprintf(a.Out, "    %s %s%s\n", st.bad("✗"), why, sanitize.Line(r.Error))
 			if hint := explain(r.Err()); hint != "" {
 				fmt.Fprintf(a.Out, "      %s %s\n", st.dim("→"), sanitize.Line(hint))
 			}

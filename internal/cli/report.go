@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"irctl/internal/engine"
 	"irctl/internal/report"
 )
 
@@ -107,38 +107,18 @@ func (a *App) contacts() ([]report.Contact, error) {
 	return list, nil
 }
 
-// deliver writes a finished report. A file is there as a whole or not at all,
-// and readable by its owner alone: it says what is weak.
+// deliver writes a finished report.
 func (a *App) deliver(text []byte, o *reportOptions) error {
 	if o.file == "" || o.file == "-" {
 		_, err := a.Out.Write(text)
 		return err
 	}
-	if !o.force {
-		return writeFile(o.file, text)
+	if o.force {
+		return report.Replace(o.file, text)
 	}
-	next := fmt.Sprintf("%s.%d.tmp", o.file, os.Getpid())
-	if err := writeFile(next, text); err != nil {
-		return err
-	}
-	if err := os.Rename(next, o.file); err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return nil
-}
-
-// writeFile writes a file that must not exist, not even as a symbolic link.
-func writeFile(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	err := report.Create(o.file, text)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s is there already; name another file, or give --force", path)
+		return fmt.Errorf("%w: %s is there already, perhaps with what somebody wrote; name another file, or give --force", engine.ErrRefused, o.file)
 	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	return nil
+	return err
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +11,6 @@ import (
 	"irctl/internal/incident"
 	"irctl/internal/plural"
 	"irctl/internal/sanitize"
-	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
 )
 
@@ -43,12 +43,12 @@ another machine.`,
 	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one with something to undo)")
 	f.StringVar(&o.journal, "journal", "", "directory of an incident that was copied from another machine")
 	f.BoolVar(&o.request.All, "all", false, "everything of the incident")
-	f.StringVar(&o.request.Step, "step", "", "everything of one step, such as scale")
+	f.StringVar(&o.request.Step, "step", "", "everything of one step: "+strings.Join(engine.UndoSteps, ", "))
 	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be put back, and ask the server whether it would; change nothing")
 	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "hand a suspect back also to a controller that would delete it")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeIncidents)
-	a.mustComplete(cmd, "step", cobra.FixedCompletions(contain.AllSteps, cobra.ShellCompDirectiveNoFileComp))
+	a.mustComplete(cmd, "step", cobra.FixedCompletions(engine.UndoSteps, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -65,6 +65,9 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	}
 	if o.incident != "" && o.journal != "" {
 		return usagef("give either --incident or --journal")
+	}
+	if err := o.request.Check(); err != nil {
+		return usageError{err}
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
@@ -90,7 +93,7 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printUndo(res); err != nil {
+	if err := a.printUndo(res, o.request.Step); err != nil {
 		return err
 	}
 	return undoExit(res)
@@ -159,13 +162,23 @@ func undoExit(res *engine.UndoResult) error {
 	return nil
 }
 
-func (a *App) printUndo(res *engine.UndoResult) error {
+func (a *App) printUndo(res *engine.UndoResult, step string) error {
 	if done, err := a.printNamed(res, "incident/"+res.Incident); done || err != nil {
 		return err
 	}
 	st := a.style(a.OutTerminal)
-	if res.DryRun {
-		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s would be undone\n", plural.Count(len(res.Actions), "change"))
+	if res.DryRun && len(res.Actions) > 0 {
+		refused := 0
+		for _, r := range res.Actions {
+			if r.Err() != nil {
+				refused++
+			}
+		}
+		text := plural.Count(len(res.Actions)-refused, "change") + " would be undone"
+		if refused > 0 {
+			text += fmt.Sprintf(", %d not", refused)
+		}
+		fmt.Fprintf(a.Out, "dry run: nothing was changed; %s\n", text)
 		a.printPlanned(res.Actions, st)
 		return nil
 	}
@@ -186,11 +199,20 @@ func (a *App) printUndo(res *engine.UndoResult) error {
 	}
 	switch {
 	case undone+left == 0:
-		fmt.Fprintf(a.Out, "nothing to undo in incident %s\n", res.Incident)
+		a.printNothing(res, step)
 	case left == 0:
 		fmt.Fprintf(a.Out, "%s %s of incident %s undone\n", st.good("✓"), plural.Count(undone, "change"), res.Incident)
 	default:
 		fmt.Fprintf(a.Out, "%s %s of incident %s undone, %d not\n", st.warn("!"), plural.Count(undone, "change"), res.Incident, left)
 	}
 	return nil
+}
+
+// printNothing says that what was asked for has nothing that stands, and what has.
+func (a *App) printNothing(res *engine.UndoResult, step string) {
+	text := "nothing to undo in incident " + res.Incident
+	if step != "" && len(res.StandingSteps) > 0 {
+		text = fmt.Sprintf("nothing of the step %s to undo in incident %s; there is of: %s", step, res.Incident, strings.Join(res.StandingSteps, ", "))
+	}
+	fmt.Fprintln(a.Out, text)
 }

@@ -139,20 +139,23 @@ func recordOf(a steps.Action) (json.RawMessage, error) {
 func (r *run) perform(ctx context.Context, a steps.Action) (steps.Result, timeline.Outcome, error) {
 	if a.Do != nil {
 		done, err := a.Do(ctx)
-		var drift *change.DriftError
 		switch {
-		case errors.As(err, &drift):
+		case change.Refuses(err):
 			return done, timeline.OutcomeRefused, err
 		case err != nil:
 			return done, timeline.OutcomeFailed, err
 		}
 		return done, outcomeOf(done.Result), nil
 	}
-	do, wanted := a.Change.Do, change.After
+	wanted := change.After
+	var result change.Result
+	var err error
 	if a.Undoes != 0 {
-		do, wanted = a.Change.Undo, change.Before
+		wanted = change.Before
+		result, err = a.Change.Undo(ctx, r.Client.Dynamic, change.Contents(r.Client, created(r.handle)))
+	} else {
+		result, err = a.Change.Do(ctx, r.Client.Dynamic)
 	}
-	result, err := do(ctx, r.Client.Dynamic)
 	outcome := outcomeOf(result)
 	if err != nil {
 		outcome, err = settle(ctx, r.Client, a.Change, wanted, err)
@@ -239,9 +242,7 @@ const settleTime = 3 * time.Second
 // settle finds out what became of a change, or of undoing it, whose call
 // failed: the server may have made it although its answer never came.
 func settle(ctx context.Context, client *cluster.Client, c change.Change, wanted change.State, err error) (timeline.Outcome, error) {
-	var drift *change.DriftError
-	var conflict *change.ConflictError
-	if errors.As(err, &drift) || errors.As(err, &conflict) {
+	if change.Refuses(err) {
 		return timeline.OutcomeRefused, err
 	}
 	if !change.Passing(err) && !errors.Is(err, context.Canceled) {

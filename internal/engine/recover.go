@@ -408,7 +408,7 @@ func (x *recovering) dryRun(ctx context.Context) {
 			var err error
 			switch {
 			case a.Do == nil:
-				err = a.Change.DryRunUndo(ctx, x.Client.Dynamic)
+				err = a.Change.DryRunUndo(ctx, x.Client.Dynamic, change.Contents(x.Client, created(x.handle)))
 			case a.Final:
 				err = recovery.DryRunDelete(ctx, x.Client, a.Change.Object)
 			}

@@ -11,7 +11,6 @@ import (
 	"irctl/internal/plural"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
-	"irctl/internal/steps/eradicate"
 	"irctl/internal/timeline"
 )
 
@@ -103,7 +102,7 @@ func undoOperation() *operation {
 	return &operation{
 		Signature: runbook.Signature{Name: "undo", Asks: true, Doc: "Put back what was changed, exactly, last first; what somebody else changed since is left, and refused. As irctl undo --all.",
 			Inputs: []runbook.Field{
-				{Name: "step", Domain: runbook.OneOf(append(slices.Clone(contain.AllSteps), eradicate.StepImage, eradicate.StepApply, eradicate.StepBindings)...), Doc: "Only what this step of containment or eradication changed; else everything."},
+				{Name: "step", Domain: runbook.OneOf(UndoSteps...), Doc: "Only what this step of containment or eradication changed; else everything."},
 				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean), Doc: "Hand a suspect back also to a controller that would delete it."},
 			},
 			Results: []runbook.Result{

@@ -3,16 +3,14 @@ package engine
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"irctl/internal/report"
 	"irctl/internal/runbook"
+	"irctl/internal/timeline"
 )
 
 // reportFiles are the formats of a report, and the files that they become in
@@ -21,7 +19,7 @@ var reportFiles = map[string]string{"markdown": "report.md", "html": "report.htm
 
 func reportOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "report", Doc: "Write the post-mortem as it stands into the incident's directory: report.md, report.html, report.json. As irctl report; an older one is replaced.",
+		Signature: runbook.Signature{Name: "report", Doc: "Write the post-mortem as it stands into the incident's directory: report.md, report.html, report.json. As irctl report. One of an earlier run is replaced; one that was edited since is kept, and the new one is written beside it, as report-2.md.",
 			Inputs: []runbook.Field{
 				{Name: "formats", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: []string{"markdown", "html", "json"}}, Doc: "Which formats; else markdown and html."},
 			},
@@ -46,22 +44,33 @@ func doReport(_ context.Context, w *work) (outcome, error) {
 	if len(formats) == 0 {
 		formats = []string{"markdown", "html"}
 	}
+	entries, err := w.Store.Entries(w.id)
+	if err != nil {
+		return outcome{}, err
+	}
+	known := reportsWritten(entries)
 	write := map[string]func(io.Writer) error{"markdown": r.Markdown, "html": r.HTML, "json": r.JSON}
 	var o outcome
+	var files writtenReports
 	for i, format := range formats {
 		var text bytes.Buffer
 		if err := write[format](&text); err != nil {
 			return o, err
 		}
 		path := filepath.Join(w.result.Directory, reportFiles[format])
-		if err := replaceFile(path, text.Bytes()); err != nil {
+		file, kept, err := report.Update(path, text.Bytes(), func(digest string) bool { return known[digest] })
+		if err != nil {
 			return o, fmt.Errorf("writing the report: %w", err)
 		}
+		digest := report.Digest(text.Bytes())
+		files = append(files, writtenReport{filepath.Base(file), digest})
+		o.detail = files
 		if i == 0 {
-			sum := sha256.Sum256(text.Bytes())
-			digest := hex.EncodeToString(sum[:])
-			o.summary = fmt.Sprintf("written to %s, sha256 %s", filepath.Base(path), digest)
-			o.results = map[string]any{"file": path, "sha256": digest}
+			o.summary = fmt.Sprintf("written to %s, sha256 %s", filepath.Base(file), digest)
+			o.results = map[string]any{"file": file, "sha256": digest}
+		}
+		for _, k := range kept {
+			o.summary += fmt.Sprintf("; %s was edited and stays, the new one is %s", filepath.Base(k), filepath.Base(file))
 		}
 	}
 	if r.Chain.State == report.Broken {
@@ -70,22 +79,36 @@ func doReport(_ context.Context, w *work) (outcome, error) {
 	return o, nil
 }
 
-// replaceFile writes a file that only its owner can read: it says what is weak.
-func replaceFile(path string, text []byte) error {
-	next := path + ".tmp"
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+// writtenReport is a file as the step wrote it. The journal keeps it, so that
+// also a later run, on another machine, knows what was edited since.
+type writtenReport struct {
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"`
+}
+
+type writtenReports []writtenReport
+
+func (w writtenReports) inJournal() any { return w }
+
+// reportsWritten are the digests of the reports that runs have written.
+func reportsWritten(entries []timeline.Entry) map[string]bool {
+	digests := map[string]bool{}
+	for i := range entries {
+		rec, ok := runRecordOf(&entries[i])
+		if !ok || rec.Event != stepEnded || rec.Uses != "report" {
+			continue
+		}
+		// Earlier versions kept that of the first file alone.
+		if digest, ok := rec.Results["sha256"].(string); ok {
+			digests[digest] = true
+		}
+		files, _ := rec.Detail.([]any)
+		for _, f := range files {
+			file, _ := f.(map[string]any)
+			if digest, ok := file["sha256"].(string); ok {
+				digests[digest] = true
+			}
+		}
 	}
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(next, path)
-	}
-	if err != nil {
-		os.Remove(next)
-	}
-	return err
+	return digests
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
+	"irctl/internal/steps/eradicate"
 	"irctl/internal/timeline"
 )
 
@@ -32,6 +35,34 @@ type UndoResult struct {
 	DryRun    bool           `json:"dryRun,omitempty"`
 	Cancelled bool           `json:"cancelled,omitempty"`
 	Actions   []ActionResult `json:"actions"`
+	// StandingSteps are the steps that have something to undo, where what was asked
+	// for had nothing.
+	StandingSteps []string `json:"standingSteps,omitempty"`
+}
+
+// UndoSteps are the steps whose changes undo puts back: those of containment,
+// and of eradication those that replace no secret. Recovery undoes changes of
+// these, and what else it does is final.
+var UndoSteps = slices.Concat(contain.AllSteps,
+	[]string{eradicate.StepImage, eradicate.StepApply, eradicate.StepBindings})
+
+// UnknownStepError is an undo of a step that there is not.
+type UnknownStepError struct{ Step string }
+
+func (e *UnknownStepError) Error() string {
+	all := "the steps that can be undone are " + strings.Join(UndoSteps, ", ")
+	if near := cluster.Near(e.Step, UndoSteps); len(near) > 0 {
+		return fmt.Sprintf("no step %q: did you mean %s? (%s)", e.Step, strings.Join(near, " or "), all)
+	}
+	return fmt.Sprintf("no step %q: %s", e.Step, all)
+}
+
+// Check says whether the request can be made of any incident.
+func (r UndoRequest) Check() error {
+	if r.Step != "" && !slices.Contains(UndoSteps, r.Step) {
+		return &UnknownStepError{r.Step}
+	}
+	return nil
 }
 
 // Undo restores what was there before, last action first. An object that
@@ -39,6 +70,9 @@ type UndoResult struct {
 // and so is everything that was done for the same suspects before that: a
 // suspect is not let out of its quarantine while it is half restored.
 func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) (*UndoResult, error) {
+	if err := req.Check(); err != nil {
+		return nil, err
+	}
 	i := h.Incident()
 	if e.other(i) {
 		return nil, e.errOtherCluster(i)
@@ -54,6 +88,11 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 	standing := timeline.Standing(h.Log.Entries())
 	chosen := choose(standing, req)
 	if len(chosen) == 0 {
+		for _, a := range standing {
+			if !slices.Contains(res.StandingSteps, a.Intent.Step) {
+				res.StandingSteps = append(res.StandingSteps, a.Intent.Step)
+			}
+		}
 		return res, nil
 	}
 	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}}
@@ -94,14 +133,17 @@ func choose(standing []timeline.Action, req UndoRequest) []timeline.Action {
 	return chosen
 }
 
-// groups cuts the list where the step changes or an object comes again; the
-// actions of a group do not depend on each other.
+// groups cuts the list where the step changes, an object comes again, or one comes
+// that may contain those before it; the actions of a group do not depend on each other.
 func groups(list []timeline.Action) [][]timeline.Action {
 	var out [][]timeline.Action
 	seen := map[timeline.Object]bool{}
 	for n, a := range list {
 		o := *a.Intent.Object
-		if n == 0 || list[n-1].Intent.Step != a.Intent.Step || seen[o] {
+		o.UID = "" // whoever creates an object does not know it yet
+		c, err := change.Parse(a.Intent.Data)
+		contains := err == nil && c.Holds()
+		if n == 0 || list[n-1].Intent.Step != a.Intent.Step || seen[o] || contains {
 			out = append(out, nil)
 			seen = map[timeline.Object]bool{}
 		}
@@ -109,6 +151,20 @@ func groups(list []timeline.Action) [][]timeline.Action {
 		out[len(out)-1] = append(out[len(out)-1], a)
 	}
 	return out
+}
+
+// created are the objects that the incident made and that may still be there.
+func created(h *incident.Handle) []change.Change {
+	if h == nil {
+		return nil
+	}
+	var list []change.Change
+	for _, a := range timeline.Standing(h.Log.Entries()) {
+		if c, err := change.Parse(a.Intent.Data); err == nil && c.IsCreate() {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 type undoing struct {
@@ -181,7 +237,7 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 		if u.req.DryRun {
 			r.Diff = c.UndoDiff()
 		}
-		u.Front.Observe(Event{Kind: Started, Step: r.Step, Action: r.Action, Text: r.Summary})
+		u.tell(Event{Kind: Started, Step: r.Step, Action: r.Action, Text: r.Summary})
 		r.Outcome, err = u.attempt(ctx, a, c)
 	} else {
 		r.Outcome, err = timeline.OutcomeFailed, fmt.Errorf("the journal's entry %d cannot be read: %w", a.Intent.Seq, err)
@@ -194,16 +250,22 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 		}
 	}
 	r.DurationMS = u.Now().Sub(started).Milliseconds()
-	u.Front.Observe(e)
+	u.tell(e)
 	return r
+}
+
+// tell is for what is done: a dry run does nothing, and its result says all.
+func (u *undoing) tell(e Event) {
+	if !u.req.DryRun {
+		u.Front.Observe(e)
+	}
 }
 
 func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Change) (timeline.Outcome, error) {
 	if u.req.DryRun {
-		err := c.DryRunUndo(ctx, u.Client.Dynamic)
-		var drift *change.DriftError
+		err := c.DryRunUndo(ctx, u.Client.Dynamic, change.Contents(u.Client, created(u.handle)))
 		switch {
-		case errors.As(err, &drift):
+		case change.Refuses(err):
 			return timeline.OutcomeRefused, err
 		case err != nil:
 			return timeline.OutcomeFailed, err
@@ -224,7 +286,7 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 		return timeline.OutcomeRefused, errors.Join(harm, appendOutcome(u.handle.Log, intent, timeline.OutcomeRefused, harm, 0))
 	}
 	started := u.Now()
-	result, err := c.Undo(ctx, u.Client.Dynamic)
+	result, err := c.Undo(ctx, u.Client.Dynamic, change.Contents(u.Client, created(u.handle)))
 	outcome := outcomeOf(result)
 	if err != nil {
 		outcome, err = settle(ctx, u.Client, c, change.Before, err)

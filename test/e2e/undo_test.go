@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,7 +13,10 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // Two incidents side by side: undoing one leaves the other's policy and suspect
@@ -362,3 +367,87 @@ func TestStatusTellsWhatHolds(t *testing.T) {
 		t.Errorf("after undo these changes stand: %+v", now.Standing)
 	}
 }
+
+// What eradication made and others have filled since is not deleted with what
+// they put into it: undo names it, does the rest, and takes it once it is empty.
+func TestUndoKeepsWhatOthersPutIntoWhatWasMade(t *testing.T) {
+	t.Parallel()
+	n := newNamespace(t)
+	n.workload("deployment", 2)
+	suspect := n.pod("app=deployment")
+	jane := newPerson(t, admin)
+	jane.contain("--pod", suspect.Name, "-n", n.name).exitsContained()
+	room, group := n.name+"-room", n.name+".e2e.example.com"
+	manifests := filepath.Join(jane.home, "made.yaml")
+	text := strings.NewReplacer("ROOM", room, "GROUP", group, "NAMESPACE", n.name).Replace(roomAndToys)
+	if err := os.WriteFile(manifests, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.Background()
+		toys := world.Dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+		err := errors.Join(ignoreNotFound(world.Client.CoreV1().Namespaces().Delete(ctx, room, metav1.DeleteOptions{})),
+			ignoreNotFound(toys.Delete(ctx, "toys."+group, metav1.DeleteOptions{})))
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	jane.irctl("eradicate", "--apply", manifests, "--yes", "-o", "json")
+	theirs := []schema.GroupVersionResource{{Version: "v1", Resource: "configmaps"}, {Group: group, Version: "v1", Resource: "toys"}}
+	for _, gvr := range theirs {
+		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": gvr.GroupVersion().String(),
+			"kind": map[string]string{"configmaps": "ConfigMap", "toys": "Toy"}[gvr.Resource], "metadata": map[string]any{"name": "precious"}}}
+		n.await(o.GetKind()+" to be served", func(ctx context.Context) (bool, error) {
+			_, err := world.Dynamic.Resource(gvr).Namespace(room).Create(ctx, o, metav1.CreateOptions{})
+			return err == nil, ignoreNotFound(err)
+		})
+	}
+
+	for _, flags := range [][]string{{"--dry-run"}, nil} {
+		u := jane.undo(append([]string{"--step", "apply"}, flags...)...).exits(exitRefused)
+		if len(u.Actions) != 3 {
+			t.Fatalf("%d changes, want three%s", len(u.Actions), u)
+		}
+		for _, a := range u.Actions {
+			kept := !strings.HasPrefix(a.Object, "ConfigMap")
+			if (a.Outcome == "refused") != kept || kept && !strings.Contains(a.Error, room+"/precious") {
+				t.Errorf("%s: %s %s", a.Object, a.Outcome, a.Error)
+			}
+		}
+	}
+	for _, gvr := range theirs {
+		if err := world.Dynamic.Resource(gvr).Namespace(room).Delete(n.ctx(), "precious", metav1.DeleteOptions{}); err != nil {
+			t.Fatalf("what others made is gone: %v", err)
+		}
+	}
+
+	u := jane.undo("--step", "apply").exits(exitDone)
+	if len(u.Actions) != 2 {
+		t.Errorf("%d changes, want those two that were kept%s", len(u.Actions), u)
+	}
+	if _, err := world.Client.CoreV1().Namespaces().Get(n.ctx(), room, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the namespace was undone, and is still there: %v", err)
+	}
+	jane.undo("--all").exits(exitDone)
+}
+
+const roomAndToys = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: ROOM}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: toys.GROUP}
+spec:
+  group: GROUP
+  names: {kind: Toy, plural: toys, singular: toy, listKind: ToyList}
+  scope: Namespaced
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: made, namespace: NAMESPACE}
+data: {key: value}
+`

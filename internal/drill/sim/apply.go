@@ -82,6 +82,19 @@ func (k Kind) tracked(live, next *unstructured.Unstructured, manager string, now
 	return stamped(live, o, err, now)
 }
 
+// firstSet notes who made an object, if the request says so.
+func (k Kind) firstSet(o *unstructured.Unstructured, manager string, now time.Time) (*unstructured.Unstructured, error) {
+	if manager == "" {
+		return o, nil
+	}
+	m, err := k.fieldManager()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	first, err := m.Update(blank(o.GroupVersionKind()), o.DeepCopy(), manager)
+	return stamped(blank(o.GroupVersionKind()), first, err, now)
+}
+
 // stamped gives managed fields that are new the cluster's time.
 func stamped(live *unstructured.Unstructured, o runtime.Object, err error, now time.Time) (*unstructured.Unstructured, error) {
 	if err != nil {

@@ -19,8 +19,8 @@
 // pods take time to start, so that Deployments roll; Tick is to be called then.
 //
 // Server-side apply is done by the real server's own code. Who manages which
-// field is kept from an object's first apply on: what was there before then
-// counts as set by kubectl.
+// field is kept from an object's first apply on, or from its creation by who gives
+// the name of a field manager: what was there before then counts as set by kubectl.
 //
 // It does not simulate: packets, defaulting and validation beyond what is
 // said here, managed fields of what was never applied, processes (what there is

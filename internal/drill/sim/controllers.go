@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // maxRounds bounds how often the controllers of a namespace run after a
@@ -65,6 +66,25 @@ func (c *Cluster) collectGarbage(namespace string) error {
 		}
 		if err := c.remove(c.gvrOf(o), namespace, o.GetName()); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// disown takes an owner that is deleted alone from what it owns.
+func (c *Cluster) disown(namespace string, owner types.UID) error {
+	for _, k := range c.kinds {
+		list := c.list(k.GVR(), namespace)
+		for i := range list {
+			o := list[i].DeepCopy()
+			refs := slices.DeleteFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner })
+			if len(refs) == len(list[i].GetOwnerReferences()) {
+				continue
+			}
+			o.SetOwnerReferences(refs)
+			if _, err := c.update(k, &list[i], o, false); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -305,7 +305,7 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 	case "update":
 		return c.answerUpdate(hr, req, *kind, body)
 	case "create":
-		return c.answerCreate(req, *kind, body)
+		return c.answerCreate(hr, req, *kind, body)
 	case "patch":
 		return c.answerPatch(hr, req, *kind, body)
 	case "delete":

@@ -95,7 +95,7 @@ func fieldsOf(o *unstructured.Unstructured) fields.Set {
 // selectable are further fields by which the real server selects pods, Secrets and events.
 var selectable = map[string][]string{"status.phase": {"status", "phase"}, "spec.nodeName": {"spec", "nodeName"}, "type": {"type"}, "reason": {"reason"}}
 
-func (c *Cluster) answerCreate(req Request, k Kind, body []byte) (any, error) {
+func (c *Cluster) answerCreate(hr *http.Request, req Request, k Kind, body []byte) (any, error) {
 	o := &unstructured.Unstructured{}
 	if err := o.UnmarshalJSON(body); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -110,6 +110,10 @@ func (c *Cluster) answerCreate(req Request, k Kind, body []byte) (any, error) {
 		if _, err := c.get(Namespaces, "", req.Namespace); err != nil {
 			return nil, err
 		}
+	}
+	o, err := k.firstSet(o, hr.URL.Query().Get("fieldManager"), c.opts.Now())
+	if err != nil {
+		return nil, err
 	}
 	created, err := c.create(k, o, req.DryRun)
 	return c.written(created, err, req)
@@ -310,6 +314,11 @@ func (c *Cluster) answerDelete(req Request, k Kind, body []byte) (any, error) {
 		}
 	}
 	if !req.DryRun {
+		if o := options.PropagationPolicy; o != nil && *o == metav1.DeletePropagationOrphan {
+			if err := c.disown(req.Namespace, live.GetUID()); err != nil {
+				return nil, err
+			}
+		}
 		if err := c.remove(k.GVR(), req.Namespace, req.Name); err != nil {
 			return nil, err
 		}

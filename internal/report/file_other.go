@@ -1,0 +1,5 @@
+//go:build !linux
+
+package report
+
+func exchange(a, b string) error { return exchangeByTurns(a, b) }
