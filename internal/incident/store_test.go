@@ -354,7 +354,11 @@ func TestListShowsTheNewestFirstAndIsNotStoppedByDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The incident of another ID under this one.
-	if err := os.CopyFS(filepath.Join(incidents, "inc-20260101-000000-aabb"), os.DirFS(filepath.Join(incidents, string(want[0])))); err != nil {
+	twin := filepath.Join(incidents, "inc-20260101-000000-aabb")
+	if err := os.CopyFS(twin, os.DirFS(filepath.Join(incidents, string(want[0])))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(twin, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	list, errs := s.List(t.Context())
