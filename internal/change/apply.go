@@ -293,28 +293,47 @@ func (c Change) undoApply(ctx context.Context, client dynamic.Interface, dryRun 
 		if err != nil {
 			return err
 		}
-		if len(left) == 0 && (owned(live) == nil || c.Apply.Owned != nil) {
+		if len(left) == 0 && c.ownsAsBefore(live) {
 			if !attempted {
 				result = Already
 			}
 			return nil
 		}
 		attempted = true
-		patch, err := mergePatch(left, live.GetUID(), live.GetResourceVersion())
-		if err == nil {
-			patch, err = c.disowning(patch, live)
-		}
-		if err != nil {
+		live, err = c.putBack(ctx, client, live, left, dryRun)
+		if err != nil || c.ownsAsBefore(live) || len(dryRun) > 0 {
 			return err
 		}
-		_, err = c.resource(client).Patch(ctx, c.Object.Name, types.MergePatchType, patch,
-			metav1.PatchOptions{FieldManager: FieldManager, DryRun: dryRun}, c.subresources()...)
+		// A value that changes is taken from those who had applied it: the server takes
+		// the entries of managed fields as they are given only where no value does.
+		_, err = c.putBack(ctx, client, live, nil, dryRun)
 		return err
 	})
 	if err != nil {
 		return "", err
 	}
 	return result, nil
+}
+
+// ownsAsBefore: irctl's entry of an apply is as it was before this one.
+func (c Change) ownsAsBefore(live *unstructured.Unstructured) bool {
+	was, is := c.Apply.Owned, owned(live)
+	return (was == nil) == (is == nil) && equal(was["fieldsV1"], is["fieldsV1"])
+}
+
+// putBack writes values, and who owned what, to the very version that was looked at.
+func (c Change) putBack(
+	ctx context.Context, client dynamic.Interface, live *unstructured.Unstructured, values []Field, dryRun []string,
+) (*unstructured.Unstructured, error) {
+	patch, err := mergePatch(values, live.GetUID(), live.GetResourceVersion())
+	if err == nil {
+		patch, err = c.disowning(patch, live)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.resource(client).Patch(ctx, c.Object.Name, types.MergePatchType, patch,
+		metav1.PatchOptions{FieldManager: FieldManager, DryRun: dryRun}, c.subresources()...)
 }
 
 // disowning adds to a patch the managed fields as they were with regard to

@@ -222,7 +222,7 @@ func TestAnApplyLeavesWhatItOwnedBefore(t *testing.T) {
 	mine := func() (fields string) {
 		live, _ := c.Get(sim.NetworkPolicies, "todo-app", "frontend-network-policy")
 		for _, m := range live.GetManagedFields() {
-			if m.Manager == "irctl" {
+			if m.Manager == "irctl" && m.Operation == metav1.ManagedFieldsOperationApply {
 				fields += m.FieldsV1.GetRawString()
 			}
 		}
@@ -247,6 +247,39 @@ func TestAnApplyLeavesWhatItOwnedBefore(t *testing.T) {
 	live, _ := c.Get(sim.NetworkPolicies, "todo-app", "frontend-network-policy")
 	if diff := cmp.Diff(map[string]string{"a": "x"}, live.GetLabels()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestAnApplyThatOthersTookBackGivesUpItsFields: there is no value left to put
+// back, and irctl is not to stay in the way of whoever applies next.
+func TestAnApplyThatOthersTookBackGivesUpItsFields(t *testing.T) {
+	ctx := bounded(t)
+	c, client := applyWorld(t, nil)
+	ref := policyRef("frontend-network-policy")
+	live, err := c.Get(sim.NetworkPolicies, ref.Namespace, ref.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	selector, _, _ := unstructured.NestedMap(live.Object, "spec", "podSelector")
+	p, _, err := change.PlanApply(ctx, client, ref, map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+		"metadata": map[string]any{"name": ref.Name, "namespace": ref.Namespace, "labels": map[string]any{"team": "web"}},
+		"spec":     map[string]any{"podSelector": selector}}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, change.Done)(p.Do(ctx, client))
+	if err := c.Edit(sim.NetworkPolicies, ref.Namespace, ref.Name, func(o *unstructured.Unstructured) { o.SetLabels(live.GetLabels()) }); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, change.Done)(p.Undo(ctx, client))
+	live, err = c.Get(sim.NetworkPolicies, ref.Namespace, ref.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range live.GetManagedFields() {
+		if m.Manager == change.FieldManager && m.Operation == metav1.ManagedFieldsOperationApply {
+			t.Errorf("irctl still manages %s", m.FieldsV1.GetRawString())
+		}
 	}
 }
 

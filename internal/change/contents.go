@@ -244,7 +244,7 @@ func (l *look) add(kind cluster.Ref, items []unstructured.Unstructured, last boo
 func (l *look) others(ctx context.Context, live *unstructured.Unstructured) ([]string, error) {
 	var names []string
 	for _, o := range l.items {
-		if !l.of.Holds() && !onlyOwner(live, o) {
+		if !l.of.Holds() && !hangsOn(live, o) {
 			continue
 		}
 		of, err := l.ofOthers(ctx, o, 0)
@@ -259,11 +259,11 @@ func (l *look) others(ctx context.Context, live *unstructured.Unstructured) ([]s
 	return names, nil
 }
 
-// onlyOwner: o goes with live, and live is not its controller.
-func onlyOwner(live *unstructured.Unstructured, o *held) bool {
-	owners := o.GetOwnerReferences()
-	return len(owners) > 0 && !slices.ContainsFunc(owners, func(r metav1.OwnerReference) bool {
-		return r.UID != live.GetUID() || r.Controller != nil && *r.Controller
+// hangsOn: live owns o, and is not its controller. That o has other owners too
+// does not save it: they may be gone.
+func hangsOn(live *unstructured.Unstructured, o *held) bool {
+	return slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool {
+		return r.UID == live.GetUID() && (r.Controller == nil || !*r.Controller)
 	})
 }
 

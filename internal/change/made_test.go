@@ -27,6 +27,7 @@ import (
 // The kinds of these tests that a plain simulated cluster does not serve.
 var (
 	definitions = sim.Kind{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Kind: "CustomResourceDefinition", Cluster: true}
+	endpoints   = sim.Kind{Version: "v1", Resource: "endpoints", Kind: "Endpoints"}
 	claims      = sim.Kind{Version: "v1", Resource: "persistentvolumeclaims", Kind: "PersistentVolumeClaim"}
 )
 
@@ -40,7 +41,7 @@ type made struct {
 
 // withTodoApp is the cluster that all of them are copies of.
 var withTodoApp = sync.OnceValues(func() (*sim.Cluster, error) {
-	c, err := sim.New(sim.Options{Kinds: []sim.Kind{sim.Gadget, definitions, claims}})
+	c, err := sim.New(sim.Options{Kinds: []sim.Kind{sim.Gadget, definitions, endpoints, claims}})
 	if err == nil {
 		err = c.Apply(sim.TodoApp)
 	}
@@ -282,6 +283,10 @@ metadata: {name: kube-root-ca.crt, namespace: clean-room}
 apiVersion: v1
 kind: Event
 metadata: {name: e, namespace: clean-room}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: s, namespace: clean-room, labels: {endpoints.kubernetes.io/managed-by: endpoint-controller}}
 `
 	for name, tc := range map[string]struct {
 		object string
@@ -290,20 +295,22 @@ metadata: {name: e, namespace: clean-room}
 		want   string // of the refusal; "": it is deleted
 		stays  bool   // what the others made
 	}{
-		"an empty namespace":                  {object: namespace},
-		"what is in every namespace":          {object: namespace, others: ofEvery},
-		"a ConfigMap in it":                   {object: namespace, others: inRoom, want: "ConfigMap clean-room/precious"},
-		"a workload, and not each pod":        {object: namespace, others: theirWorkload, want: "deleted with it: Deployment clean-room/web. What to do"},
-		"a custom resource in it":             {object: namespace, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: clean-room}}", want: "Gadget clean-room/g"},
-		"secrets may not be listed":           {object: namespace, deny: "secrets", want: "the right to list secrets in namespace clean-room"},
-		"a kind without objects":              {object: gadgets},
-		"a kind with an object":               {object: gadgets, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: todo-app}}", want: "Gadget todo-app/g"},
-		"a kind that may not be listed":       {object: gadgets, deny: "gadgets", want: "the right to list gadgets.example.com in all namespaces"},
-		"a workload with its own pods":        {object: workload},
-		"a workload that owns a ConfigMap":    {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: UID}]}}", want: "ConfigMap todo-app/hangs"},
-		"what hangs on a ConfigMap stays":     {object: settings, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: c, uid: UID}]}}", stays: true},
-		"a claim that is not bound":           {object: claim},
-		"a ConfigMap needs no rights to look": {object: settings, deny: "secrets"},
+		"an empty namespace":                   {object: namespace},
+		"what is in every namespace":           {object: namespace, others: ofEvery},
+		"a ConfigMap in it":                    {object: namespace, others: inRoom, want: "ConfigMap clean-room/precious"},
+		"a workload, and not each pod":         {object: namespace, others: theirWorkload, want: "deleted with it: Deployment clean-room/web. What to do"},
+		"a custom resource in it":              {object: namespace, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: clean-room}}", want: "Gadget clean-room/g"},
+		"secrets may not be listed":            {object: namespace, deny: "secrets", want: "the right to list secrets in namespace clean-room"},
+		"a kind without objects":               {object: gadgets},
+		"a kind with an object":                {object: gadgets, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: todo-app}}", want: "Gadget todo-app/g"},
+		"a kind that may not be listed":        {object: gadgets, deny: "gadgets", want: "the right to list gadgets.example.com in all namespaces"},
+		"a workload with its own pods":         {object: workload},
+		"a workload that owns a ConfigMap":     {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: UID}]}}", want: "ConfigMap todo-app/hangs"},
+		"a workload beside an owned ConfigMap": {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: another}]}}"},
+		"a workload that owns it with others":  {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: UID}, {apiVersion: v1, kind: ConfigMap, name: o, uid: gone}]}}", want: "ConfigMap todo-app/hangs"},
+		"what hangs on a ConfigMap stays":      {object: settings, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: c, uid: UID}]}}", stays: true},
+		"a claim that is not bound":            {object: claim},
+		"a ConfigMap needs no rights to look":  {object: settings, deny: "secrets"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := makeIt(t, tc.object, nil)
