@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -109,7 +110,12 @@ type process struct {
 	ended    chan struct{}
 }
 
+// heedHangup has the processes of a test heed SIGHUP, also where these tests run
+// under nohup: a signal that is caught here has its default in what is started.
+var heedHangup = sync.OnceFunc(func() { signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) })
+
 func (s *stand) command(args ...string) *process {
+	heedHangup()
 	exe, err := os.Executable()
 	if err != nil {
 		s.Fatal(err)
@@ -238,6 +244,8 @@ func (p *process) code() int {
 	case <-p.ended:
 	case <-time.After(time.Minute):
 		_ = p.Process.Signal(syscall.SIGQUIT)
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		p.t.Fatalf("%v does not end: %s", p.Args, p.text.String())
 	}
 	if ws, ok := p.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {

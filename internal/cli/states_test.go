@@ -101,6 +101,8 @@ var table = []row{
 	{line: "incident set INCIDENT severity=sev1"},
 	{line: "incident close --note over"},
 	{line: "incident close INCIDENT --note over"},
+	{line: "incident close INCIDENT --leave-standing evidence"},
+	{line: "incident reopen INCIDENT --reason return"},
 	{line: "timeline", once: aGroup},
 	{line: "timeline show"},
 	{line: "timeline show --incident INCIDENT"},
@@ -113,6 +115,7 @@ var table = []row{
 	{line: "evidence ls BUNDLE --key HOME/keys/responder.secret.asc"},
 	{line: "evidence cat BUNDLE manifest-sha256.txt --key HOME/keys/responder.secret.asc"},
 	{line: "evidence extract BUNDLE HOME/extracted --key HOME/keys/responder.secret.asc"},
+	{line: "evidence clean INCIDENT --yes"},
 	{line: "evidence custody", once: aGroup},
 	{line: "evidence custody add BUNDLE --from responder --to forensics"},
 	{line: "evidence custody list BUNDLE"},
@@ -251,7 +254,7 @@ func TestStatesHasEveryCommand(t *testing.T) {
 // What an earlier version left is read by this one: the journal is whole, the
 // report is made, and undo knows what stands.
 func TestFixturesStillOpen(t *testing.T) {
-	standing := map[string]string{"open": "0 ch", "interrupted": "2 ch", "exposed": "3 ch", "undone": "0 ch"}
+	standing := map[string]string{"open": "nothing to undo", "interrupted": "2 ch", "exposed": "3 ch", "undone": "nothing to undo"}
 	for state, f := range load(t) {
 		code, out, _ := newDesk(t, f).irctl("timeline verify --incident INCIDENT")
 		if code != 0 || !strings.Contains(out, "unbroken") {

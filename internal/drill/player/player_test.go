@@ -207,6 +207,14 @@ func TestPlayedBadly(t *testing.T) {
 	d := newDesk(t, drill.First, 80, 24)
 	d.Instead = map[string]func(context.Context, player.Sight) error{
 		"rotate": func(ctx context.Context, at player.Sight) error { return d.Skip(ctx, at, "no time for that") },
+		// The containment stays: it takes a reason to close the incident over it.
+		"finish": func(ctx context.Context, _ player.Sight) error {
+			d.press("e")
+			d.must(d.Fill(ctx, "leaveStanding", "it stays down"))
+			d.press("r")
+			d.shows("leaveStanding it stays down")
+			return nil
+		},
 	}
 	approve := d.Scenario.Play.Steps["approve"]
 	approve.Answer = "stay-down" // the stolen secret would let the attacker in again
