@@ -97,6 +97,7 @@ func TestKilledForReal(t *testing.T) {
 // with that call before the process is certainly dead.
 func (w *world) killVictim(t *testing.T, call sim.Request, executed bool, dir string, more ...string) {
 	t.Helper()
+	private(t, dir)
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	started, dead := make(chan struct{}), make(chan error, 1)
 	kill := func() {

@@ -210,9 +210,9 @@ func TestPlayedBadly(t *testing.T) {
 		// The containment stays: it takes a reason to close the incident over it.
 		"finish": func(ctx context.Context, _ player.Sight) error {
 			d.press("e")
-			d.must(d.Fill(ctx, "leaveStanding", "it stays down"))
+			d.must(d.Fill(ctx, "leaveStanding", "it is evidence"))
 			d.press("r")
-			d.shows("leaveStanding it stays down")
+			d.shows("leaveStanding it is evidence")
 			return nil
 		},
 	}
