@@ -263,7 +263,9 @@ func TestAnotherObjectOfTheSameNameIsLeftAlone(t *testing.T) {
 			act := c.Do
 			if when == "undo" {
 				expect(t, change.Done)(c.Do(ctx, client))
-				act = func(ctx context.Context, client dynamic.Interface) (change.Result, error) { return c.Undo(ctx, client) }
+				act = func(ctx context.Context, client dynamic.Interface) (change.Result, error) {
+					return c.Undo(ctx, client)
+				}
 			}
 			s.Delete("pods", "todo-app", "backend")
 			other := backend()

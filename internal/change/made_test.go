@@ -295,9 +295,11 @@ metadata: {name: s, namespace: clean-room, labels: {endpoints.kubernetes.io/mana
 		want   string // of the refusal; "": it is deleted
 		stays  bool   // what the others made
 	}{
-		"an empty namespace":                   {object: namespace},
-		"what is in every namespace":           {object: namespace, others: ofEvery},
-		"a ConfigMap in it":                    {object: namespace, others: inRoom, want: "ConfigMap clean-room/precious"},
+		"an empty namespace":         {object: namespace},
+		"what is in every namespace": {object: namespace, others: ofEvery},
+		"a ConfigMap in it":          {object: namespace, others: inRoom, want: "ConfigMap clean-room/precious"},
+		"what the garbage collector is about to take": {object: namespace, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: left, namespace: clean-room, " +
+			"ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r, uid: gone, controller: true}]}}"},
 		"a workload, and not each pod":         {object: namespace, others: theirWorkload, want: "deleted with it: Deployment clean-room/web. What to do"},
 		"a custom resource in it":              {object: namespace, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: clean-room}}", want: "Gadget clean-room/g"},
 		"secrets may not be listed":            {object: namespace, deny: "secrets", want: "the right to list secrets in namespace clean-room"},

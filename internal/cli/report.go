@@ -118,7 +118,8 @@ func (a *App) deliver(text []byte, o *reportOptions) error {
 	}
 	err := report.Create(o.file, text)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s is there already, perhaps with what somebody wrote; name another file, or give --force", engine.ErrRefused, o.file)
+		return fmt.Errorf("%w: %s is there already, perhaps with what somebody wrote; name another file, or give --force",
+			engine.ErrRefused, o.file)
 	}
 	return err
 }

@@ -212,7 +212,8 @@ func (a *App) printUndo(res *engine.UndoResult, step string) error {
 func (a *App) printNothing(res *engine.UndoResult, step string) {
 	text := "nothing to undo in incident " + res.Incident
 	if step != "" && len(res.StandingSteps) > 0 {
-		text = fmt.Sprintf("nothing of the step %s to undo in incident %s; there is of: %s", step, res.Incident, strings.Join(res.StandingSteps, ", "))
+		text = fmt.Sprintf("nothing of the step %s to undo in incident %s; there is of: %s",
+			step, res.Incident, strings.Join(res.StandingSteps, ", "))
 	}
 	fmt.Fprintln(a.Out, text)
 }

@@ -205,11 +205,22 @@ func (s *Session) write() error {
 		s.file("new-value.txt"): randomText() + "\n", // what a vendor would issue
 	}
 	for path, text := range files {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		if err := writeNew(path, []byte(text)); err != nil {
 			return fmt.Errorf("making the drill's files: %w", err)
 		}
 	}
 	return s.turn()
+}
+
+// writeNew writes a file that is not there: a person may have given a folder in
+// which they keep a kubeconfig of their own.
+func writeNew(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 func randomText() string {

@@ -1,6 +1,7 @@
 package drill_test
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -38,5 +39,25 @@ func BenchmarkBuiltIn(b *testing.B) {
 		if _, err := drill.BuiltIn(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A folder in which somebody keeps a file of that name is none for a drill.
+func TestADrillWritesOverNothing(t *testing.T) {
+	dir := t.TempDir()
+	theirs := filepath.Join(dir, "kubeconfig")
+	if err := os.WriteFile(theirs, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := drill.BuiltIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := drill.Start(t.Context(), dir, all[0], drill.WorldOptions{})
+	if err == nil {
+		t.Error("the drill began", session.Close())
+	}
+	if text, err := os.ReadFile(theirs); err != nil || string(text) != "mine" {
+		t.Errorf("%q %v", text, err)
 	}
 }

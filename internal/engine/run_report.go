@@ -70,7 +70,8 @@ func doReport(_ context.Context, w *work) (outcome, error) {
 			o.results = map[string]any{"file": file, "sha256": digest}
 		}
 		for _, k := range kept {
-			o.summary += fmt.Sprintf("; %s was edited and stays, the new one is %s", filepath.Base(k), filepath.Base(file))
+			o.summary += fmt.Sprintf("; %s was edited and stays, the new one is %s",
+				filepath.Base(k), filepath.Base(file))
 		}
 	}
 	if r.Chain.State == report.Broken {

@@ -83,7 +83,9 @@ func (k Kind) tracked(live, next *unstructured.Unstructured, manager string, now
 }
 
 // firstSet notes who made an object, if the request says so.
-func (k Kind) firstSet(o *unstructured.Unstructured, manager string, now time.Time) (*unstructured.Unstructured, error) {
+func (k Kind) firstSet(
+	o *unstructured.Unstructured, manager string, now time.Time,
+) (*unstructured.Unstructured, error) {
 	if manager == "" {
 		return o, nil
 	}

@@ -77,7 +77,9 @@ func (c *Cluster) disown(namespace string, owner types.UID) error {
 		list := c.list(k.GVR(), namespace)
 		for i := range list {
 			o := list[i].DeepCopy()
-			refs := slices.DeleteFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return r.UID == owner })
+			refs := slices.DeleteFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool {
+				return r.UID == owner
+			})
 			if len(refs) == len(list[i].GetOwnerReferences()) {
 				continue
 			}
