@@ -1,6 +1,7 @@
 package change
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,7 +19,8 @@ import (
 // object of the kind does not count.
 func (c Change) asMade(live *unstructured.Unstructured) error {
 	err := c.createdAs(live)
-	if drift, ok := err.(*DriftError); ok {
+	var drift *DriftError
+	if errors.As(err, &drift) {
 		drift.Advice = c.advice("take that back, or")
 		return drift
 	}
@@ -138,7 +140,7 @@ func leaves(path []string, fields map[string]any) [][]string {
 		if field, ok := strings.CutPrefix(k, "f:"); ok {
 			name = field
 		}
-		next := append(path[:len(path):len(path)], name)
+		next := slices.Concat(path, []string{name})
 		below, _ := fields[k].(map[string]any)
 		if found := leaves(next, below); len(found) > 0 {
 			all = append(all, found...)

@@ -36,7 +36,6 @@ type made struct {
 	*sim.Cluster
 	client *cluster.Client
 	change change.Change
-	object string
 }
 
 // withTodoApp is the cluster that all of them are copies of.

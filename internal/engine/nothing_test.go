@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,7 +169,7 @@ func TestAStandingChangeThatCannotBeReadIsARisk(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
 	res := p.mustContain(t, func(r *engine.ContainRequest) {
-		r.Options.Steps = append(contain.DefaultSteps[:3:3], contain.StepCordon)
+		r.Options.Steps = slices.Concat(contain.DefaultSteps, []string{contain.StepCordon})
 	})
 	w.Deny(sim.Rule{Verb: "get", Resource: "nodes"})
 	st := w.mustStart(t, dir).statusOf(t, res.Incident, dir)

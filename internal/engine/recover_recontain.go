@@ -294,7 +294,7 @@ func (m *monitoring) reserve(list []hitPod) (granted []hitPod, seq int64, err er
 	if err != nil {
 		return nil, 0, err
 	}
-	defer h.Close() // every entry is on disk already
+	defer func() { _ = h.Close() }() // every entry is on disk already
 	used := recontainedSince(h.Log.Entries(), m.Now().Add(-m.Pace.Here(recontainWindow)))
 	granted, count, over := grant(list, maxRecontained-used)
 	if len(over) > 0 {

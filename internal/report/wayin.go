@@ -138,14 +138,23 @@ func track(a timeline.Action, had, has map[string]string) {
 	}
 }
 
-// unchanged are the containers that still have the image of before. Where no
-// change was about the containers that run, all of them are.
+// unchanged are the containers that still have the image of before; of the init
+// containers only those with the image of one that runs. Where no change was about
+// the containers that run, all of them are.
 func unchanged(had, has map[string]string) []string {
 	var same []string
-	running := false
+	running, runs := false, map[string]bool{}
+	for key, ref := range had {
+		if strings.HasPrefix(key, "containers ") {
+			runs[ref] = true
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(had)) {
 		part, name, _ := strings.Cut(key, " ")
 		running = running || part == "containers"
+		if part != "containers" && !runs[had[key]] {
+			continue
+		}
 		if had[key] == has[key] {
 			same = append(same, name)
 		}

@@ -90,6 +90,9 @@ func TestUndoFromACopyOfTheJournal(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(c.Directory)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(copied, 0o700); err != nil { // irctl writes to a private directory only
+		t.Fatal(err)
+	}
 
 	joe.undo("--all", "--journal", copied).exits(exitDone)
 

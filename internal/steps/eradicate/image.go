@@ -59,10 +59,14 @@ type Rollout struct {
 
 // ran is what the suspects ran, in any of their containers: init containers,
 // sidecars and ephemeral ones too, since any may be the way in.
-type ran struct{ refs, digests map[string]bool }
+type ran struct {
+	refs, digests map[string]bool
+	// running are the references of those containers that do not end before the others start.
+	running map[string]bool
+}
 
 func ranBy(targets []*cluster.Target) ran {
-	r := ran{map[string]bool{}, map[string]bool{}}
+	r := ran{map[string]bool{}, map[string]bool{}, map[string]bool{}}
 	add := func(ref string) {
 		if ref == "" {
 			return
@@ -74,8 +78,15 @@ func ranBy(targets []*cluster.Target) ran {
 	}
 	for _, t := range targets {
 		p := t.Pod
-		for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
+		for _, c := range p.Spec.Containers {
 			add(c.Image)
+			r.running[fullReference(c.Image)] = true
+		}
+		for _, c := range p.Spec.InitContainers {
+			add(c.Image)
+			if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+				r.running[fullReference(c.Image)] = true
+			}
 		}
 		for _, c := range p.Spec.EphemeralContainers {
 			add(c.Image)
@@ -89,9 +100,12 @@ func ranBy(targets []*cluster.Target) ran {
 		}
 		// Of a pod that is gone, what made it tells, unless that can have changed since.
 		if w := workloadOf(t.Owners[0]); w != nil {
-			cluster.EachContainer(w.spec(), func(_ string, c map[string]any) {
+			cluster.EachContainer(w.spec(), func(part string, c map[string]any) {
 				image, _ := c["image"].(string)
 				add(image)
+				if !cluster.EndsFirst(part, c) {
+					r.running[fullReference(image)] = true
+				}
 			})
 		}
 	}
@@ -198,12 +212,17 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.
 	return plan, rollouts, left, nil
 }
 
-// still are the containers of a pod's spec with an image that a suspect ran.
+// still are the containers of a pod's spec with an image that a suspect ran. Of
+// the init containers that end first only those with the image of one that runs.
 func (r ran) still(spec map[string]any) []string {
 	var list []string
-	cluster.EachContainer(spec, func(_ string, c map[string]any) {
+	cluster.EachContainer(spec, func(part string, c map[string]any) {
 		name, _ := c["name"].(string)
-		if image, _ := c["image"].(string); r.has(image) {
+		image, _ := c["image"].(string)
+		if cluster.EndsFirst(part, c) && !r.running[fullReference(image)] {
+			return
+		}
+		if r.has(image) {
 			list = append(list, name+"="+image)
 		}
 	})

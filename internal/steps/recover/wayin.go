@@ -167,7 +167,8 @@ func (w *Workload) wayIn(imaged map[types.UID]change.Change) WayIn {
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		in.Images = append(in.Images, name+"="+now[name])
 	}
-	known, same, changed := w.compare(now)
+	first := endFirst(spec)
+	known, same, changed := w.compare(now, first)
 	w.partly = len(same) > 0 && len(changed) > 0
 	switch c, ok := imaged[w.UID]; {
 	case known && len(changed) == 0:
@@ -178,7 +179,7 @@ func (w *Workload) wayIn(imaged map[types.UID]change.Change) WayIn {
 	case known:
 		in.Text = fmt.Sprintf("%s has another image than the suspect", w.Ref)
 	case ok && stands(c, w):
-		if same := unchangedBy(c, now); len(same) > 0 {
+		if same := unchangedBy(c, now, first); len(same) > 0 {
 			in.State, in.Text = Open, fmt.Sprintf("the image of %s was changed since the containment, but not that of %s", w.Ref, strings.Join(same, ", "))
 			break
 		}
@@ -191,17 +192,24 @@ func (w *Workload) wayIn(imaged map[types.UID]change.Change) WayIn {
 
 // compare says which containers of a template have an image that a suspect ran,
 // in whichever of its containers, and which another. An attacker who came by one
-// container, a sidecar or one that was added later comes by it again.
-func (w *Workload) compare(now map[string]string) (known bool, same, changed []string) {
-	var refs, digests []string
+// container, a sidecar or one that was added later comes by it again. An init
+// container that ends first closes no way in by another image, and leaves one open
+// only with the image of a container that runs.
+func (w *Workload) compare(now map[string]string, first map[string]bool) (known bool, same, changed []string) {
+	var refs, digests, running []string
 	for _, t := range w.Suspects {
 		r, d := w.origin(t)
 		refs, digests = append(refs, slices.Collect(maps.Values(r))...), append(digests, d...)
 		known = known || len(r) > 0
+		for name, ref := range r {
+			if !first[name] {
+				running = append(running, ref)
+			}
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		switch ref := now[name]; {
-		case !known:
+		case !known, first[name] && !slices.Contains(running, ref):
 		case slices.Contains(refs, ref), digestOf(ref) != "" && slices.Contains(digests, digestOf(ref)):
 			same = append(same, name+"="+ref)
 		default:
@@ -211,8 +219,21 @@ func (w *Workload) compare(now map[string]string) (known bool, same, changed []s
 	return known && len(now) > 0, same, changed
 }
 
-// unchangedBy are the containers whose image a change has left as it was.
-func unchangedBy(c change.Change, now map[string]string) []string {
+// endFirst are the init containers of a pod's spec that have ended before the
+// others start.
+func endFirst(spec map[string]any) map[string]bool {
+	first := map[string]bool{}
+	cluster.EachContainer(spec, func(part string, c map[string]any) {
+		if name, _ := c["name"].(string); cluster.EndsFirst(part, c) {
+			first[name] = true
+		}
+	})
+	return first
+}
+
+// unchangedBy are the containers that run, and whose image a change has left as
+// it was.
+func unchangedBy(c change.Change, now map[string]string, first map[string]bool) []string {
 	was := maps.Clone(now)
 	for _, f := range c.Fields {
 		list, _ := f.Before.([]any)
@@ -227,7 +248,7 @@ func unchangedBy(c change.Change, now map[string]string) []string {
 	}
 	var same []string
 	for _, name := range slices.Sorted(maps.Keys(now)) {
-		if was[name] == now[name] {
+		if was[name] == now[name] && !first[name] {
 			same = append(same, name+"="+now[name])
 		}
 	}
