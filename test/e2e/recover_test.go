@@ -1,15 +1,19 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -103,13 +107,22 @@ func TestTheServiceRecovers(t *testing.T) {
 		t.Errorf("the Service has the endpoints %v, want %d", got, before)
 	}
 
-	back := time.AfterFunc(8*time.Second, func() {
-		if err := n.setImage(cluster.BackendImage); err != nil {
-			t.Error(err)
-		}
-	})
-	defer back.Stop()
+	// The image comes back once the watch has begun: what was there before is no return.
+	journal := filepath.Join(jane.incidents()[0], "timeline.jsonl")
+	back := make(chan error, 1)
+	go func() {
+		back <- wait.PollUntilContextTimeout(n.ctx(), 200*time.Millisecond, runLimit, true, func(context.Context) (bool, error) {
+			text, err := os.ReadFile(journal)
+			if err != nil || !bytes.Contains(text, []byte(`"step":"monitor"`)) {
+				return false, err
+			}
+			return true, n.setImage(cluster.BackendImage)
+		})
+	}()
 	watched := &Recovery{Run: jane.irctl("recover", "--yes", "-o", "json", "--monitor", "90s", "--every", "1s")}
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
 	watched.exits(exitNotContained)
 	if err := json.Unmarshal([]byte(watched.stdout), watched); err != nil {
 		t.Fatal(err)
