@@ -30,11 +30,10 @@ test: ## Run the tests, with the race detector; of the longest ones a sample
 	go test -race -short -timeout 20m ./...
 
 .PHONY: test-full
-test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory, every drill by keys, every command in every state, every command in every state
+test-full: ## Run all of the longest tests: every API call fails in every way, 500 pods, bounded memory, every drill by keys, every command in every state
 	test/install-deps.sh
 	go test -timeout 30m ./internal/evidence ./internal/steps/detect ./internal/drill/player
 	go test -timeout 30m ./internal/engine -exhaustive
-	go test ./internal/cli -run TestStates
 	go test ./internal/cli -run TestStates
 
 .PHONY: lint
