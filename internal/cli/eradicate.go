@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 
@@ -131,28 +130,34 @@ func eradicateExit(res *engine.EradicateResult, planOnly bool) error {
 	if planOnly {
 		return nil
 	}
+	if res.Cancelled {
+		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
+	}
 	var first error
-	failed, refused := len(res.Failures) > 0, len(res.Refusals) > 0
+	var codes []int
+	if len(res.Failures) > 0 {
+		codes = append(codes, ExitError)
+	}
+	if len(res.Refusals) > 0 {
+		codes = append(codes, ExitRefused)
+	}
 	for _, r := range res.Actions {
 		switch r.Outcome {
 		case timeline.OutcomeFailed, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
 			if r.Err() != nil && first == nil {
-				first = r.Err()
+				first, codes = r.Err(), append(codes, ExitError)
 			}
 		case timeline.OutcomeRefused:
-			refused = true
+			codes = append(codes, ExitRefused)
 		}
 	}
-	codes := map[int]bool{ExitError: first != nil || failed, ExitRefused: refused, ExitNotContained: res.Verdict == engine.NotEradicated,
-		ExitUndetermined: res.Verdict == engine.EradicationUnknown}
-	maps.DeleteFunc(codes, func(_ int, holds bool) bool { return !holds })
-	switch code := weightiest(slices.Collect(maps.Keys(codes))...); {
-	case res.Cancelled:
-		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	case code != ExitDone:
-		return exitError{code: code, err: first}
+	switch res.Verdict {
+	case engine.NotEradicated:
+		codes = append(codes, ExitNotContained)
+	case engine.EradicationUnknown:
+		codes = append(codes, ExitUndetermined)
 	}
-	return nil
+	return ended(first, codes...)
 }
 
 func (a *App) printEradicate(res *engine.EradicateResult, planOnly bool) error {

@@ -168,7 +168,7 @@ func TestWhatWasLeftOnPurposeDoesNotHinder(t *testing.T) {
 	p.mustRecover(t)
 	decided := slices.DeleteFunc(journal(t, dir), func(e timeline.Entry) bool { return e.Action != "kept" })
 	if len(decided) != 1 || decided[0].Summary != "left on purpose: the suspect todo-app/"+w.suspect+" stays cut off" {
-		t.Errorf("put down, once: %+v", decided)
+		t.Errorf("recorded, once: %+v", decided)
 	}
 	closing, err = p.closeNow(t, id, engine.CloseRequest{})
 	if err != nil || len(closing.Containment) != 0 || stepsIn(closing.OnPurpose) != "image detach quarantine" {

@@ -34,7 +34,7 @@ type Engine struct {
 	Random io.Reader
 	// Pace is how fast the cluster's time goes, of a drill.
 	Pace Pace
-	// Begun, if set, is told when a run begins with what must not be left half
+	// Begun, if set, is called when a run begins with what must not be left half
 	// done, in which incident: whoever owns the process decides by it what a
 	// signal, a closed pipe or a lost terminal may still end.
 	Begun func(Work, incident.ID)

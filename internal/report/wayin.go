@@ -77,21 +77,27 @@ func (t Target) top() Text {
 	return kind + " " + t.Namespace + "/" + name
 }
 
+// field is one that a change set, and what was and is in it.
+type field struct {
+	Path          []string
+	Before, After json.RawMessage
+}
+
+// fieldsOf are the fields that an action set; of one that set none, nil.
+func fieldsOf(a timeline.Action) []field {
+	var c struct{ Fields []field }
+	if json.Unmarshal(a.Intent.Data, &c) != nil {
+		return nil
+	}
+	return c.Fields
+}
+
 // patchesImage: the action is recorded to have been done, and changes an image.
 func patchesImage(a timeline.Action) bool {
 	if a.Outcome == nil || a.Outcome.Outcome != timeline.OutcomeDone && a.Outcome.Outcome != timeline.OutcomeAlready {
 		return false
 	}
-	var c struct {
-		Fields []struct {
-			Path          []string
-			Before, After json.RawMessage
-		}
-	}
-	if json.Unmarshal(a.Intent.Data, &c) != nil {
-		return false
-	}
-	for _, f := range c.Fields {
+	for _, f := range fieldsOf(a) {
 		last := ""
 		if n := len(f.Path); n > 0 {
 			last = f.Path[n-1]
@@ -106,16 +112,7 @@ func patchesImage(a timeline.Action) bool {
 // track notes which image each container had before the first change, and has
 // after this one.
 func track(a timeline.Action, had, has map[string]string) {
-	var c struct {
-		Fields []struct {
-			Path          []string
-			Before, After json.RawMessage
-		}
-	}
-	if json.Unmarshal(a.Intent.Data, &c) != nil {
-		return
-	}
-	for _, f := range c.Fields {
+	for _, f := range fieldsOf(a) {
 		if len(f.Path) == 0 {
 			continue
 		}
