@@ -287,9 +287,11 @@ type ended struct {
 	err    error
 }
 
-// run goes through a runbook until it ends, or is paused by its context.
+// run goes through a runbook until it ends, or is paused by its context. That it
+// is over comes by the inbox, behind the events that led there: in front of them
+// it would have them left aside as those of a run that is over.
 func (d *desk) run(ctx context.Context, e *engine.Engine, b beginning, number int) tea.Cmd {
-	return func() tea.Msg {
+	return d.delivered(func() tea.Msg {
 		req := engine.RunRequest{Runbook: b.book, Given: b.given, Namespace: d.o.Namespace, Incident: b.incident, Title: d.titled(b.title), Severity: b.severity,
 			StepByStep: true, Guide: d.guide(number), Contacts: d.o.Contacts, Tool: d.o.Tool}
 		if d.o.Prepare != nil {
@@ -299,7 +301,12 @@ func (d *desk) run(ctx context.Context, e *engine.Engine, b beginning, number in
 		}
 		res, err := e.Run(ctx, req)
 		return ended{number, res, err}
-	}
+	})
+}
+
+// delivered puts what a command brings into the inbox.
+func (d *desk) delivered(cmd tea.Cmd) tea.Cmd {
+	return func() tea.Msg { d.inbox.put(cmd()); return nil }
 }
 
 func (d *desk) guide(number int) *guide {
@@ -315,12 +322,12 @@ type undone struct {
 
 // undo puts changes back, and reopens the steps of a walk that made them.
 func (d *desk) undo(ctx context.Context, e *engine.Engine, id incident.ID, req engine.UndoRequest, book *runbook.Runbook, number int) tea.Cmd {
-	return func() tea.Msg {
+	return d.delivered(func() tea.Msg {
 		with := *e
 		with.Front = d.guide(number)
 		res, err := with.UndoWithin(ctx, id, book, req)
 		return undone{number, res, err}
-	}
+	})
 }
 
 // reopened is a step that is to be done again, or not.

@@ -117,7 +117,9 @@ func TestAWalkToTheEnd(t *testing.T) {
 	d.until("Press Y to close the incident")
 	d.press("Y")
 	// The suspect is still cut off, and its workload down: to close that takes a reason.
-	d.until("THE WALK STOPPED", "refused: containment by incident", "irctl undo --step scale", "--leave-standing")
+	d.until("REFUSED", "refused: containment by incident", "irctl undo --step scale", "--leave-standing")
+	d.press("enter")
+	d.until("THE WALK STOPPED", "refused: containment by incident")
 	d.press("r")
 	d.until("does close the incident")
 	d.press("e")
