@@ -17,21 +17,11 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"irctl/internal/cluster"
+	"irctl/internal/record"
 )
 
 // Apply is what makes a change a server-side apply.
-type Apply struct {
-	// Config is what is applied to an object that exists; one that is created
-	// has it as its Manifest.
-	Config map[string]any `json:"config,omitzero"`
-	// Force takes fields from other field managers.
-	Force bool `json:"force,omitempty"`
-	// Taken are those that it takes, one line each.
-	Taken []string `json:"taken,omitzero"`
-	// Owned is irctl's entry of an earlier apply in the object's managed fields;
-	// nil: there was none.
-	Owned map[string]any `json:"owned,omitzero"`
-}
+type Apply = record.Apply
 
 // Conflict is a field that another field manager has set to another value.
 type Conflict struct{ Manager, Field string }

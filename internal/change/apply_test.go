@@ -138,14 +138,7 @@ func TestAnApplyIsDoneOnceAndUndoneToTheLetter(t *testing.T) {
 			if _, again, err := change.PlanApply(ctx, client, tc.ref, config(t, tc.config), tc.force); err != nil || again && !p.IsCreate() {
 				t.Errorf("it is planned anew: %v", err)
 			}
-			data, err := json.Marshal(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			read, err := change.Parse(data)
-			if err != nil {
-				t.Fatal(err)
-			}
+			read := journaled(t, p)
 			if err := read.DryRunUndo(ctx, client); err != nil {
 				t.Error(err)
 			}

@@ -13,45 +13,46 @@ package change
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"irctl/internal/cluster"
+	"irctl/internal/record"
+	"irctl/internal/timeline"
 )
 
 // FieldManager is the name under which the API server records irctl's writes.
 const FieldManager = "irctl"
 
 // Change is one reversible change to one object. The zero value is not usable;
-// make one with NewEdit, NewCreate or PlanApply, or read one from the journal with Parse.
+// make one with NewEdit, NewCreate or PlanApply, or read one from the journal with In.
 type Change struct {
-	Object cluster.Ref `json:"object"`
+	Object cluster.Ref
 	// Subresource is the part of the object that is written, "scale" or "".
-	Subresource string `json:"subresource,omitempty"`
+	Subresource string
 	// Fields are what an edit sets; empty for a create.
-	Fields []Field `json:"fields,omitempty"`
+	Fields []Field
 	// Manifest is the object that a create adds; nil for an edit.
-	Manifest map[string]any `json:"manifest,omitempty"`
+	Manifest map[string]any
 	// Apply makes the change by server-side apply; nil: by a patch, or a create.
-	Apply *Apply `json:"apply,omitempty"`
+	Apply *Apply
 	// ResourceVersion is the version that was read when the change was
 	// planned. The first attempt is conditional on it, which saves a read.
-	ResourceVersion string `json:"resourceVersion,omitempty"`
+	ResourceVersion string
 }
 
 // Field is one field of an object, before and after; nil is "absent".
 // Values are JSON values (map[string]any, []any, string, bool, float64, int64).
 type Field struct {
-	Path   []string `json:"path"`
-	Before any      `json:"before"`
-	After  any      `json:"after"`
+	Path   []string
+	Before any
+	After  any
 }
 
 // Name is the field's path as people write it: metadata.labels[app].
@@ -112,9 +113,6 @@ func (e *DriftError) Error() string {
 	return text
 }
 
-// ErrNoReceipt is returned by Parse for data that is not a change.
-var ErrNoReceipt = errors.New("not the record of a change")
-
 // NewEdit plans to set fields of an object. Fields whose before and after are
 // the same are dropped; if none is left, ok is false: there is nothing to do.
 func NewEdit(object cluster.Ref, subresource, resourceVersion string, fields ...Field) (c Change, ok bool) {
@@ -135,24 +133,38 @@ func NewCreate(object cluster.Ref, manifest map[string]any) Change {
 	return Change{Object: object, Manifest: m}
 }
 
-// Parse reads a change from the journal.
-func Parse(data []byte) (Change, error) {
-	var c Change
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Change{}, fmt.Errorf("%w: %w", ErrNoReceipt, err)
+// Of is a change that a journal tells of.
+func Of(r *record.Change) Change {
+	o := r.Object
+	c := Change{Object: cluster.Ref{Group: o.Group, Version: o.Version, Resource: o.Resource, Kind: o.Kind,
+		Namespace: o.Namespace, Name: o.Name, UID: types.UID(o.UID)},
+		Subresource: r.Subresource, Manifest: r.Manifest, Apply: r.Apply, ResourceVersion: r.ResourceVersion}
+	for _, f := range r.Fields {
+		c.Fields = append(c.Fields, Field(f))
 	}
-	if c.Object.Version == "" || c.Object.Resource == "" || c.Object.Name == "" || (c.Manifest == nil) == (len(c.Fields) == 0) {
-		return Change{}, ErrNoReceipt
+	return c
+}
+
+// In is the change that an entry of a journal tells of; false: it tells of none.
+func In(e *timeline.Entry) (Change, bool) {
+	r, ok := timeline.Payload[record.Change](e)
+	if !ok {
+		return Change{}, false
 	}
-	if c.Apply != nil && (c.Manifest == nil) == (c.Apply.Config == nil) {
-		return Change{}, ErrNoReceipt
+	return Of(r), true
+}
+
+// Record is the change as a journal keeps it. The cluster is known by the UID of
+// its namespace kube-system.
+func (c Change) Record(cluster string) record.Change {
+	o := c.Object
+	r := record.Change{Object: record.Ref{Cluster: cluster, Group: o.Group, Version: o.Version, Resource: o.Resource, Kind: o.Kind,
+		Namespace: o.Namespace, Name: o.Name, UID: string(o.UID)},
+		Subresource: c.Subresource, Manifest: c.Manifest, Apply: c.Apply, ResourceVersion: c.ResourceVersion}
+	for _, f := range c.Fields {
+		r.Fields = append(r.Fields, record.Field(f))
 	}
-	for i, f := range c.Fields {
-		if len(f.Path) == 0 {
-			return Change{}, fmt.Errorf("%w: field %d has no path", ErrNoReceipt, i)
-		}
-	}
-	return c, nil
+	return r
 }
 
 // IsCreate tells the two kinds apart.

@@ -22,6 +22,8 @@ import (
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/cluster/apifake"
+	"irctl/internal/record"
+	"irctl/internal/timeline"
 )
 
 func connect(t *testing.T, s *apifake.Server) dynamic.Interface {
@@ -124,14 +126,7 @@ func TestAChangeIsDoneOnceObservedAndUndoneToTheLetter(t *testing.T) {
 			}
 
 			// Another process undoes it, from the journal alone.
-			data, err := json.Marshal(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			read, err := change.Parse(data)
-			if err != nil {
-				t.Fatal(err)
-			}
+			read := journaled(t, c)
 			if diff := cmp.Diff(c, read); diff != "" {
 				t.Errorf("a change differs after a round trip through the journal:\n%s", diff)
 			}
@@ -609,7 +604,29 @@ func TestDifferencesAreBounded(t *testing.T) {
 	}
 }
 
-func TestParseRefusesWhatIsNotAChange(t *testing.T) {
+// journaled is a change as another process reads it out of a journal.
+func journaled(t testing.TB, c change.Change) change.Change {
+	t.Helper()
+	e, err := timeline.Entry{Kind: timeline.KindIntent}.With(c.Record("a cluster"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read timeline.Entry
+	if err := json.Unmarshal(line, &read); err != nil {
+		t.Fatal(err)
+	}
+	got, ok := change.In(&read)
+	if !ok {
+		t.Fatalf("no change is found in %s", line)
+	}
+	return got
+}
+
+func TestWhatIsNoChangeIsNone(t *testing.T) {
 	object := `"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"}`
 	for name, data := range map[string]string{
 		"nothing": "", "not JSON": "{", "a list": "[]", "an empty object": "{}", "a snapshot's receipt": `{"file":"x","sha256":"y"}`,
@@ -620,8 +637,11 @@ func TestParseRefusesWhatIsNotAChange(t *testing.T) {
 		"no name":         `{"object":{"version":"v1","resource":"pods","kind":"Pod"},"fields":[{"path":["a"],"before":1,"after":2}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c, err := change.Parse([]byte(data)); !errors.Is(err, change.ErrNoReceipt) {
-				t.Errorf("got %+v, %v", c, err)
+			for _, form := range []string{"", "change/1", "change/2"} {
+				e := timeline.Entry{Kind: timeline.KindIntent, Payload: form, Data: record.Verbatim([]byte(data))}
+				if c, ok := change.In(&e); ok {
+					t.Errorf("%s: got %+v", form, c)
+				}
 			}
 		})
 	}

@@ -1,7 +1,6 @@
 package change_test
 
 import (
-	"encoding/json"
 	"os/exec"
 	"strings"
 	"testing"
@@ -9,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"irctl/internal/change"
+	"irctl/internal/record"
+	"irctl/internal/timeline"
 )
 
 // What comes out of Parse is safe to show, and the same again after another
@@ -25,20 +26,12 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := change.Parse(data)
-		if err != nil {
+		c, ok := change.In(&timeline.Entry{Kind: timeline.KindIntent, Data: record.Verbatim(data)})
+		if !ok {
 			return
 		}
 		_, _, _, _ = c.Diff(), c.UndoDiff(), c.Command(), c.UndoCommand()
-		again, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		read, err := change.Parse(again)
-		if err != nil {
-			t.Fatalf("what was parsed is refused: %v", err)
-		}
-		if diff := cmp.Diff(c, read); diff != "" {
+		if diff := cmp.Diff(c, journaled(t, c)); diff != "" {
 			t.Error(diff)
 		}
 	})

@@ -1,12 +1,12 @@
 package drill
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -120,8 +120,7 @@ func sealings(journals [][]timeline.Entry) []sealing {
 	var all []sealing
 	for _, entries := range journals {
 		for _, e := range entries {
-			var r struct{ Format, SHA256 string }
-			if len(e.Data) > 0 && json.Unmarshal(e.Data, &r) == nil && strings.HasPrefix(r.Format, "irctl-receipt/") && r.SHA256 != "" {
+			if r, ok := timeline.Payload[record.Receipt](&e); ok && r.SHA256 != "" {
 				all = append(all, sealing{e.Time, e.Targets})
 			}
 		}

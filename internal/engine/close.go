@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	recovery "irctl/internal/steps/recover"
 	"irctl/internal/timeline"
@@ -41,16 +41,6 @@ type Closing struct {
 	// Unseen is why the cluster could not be looked at; "": it was.
 	Unseen        string `json:"unseen,omitempty"`
 	LeaveStanding string `json:"leaveStanding,omitempty"`
-}
-
-// closedRecord is the data of the entry that closes an incident; changes are
-// named by their intents.
-type closedRecord struct {
-	LeaveStanding string  `json:"leaveStanding,omitempty"`
-	Containment   []int64 `json:"containment,omitempty"`
-	OnPurpose     []int64 `json:"onPurpose,omitempty"`
-	Gone          []int64 `json:"gone,omitempty"`
-	Unseen        string  `json:"unseen,omitempty"`
 }
 
 // CloseIncident looks what of the containment stands, and closes the incident
@@ -181,7 +171,7 @@ func (s StandingChange) Ending(id incident.ID) string {
 
 // record closes the incident, and puts down what is left and why.
 func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
-	rec := closedRecord{Containment: seqsOf(c.Containment), OnPurpose: seqsOf(c.OnPurpose), Gone: seqsOf(c.Gone)}
+	rec := record.Closing{Containment: seqsOf(c.Containment), OnPurpose: seqsOf(c.OnPurpose), Gone: seqsOf(c.Gone)}
 	note := req.Note
 	if n := len(c.Containment); n > 0 {
 		c.LeaveStanding = strings.TrimSpace(req.LeaveStanding)
@@ -192,11 +182,7 @@ func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
 		}
 		note = strings.TrimPrefix(note+"; "+left, "; ")
 	}
-	data, err := json.Marshal(rec)
-	if err != nil {
-		return fmt.Errorf("journaling the closing: %w", err)
-	}
-	return h.CloseWith(note, data)
+	return h.CloseWith(note, rec)
 }
 
 func seqsOf(list []StandingChange) []int64 {
@@ -211,16 +197,10 @@ func seqsOf(list []StandingChange) []int64 {
 // containment it leaves, since that was decided.
 const actionKept = "kept"
 
-// keptRecord is its data.
-type keptRecord struct {
-	Kept []int64 `json:"kept"` // intents whose changes stay
-}
-
 // keptBy are the intents whose changes the last recovery decided to leave.
 func keptBy(entries []timeline.Entry) []int64 {
 	for _, e := range slices.Backward(entries) {
-		var rec keptRecord
-		if e.Phase == recovery.Phase && e.Action == actionKept && json.Unmarshal(e.Data, &rec) == nil {
+		if rec, ok := timeline.Payload[record.Kept](&e); ok {
 			return rec.Kept
 		}
 	}
@@ -239,7 +219,7 @@ func (x *recovering) recordKept() error {
 			texts = append(texts, "the suspect "+t.Key()+" stays cut off")
 		}
 	}
-	rec := keptRecord{Kept: []int64{}}
+	rec := record.Kept{Kept: []int64{}}
 	for _, r := range x.recorded {
 		switch r.Step {
 		case contain.StepDetach:
@@ -263,12 +243,9 @@ func (x *recovering) recordKept() error {
 	if slices.Equal(keptBy(x.handle.Log.Entries()), rec.Kept) || len(rec.Kept) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(rec)
-	if err == nil {
-		_, err = x.handle.Log.Append(timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect, Action: actionKept,
-			Summary: "left on purpose: " + strings.Join(texts, "; "), Data: data})
-	}
-	if err != nil {
+	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect, Action: actionKept,
+		Summary: "left on purpose: " + strings.Join(texts, "; ")}
+	if _, err := note(x.handle, e, rec); err != nil {
 		return errors.Join(errors.New("what was left on purpose could not be journaled"), err)
 	}
 	return nil

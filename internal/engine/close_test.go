@@ -113,7 +113,7 @@ func TestWithAReasonItIsClosedAllTheSame(t *testing.T) {
 		LeaveStanding string
 		Containment   []int64
 	}
-	if err := json.Unmarshal(last.Data, &data); err != nil || data.LeaveStanding != "kept for the police" || len(data.Containment) != 5 {
+	if err := json.Unmarshal([]byte(last.Data.String()), &data); err != nil || data.LeaveStanding != "kept for the police" || len(data.Containment) != 5 {
 		t.Errorf("%v: %s", err, last.Data)
 	}
 	if last.Kind != timeline.KindClosed || last.Actor.OSUser == "" ||

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"irctl/internal/cluster"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -46,7 +46,7 @@ type ContainRequest struct {
 
 // Snapshot seals the evidence of the targets into a file of the incident, and
 // returns its receipt and one line about it.
-type Snapshot func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (receipt json.RawMessage, text string, err error)
+type Snapshot func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (receipt *evidence.Receipt, text string, err error)
 
 // ContainResult is what came of it. Its JSON form is documented and stable.
 type ContainResult struct {
@@ -68,9 +68,9 @@ type ContainResult struct {
 
 // SnapshotResult is what came of the snapshot before the first write.
 type SnapshotResult struct {
-	Taken   bool            `json:"taken"`
-	Text    string          `json:"text"`
-	Receipt json.RawMessage `json:"receipt,omitempty"`
+	Taken   bool              `json:"taken"`
+	Text    string            `json:"text"`
+	Receipt *evidence.Receipt `json:"receipt,omitempty"`
 }
 
 // ErrRefused means that irctl would not do something that was asked for.
@@ -531,21 +531,17 @@ func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
 		}
 		return
 	}
-	if _, err := c.handle.Log.Append(verdictEntry(a, "verify", took)); err != nil {
+	e, err := verdictEntry(a, "verify", took)
+	if err == nil {
+		_, err = c.handle.Log.Append(e)
+	}
+	if err != nil {
 		c.result.Failures = append(c.result.Failures, "the verdict could not be journaled: "+err.Error())
 	}
 }
 
 // verdictEntry is the journal's entry of a verdict on the suspects.
-func verdictEntry(a contain.Assessment, step string, took time.Duration) timeline.Entry {
-	data, err := json.Marshal(a)
-	if err != nil {
-		data = nil
-	}
-	const most = 512 << 10 // well below what an entry may hold
-	if len(data) > most {
-		data, _ = json.Marshal(map[string]any{"verdict": a.Verdict, "targets": len(a.Findings), "putBack": a.PutBack, "cut": true})
-	}
+func verdictEntry(a contain.Assessment, step string, took time.Duration) (timeline.Entry, error) {
 	outcome := timeline.OutcomeDone
 	switch a.Verdict {
 	case contain.NotContained:
@@ -561,8 +557,9 @@ func verdictEntry(a contain.Assessment, step string, took time.Duration) timelin
 	if len(a.PutBack) > 0 {
 		summary += "; put back by somebody: " + strings.Join(a.PutBack, "; ")
 	}
-	return timeline.Entry{Kind: timeline.KindVerdict, Phase: contain.Phase, Step: step, Summary: summary,
-		Targets: keys, Outcome: outcome, Data: data, DurationMS: took.Milliseconds()}
+	e := timeline.Entry{Kind: timeline.KindVerdict, Phase: contain.Phase, Step: step, Summary: summary,
+		Targets: keys, Outcome: outcome, DurationMS: took.Milliseconds()}
+	return carrying(e, a, contain.Assessment{Verdict: a.Verdict, PutBack: a.PutBack, Cut: true})
 }
 
 func summarize(keys []string) string {
@@ -575,31 +572,35 @@ func summarize(keys []string) string {
 // snapshot seals the evidence before the first write. That it fails does not
 // keep the containment back: the suspect stays alive to be collected from.
 func (c *containment) snapshot(ctx context.Context) {
-	note := func(s *SnapshotResult, outcome timeline.Outcome, err error) {
+	told := func(s *SnapshotResult, outcome timeline.Outcome, err error) {
 		c.result.Evidence = s
-		e := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "snapshot", Summary: s.Text, Data: s.Receipt, Outcome: outcome}
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "snapshot", Summary: s.Text, Outcome: outcome}
 		for _, t := range c.scene.Targets {
 			e.Targets = append(e.Targets, t.Key())
 		}
 		if err != nil {
 			e.Error = err.Error()
 		}
-		if _, appendErr := c.handle.Log.Append(e); appendErr != nil {
+		var payload any
+		if s.Receipt != nil {
+			payload = *s.Receipt
+		}
+		if _, appendErr := note(c.handle, e, payload); appendErr != nil {
 			c.result.Failures = append(c.result.Failures, "the snapshot could not be journaled: "+appendErr.Error())
 		}
 	}
 	if c.req.Snapshot == nil {
-		note(&SnapshotResult{Text: c.req.EvidenceNote}, timeline.OutcomeSkipped, nil)
+		told(&SnapshotResult{Text: c.req.EvidenceNote}, timeline.OutcomeSkipped, nil)
 		return
 	}
 	c.Front.Observe(Event{Kind: Started, Step: "snapshot", Text: "seal the suspects' state and logs before anything is changed"})
 	receipt, text, err := c.req.Snapshot(ctx, c.Engine, c.handle, c.scene.Targets)
 	if err != nil {
 		c.Front.Observe(Event{Kind: Failed, Step: "snapshot", Text: "the snapshot failed; containment goes on, since the suspect is kept alive", Err: err})
-		note(&SnapshotResult{Text: "no snapshot was taken: " + err.Error()}, timeline.OutcomeFailed, err)
+		told(&SnapshotResult{Text: "no snapshot was taken: " + err.Error()}, timeline.OutcomeFailed, err)
 		c.result.Failures = append(c.result.Failures, "no snapshot was taken: "+err.Error())
 		return
 	}
 	c.Front.Observe(Event{Kind: Finished, Step: "snapshot", Text: text})
-	note(&SnapshotResult{Taken: true, Text: text, Receipt: receipt}, timeline.OutcomeDone, nil)
+	told(&SnapshotResult{Taken: true, Text: text, Receipt: receipt}, timeline.OutcomeDone, nil)
 }

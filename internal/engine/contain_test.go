@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -269,9 +269,9 @@ func TestEvidenceComesFirst(t *testing.T) {
 			p := w.mustStart(t, dir)
 			written := -1
 			res := p.mustContain(t, func(r *engine.ContainRequest) {
-				r.Snapshot = func(_ context.Context, _ *engine.Engine, h *incident.Handle, targets []*cluster.Target) (json.RawMessage, string, error) {
+				r.Snapshot = func(_ context.Context, _ *engine.Engine, h *incident.Handle, targets []*cluster.Target) (*evidence.Receipt, string, error) {
 					written = p.server.Written()
-					return json.RawMessage(`{"sha256":"ab"}`), fmt.Sprintf("%d sealed in %s", len(targets), h.Incident().ID), failure
+					return &evidence.Receipt{SHA256: "ab"}, fmt.Sprintf("%d sealed in %s", len(targets), h.Incident().ID), failure
 				}
 			})
 			if written != 0 {

@@ -2,13 +2,13 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -84,7 +84,7 @@ func journalCustody(h *incident.Handle, bundle string) error {
 	}
 	known := map[string]bool{}
 	for _, e := range h.Log.Entries() {
-		if f, ok := handOverOf(e); ok {
+		if f, ok := timeline.Payload[record.Custody](&e); ok {
 			known[f.SHA256] = true
 		}
 	}
@@ -92,13 +92,9 @@ func journalCustody(h *incident.Handle, bundle string) error {
 		if known[f.SHA256] {
 			continue
 		}
-		data, err := json.Marshal(f)
-		if err != nil {
-			return fmt.Errorf("encoding the custody entry: %w", err)
-		}
-		e := timeline.Entry{Kind: timeline.KindObservation, Phase: "investigate", Step: "custody", Outcome: timeline.OutcomeDone, Data: data,
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: "investigate", Step: "custody", Outcome: timeline.OutcomeDone,
 			Summary: fmt.Sprintf("%s was handed over from %s to %s, signed by %s (custody entry %d)", f.Bundle, f.From, f.To, f.Signer, f.Seq)}
-		if _, err := h.Log.Append(e); err != nil {
+		if _, err := note(h, e, f); err != nil {
 			return fmt.Errorf("the hand-over is signed, but it could not be journaled; the next one will journal it too: %w", err)
 		}
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
+	"irctl/internal/record"
 	"irctl/internal/rotate"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
@@ -370,7 +370,7 @@ func (x *eradication) action(r *eradicate.Rotation, step string, do func(context
 		a.Do = func(ctx context.Context) (steps.Result, error) {
 			out, err := do(ctx)
 			if len(out.Left) > 0 {
-				out.Data = map[string]any{"left": out.Left}
+				out.Data = record.Revocation{Left: out.Left}
 				x.left(out.Left)
 			}
 			return steps.Result{Result: out.Result, Note: out.Note, Data: out.Data}, err
@@ -647,19 +647,16 @@ func (x *eradication) judge() {
 	if x.result.Verdict == Eradicated {
 		outcome = timeline.OutcomeDone
 	}
-	data, err := json.Marshal(map[string]any{"kept": x.result.Kept, "left": x.result.Left, "unrotated": x.result.Unrotated,
-		"keptKeys": x.result.KeptKeys, "unknown": x.result.Unknown})
-	if err == nil {
-		e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Outcome: outcome, Data: data,
-			Summary: string(x.result.Verdict) + ": " + x.result.Count()}
-		if !x.req.Options.Chooses() && len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left) == 0 && !failed {
-			// Nothing was to be rotated, such as while the patched version is deployed: no verdict, and no failure.
-			n, of := x.result.counts()
-			e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "", fmt.Sprintf("no secret was to be rotated here: %d of %d are", n, of)
-		}
-		_, err = x.handle.Log.Append(e)
+	e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Outcome: outcome,
+		Summary: string(x.result.Verdict) + ": " + x.result.Count()}
+	if !x.req.Options.Chooses() && len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left) == 0 && !failed {
+		// Nothing was to be rotated, such as while the patched version is deployed: no verdict, and no failure.
+		n, of := x.result.counts()
+		e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "", fmt.Sprintf("no secret was to be rotated here: %d of %d are", n, of)
 	}
-	if err != nil {
+	rec := record.Eradication{Kept: x.result.Kept, Left: x.result.Left, Unrotated: x.result.Unrotated,
+		KeptKeys: x.result.KeptKeys, Unknown: x.result.Unknown}
+	if _, err := note(x.handle, e, rec); err != nil {
 		x.result.Failures = append(x.result.Failures, "the verdict could not be journaled: "+err.Error())
 	}
 }
@@ -708,13 +705,15 @@ func historyOf(entries []timeline.Entry) []eradicate.History {
 		if a.Intent.Phase != eradicate.Phase || a.Intent.Step != eradicate.StepUpdate {
 			continue
 		}
-		h := eradicate.History{Seq: a.Intent.Seq, Updated: succeeded(a.Outcome)}
-		if json.Unmarshal(a.Intent.Data, &h.Record) != nil || h.Record.Rotator == "" {
+		planned, ok := timeline.Payload[record.Rotation](&a.Intent)
+		if !ok {
 			continue
 		}
-		var after rotate.Record
-		if h.Updated && len(a.Outcome.Data) > 0 && json.Unmarshal(a.Outcome.Data, &after) == nil && after.Rotator != "" {
-			h.Record = after // what came was known only afterwards
+		h := eradicate.History{Seq: a.Intent.Seq, Updated: succeeded(a.Outcome), Record: *planned}
+		if h.Updated {
+			if after, ok := timeline.Payload[record.Rotation](a.Outcome); ok {
+				h.Record = *after // what came was known only afterwards
+			}
 		}
 		h.Deactivated = deactivated(entries, a.Intent)
 		list = append(list, h)
@@ -730,10 +729,12 @@ func succeeded(outcome *timeline.Entry) bool {
 // was left for a person to do.
 func deactivated(entries []timeline.Entry, update timeline.Entry) bool {
 	return slices.ContainsFunc(timeline.Actions(entries), func(a timeline.Action) bool {
-		var data struct{ Left []string }
-		return a.Intent.Seq > update.Seq && a.Intent.Step == eradicate.StepDeactivate && a.Intent.Object != nil && update.Object != nil &&
-			sameName(*a.Intent.Object, *update.Object) && succeeded(a.Outcome) &&
-			(len(a.Outcome.Data) == 0 || json.Unmarshal(a.Outcome.Data, &data) == nil && len(data.Left) == 0)
+		if a.Intent.Seq <= update.Seq || a.Intent.Step != eradicate.StepDeactivate || a.Intent.Object == nil || update.Object == nil ||
+			!sameName(*a.Intent.Object, *update.Object) || !succeeded(a.Outcome) {
+			return false
+		}
+		r, ok := timeline.Payload[record.Revocation](a.Outcome)
+		return a.Outcome.Data.IsZero() || ok && len(r.Left) == 0
 	})
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -167,39 +166,28 @@ func journalEvidence(h *incident.Handle, c collection, result evidence.Result, f
 	if failure != nil {
 		e.Outcome, e.Error = timeline.OutcomeFailed, failure.Error()
 	}
+	var payload any
 	if r := result.Receipt; r.Path != "" {
-		data, err := receiptData(r)
-		if err != nil {
-			return err
-		}
-		e.Data, e.Summary = data, sealedText(c, r)
+		payload, e.Summary = journaledReceipt(r), sealedText(c, r)
 	}
-	if _, err := h.Log.Append(e); err != nil {
+	if _, err := note(h, e, payload); err != nil {
 		return fmt.Errorf("the evidence could not be journaled: %w", err)
 	}
 	if result.Shared == nil {
 		return nil
 	}
-	data, err := receiptData(*result.Shared)
-	if err != nil {
-		return err
-	}
-	e.Data, e.Summary, e.Outcome, e.Error = data, fmt.Sprintf("the same to be shared, redacted, sealed in %s, sha256 %s", filepath.Base(result.Shared.Path), result.Shared.SHA256), timeline.OutcomeDone, ""
-	if _, err := h.Log.Append(e); err != nil {
+	e.Summary, e.Outcome, e.Error = fmt.Sprintf("the same to be shared, redacted, sealed in %s, sha256 %s", filepath.Base(result.Shared.Path), result.Shared.SHA256), timeline.OutcomeDone, ""
+	if _, err := note(h, e, journaledReceipt(*result.Shared)); err != nil {
 		return fmt.Errorf("the evidence could not be journaled: %w", err)
 	}
 	return nil
 }
 
-// receiptData is a receipt as the journal keeps it: the digests of the segments
-// are in the file beside the bundle.
-func receiptData(r evidence.Receipt) (json.RawMessage, error) {
+// journaledReceipt is a receipt as the journal keeps it: the digests of the
+// segments are in the file beside the bundle.
+func journaledReceipt(r evidence.Receipt) evidence.Receipt {
 	r.Segments = nil
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the receipt of %s: %w", r.Path, err)
-	}
-	return data, nil
+	return r
 }
 
 func (c collection) what() string {
@@ -228,7 +216,7 @@ func (c collection) sealed(r evidence.Receipt) string {
 
 // Snapshot seals the suspects' evidence before a containment's first write.
 func (s Sealing) Snapshot() Snapshot {
-	return func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (json.RawMessage, string, error) {
+	return func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (*evidence.Receipt, string, error) {
 		c := collection{Sealing: s, purpose: "snapshot", brief: true, phase: "contain", step: "snapshot", targets: targets}
 		c.Limits = evidence.Limits{Time: containSnapshotTime, BundleBytes: s.Limits.BundleBytes, Concurrency: s.Limits.Concurrency}
 		result, err := e.collect(ctx, h, c)
@@ -240,7 +228,7 @@ func (s Sealing) Snapshot() Snapshot {
 		if !r.Complete {
 			text += "; incomplete, its INDEX.md says what is missing"
 		}
-		data, err := receiptData(r)
-		return data, text, err
+		r = journaledReceipt(r)
+		return &r, text, nil
 	}
 }

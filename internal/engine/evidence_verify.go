@@ -13,6 +13,7 @@ import (
 
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -193,7 +194,7 @@ func (x *bundleJournal) custody(sha string) {
 	}
 	known := map[string]bool{}
 	for _, e := range x.entries {
-		f, ok := handOverOf(e)
+		f, ok := timeline.Payload[record.Custody](&e)
 		if !ok || f.BundleSHA256 != sha {
 			continue
 		}
@@ -212,11 +213,4 @@ func (x *bundleJournal) custody(sha string) {
 			x.note("the journal of %s does not have custody entry %d, from %s to %s: it was signed elsewhere, or irctl was killed then", x.v.Incident, f.Seq, f.From, f.To)
 		}
 	}
-}
-
-// handOverOf is the hand-over that an entry of a journal tells of.
-func handOverOf(e timeline.Entry) (evidence.CustodyFile, bool) {
-	var f evidence.CustodyFile
-	ok := len(e.Data) > 0 && json.Unmarshal(e.Data, &f) == nil && f.Format == evidence.CustodyFormat
-	return f, ok
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -89,7 +88,7 @@ func (r *run) action(ctx context.Context, step steps.Info, a steps.Action) {
 
 // attempt journals the intent, does the action, and journals the outcome.
 func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (timeline.Outcome, string, error) {
-	data, err := recordOf(a)
+	planned, err := r.recordOf(step, a)
 	if err != nil {
 		return timeline.OutcomeFailed, "", fmt.Errorf("journaling %s: %w", a.Summary, err)
 	}
@@ -97,7 +96,7 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx)) // and nothing was refused
 	}
 	if why := r.unmet(a); why != "" {
-		return r.refuse(step, a, data, fmt.Errorf("not done, since what must come before it failed: %s", why))
+		return r.refuse(planned, fmt.Errorf("not done, since what must come before it failed: %s", why))
 	}
 	if err := ctx.Err(); err != nil {
 		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx))
@@ -105,11 +104,11 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	if a.Guard != nil {
 		r.Front.Observe(Event{Kind: Waiting, Step: step.Name, Action: a.Name, Text: a.Awaits})
 		if err := a.Guard(ctx); err != nil {
-			return r.refuse(step, a, data, fmt.Errorf("not done, %w", err))
+			return r.refuse(planned, fmt.Errorf("not done, %w", err))
 		}
 	}
 	started := r.Now()
-	intent, err := r.handle.Log.Append(r.entry(timeline.KindIntent, step, a, data))
+	intent, err := r.handle.Log.Append(planned)
 	if err != nil {
 		return timeline.OutcomeFailed, "", fmt.Errorf("%s was not changed, since the journal could not be written: %w", a.Change.Object, err)
 	}
@@ -124,15 +123,17 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	return outcome, done.Note, err
 }
 
-// recordOf is what the journal keeps of an action with its intent.
-func recordOf(a steps.Action) (json.RawMessage, error) {
+// recordOf is the intent of an action, with what the journal keeps of it.
+func (r *run) recordOf(step steps.Info, a steps.Action) (timeline.Entry, error) {
+	e := timeline.Entry{Kind: timeline.KindIntent, Phase: step.Phase, Step: step.Name, Action: a.Name, Object: r.object(a.Change.Object),
+		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Final: a.Final, Undoes: a.Undoes}
 	switch {
 	case a.Do == nil, a.Undoes != 0:
-		return json.Marshal(a.Change)
+		return e.With(a.Change.Record(r.identity.ClusterUID))
 	case a.Record == nil:
-		return nil, nil
+		return e, nil
 	}
-	return json.Marshal(a.Record())
+	return e.With(a.Record())
 }
 
 // perform does the action: its Change, or what it does instead.
@@ -183,17 +184,12 @@ func (r *run) unmet(a steps.Action) string {
 	return ""
 }
 
-func (r *run) refuse(step steps.Info, a steps.Action, data json.RawMessage, why error) (timeline.Outcome, string, error) {
-	intent, err := r.handle.Log.Append(r.entry(timeline.KindIntent, step, a, data))
+func (r *run) refuse(planned timeline.Entry, why error) (timeline.Outcome, string, error) {
+	intent, err := r.handle.Log.Append(planned)
 	if err == nil {
 		err = r.outcome(intent, steps.Result{}, timeline.OutcomeRefused, why, 0)
 	}
 	return timeline.OutcomeRefused, "", errors.Join(why, err)
-}
-
-func (r *run) entry(kind timeline.Kind, step steps.Info, a steps.Action, data json.RawMessage) timeline.Entry {
-	return timeline.Entry{Kind: kind, Phase: step.Phase, Step: step.Name, Action: a.Name, Object: r.object(a.Change.Object),
-		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Data: data, Final: a.Final, Undoes: a.Undoes}
 }
 
 func (e *Engine) object(r cluster.Ref) *timeline.Object {
@@ -203,14 +199,7 @@ func (e *Engine) object(r cluster.Ref) *timeline.Object {
 func (r *run) outcome(intent timeline.Entry, done steps.Result, outcome timeline.Outcome, err error, took time.Duration) error {
 	e := outcomeEntry(intent, outcome, err, took)
 	e.Summary = noted(e.Summary, done.Note)
-	if done.Data != nil {
-		data, encodeErr := json.Marshal(done.Data)
-		if encodeErr != nil {
-			return encodeErr
-		}
-		e.Data = data
-	}
-	_, appendErr := r.handle.Log.Append(e)
+	_, appendErr := note(r.handle, e, done.Data)
 	return appendErr
 }
 
@@ -272,8 +261,8 @@ func (e *Engine) resume(ctx context.Context, h *incident.Handle) error {
 }
 
 func (e *Engine) resolve(ctx context.Context, h *incident.Handle, intent timeline.Entry) error {
-	c, err := change.Parse(intent.Data)
-	if err != nil {
+	c, ok := change.In(&intent)
+	if !ok {
 		// Not a change to the cluster (a snapshot, say): it is simply unfinished.
 		return appendOutcome(h.Log, intent, timeline.OutcomeFailed, errors.New("interrupted"), 0)
 	}

@@ -59,7 +59,7 @@ func TestInvestigateSealsAndJournals(t *testing.T) {
 	var sealed []string
 	for _, e := range journal(t, dir) {
 		if e.Step == "collect" && e.Outcome == timeline.OutcomeDone {
-			sealed = append(sealed, string(e.Data))
+			sealed = append(sealed, e.Data.String())
 		}
 	}
 	if len(sealed) != 2 || !strings.Contains(sealed[0], res.Receipt.SHA256) || !strings.Contains(sealed[1], res.Shared.SHA256) {

@@ -1,13 +1,13 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
 
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -20,25 +20,21 @@ func Leftovers(store *incident.Store, id incident.ID, entries []timeline.Entry) 
 	}
 	folders := []string{filepath.Dir(path)}
 	for _, e := range entries {
-		var d elsewhere
-		if r, ok := evidence.ReceiptIn(e.Data); ok {
-			d.Folder = filepath.Dir(r.Path)
-		} else if e.Action != actionElsewhere || json.Unmarshal(e.Data, &d) != nil {
-			continue
+		folder := ""
+		if r, ok := timeline.Payload[record.Receipt](&e); ok {
+			folder = filepath.Dir(r.Path)
+		} else if d, ok := timeline.Payload[record.Elsewhere](&e); ok {
+			folder = d.Folder
 		}
-		if filepath.IsAbs(d.Folder) && !slices.Contains(folders, d.Folder) {
-			folders = append(folders, d.Folder)
+		if filepath.IsAbs(folder) && !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
 		}
 	}
 	return evidence.Leftovers(folders...)
 }
 
-// elsewhere is the data of an observation with actionElsewhere: evidence is
-// written to another folder than the incident's.
-type elsewhere struct {
-	Folder string `json:"folder"`
-}
-
+// actionElsewhere is of an observation that evidence is written to another
+// folder than the incident's.
 const actionElsewhere = "elsewhere"
 
 // noteElsewhere journals the folder of a bundle before it is begun, so that it
@@ -48,10 +44,10 @@ func noteElsewhere(h *incident.Handle, c collection, bundle string) error {
 	if err != nil || folder == filepath.Dir(h.Log.Path()) {
 		return err
 	}
-	data, err := json.Marshal(elsewhere{folder})
+	e, err := timeline.Entry{Kind: timeline.KindObservation, Phase: c.phase, Step: c.step, Action: actionElsewhere,
+		Summary: fmt.Sprintf("evidence is written to %s", folder)}.With(record.Elsewhere{Folder: folder})
 	if err != nil {
 		return err
 	}
-	return noteOnce(h, timeline.Entry{Kind: timeline.KindObservation, Phase: c.phase, Step: c.step, Action: actionElsewhere,
-		Summary: fmt.Sprintf("evidence is written to %s", folder), Data: data})
+	return noteOnce(h, e)
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/eradicate"
@@ -88,12 +88,7 @@ const (
 
 // RecoveredWorkload is how a workload came back.
 type RecoveredWorkload struct {
-	Object string         `json:"object"`
-	WayIn  recovery.WayIn `json:"wayIn"`
-	// Rollout says how far it came, OK that all its pods are ready.
-	OK      bool             `json:"ok"`
-	Rollout string           `json:"rollout"`
-	Checks  []recovery.Check `json:"checks"`
+	record.RecoveredWorkload
 
 	gone bool // there is nothing to recover
 }
@@ -107,17 +102,6 @@ type SuspectFate struct {
 	// not be read.
 	Fate string `json:"fate"`
 	Text string `json:"text,omitempty"`
-}
-
-// recoverRecord is the data of the verdict on the recovery, and of the note on
-// the way in before it.
-type recoverRecord struct {
-	Verdict    RecoverVerdict       `json:"verdict,omitempty"`
-	WayIn      []recovery.WayIn     `json:"wayIn"`
-	SameImage  bool                 `json:"sameImage,omitempty"`
-	Indicators *recovery.Indicators `json:"indicators,omitempty"`
-	Workloads  []RecoveredWorkload  `json:"workloads,omitempty"`
-	Cut        bool                 `json:"cut,omitempty"`
 }
 
 // The actions of observations by which a later run knows what was decided.
@@ -200,8 +184,8 @@ func (x *recovering) plan(ctx context.Context) error {
 	}
 	imaged := map[types.UID]change.Change{}
 	for _, a := range timeline.Standing(x.entries) {
-		c, err := change.Parse(a.Intent.Data)
-		if err != nil {
+		c, ok := change.In(&a.Intent)
+		if !ok {
 			continue // not a change to the cluster
 		}
 		if a.Intent.Phase == contain.Phase {
@@ -217,7 +201,7 @@ func (x *recovering) plan(ctx context.Context) error {
 	x.indicators = recovery.IndicatorsOf(x.scene.Targets)
 	for _, r := range earlier {
 		if r.Indicators != nil {
-			x.indicators = x.indicators.With(*r.Indicators)
+			x.indicators = x.indicators.With(recovery.Indicators(*r.Indicators))
 		}
 	}
 	x.indicators = x.indicators.Without(x.workloads)
@@ -504,7 +488,8 @@ func (x *recovering) check(ctx context.Context) {
 	x.Front.Observe(Event{Kind: Started, Step: recovery.StepChecks, Text: "check the new pods"})
 	cluster.Parallel(len(x.workloads), func(n int) {
 		w := x.workloads[n]
-		res := RecoveredWorkload{Object: w.Ref.String(), WayIn: w.WayIn, Rollout: w.Ref.String() + " does not exist any more", Checks: []recovery.Check{}}
+		res := RecoveredWorkload{RecoveredWorkload: record.RecoveredWorkload{Object: w.Ref.String(), WayIn: w.WayIn,
+			Rollout: w.Ref.String() + " does not exist any more", Checks: []recovery.Check{}}}
 		why, failed := x.run.failed[rolloutID(w)]
 		r := x.rollouts[w.ID()]
 		switch {
@@ -526,8 +511,9 @@ func (x *recovering) judge(took time.Duration) {
 	x.result.Verdict = NothingRecovered
 	var failed []string
 	unknown, total := 0, 0
-	rec := recoverRecord{WayIn: []recovery.WayIn{}, SameImage: x.sameImage, Workloads: x.result.Workloads}
+	rec := record.Recovery{WayIn: []recovery.WayIn{}, SameImage: x.sameImage}
 	for n, w := range x.result.Workloads {
+		rec.Workloads = append(rec.Workloads, w.RecoveredWorkload)
 		if x.workloads[n].Gone() {
 			continue
 		}
@@ -558,22 +544,20 @@ func (x *recovering) judge(took time.Duration) {
 	case x.result.Verdict == NothingRecovered:
 		outcome = timeline.OutcomeUnknown
 	}
-	rec.Verdict = x.result.Verdict
+	rec.Verdict = string(x.result.Verdict)
 	summary := fmt.Sprintf("%s: %d checks, %d not known", rec.Verdict, total, unknown)
-	if rec.Verdict == NothingRecovered {
+	if x.result.Verdict == NothingRecovered {
 		summary = fmt.Sprintf("%s: there was no workload to check", rec.Verdict)
 	}
 	if len(failed) > 0 {
 		summary += "; failed: " + strings.Join(failed[:min(len(failed), 5)], "; ")
 	}
-	data, err := json.Marshal(rec)
-	if err == nil && len(data) > maxRecord {
-		rec.Workloads, rec.Cut = nil, true
-		data, err = json.Marshal(rec)
-	}
+	smaller := rec
+	smaller.Workloads, smaller.Cut = nil, true
+	e, err := carrying(timeline.Entry{Kind: timeline.KindVerdict, Phase: recovery.Phase, Step: recovery.StepChecks, Summary: summary,
+		Targets: slices.Sorted(maps.Keys(x.keys())), Outcome: outcome, DurationMS: took.Milliseconds()}, rec, smaller)
 	if err == nil {
-		_, err = x.handle.Log.Append(timeline.Entry{Kind: timeline.KindVerdict, Phase: recovery.Phase, Step: recovery.StepChecks, Summary: summary,
-			Targets: slices.Sorted(maps.Keys(x.keys())), Outcome: outcome, Data: data, DurationMS: took.Milliseconds()})
+		_, err = x.handle.Log.Append(e)
 	}
 	if err != nil {
 		x.result.Failures = append(x.result.Failures, "the verdict could not be journaled: "+err.Error())

@@ -8,6 +8,7 @@ import (
 
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -23,7 +24,7 @@ func (x *recovering) sealed(ctx context.Context, t *cluster.Target) (string, err
 	}
 	var last error
 	for _, r := range slices.Backward(receiptsOf(entries)) {
-		if r.Redacted != "" || !slices.ContainsFunc(r.Pods, func(p evidence.SealedPod) bool { return p.UID == t.Pod.UID }) {
+		if r.Redacted != "" || !slices.ContainsFunc(r.Pods, func(p evidence.SealedPod) bool { return p.UID == string(t.Pod.UID) }) {
 			continue
 		}
 		if err := x.intact(ctx, dir, r); err != nil {
@@ -44,8 +45,8 @@ func (x *recovering) sealed(ctx context.Context, t *cluster.Target) (string, err
 func receiptsOf(entries []timeline.Entry) []evidence.Receipt {
 	var list []evidence.Receipt
 	for _, e := range entries {
-		if r, ok := evidence.ReceiptIn(e.Data); ok {
-			list = append(list, r)
+		if r, ok := timeline.Payload[record.Receipt](&e); ok && r.Path != "" && r.SHA256 != "" {
+			list = append(list, *r)
 		}
 	}
 	return list

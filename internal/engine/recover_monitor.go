@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 	"irctl/internal/steps/eradicate"
@@ -119,15 +119,6 @@ func (e *Engine) Monitor(ctx context.Context, req MonitorRequest) (*MonitorResul
 	return m.result, errors.Join(failure, m.conclude(ctx))
 }
 
-// watchRecord is the data of the entries that a watch begins with.
-type watchRecord struct {
-	// Baseline is what ran then; Continues the entry that has it instead.
-	Baseline  *recovery.Baseline `json:"baseline,omitempty"`
-	Continues int64              `json:"continues,omitempty"`
-	// Exposed are pods of which it was said that they are no signs.
-	Exposed []recovery.Hit `json:"exposed,omitempty"`
-}
-
 // The actions of these entries.
 const (
 	actionBegun    = "begun"
@@ -138,18 +129,14 @@ const (
 // earlier takes from the journal what earlier watches of the incident recorded.
 func (m *monitoring) earlier(entries []timeline.Entry) (baseline *recovery.Baseline) {
 	for _, e := range entries {
-		var r watchRecord
-		if e.Phase != recovery.Phase || e.Step != recovery.StepMonitor || json.Unmarshal(e.Data, &r) != nil {
+		r, ok := timeline.Payload[record.Watch](&e)
+		if !ok {
 			continue
 		}
-		switch e.Action {
-		case actionBegun, actionBaseline:
-			if r.Baseline != nil {
-				baseline, m.continues = r.Baseline, e.Seq
-			}
-		case actionExposed:
-			m.exposed = append(m.exposed, r.Exposed...)
+		if r.Baseline != nil {
+			baseline, m.continues = &recovery.Baseline{Baseline: *r.Baseline}, e.Seq
 		}
+		m.exposed = append(m.exposed, r.Exposed...)
 	}
 	if m.req.NewBaseline {
 		baseline, m.continues = nil, 0
@@ -168,7 +155,7 @@ func (m *monitoring) begin(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	e := timeline.Entry{Summary: fmt.Sprintf("watch for %s for the attacker's return", m.req.For)}
-	data := watchRecord{Continues: m.continues}
+	data := record.Watch{Continues: m.continues}
 	if m.continues == 0 {
 		data.Baseline = m.watched.Baseline.Recorded()
 	} else {
@@ -210,14 +197,14 @@ func (m *monitoring) prepare(ctx context.Context) error {
 	for _, r := range wayInsOf(entries) {
 		w.SameImage = r.SameImage
 		if r.Indicators != nil {
-			w.Indicators = w.Indicators.With(*r.Indicators)
+			w.Indicators = w.Indicators.With(recovery.Indicators(*r.Indicators))
 		}
 	}
 	recovery.Judge(w.Workloads, nil)
 	w.Indicators = w.Indicators.Without(w.Workloads)
 	for _, a := range timeline.Standing(entries) {
-		c, err := change.Parse(a.Intent.Data)
-		if err != nil || a.Intent.Phase != contain.Phase && a.Intent.Step != eradicate.StepImage {
+		c, ok := change.In(&a.Intent)
+		if !ok || a.Intent.Phase != contain.Phase && a.Intent.Step != eradicate.StepImage {
 			continue
 		}
 		w.Standing = append(w.Standing, recovery.Recorded{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action, Targets: a.Intent.Targets, Summary: a.Intent.Summary, Change: c})
@@ -336,7 +323,7 @@ func (m *monitoring) look(ctx context.Context) {
 	}
 	if sight.Grown {
 		text := "pods of more namespaces can be listed than when the watch began; which of them are new is not known"
-		rec := watchRecord{Baseline: m.watched.Baseline.Recorded()}
+		rec := record.Watch{Baseline: m.watched.Baseline.Recorded()}
 		m.tell(text, m.note(actionBaseline, timeline.Entry{Summary: text}, rec))
 	}
 	m.alsoExposed(sight.Exposed)
@@ -373,7 +360,7 @@ func (m *monitoring) alsoExposed(list []recovery.Hit) {
 	var err error
 	fresh := slices.DeleteFunc(list, func(h recovery.Hit) bool { return slices.Contains(m.exposed, h) })
 	if len(fresh) > 0 {
-		rec := watchRecord{Exposed: fresh[:min(len(fresh), maxExposed)]}
+		rec := record.Watch{Exposed: fresh[:min(len(fresh), maxExposed)]}
 		err = m.note(actionExposed, timeline.Entry{Summary: text}, rec)
 	}
 	m.tell(text, err)
@@ -418,16 +405,11 @@ func (m *monitoring) note(action string, e timeline.Entry, data any) error {
 // appendNote writes an entry of the watch into a journal that is open.
 func appendNote(h *incident.Handle, action string, e timeline.Entry, data any) (timeline.Entry, error) {
 	e.Kind, e.Phase, e.Step, e.Action = timeline.KindObservation, recovery.Phase, recovery.StepMonitor, action
-	if data != nil {
-		raw, err := json.Marshal(data)
-		if err != nil {
-			return e, fmt.Errorf("journaling the watch: %w", err)
-		}
-		if e.Data = raw; len(raw) > maxRecord {
-			e.Data = nil
-		}
+	written, err := note(h, e, data)
+	if errors.Is(err, record.ErrTooLarge) {
+		return h.Log.Append(e)
 	}
-	return h.Log.Append(e)
+	return written, err
 }
 
 // journalTime bounds how long an entry waits for the incident's lock.
@@ -435,8 +417,8 @@ const journalTime = 30 * time.Second
 
 // conclude puts down what was seen, and contains what was hit.
 func (m *monitoring) conclude(ctx context.Context) (err error) {
-	data := *m.result
-	data.Exposed = nil // they have an entry of their own
+	data := record.Watched{Incident: m.result.Incident, From: m.result.From, Until: m.result.Until, Looks: m.result.Looks,
+		Hits: m.result.Hits, Gaps: m.result.Gaps} // what is exposed has an entry of its own
 	seen := m.Pace.There(m.result.Until.Sub(m.result.From)).Round(time.Second)
 	switch {
 	case len(m.result.Hits) > 0:

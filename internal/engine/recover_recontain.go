@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
 	"irctl/internal/plural"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	recovery "irctl/internal/steps/recover"
 	"irctl/internal/timeline"
@@ -72,24 +72,6 @@ type hitPod struct {
 	isolated bool
 }
 
-// recontained is how the journal knows a pod that the watch contained.
-type recontained struct {
-	Namespace string    `json:"namespace"`
-	Pod       string    `json:"pod"`
-	UID       types.UID `json:"uid"`
-	Foreign   bool      `json:"foreign,omitempty"`
-	Isolated  bool      `json:"isolated,omitempty"`
-}
-
-// recontainRecord is the data of an entry about what the watch contains.
-type recontainRecord struct {
-	Pods []recontained `json:"pods,omitempty"`
-	// Count is how many containments it counts as.
-	Count int `json:"count,omitempty"`
-	// Declined is the entry that the answer no took back.
-	Declined int64 `json:"declined,omitempty"`
-}
-
 // The actions of these entries.
 const (
 	actionRecontain = "recontain"
@@ -97,16 +79,16 @@ const (
 	actionLimit     = "recontain-limit"
 )
 
-func recontainsOf(entries []timeline.Entry) map[int64]recontainRecord {
-	list := map[int64]recontainRecord{}
+func recontainsOf(entries []timeline.Entry) map[int64]record.Recontained {
+	list := map[int64]record.Recontained{}
 	for _, e := range entries {
-		var r recontainRecord
-		if e.Phase != recovery.Phase || e.Step != recovery.StepMonitor || json.Unmarshal(e.Data, &r) != nil {
+		r, ok := timeline.Payload[record.Recontained](&e)
+		if !ok {
 			continue
 		}
 		switch e.Action {
 		case actionRecontain:
-			list[e.Seq] = r
+			list[e.Seq] = *r
 		case actionDeclined:
 			delete(list, r.Declined)
 		}
@@ -146,12 +128,12 @@ func isolatedPods(entries []timeline.Entry) map[types.UID]bool {
 	for _, r := range recontainsOf(entries) {
 		for _, p := range r.Pods {
 			if p.Isolated {
-				pods[p.UID] = true
+				pods[types.UID(p.UID)] = true
 			}
 		}
 	}
 	for _, a := range timeline.Standing(entries) {
-		if c, err := change.Parse(a.Intent.Data); err == nil && a.Intent.Step == contain.StepDetach && contain.Detaches(c) {
+		if c, ok := change.In(&a.Intent); ok && a.Intent.Step == contain.StepDetach && contain.Detaches(c) {
 			delete(pods, c.Object.UID)
 		}
 	}
@@ -217,7 +199,7 @@ func (m *monitoring) containHit(ctx context.Context, list []hitPod, failures []s
 		m.result.Failure = "not contained: " + err.Error()
 	case res.Cancelled:
 		e := timeline.Entry{Summary: "not contained: the answer was no", Outcome: timeline.OutcomeSkipped}
-		err = m.note(actionDeclined, e, recontainRecord{Declined: seq})
+		err = m.note(actionDeclined, e, record.Recontained{Declined: seq})
 		for _, c := range list {
 			m.leave(c, "the answer was no")
 		}
@@ -314,9 +296,9 @@ func (m *monitoring) reserve(list []hitPod) (granted []hitPod, seq int64, err er
 	if len(granted) == 0 {
 		return nil, 0, nil
 	}
-	rec := recontainRecord{Count: max(1, count)}
+	rec := record.Recontained{Count: max(1, count)}
 	for _, c := range granted {
-		rec.Pods = append(rec.Pods, recontained{Namespace: c.Pod.Namespace, Pod: c.Pod.Name, UID: c.Pod.UID,
+		rec.Pods = append(rec.Pods, record.RecontainedPod{Namespace: c.Pod.Namespace, Pod: c.Pod.Name, UID: string(c.Pod.UID),
 			Foreign: c.foreign, Isolated: c.isolated})
 	}
 	e := timeline.Entry{Summary: "to be contained by the watch: " + summarize(keysOf(granted)), Targets: keysOf(granted)}

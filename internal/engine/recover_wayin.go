@@ -1,11 +1,12 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
+	"irctl/internal/record"
 	recovery "irctl/internal/steps/recover"
 	"irctl/internal/timeline"
 )
@@ -17,7 +18,8 @@ func (x *recovering) recordWayIn() error {
 	if x.changes() == 0 {
 		return nil
 	}
-	rec := recoverRecord{WayIn: []recovery.WayIn{}, SameImage: x.sameImage, Indicators: &x.indicators}
+	indicators := record.Indicators(x.indicators)
+	rec := record.Recovery{WayIn: []recovery.WayIn{}, SameImage: x.sameImage, Indicators: &indicators}
 	var open, texts []string
 	for _, w := range x.workloads {
 		if w.Gone() {
@@ -28,38 +30,28 @@ func (x *recovering) recordWayIn() error {
 			open = append(open, w.WayIn.Text)
 		}
 	}
-	data, err := json.Marshal(rec)
-	if err != nil {
-		return fmt.Errorf("journaling the way in: %w", err)
-	}
-	if earlier := wayIns(x.entries); len(earlier) > 0 && string(earlier[len(earlier)-1].Data) == string(data) {
+	if earlier := wayInsOf(x.entries); len(earlier) > 0 && reflect.DeepEqual(earlier[len(earlier)-1], rec) {
 		return nil // an earlier run has put down the same
 	}
-	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepRestore, Action: actionWayIn, Summary: "the way in is closed, as far as irctl can tell: " + strings.Join(texts, "; "), Data: data}
+	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepRestore, Action: actionWayIn, Summary: "the way in is closed, as far as irctl can tell: " + strings.Join(texts, "; ")}
 	switch {
 	case len(open) > 0:
 		e.Summary = "the way in is still open, as was decided: " + strings.Join(open, "; ")
 	case slices.ContainsFunc(rec.WayIn, func(in recovery.WayIn) bool { return in.State != recovery.Closed }):
 		e.Summary = "the way in: " + strings.Join(texts, "; ")
 	}
-	if _, err := x.handle.Log.Append(e); err != nil {
+	if _, err := note(x.handle, e, rec); err != nil {
 		return fmt.Errorf("nothing was changed, since the journal could not be written: %w", err)
 	}
 	return nil
 }
 
-// wayIns are the entries in which runs put the way in down.
-func wayIns(entries []timeline.Entry) []timeline.Entry {
-	return slices.DeleteFunc(slices.Clone(entries), func(e timeline.Entry) bool { return e.Phase != recovery.Phase || e.Action != actionWayIn })
-}
-
-// wayInsOf are what earlier runs put down.
-func wayInsOf(entries []timeline.Entry) []recoverRecord {
-	var list []recoverRecord
-	for _, e := range wayIns(entries) {
-		var r recoverRecord
-		if json.Unmarshal(e.Data, &r) == nil {
-			list = append(list, r)
+// wayInsOf are what earlier runs put down of the way in.
+func wayInsOf(entries []timeline.Entry) []record.Recovery {
+	var list []record.Recovery
+	for _, e := range entries {
+		if r, ok := timeline.Payload[record.Recovery](&e); ok && e.Action == actionWayIn {
+			list = append(list, *r)
 		}
 	}
 	return list
@@ -67,7 +59,7 @@ func wayInsOf(entries []timeline.Entry) []recoverRecord {
 
 // decidedEarlier: the workloads run the same images for which it was decided
 // that they may, although they are the suspects'.
-func (x *recovering) decidedEarlier(earlier []recoverRecord) bool {
+func (x *recovering) decidedEarlier(earlier []record.Recovery) bool {
 	if len(earlier) == 0 || !earlier[len(earlier)-1].SameImage {
 		return false
 	}

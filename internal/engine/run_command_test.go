@@ -54,7 +54,7 @@ func TestCommandStep(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte(want))
 	recorded := slices.ContainsFunc(journal(t, state), func(e timeline.Entry) bool {
-		return e.Action == "step-ended" && strings.Contains(string(e.Data), hex.EncodeToString(sum[:])) && strings.Contains(string(e.Data), `"argv":["./ours.sh","a b; $(id)"]`)
+		return e.Action == "step-ended" && strings.Contains(e.Data.String(), hex.EncodeToString(sum[:])) && strings.Contains(e.Data.String(), `"argv":["./ours.sh","a b; $(id)"]`)
 	})
 	if !recorded {
 		t.Error("the output is not in the timeline")
@@ -70,8 +70,8 @@ func TestCommandStepIsBounded(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte(strings.Repeat("x", 1000000)))
 	for _, e := range journal(t, state) {
-		if len(e.Data) > 64<<10 {
-			t.Errorf("an entry of %d bytes", len(e.Data))
+		if len(e.Data.String()) > 64<<10 {
+			t.Errorf("an entry of %d bytes", len(e.Data.String()))
 		}
 		if e.Action != "step-ended" || e.Step != "scan" {
 			continue
@@ -87,7 +87,7 @@ func TestCommandStepIsBounded(t *testing.T) {
 				}
 			}
 		}
-		if err := json.Unmarshal(e.Data, &data); err != nil {
+		if err := json.Unmarshal([]byte(e.Data.String()), &data); err != nil {
 			t.Fatal(err)
 		}
 		if out := data.Run.Detail.Stdout; out.Bytes != 1000000 || !out.Cut || out.SHA256 != hex.EncodeToString(sum[:]) {

@@ -1,48 +1,19 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/runbook"
 	"irctl/internal/timeline"
 )
 
-// runRecord is what an entry of the journal says of a run of a runbook. It is
-// the whole memory of a run: whoever goes on with it reads these. They are
-// observations, not intents: the intents of a step are those of its changes.
-type runRecord struct {
-	Event   runEvent `json:"event"`
-	Runbook string   `json:"runbook"`
-	Version string   `json:"version"`
-	SHA256  string   `json:"sha256"`
-	// Session tells processes apart: the last one that began or resumed the
-	// run goes on with it, and any other stops.
-	Session string `json:"session"`
-	// Source, Params and Accepted are of runBegun and runResumed. Accepted is
-	// the SHA-256 of the runbook before, where a changed one was accepted.
-	Source   string            `json:"source,omitempty"`
-	Params   map[string]string `json:"params,omitempty"`
-	Accepted string            `json:"accepted,omitempty"`
-	// Of a step.
-	Phase     string         `json:"phase,omitempty"`
-	Step      string         `json:"step,omitempty"`
-	Uses      string         `json:"uses,omitempty"`
-	Inputs    map[string]any `json:"inputs,omitempty"`
-	Edited    []string       `json:"edited,omitempty"` // inputs that a person changed
-	Outcome   string         `json:"outcome,omitempty"`
-	NotNeeded bool           `json:"notNeeded,omitempty"`
-	// Passed: the run went on after it.
-	Passed bool `json:"passed,omitempty"`
-	// Left is what of it is left to a person.
-	Left    []string       `json:"left,omitempty"`
-	Results map[string]any `json:"results,omitempty"`
-	Detail  any            `json:"detail,omitempty"`
-}
+// runRecord is what an entry of the journal says of a run of a runbook.
+type runRecord = record.RunEvent
 
 // runEvent is what happened. It is the action of its entry.
-type runEvent string
+type runEvent = string
 
 const (
 	runBegun   runEvent = "run-begun"
@@ -136,43 +107,32 @@ func (c *closingStep) reopened(e *timeline.Entry, rec runRecord, runbook string)
 
 // runRecordOf reads the record of an entry; false: it has none.
 func runRecordOf(e *timeline.Entry) (runRecord, bool) {
-	var data struct {
-		Run *runRecord `json:"run"`
-	}
-	if e.Kind != timeline.KindObservation && e.Kind != timeline.KindVerdict || len(e.Data) == 0 {
+	r, ok := timeline.Payload[record.Run](e)
+	if !ok || e.Action != r.Event.Event {
 		return runRecord{}, false
 	}
-	if json.Unmarshal(e.Data, &data) != nil || data.Run == nil || runEvent(e.Action) != data.Run.Event {
-		return runRecord{}, false
-	}
-	return *data.Run, true
+	return r.Event, true
 }
-
-// maxRecord is what the data of an entry may be, in bytes: well below what the
-// journal takes.
-const maxRecord = 512 << 10
 
 // append journals a record.
 func (r *runner) append(h *incident.Handle, rec runRecord, e timeline.Entry) error {
 	rec.Runbook, rec.Version, rec.SHA256, rec.Session = r.book.Name, r.book.Version, r.book.SHA256, r.session
-	data, err := json.Marshal(map[string]any{"run": rec})
-	if err == nil && len(data) > maxRecord {
-		rec.Detail, rec.Inputs = "left out, since it is too large", nil
-		data, err = json.Marshal(map[string]any{"run": rec})
-	}
-	if err != nil {
-		return fmt.Errorf("journaling the run: %w", err)
-	}
 	if e.Kind == "" {
 		e.Kind = timeline.KindObservation
 	}
-	e.Action, e.Step, e.Data = string(rec.Event), rec.Step, data
+	e.Action, e.Step = rec.Event, rec.Step
 	// An entry of the phase detect tells when the attack was detected; that a
 	// step of that phase is gone through does not.
 	if rec.Phase != string(runbook.Detect) {
 		e.Phase = rec.Phase
 	}
-	if _, err := h.Log.Append(e); err != nil {
+	smaller := rec
+	smaller.Detail, smaller.Inputs = "left out, since it is too large", nil
+	e, err := carrying(e, record.Run{Event: rec}, record.Run{Event: smaller})
+	if err == nil {
+		_, err = h.Log.Append(e)
+	}
+	if err != nil {
 		return fmt.Errorf("the run cannot go on, since its journal could not be written: %w", err)
 	}
 	return nil

@@ -214,7 +214,11 @@ func doStatus(ctx context.Context, w *work) (outcome, error) {
 		return out, err
 	}
 	return out, w.journal(ctx, func(h *incident.Handle) error {
-		_, err := h.Log.Append(verdictEntry(contain.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}, "status", w.Now().Sub(started)))
+		a := contain.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}
+		e, err := verdictEntry(a, "status", w.Now().Sub(started))
+		if err == nil {
+			_, err = h.Log.Append(e)
+		}
 		return err
 	})
 }

@@ -164,8 +164,8 @@ func (e *Engine) other(i incident.Incident) bool {
 func standing(entries []timeline.Entry) []StandingChange {
 	list := []StandingChange{}
 	for _, a := range timeline.Standing(entries) {
-		c, err := change.Parse(a.Intent.Data)
-		if err != nil {
+		c, ok := change.In(&a.Intent)
+		if !ok {
 			continue // not a change to the cluster
 		}
 		list = append(list, StandingChange{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action,

@@ -141,8 +141,8 @@ func groups(list []timeline.Action) [][]timeline.Action {
 	for n, a := range list {
 		o := *a.Intent.Object
 		o.UID = "" // whoever creates an object does not know it yet
-		c, err := change.Parse(a.Intent.Data)
-		contains := err == nil && c.Holds()
+		c, ok := change.In(&a.Intent)
+		contains := ok && c.Holds()
 		if n == 0 || list[n-1].Intent.Step != a.Intent.Step || seen[o] || contains {
 			out = append(out, nil)
 			seen = map[timeline.Object]bool{}
@@ -160,7 +160,7 @@ func created(h *incident.Handle) []change.Change {
 	}
 	var list []change.Change
 	for _, a := range timeline.Standing(h.Log.Entries()) {
-		if c, err := change.Parse(a.Intent.Data); err == nil && c.IsCreate() {
+		if c, ok := change.In(&a.Intent); ok && c.IsCreate() {
 			list = append(list, c)
 		}
 	}
@@ -213,8 +213,8 @@ func (u *undoing) harm(ctx context.Context, a timeline.Action, c change.Change) 
 func (u *undoing) proposal(id string, list []timeline.Action) Proposal {
 	p := Proposal{Incident: id, Server: u.identity.Server, Context: u.Context}
 	for _, a := range list {
-		c, err := change.Parse(a.Intent.Data)
-		if err != nil {
+		c, ok := change.In(&a.Intent)
+		if !ok {
 			continue
 		}
 		action := steps.Action{Name: "undo " + a.Intent.Action, Summary: "undo: " + a.Intent.Summary, Command: c.UndoCommand(), Change: c, Diff: c.UndoDiff(), Targets: a.Intent.Targets}
@@ -230,9 +230,10 @@ func (u *undoing) proposal(id string, list []timeline.Action) Proposal {
 // one undoes one action and journals it.
 func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 	started := u.Now()
-	c, err := change.Parse(a.Intent.Data)
+	c, ok := change.In(&a.Intent)
+	var err error
 	r := ActionResult{Step: a.Intent.Step, Action: "undo " + a.Intent.Action, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary}
-	if err == nil {
+	if ok {
 		r.Object, r.Command = c.Object.String(), c.UndoCommand()
 		if u.req.DryRun {
 			r.Diff = c.UndoDiff()
@@ -240,7 +241,7 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 		u.tell(Event{Kind: Started, Step: r.Step, Action: r.Action, Text: r.Summary})
 		r.Outcome, err = u.attempt(ctx, a, c)
 	} else {
-		r.Outcome, err = timeline.OutcomeFailed, fmt.Errorf("the journal's entry %d cannot be read: %w", a.Intent.Seq, err)
+		r.Outcome, err = timeline.OutcomeFailed, fmt.Errorf("entry %d of the journal tells of no change that this irctl knows: undo it with the version that wrote it, or by hand", a.Intent.Seq)
 	}
 	e := Event{Kind: Finished, Step: r.Step, Action: r.Action, Text: r.Summary, Err: err}
 	if err != nil {
@@ -278,7 +279,7 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 	harm := u.harm(ctx, a, c)
 	intent, err := u.handle.Log.Append(timeline.Entry{Kind: timeline.KindIntent, Undoes: a.Intent.Seq, Phase: a.Intent.Phase, Step: a.Intent.Step,
 		Action: "undo " + a.Intent.Action, Object: a.Intent.Object, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary,
-		Command: c.UndoCommand(), Data: a.Intent.Data})
+		Command: c.UndoCommand()}.Carrying(a.Intent))
 	if err != nil {
 		return timeline.OutcomeFailed, fmt.Errorf("%s was not restored, since the journal could not be written: %w", c.Object, err)
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"irctl/internal/record"
 )
 
 // Bag writes a tar archive in BagIt layout (RFC 8493, version 1.0) while
@@ -289,20 +291,7 @@ func (b *Bag) release(chunks [][]byte) {
 }
 
 // Summary of a finished bag.
-type Summary struct {
-	// ManifestSHA256 covers the payload, TagManifestSHA256 the manifest and all
-	// other files too.
-	ManifestSHA256    string `json:"manifestSha256"`
-	TagManifestSHA256 string `json:"tagManifestSha256"`
-	// Artefacts counted by status.
-	Artefacts map[Status]int `json:"artefacts"`
-	// PayloadBytes is the size of what was collected, uncompressed.
-	PayloadBytes int64 `json:"payloadBytes"`
-	// Complete: every artefact is complete or absent.
-	Complete bool `json:"complete"`
-	// Incomplete says why the collection ended early, if it did.
-	Incomplete string `json:"incomplete,omitempty"`
-}
+type Summary = record.Summary
 
 // Close ends artefacts that are still open with the reason incomplete, writes
 // the manifests and the end of the archive. Its writer is not closed. A reason

@@ -125,7 +125,7 @@ func (b *Bundle) signReceipt(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	b.receipt.Signer = b.signer.Fingerprint()
-	data, err := b.receipt.encode()
+	data, err := encodeReceipt(b.receipt)
 	if err == nil {
 		// Ctrl-C ends the collection; what there is, is still signed.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signTimeout)
@@ -149,7 +149,7 @@ func (b *Bundle) placed() Receipt {
 
 // place gives the bundle and its receipt their names.
 func (b *Bundle) place() error {
-	data, err := b.receipt.encode()
+	data, err := encodeReceipt(b.receipt)
 	if err != nil {
 		return errors.Join(b.explain("writing the receipt of", err), b.Abort())
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"irctl/internal/record"
 	"irctl/internal/sanitize"
 )
 
@@ -46,12 +47,7 @@ type Meta struct {
 
 // Actor is who collects: the person on this machine, and whom the API server
 // takes them for.
-type Actor struct {
-	OSUser string   `json:"osUser,omitempty"`
-	Host   string   `json:"host,omitempty"`
-	User   string   `json:"user,omitempty"`
-	Groups []string `json:"groups,omitempty"`
-}
+type Actor = record.Collector
 
 // Cluster says which cluster it was.
 type Cluster struct {
@@ -65,14 +61,10 @@ type Cluster struct {
 }
 
 // Tool is the program that collected.
-type Tool struct {
-	Name    string `json:"name"`
-	Version string `json:"version,omitempty"`
-	SHA256  string `json:"sha256,omitempty"` // of its executable
-}
+type Tool = record.Tool
 
 // Status is how much of an artefact is there.
-type Status string
+type Status = record.ArtefactStatus
 
 const (
 	// Complete: all of it.

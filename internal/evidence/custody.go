@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"irctl/internal/record"
 )
 
 // CustodyEntry records that a bundle changed hands. Entries are files of their
@@ -21,29 +23,11 @@ import (
 // The chain shows any change, deletion or insertion before its last entry.
 // That entries were cut off its end can only be told by whoever knows of them:
 // the incident's timeline, or the receiver, who keeps a copy.
-type CustodyEntry struct {
-	Format string    `json:"format"`
-	Seq    int       `json:"seq"`
-	Time   time.Time `json:"time"`
-	// Bundle is the file's name, BundleSHA256 what it was found to be when
-	// this was written.
-	Bundle       string `json:"bundle"`
-	BundleSHA256 string `json:"bundleSha256"`
-	HandOver
-	Actor Actor `json:"actor"`
-	// Signer is the fingerprint of the key that signed the entry.
-	Signer string `json:"signer"`
-	// Prev is the SHA-256 of the entry before, or of the receipt.
-	Prev string `json:"prev"`
-}
+type CustodyEntry = record.CustodyEntry
 
 // HandOver says who gave a bundle to whom. What was handed over where and why
 // is the note's.
-type HandOver struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-	Note string `json:"note,omitempty"`
-}
+type HandOver = record.HandOver
 
 // CustodyFormat is that of entries.
 const CustodyFormat = "irctl-custody/1"
@@ -85,10 +69,10 @@ func AddCustody(ctx context.Context, bundle string, h HandOver, by Actor, signer
 		Format: CustodyFormat, Seq: len(v.Custody) + 1, Time: now.UTC().Truncate(time.Second),
 		Bundle: filepath.Base(bundle), BundleSHA256: v.SHA256, HandOver: h, Actor: by, Signer: signer.Fingerprint(), Prev: v.custodyHead,
 	}
-	return entry, entry.write(ctx, bundle, signer)
+	return entry, writeCustody(ctx, &entry, bundle, signer)
 }
 
-func (e *CustodyEntry) write(ctx context.Context, bundle string, signer *Signer) error {
+func writeCustody(ctx context.Context, e *CustodyEntry, bundle string, signer *Signer) error {
 	data, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding the custody entry: %w", err)
@@ -160,10 +144,7 @@ func readCustody(bundle string) (files []custodyFile, stray []string, err error)
 }
 
 // CustodyFile is an entry, and the digest of its file.
-type CustodyFile struct {
-	CustodyEntry
-	SHA256 string `json:"sha256"`
-}
+type CustodyFile = record.Custody
 
 // Custody reads the entries of a bundle's chain, up to the first that cannot
 // be read. VerifyBundle checks them.

@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"k8s.io/apimachinery/pkg/types"
+	"irctl/internal/record"
 )
 
 // Receipt says which file a bundle is and what is in it, without opening it. It
@@ -18,51 +17,14 @@ import (
 // proves that neither was changed since. What vouches for the receipt (the
 // responder's signature, a time stamp, the custody chain) vouches for the
 // bundle by its digest.
-type Receipt struct {
-	Format string `json:"format"`
-	// Path is absolute; in the file beside the bundle it is the bundle's name alone.
-	Path     string `json:"path"`
-	Purpose  string `json:"purpose,omitempty"`
-	Incident string `json:"incident,omitempty"`
-	// Drill: it is of a simulated cluster, and evidence of nothing.
-	Drill   bool      `json:"drill,omitempty"`
-	Created time.Time `json:"created"`
-	Tool    Tool      `json:"tool"`
-	// SHA256 and Size, in bytes, of the bundle as it lies on disk.
-	SHA256 string `json:"sha256"`
-	Size   int64  `json:"size"`
-	// Segments are the SHA-256 of each SegmentSize bytes of the bundle, the
-	// last one shorter: they tell where a bundle was altered.
-	SegmentSize int64    `json:"segmentSize"`
-	Segments    []string `json:"segments"`
-	// Recipients are the fingerprints of the keys that open it.
-	Recipients []string `json:"recipients"`
-	// Signer is the fingerprint of the key that signed this receipt, in
-	// SignatureSuffix; empty if none did.
-	Signer string `json:"signer,omitempty"`
-	// Redacted is the name of the bundle of which this is the shareable one.
-	Redacted string `json:"redactedFrom,omitempty"`
-	// Pods are those that could be read, each with the UID that it had: of these
-	// there is evidence in the bundle. At most MaxPods.
-	Pods []SealedPod `json:"pods,omitempty"`
-	// Timeline is the head of the incident's journal at the time.
-	Timeline *ChainHead `json:"timeline,omitempty"`
-	Summary
-}
+type Receipt = record.Receipt
 
 // SealedPod is a pod of which there is evidence in a bundle.
-type SealedPod struct {
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	UID       types.UID `json:"uid"`
-}
+type SealedPod = record.SealedPod
 
 // ChainHead names an entry of a journal by its number and the hash of its
 // line, and with it the whole journal up to it.
-type ChainHead struct {
-	Seq    int64  `json:"seq"`
-	SHA256 string `json:"sha256"`
-}
+type ChainHead = record.ChainHead
 
 // ReceiptFormat is the value of Receipt.Format.
 const ReceiptFormat = "irctl-receipt/1"
@@ -91,13 +53,6 @@ const (
 	segmentSize = 8 << 20
 )
 
-// ReceiptIn is the receipt that an entry of a journal carries as its data;
-// false: it carries none.
-func ReceiptIn(data json.RawMessage) (r Receipt, ok bool) {
-	ok = len(data) > 0 && json.Unmarshal(data, &r) == nil && r.Format == ReceiptFormat && r.Path != "" && r.SHA256 != ""
-	return r, ok
-}
-
 // ErrReceipt: a receipt is not one that irctl wrote.
 var ErrReceipt = errors.New("malformed receipt")
 
@@ -122,10 +77,10 @@ func parseReceipt(data []byte) (Receipt, error) {
 	if d.More() || len(bytes.TrimSpace(data[d.InputOffset():])) > 0 {
 		return Receipt{}, fmt.Errorf("%w: something follows it", ErrReceipt)
 	}
-	return r, r.validate()
+	return r, validate(&r)
 }
 
-func (r *Receipt) validate() error {
+func validate(r *Receipt) error {
 	isDigest := func(s string) bool { b, err := hex.DecodeString(s); return err == nil && len(b) == 32 }
 	segments := int64(-1)
 	if r.SegmentSize > 0 && r.Size >= 0 {
@@ -149,7 +104,7 @@ func (r *Receipt) validate() error {
 }
 
 // encode gives the bytes of the file beside the bundle.
-func (r Receipt) encode() ([]byte, error) {
+func encodeReceipt(r Receipt) ([]byte, error) {
 	r.Path = filepath.Base(r.Path)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -304,7 +304,7 @@ func (s *session) run(ctx context.Context, req Request, stages []stage, limits L
 	defer s.mu.Unlock()
 	for _, p := range q.pods {
 		if p.err == nil && p.facts.uid != "" {
-			s.sealed = append(s.sealed, SealedPod{Namespace: p.Namespace, Name: p.Name, UID: p.facts.uid})
+			s.sealed = append(s.sealed, SealedPod{Namespace: p.Namespace, Name: p.Name, UID: string(p.facts.uid)})
 		}
 	}
 }

@@ -2,7 +2,6 @@ package incident
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -448,16 +448,19 @@ func (h *Handle) update(change func(*Incident)) error {
 
 // CloseIncident records that the incident is over; ErrAlreadyClosed where it
 // is. The handle stays open, to be closed with Close.
-func (h *Handle) CloseIncident(note string) error { return h.CloseWith(note, nil) }
+func (h *Handle) CloseIncident(note string) error { return h.CloseWith(note, record.Closing{}) }
 
-// CloseWith is CloseIncident, with data for the entry of the journal.
-func (h *Handle) CloseWith(note string, data json.RawMessage) error {
+// CloseWith is CloseIncident, with what had become of the incident's changes.
+func (h *Handle) CloseWith(note string, c record.Closing) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.incident.State == StateClosed {
 		return fmt.Errorf("%s: %w", h.incident.ID, ErrAlreadyClosed)
 	}
-	e, err := h.Log.Append(timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note), Data: data})
+	e, err := timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note)}.With(c)
+	if err == nil {
+		e, err = h.Log.Append(e)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package incident
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -10,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -141,9 +141,9 @@ func (h *Handle) Set(settings ...Setting) ([]timeline.Entry, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	next := h.incident.clone()
-	var changes []timeline.Changed
+	var changes []record.Changed
 	for _, s := range settings {
-		c := timeline.Changed{Key: s.Key, Before: next.get(s.Key)}
+		c := record.Changed{Key: s.Key, Before: next.get(s.Key)}
 		if err := next.set(s); err != nil {
 			return nil, err
 		}
@@ -165,11 +165,7 @@ func (h *Handle) Set(settings ...Setting) ([]timeline.Entry, error) {
 	return entries, h.replay(entries)
 }
 
-func (h *Handle) record(c timeline.Changed) (timeline.Entry, error) {
-	data, err := json.Marshal(c)
-	if err != nil {
-		return timeline.Entry{}, err
-	}
+func (h *Handle) record(c record.Changed) (timeline.Entry, error) {
 	summary := c.Key + ": " + c.After
 	switch {
 	case c.After == "":
@@ -177,7 +173,11 @@ func (h *Handle) record(c timeline.Changed) (timeline.Entry, error) {
 	case c.Before != "":
 		summary += "; it was " + c.Before
 	}
-	return h.Log.Append(timeline.Entry{Kind: timeline.KindChanged, Summary: summary, Data: data})
+	e, err := timeline.Entry{Kind: timeline.KindChanged, Summary: summary}.With(c)
+	if err != nil {
+		return e, err
+	}
+	return h.Log.Append(e)
 }
 
 // replay makes the record what the journal's entries say it is. What this
@@ -185,8 +185,7 @@ func (h *Handle) record(c timeline.Changed) (timeline.Entry, error) {
 func (h *Handle) replay(entries []timeline.Entry) error {
 	last := map[string]string{}
 	for _, e := range entries {
-		var c timeline.Changed
-		if e.Kind == timeline.KindChanged && json.Unmarshal(e.Data, &c) == nil {
+		if c, ok := timeline.Payload[record.Changed](&e); ok {
 			last[c.Key] = c.After
 		}
 	}

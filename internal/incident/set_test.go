@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -112,7 +113,7 @@ func TestOpenCatchesUpWithWhatWasSet(t *testing.T) {
 	}
 	want := h.Incident()
 	// A newer irctl can set more.
-	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindChanged, Data: []byte(`{"key":"mood","before":"","after":"good"}`)}); err != nil {
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindChanged, Data: record.Verbatim([]byte(`{"key":"mood","before":"","after":"good"}`))}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Close(); err != nil {

@@ -1,11 +1,11 @@
 package report
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -59,71 +59,45 @@ func (x Exposure) Fate() string {
 	return "still open after " + took(x.LastSeen.Sub(x.FirstSeen))
 }
 
-// judgement is what a verdict's entry holds; package contain has all of it.
-type judgement struct {
-	Verdict   Text            `json:"verdict"`
-	Targets   json.RawMessage `json:"targets"` // findings; their number where they were cut
-	Cut       bool            `json:"cut"`
-	PutBack   []Text          `json:"putBack"`
-	Workloads []check         `json:"workloads"`
-}
-
-type finding struct {
-	Verdict   Text       `json:"verdict"`
-	Namespace string     `json:"namespace"`
-	Pod       string     `json:"pod"`
-	UID       string     `json:"uid"`
-	Checks    []check    `json:"checks"`
-	Exposures []Exposure `json:"exposures"`
-}
-
-type check struct {
-	Code Text `json:"code"`
-	OK   bool `json:"ok"`
-	Text Text `json:"text"`
-}
-
 // verdict takes down what a verdict on containment says.
 func (h *history) verdict(e timeline.Entry) {
-	var j judgement
-	var findings []finding
-	err := json.Unmarshal(e.Data, &j)
-	if err == nil && !j.Cut {
-		err = json.Unmarshal(j.Targets, &findings)
-	}
-	h.Verdict = &Verdict{Seq: e.Seq, Time: e.Time, Verdict: j.Verdict}
-	if j.Verdict == "" {
+	j, ok := timeline.Payload[record.Assessment](&e)
+	h.Verdict = &Verdict{Seq: e.Seq, Time: e.Time}
+	if ok {
+		h.Verdict.Verdict = Text(j.Verdict)
+	} else {
 		h.Verdict.Verdict, _ = cut(Text(e.Summary), ":")
 	}
-	if err != nil || j.Cut {
+	if !ok || j.Cut {
 		h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary),
 			Reason: "what this verdict names as open is not in the journal, or cannot be read: what became of each exposure is not known from it"})
 	}
+	if !ok {
+		return
+	}
 	for _, p := range j.PutBack {
-		h.PutBack = append(h.PutBack, Observed{Seq: e.Seq, Time: e.Time, Text: p})
+		h.PutBack = append(h.PutBack, Observed{Seq: e.Seq, Time: e.Time, Text: Text(p)})
 	}
-	if err == nil && !j.Cut {
-		for _, f := range findings {
-			if f.Verdict == undetermined {
-				// What was open may still be: nobody could look.
-				h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary), Reason: unread(f.Checks)})
-				continue
-			}
-			h.sighted(e.Time, f.UID, Text(f.Namespace+"/"+f.Pod), append(f.Exposures, unmetOf(f.Checks)...))
+	if j.Cut {
+		return
+	}
+	for _, f := range j.Findings {
+		if f.Verdict == undetermined {
+			// What was open may still be: nobody could look.
+			h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary), Reason: unread(f.Checks)})
+			continue
 		}
-		h.sighted(e.Time, "", "", unmetOf(j.Workloads))
+		h.sighted(e.Time, f.UID, Text(f.Namespace+"/"+f.Pod), append(exposuresOf(f.Exposures), unmetOf(f.Checks)...))
 	}
+	h.sighted(e.Time, "", "", unmetOf(j.Workloads))
 }
 
-// restoring is what an entry of a recovery holds on the way in; package engine
-// has all of it.
-type restoring struct {
-	SameImage bool `json:"sameImage"`
-	WayIn     []struct {
-		Workload Text `json:"workload"`
-		State    Text `json:"state"`
-		Text     Text `json:"text"`
-	} `json:"wayIn"`
+func exposuresOf(list []record.Exposure) []Exposure {
+	var out []Exposure
+	for _, x := range list {
+		out = append(out, Exposure{Code: Text(x.Code), Severity: Text(x.Severity), Text: Text(x.Text), Close: Text(x.Close)})
+	}
+	return out
 }
 
 // wayInCode is the exposure of a workload that was put back on the image through
@@ -135,28 +109,28 @@ func (x Exposure) decided() bool { return x.Code == wayInCode && x.Open() }
 
 // wayIn takes down whether a workload was put back on the suspects' image.
 func (h *history) wayIn(e timeline.Entry) {
-	var r restoring
-	if len(e.Data) == 0 || json.Unmarshal(e.Data, &r) != nil {
+	r, ok := timeline.Payload[record.Recovery](&e)
+	if !ok {
 		return
 	}
 	for _, w := range r.WayIn {
 		var seen []Exposure
 		if r.SameImage && w.State != "closed" {
-			seen = []Exposure{{Code: wayInCode, Severity: open, Text: "the way in is still open, as was decided: " + w.Text,
+			seen = []Exposure{{Code: wayInCode, Severity: open, Text: "the way in is still open, as was decided: " + Text(w.Text),
 				Close: "deploy a patched version (irctl eradicate --image), then irctl recover"}}
 		}
-		h.sighted(e.Time, "", w.Workload, seen)
+		h.sighted(e.Time, "", Text(w.Workload), seen)
 	}
 }
 
 // undetermined is the verdict on a suspect that could not be looked at.
-const undetermined Text = "could not tell"
+const undetermined record.Verdict = "could not tell"
 
 // unread says what could not be looked at.
-func unread(checks []check) Text {
+func unread(checks []record.Check) Text {
 	for _, c := range checks {
 		if !c.OK {
-			return c.Text
+			return Text(c.Text)
 		}
 	}
 	return "the suspect could not be looked at"
@@ -167,11 +141,11 @@ func cut(t Text, sep string) (before, after Text) {
 	return Text(b), Text(a)
 }
 
-func unmetOf(checks []check) []Exposure {
+func unmetOf(checks []record.Check) []Exposure {
 	var list []Exposure
 	for _, c := range checks {
 		if !c.OK {
-			list = append(list, Exposure{Code: c.Code, Severity: unmet, Text: c.Text})
+			list = append(list, Exposure{Code: Text(c.Code), Severity: unmet, Text: Text(c.Text)})
 		}
 	}
 	return list

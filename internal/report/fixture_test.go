@@ -2,7 +2,6 @@ package report_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"net/http/httptest"
@@ -21,7 +20,9 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
+	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -153,7 +154,7 @@ func (p *play) run() {
 		}
 		return sim.Fault{}
 	}), func(r *engine.ContainRequest) {
-		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (json.RawMessage, string, error) {
+		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (*evidence.Receipt, string, error) {
 			return nil, "", errors.New("no space left on device")
 		}
 	})
@@ -181,7 +182,7 @@ func (p *play) run() {
 		return sim.Fault{}
 	}), func(r *engine.ContainRequest) {
 		r.SecondLook = 300 * time.Millisecond
-		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (json.RawMessage, string, error) {
+		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (*evidence.Receipt, string, error) {
 			return receipt(p.suspect)
 		}
 	})
@@ -239,12 +240,13 @@ func forbidden() *apierrors.StatusError {
 }
 
 // receipt is what sealing evidence returns.
-func receipt(pod string) (json.RawMessage, string, error) {
+func receipt(pod string) (*evidence.Receipt, string, error) {
 	const digest = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"
-	data, err := json.Marshal(map[string]any{"format": "irctl-receipt/1", "path": "/home/responder/.local/state/irctl/incidents/" + string(fixtureID) + "/snapshot-20260212T083420Z.tar.gz.gpg",
-		"purpose": "snapshot", "incident": fixtureID, "sha256": digest, "manifestSha256": strings.Repeat("5f", 32), "size": 482_133,
-		"recipients": []string{"D1E4C0A9B3F2857766554433221100FFEEDDCCBB"}, "complete": true})
-	return data, "snapshot of 1 pod sealed in snapshot-20260212T083420Z.tar.gz.gpg, sha256 " + digest, err
+	r := evidence.Receipt{Format: evidence.ReceiptFormat, Purpose: "snapshot", Incident: string(fixtureID), SHA256: digest, Size: 482_133,
+		Path:       "/home/responder/.local/state/irctl/incidents/" + string(fixtureID) + "/snapshot-20260212T083420Z.tar.gz.gpg",
+		Recipients: []string{"D1E4C0A9B3F2857766554433221100FFEEDDCCBB"},
+		Summary:    record.Summary{ManifestSHA256: strings.Repeat("5f", 32), Complete: true}}
+	return &r, "snapshot of 1 pod sealed in snapshot-20260212T083420Z.tar.gz.gpg, sha256 " + digest, nil
 }
 
 // yes is a front end that agrees with everything.

@@ -1,13 +1,13 @@
 package report
 
 import (
-	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -194,33 +194,22 @@ func (h *history) read(entries []timeline.Entry) {
 	}
 }
 
-// receipt is what a report tells of a bundle; package evidence has all of it.
-type receipt struct {
-	Format     string `json:"format"`
-	Path       string `json:"path"`
-	Purpose    Text   `json:"purpose"`
-	SHA256     Text   `json:"sha256"`
-	Manifest   Text   `json:"manifestSha256"`
-	Size       int64  `json:"size"`
-	Recipients []Text `json:"recipients"`
-	Signer     Text   `json:"signer"`
-	Redacted   Text   `json:"redactedFrom"`
-	Complete   bool   `json:"complete"`
-	Incomplete Text   `json:"incomplete"`
-}
-
 // evidence takes down the receipt of an entry, if it has one, and returns its
 // number.
 func (h *history) evidence(e timeline.Entry) int {
-	var r receipt
-	if len(e.Data) == 0 || json.Unmarshal(e.Data, &r) != nil || !strings.HasPrefix(r.Format, "irctl-receipt/") || h.sealed[r.SHA256] {
+	r, ok := timeline.Payload[record.Receipt](&e)
+	if !ok || h.sealed[Text(r.SHA256)] {
 		return 0
 	}
-	h.sealed[r.SHA256] = true
+	h.sealed[Text(r.SHA256)] = true
+	recipients := []Text{}
+	for _, key := range r.Recipients {
+		recipients = append(recipients, Text(key))
+	}
 	// A path would tell of the responder's machine, and mean nothing elsewhere.
 	h.Evidence = append(h.Evidence, Evidence{Number: len(h.Evidence) + 1, Seq: e.Seq, Time: e.Time, Who: who(e.Actor), File: Text(path.Base(r.Path)),
-		Purpose: r.Purpose, SHA256: r.SHA256, Manifest: r.Manifest, Size: r.Size, Recipients: slices.Concat([]Text{}, r.Recipients), Signer: r.Signer,
-		Redacted: r.Redacted, Complete: r.Complete, Incomplete: r.Incomplete})
+		Purpose: Text(r.Purpose), SHA256: Text(r.SHA256), Manifest: Text(r.ManifestSHA256), Size: r.Size, Recipients: recipients,
+		Signer: Text(r.Signer), Redacted: Text(r.Redacted), Complete: r.Complete, Incomplete: Text(r.Incomplete)})
 	return len(h.Evidence)
 }
 
@@ -253,12 +242,8 @@ func (h *history) deviation(e timeline.Entry) {
 
 // notNeeded: the entry is of a step of a runbook whose condition did not hold.
 func notNeeded(e timeline.Entry) bool {
-	var data struct {
-		Run struct {
-			NotNeeded bool `json:"notNeeded"`
-		} `json:"run"`
-	}
-	return len(e.Data) > 0 && json.Unmarshal(e.Data, &data) == nil && data.Run.NotNeeded
+	r, ok := timeline.Payload[record.Run](&e)
+	return ok && r.Event.NotNeeded
 }
 
 func strayed(o timeline.Outcome) bool {

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/timeline"
 )
@@ -48,11 +49,11 @@ func dressed(s string) report.Input {
 	}
 	add(func(e *timeline.Entry) { e.Kind = timeline.KindOpened })
 	add(func(e *timeline.Entry) { e.Kind, e.Outcome = timeline.KindObservation, timeline.OutcomeFailed })
-	add(func(e *timeline.Entry) { e.Kind, e.Data = timeline.KindObservation, receipt })
+	add(func(e *timeline.Entry) { e.Kind, e.Data = timeline.KindObservation, record.Verbatim(receipt) })
 	add(func(e *timeline.Entry) { e.Kind = timeline.KindIntent })
 	add(func(e *timeline.Entry) { e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 4, timeline.OutcomeDone })
 	add(func(e *timeline.Entry) {
-		e.Kind, e.Phase, e.Outcome, e.Data = timeline.KindVerdict, "contain", timeline.OutcomeFailed, verdict
+		e.Kind, e.Phase, e.Outcome, e.Data = timeline.KindVerdict, "contain", timeline.OutcomeFailed, record.Verbatim(verdict)
 	})
 	add(func(e *timeline.Entry) { e.Kind, e.Step = timeline.KindIntent, "rotate" })
 	add(func(e *timeline.Entry) { e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 7, timeline.Outcome(s) })
@@ -177,7 +178,7 @@ func FuzzJournal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data string, intent, at int64) {
 		in := dressed("word")
 		for n := range in.Entries {
-			in.Entries[n].Data, in.Entries[n].Intent = json.RawMessage(data), intent
+			in.Entries[n].Data, in.Entries[n].Intent = record.Verbatim([]byte(data)), intent
 			in.Entries[n].Time = time.Unix(at*int64(n)%60_000_000_000, 0) // years that a journal can hold
 			if n%2 == 0 {
 				in.Entries[n].Time = in.Entries[n].Time.In(time.FixedZone("", int(intent%100)*3600))
@@ -221,7 +222,7 @@ func TestAHugeIncident(t *testing.T) {
 			timeline.Entry{Seq: n + 1, Time: at, Kind: timeline.KindIntent, Phase: "contain", Step: "detach", Summary: fmt.Sprintf("detach pod-%d", n), Command: "kubectl label"},
 			timeline.Entry{Seq: n + 2, Time: at, Kind: timeline.KindOutcome, Intent: n + 1, Outcome: timeline.OutcomeFailed, Error: "forbidden"},
 			timeline.Entry{Seq: n + 3, Time: at, Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeFailed,
-				Data: json.RawMessage(fmt.Sprintf(`{"verdict":"not contained","targets":[{"namespace":"n","pod":"p%d","exposures":[{"code":"token","severity":"risk","text":"t%d"}]}]}`, n%500, n))})
+				Data: record.Verbatim([]byte(fmt.Sprintf(`{"verdict":"not contained","targets":[{"namespace":"n","pod":"p%d","exposures":[{"code":"token","severity":"risk","text":"t%d"}]}]}`, n%500, n)))})
 	}
 	start := time.Now()
 	out := render(t, in)

@@ -74,7 +74,7 @@ func verdictClass(verdict Text) string {
 	switch verdict {
 	case "contained":
 		return "good"
-	case "contained with exposures", undetermined:
+	case "contained with exposures", Text(undetermined):
 		return "warn"
 	}
 	return "bad"

@@ -1,13 +1,13 @@
 package report
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"irctl/internal/incident"
 	"irctl/internal/plural"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -209,11 +209,9 @@ func recovery(r *Report, entries []timeline.Entry) []Text {
 		}
 	}
 	for _, e := range slices.Backward(entries) {
-		var verdict struct {
-			Verdict Text `json:"verdict"`
-		}
-		if e.Kind == timeline.KindVerdict && e.Phase == "recover" && json.Unmarshal(e.Data, &verdict) == nil && verdict.Verdict != "" {
-			return append(list, "The last verdict on the recovery, of "+Text(when(e.Time))+": "+verdict.Verdict+".")
+		verdict, ok := timeline.Payload[record.Recovery](&e)
+		if ok && e.Kind == timeline.KindVerdict && verdict.Verdict != "" {
+			return append(list, "The last verdict on the recovery, of "+Text(when(e.Time))+": "+Text(verdict.Verdict)+".")
 		}
 	}
 	return list

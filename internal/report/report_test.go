@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/timeline"
 )
@@ -155,7 +156,7 @@ func TestTimesThatAreNotKnown(t *testing.T) {
 	at := time.Date(2026, 2, 12, 8, 30, 0, 0, time.UTC)
 	opened := timeline.Entry{Seq: 1, Time: at, Kind: timeline.KindOpened}
 	contained := timeline.Entry{Seq: 2, Time: at.Add(time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone}
-	later := timeline.Entry{Seq: 3, Time: at.Add(time.Hour), Kind: timeline.KindChanged, Data: []byte(`{"key":"detected","after":"2026-02-12T09:00:00Z"}`)}
+	later := timeline.Entry{Seq: 3, Time: at.Add(time.Hour), Kind: timeline.KindChanged, Data: record.Verbatim([]byte(`{"key":"detected","after":"2026-02-12T09:00:00Z"}`))}
 	for name, tt := range map[string]struct {
 		entries []timeline.Entry
 		want    []string
@@ -183,7 +184,7 @@ func TestTimesThatAreNotKnown(t *testing.T) {
 func TestExposuresComeAndGo(t *testing.T) {
 	at := time.Date(2026, 2, 12, 8, 0, 0, 0, time.UTC)
 	verdict := func(minute int, data string) timeline.Entry {
-		return timeline.Entry{Seq: int64(minute), Time: at.Add(time.Duration(minute) * time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: []byte(data)}
+		return timeline.Entry{Seq: int64(minute), Time: at.Add(time.Duration(minute) * time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: record.Verbatim([]byte(data))}
 	}
 	of := func(pod string, texts ...string) string {
 		var list []string
@@ -233,8 +234,8 @@ func TestEradicationIsTold(t *testing.T) {
 		add(e)
 	}
 	add(timeline.Entry{Kind: timeline.KindOpened})
-	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "passed over", Data: []byte(`{"run":{"notNeeded":true}}`)})
-	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "left out", Data: []byte(`{"run":{"step":"x"}}`)})
+	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "passed over", Data: record.Verbatim([]byte(`{"run":{"event":"step-ended","notNeeded":true}}`))})
+	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "left out", Data: record.Verbatim([]byte(`{"run":{"event":"step-ended","step":"x"}}`))})
 	for _, object := range []string{"a", "b"} {
 		for _, name := range []string{"new-value", "store", "update", "verify"} {
 			step(name, object, timeline.OutcomeDone)

@@ -1,12 +1,12 @@
 package report
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -77,19 +77,12 @@ func (t Target) top() Text {
 	return kind + " " + t.Namespace + "/" + name
 }
 
-// field is one that a change set, and what was and is in it.
-type field struct {
-	Path          []string
-	Before, After json.RawMessage
-}
-
 // fieldsOf are the fields that an action set; of one that set none, nil.
-func fieldsOf(a timeline.Action) []field {
-	var c struct{ Fields []field }
-	if json.Unmarshal(a.Intent.Data, &c) != nil {
-		return nil
+func fieldsOf(a timeline.Action) []record.Field {
+	if c, ok := timeline.Payload[record.Change](&a.Intent); ok {
+		return c.Fields
 	}
-	return c.Fields
+	return nil
 }
 
 // patchesImage: the action is recorded to have been done, and changes an image.
@@ -121,11 +114,11 @@ func track(a timeline.Action, had, has map[string]string) {
 			after = f.Before
 		}
 		for _, list := range []struct {
-			text json.RawMessage
-			into map[string]string
-			keep bool
+			value any
+			into  map[string]string
+			keep  bool
 		}{{f.Before, had, true}, {after, has, false}} {
-			for _, image := range images(list.text) {
+			for _, image := range images(list.value) {
 				name, ref, _ := strings.Cut(image, "=")
 				if _, known := list.into[part+" "+name]; !known || !list.keep {
 					list.into[part+" "+name] = ref
@@ -162,14 +155,15 @@ func unchanged(had, has map[string]string) []string {
 	return same
 }
 
-func images(containers json.RawMessage) []string {
-	var list []struct{ Name, Image string }
-	if json.Unmarshal(containers, &list) != nil {
-		return nil
-	}
+// images are those of a list of containers, CONTAINER=IMAGE.
+func images(containers any) []string {
+	list, _ := containers.([]any)
 	var out []string
-	for _, c := range list {
-		out = append(out, c.Name+"="+c.Image)
+	for _, one := range list {
+		c, _ := one.(map[string]any)
+		name, _ := c["name"].(string)
+		image, _ := c["image"].(string)
+		out = append(out, name+"="+image)
 	}
 	return out
 }
@@ -185,25 +179,19 @@ func patchedBy(workload Text, a timeline.Action) WayIn {
 // recovered is what the last recovery found of a workload.
 func recovered(workload Text, entries []timeline.Entry) (w WayIn, ok bool) {
 	for _, e := range slices.Backward(entries) {
-		if e.Phase != "recover" || e.Action != "way-in" {
-			continue
-		}
-		var rec struct {
-			SameImage bool
-			WayIn     []struct{ Workload, State, Text Text }
-		}
-		if json.Unmarshal(e.Data, &rec) != nil {
+		rec, ok := timeline.Payload[record.Recovery](&e)
+		if !ok || e.Action != "way-in" {
 			continue
 		}
 		for _, found := range rec.WayIn {
-			if found.Workload != workload {
+			if Text(found.Workload) != workload {
 				continue
 			}
-			w = WayIn{Workload: workload, State: wayInClosed, Text: found.Text, Seq: e.Seq, At: e.Time}
+			w = WayIn{Workload: workload, State: wayInClosed, Text: Text(found.Text), Seq: e.Seq, At: e.Time}
 			if found.State != wayInClosed {
-				w.State, w.Text = wayInOpen, found.Text+"; the way in is still open"
+				w.State, w.Text = wayInOpen, Text(found.Text)+"; the way in is still open"
 				if rec.SameImage {
-					w.Text = found.Text + ", and went back into service so, as was decided; the way in is still open"
+					w.Text = Text(found.Text) + ", and went back into service so, as was decided; the way in is still open"
 				}
 			}
 			return w, true

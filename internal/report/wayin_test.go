@@ -1,13 +1,13 @@
 package report_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/timeline"
 )
@@ -16,17 +16,17 @@ import (
 // until an image is changed, and again once that is taken back.
 func TestWayIn(t *testing.T) {
 	backend := &timeline.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "todo-app", Name: "backend"}
-	contained := timeline.Entry{Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: json.RawMessage(`{"verdict":"contained","targets":[]}`)}
+	contained := timeline.Entry{Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: record.Verbatim([]byte(`{"verdict":"contained","targets":[]}`))}
 	change := func(step, after string, object *timeline.Object) timeline.Entry {
 		return timeline.Entry{Kind: timeline.KindIntent, Phase: "eradicate", Step: step, Object: object, Summary: "change it",
-			Data: json.RawMessage(fmt.Sprintf(`{"fields":[{"path":["spec","template","spec","containers"],"before":[{"name":"backend","image":"old"}],"after":[%s]}]}`, after))}
+			Data: record.Verbatim([]byte(fmt.Sprintf(`{"object":{"group":"apps","version":"v1","resource":"deployments","kind":"Deployment","namespace":"todo-app","name":"backend"},"fields":[{"path":["spec","template","spec","containers"],"before":[{"name":"backend","image":"old"}],"after":[%s]}]}`, after)))}
 	}
 	done := func(intent int64, outcome timeline.Outcome) timeline.Entry {
 		return timeline.Entry{Kind: timeline.KindOutcome, Intent: intent, Outcome: outcome}
 	}
 	recovery := func(state string, sameImage bool) timeline.Entry {
 		return timeline.Entry{Kind: timeline.KindObservation, Phase: "recover", Action: "way-in",
-			Data: json.RawMessage(fmt.Sprintf(`{"sameImage":%v,"wayIn":[{"workload":"Deployment todo-app/backend","state":%q,"text":"what was found"}]}`, sameImage, state))}
+			Data: record.Verbatim([]byte(fmt.Sprintf(`{"sameImage":%v,"wayIn":[{"workload":"Deployment todo-app/backend","state":%q,"text":"what was found"}]}`, sameImage, state)))}
 	}
 	patched := `{"name":"backend","image":"new"}`
 	for name, tc := range map[string]struct {
@@ -77,8 +77,8 @@ func TestWayIn(t *testing.T) {
 // What could not be looked at is not gone.
 func TestWhatCouldNotBeLookedAtIsNotGone(t *testing.T) {
 	judged := func(verdict, rest string) timeline.Entry {
-		return timeline.Entry{Kind: timeline.KindVerdict, Phase: "contain", Summary: verdict, Data: json.RawMessage(fmt.Sprintf(
-			`{"verdict":%q,"targets":[{"namespace":"shop","pod":"cart-1","uid":"u","verdict":%q,%s}]}`, verdict, verdict, rest))}
+		return timeline.Entry{Kind: timeline.KindVerdict, Phase: "contain", Summary: verdict, Data: record.Verbatim([]byte(fmt.Sprintf(
+			`{"verdict":%q,"targets":[{"namespace":"shop","pod":"cart-1","uid":"u","verdict":%q,%s}]}`, verdict, verdict, rest)))}
 	}
 	open := judged("contained with exposures", `"checks":[],"exposures":[{"code":"token","severity":"risk","text":"its token"}]`)
 	unread := judged("could not tell", `"checks":[{"code":"pod","ok":false,"unknown":true,"text":"the pod could not be read"}]`)

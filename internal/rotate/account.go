@@ -38,13 +38,13 @@ func NewAccount(client *cluster.Client, live *corev1.ServiceAccount, legacy []*c
 	next := &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: live.Namespace, Name: live.Name, Labels: live.Labels, Annotations: live.Annotations, OwnerReferences: live.OwnerReferences},
 		Secrets:    live.Secrets, ImagePullSecrets: live.ImagePullSecrets, AutomountServiceAccountToken: live.AutomountServiceAccountToken}
-	record := Record{Rotator: "service-account", AccountUID: live.UID}
+	record := Record{Rotator: "service-account", AccountUID: string(live.UID)}
 	var err error
 	if record.Account, err = json.Marshal(next); err != nil {
 		return nil, fmt.Errorf("recording ServiceAccount %s/%s: %w", live.Namespace, live.Name, err)
 	}
 	for _, s := range legacy {
-		record.Secrets = append(record.Secrets, SecretRecord{Namespace: s.Namespace, Name: s.Name, UID: s.UID})
+		record.Secrets = append(record.Secrets, SecretRecord{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)})
 		if !inUse(s.Name) {
 			continue
 		}
@@ -64,7 +64,7 @@ func NewAccount(client *cluster.Client, live *corev1.ServiceAccount, legacy []*c
 // ResumeAccount goes on where an earlier process stopped, even where that had
 // deleted the account and not yet made it anew.
 func ResumeAccount(client *cluster.Client, record Record) (*Account, error) {
-	a := &Account{client: client, record: record, old: record.AccountUID, legacy: record.Secrets}
+	a := &Account{client: client, record: record, old: types.UID(record.AccountUID), legacy: record.Secrets}
 	if err := json.Unmarshal(record.Account, &a.next); err != nil || a.next == nil {
 		return nil, fmt.Errorf("the journal's record of a ServiceAccount cannot be read: %w", err)
 	}

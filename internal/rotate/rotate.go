@@ -8,14 +8,13 @@ package rotate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/record"
 )
 
 // Rotator replaces one secret, or several that must change together. Its
@@ -51,44 +50,17 @@ type Outcome struct {
 func already(note string) (Outcome, error) { return Outcome{Result: change.Already, Note: note}, nil }
 func done(note string) (Outcome, error)    { return Outcome{Result: change.Done, Note: note}, nil }
 
-// Record is what a journal keeps of a rotation: enough to find out how far it
-// came, and to go on, and no value.
-type Record struct {
-	Rotator string         `json:"rotator"`
-	Secrets []SecretRecord `json:"secrets,omitempty"`
-	// AccountUID is that of the ServiceAccount before.
-	AccountUID types.UID `json:"accountUID,omitempty"`
-	// Account is the ServiceAccount that is made anew, as it will be: it holds
-	// no secret, and whoever finds it deleted can create it again.
-	Account json.RawMessage `json:"account,omitempty"`
-	// Tokens are the legacy token Secrets that are made anew with it.
-	Tokens []json.RawMessage `json:"tokens,omitempty"`
-}
+// Record is what a journal keeps of a rotation.
+type Record = record.Rotation
 
 // SecretRecord is one Secret of a rotation.
-type SecretRecord struct {
-	Namespace string    `json:"namespace"`
-	Name      string    `json:"name"`
-	UID       types.UID `json:"uid,omitempty"`
-	// Successor is the Secret that takes the place of one that is immutable.
-	Successor string                `json:"successor,omitempty"`
-	Keys      map[string]KeyDigests `json:"keys,omitempty"`
-	// Kept are keys that were left as they are, since the responder said that
-	// they are no secret.
-	Kept []string `json:"kept,omitempty"`
-}
+type SecretRecord = record.RotatedSecret
 
 // KeyDigests are the keyed digests of one key's value.
-type KeyDigests struct {
-	Before string `json:"before,omitempty"`
-	After  string `json:"after,omitempty"` // empty: not known beforehand, since somebody else makes it
-	// Source and Role are what the responder said of the key.
-	Source Kind   `json:"source,omitempty"`
-	Role   string `json:"role,omitempty"`
-}
+type KeyDigests = record.KeyDigests
 
 // Holder is the name of the Secret that holds the new values.
-func (r SecretRecord) Holder() string {
+func Holder(r SecretRecord) string {
 	if r.Successor != "" {
 		return r.Successor
 	}
@@ -96,7 +68,7 @@ func (r SecretRecord) Holder() string {
 }
 
 // Holds reports whether a Secret has the new values that the record tells of.
-func (r SecretRecord) Holds(live *corev1.Secret, d Digests) bool {
+func Holds(r SecretRecord, live *corev1.Secret, d Digests) bool {
 	if live == nil || len(r.Keys) == 0 {
 		return false
 	}

@@ -291,7 +291,7 @@ func TestExternalSecret(t *testing.T) {
 	if err != nil || w.value(t, "s", "K") != "new-value-1" {
 		t.Fatalf("%v", err)
 	}
-	if !record.Secrets[0].Holds(w.live(t, "s"), w.digests) || !out.Data.(Record).Secrets[0].Holds(w.live(t, "s"), w.digests) {
+	if !Holds(record.Secrets[0], w.live(t, "s"), w.digests) || !Holds(out.Data.(Record).Secrets[0], w.live(t, "s"), w.digests) {
 		t.Error("the record does not tell that it was done")
 	}
 	_, x = externalWorld(t, func() (string, bool) { return "old-value-1", true })
@@ -341,7 +341,7 @@ func TestCertificate(t *testing.T) {
 		record := c.Record()
 		_, err := c.Update(ctx)
 		cancel()
-		if rotates && (err != nil || !record.Secrets[0].Holds(w.live(t, "s"), w.digests)) || !rotates && (err == nil || !strings.Contains(err.Error(), "rotationPolicy")) {
+		if rotates && (err != nil || !Holds(record.Secrets[0], w.live(t, "s"), w.digests)) || !rotates && (err == nil || !strings.Contains(err.Error(), "rotationPolicy")) {
 			t.Errorf("a new key: %v: %v", rotates, err)
 		}
 	}

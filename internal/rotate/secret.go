@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
@@ -184,7 +185,7 @@ func (s *Secrets) Record() Record {
 	}
 	r := Record{Rotator: "secret"}
 	for _, e := range s.edits {
-		sr := SecretRecord{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: e.ref.UID, Successor: e.successor, Keys: map[string]KeyDigests{}}
+		sr := SecretRecord{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Successor: e.successor, Keys: map[string]KeyDigests{}}
 		for key, src := range e.Sources {
 			if src.Kind == Keep {
 				sr.Kept = append(sr.Kept, key)
@@ -193,7 +194,7 @@ func (s *Secrets) Record() Record {
 		slices.Sort(sr.Kept)
 		for key, v := range e.values {
 			sr.Keys[key] = KeyDigests{Before: s.digests.Of(e.Live.Data[key]), After: s.digests.Of(v.Reveal()),
-				Source: e.Sources[key].Kind, Role: e.Sources[key].Role}
+				Source: string(e.Sources[key].Kind), Role: e.Sources[key].Role}
 		}
 		r.Secrets = append(r.Secrets, sr)
 	}
@@ -339,8 +340,10 @@ func (e *secretEdit) supplied() []string {
 }
 
 func deleteSecret(ctx context.Context, client *cluster.Client, r SecretRecord) error {
+	uid := types.UID(r.UID)
 	err := persist(ctx, func(ctx context.Context) error {
-		return client.Kube.CoreV1().Secrets(r.Namespace).Delete(ctx, r.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &r.UID}})
+		return client.Kube.CoreV1().Secrets(r.Namespace).Delete(ctx, r.Name,
+			metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or another of that name
 		return nil

@@ -99,7 +99,7 @@ func (a Action) mayHaveChanged() bool {
 	case OutcomeAlready, OutcomeRefused, OutcomeSkipped:
 		return false
 	case OutcomeFailed:
-		return len(a.Outcome.Data) > 0
+		return !a.Outcome.Data.IsZero()
 	default:
 		return true
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -22,7 +23,7 @@ func outcome(of int64, o timeline.Outcome) timeline.Entry {
 
 func receipt(of int64, o timeline.Outcome) timeline.Entry {
 	e := outcome(of, o)
-	e.Data = json.RawMessage(`{}`)
+	e.Data = record.Verbatim([]byte(`{}`))
 	return e
 }
 
@@ -156,7 +157,7 @@ func TestAnAlertKeepsItsOwnTime(t *testing.T) {
 		"a sign from after the alert": {`{"startedAt":"2026-01-02T14:30:00Z","alertedAt":"2026-01-02T14:00:00+01:00"}`, time.Time{}, alert},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := timeline.MetricsOf([]timeline.Entry{{Seq: 1, Time: recorded, Kind: timeline.KindObservation, Phase: "detect", Data: json.RawMessage(tt.data)}})
+			m := timeline.MetricsOf([]timeline.Entry{{Seq: 1, Time: recorded, Kind: timeline.KindObservation, Phase: "detect", Data: record.Verbatim([]byte(tt.data))}})
 			if !m.StartedAt.Equal(tt.started) || !m.DetectedAt.Equal(tt.detected) {
 				t.Errorf("started %v, detected %v", m.StartedAt, m.DetectedAt)
 			}
@@ -174,11 +175,11 @@ func TestMoments(t *testing.T) {
 	day := time.Date(2026, 1, 2, 15, 0, 0, 0, time.UTC)
 	at := func(minute int) time.Time { return day.Add(time.Duration(minute) * time.Minute) }
 	set := func(key, after string) timeline.Entry {
-		data, err := json.Marshal(timeline.Changed{Key: key, After: after})
+		data, err := json.Marshal(record.Changed{Key: key, After: after})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return timeline.Entry{Kind: timeline.KindChanged, Data: data}
+		return timeline.Entry{Kind: timeline.KindChanged, Data: record.Verbatim(data)}
 	}
 	opened := timeline.Entry{Kind: timeline.KindOpened}
 	seen := timeline.Entry{Kind: timeline.KindObservation, Phase: "detect"}
@@ -201,7 +202,7 @@ func TestMoments(t *testing.T) {
 				timeline.Started: 3, timeline.Detected: 4, timeline.Acknowledged: 1, timeline.Contained: 5}}},
 		"and can be taken back": {[]timeline.Entry{seen, opened, set("detected", "2026-01-02T14:30:00Z"), set("detected", ""), set("severity", "sev1")},
 			timeline.Metrics{DetectedAt: at(1), OpenedAt: at(2), AcknowledgedAt: at(2), Sources: map[timeline.Moment]int64{timeline.Detected: 1, timeline.Acknowledged: 2}}},
-		"a journal that was tampered with": {[]timeline.Entry{opened, set("no moment", "2026-01-02T14:30:00Z"), {Kind: timeline.KindChanged, Data: json.RawMessage(`[]`)},
+		"a journal that was tampered with": {[]timeline.Entry{opened, set("no moment", "2026-01-02T14:30:00Z"), {Kind: timeline.KindChanged, Data: record.Verbatim([]byte(`[]`))},
 			set("detected", "2026-01-02T14:30:00+24:00")},
 			timeline.Metrics{OpenedAt: at(1), DetectedAt: at(1), Sources: map[timeline.Moment]int64{}}},
 	}

@@ -1,10 +1,10 @@
 package timeline_test
 
 import (
-	"encoding/json"
 	"path/filepath"
 	"testing"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -13,7 +13,7 @@ var typical = timeline.Entry{Kind: timeline.KindIntent, Phase: "contain", Step: 
 	Object:  &timeline.Object{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app", Name: "backend-688d67cddc-dxv5m"},
 	Targets: []string{"todo-app/backend-688d67cddc-dxv5m"}, Summary: "label and detach the pod",
 	Command: `kubectl -n todo-app label pod backend-688d67cddc-dxv5m quarantine=true app-`,
-	Data:    json.RawMessage(`{"before":{"labels":{"app":"backend","pod-template-hash":"688d67cddc"}}}`)}
+	Data:    record.Verbatim([]byte(`{"before":{"labels":{"app":"backend","pod-template-hash":"688d67cddc"}}}`))}
 
 func BenchmarkAppend(b *testing.B) {
 	l, err := timeline.Open(filepath.Join(b.TempDir(), "timeline.jsonl"), timeline.Options{Incident: incident})

@@ -248,7 +248,7 @@ func TestTornLastLineIsRecovered(t *testing.T) {
 			Bytes int
 			Text  string
 		}
-		if err := json.Unmarshal(entries[3].Data, &kept); err != nil {
+		if err := json.Unmarshal([]byte(entries[3].Data.String()), &kept); err != nil {
 			t.Fatal(err)
 		}
 		if want := fmt.Sprintf("%+q", torn); kept.Text != want || kept.Bytes != len(torn) {

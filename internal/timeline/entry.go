@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"irctl/internal/record"
 	"irctl/internal/sanitize"
 )
 
@@ -40,8 +41,10 @@ type Entry struct {
 	Error      string  `json:"error,omitempty"`
 	DurationMS int64   `json:"durationMS,omitempty"` // milliseconds
 
-	// Data is a receipt or a verdict: plain JSON that a later process can act on.
-	Data json.RawMessage `json:"data,omitempty"`
+	// Payload names the form of Data, one of package record's: what a later process
+	// acts on. [Payload] reads it, [Entry.With] writes it.
+	Payload string      `json:"payload,omitempty"`
+	Data    record.Data `json:"data,omitzero"`
 
 	// Prev chains the entry to the line before; the last field, so that a
 	// shell can find it at the end of the line. Filled by Append.
@@ -63,14 +66,33 @@ const (
 	KindClosed      Kind = "closed"      // the incident was closed
 	KindReopened    Kind = "reopened"    // the incident was opened again
 	KindRecovered   Kind = "recovered"   // a torn last line was cut off and is kept here
-	KindChanged     Kind = "changed"     // what is recorded of the incident was changed; Data is a Changed
+	KindChanged     Kind = "changed"     // what is recorded of the incident was changed; the payload is a record.Changed
 )
 
-// Changed is what became of one field of the incident's record.
-type Changed struct {
-	Key    string `json:"key"` // severity, or the name of a Moment, say
-	Before string `json:"before"`
-	After  string `json:"after"` // empty: it is no longer known
+// Payload is what an entry carries, if it is a T of package record; false: it
+// carries none, or another, or what cannot be read.
+func Payload[T any](e *Entry) (*T, bool) {
+	payload, _, err := e.Decode()
+	t, ok := payload.(*T)
+	return t, ok && err == nil
+}
+
+// Decode is what an entry carries: see record.Decode.
+func (e *Entry) Decode() (payload any, known bool, err error) {
+	return record.Decode(e.Payload, record.Place{Kind: string(e.Kind), Phase: e.Phase, Step: e.Step, Action: e.Action}, e.Data)
+}
+
+// With is the entry with a struct of package record as its payload.
+func (e Entry) With(payload any) (Entry, error) {
+	var err error
+	e.Payload, e.Data, err = record.Encode(payload)
+	return e, err
+}
+
+// Carrying is the entry with the payload of another.
+func (e Entry) Carrying(of Entry) Entry {
+	e.Payload, e.Data = of.Payload, of.Data
+	return e
 }
 
 // Outcome is how an action ended. Of a verdict it says whether the phase
@@ -189,7 +211,7 @@ func intentAt(entries []Entry, seq int64) *Entry {
 func (e Entry) sanitized() (Entry, error) {
 	e.Time = e.Time.UTC().Round(0)
 	e.Kind, e.Outcome = Kind(utf(string(e.Kind))), Outcome(utf(string(e.Outcome)))
-	for _, s := range []*string{&e.Incident, &e.Phase, &e.Step, &e.Action, &e.Summary, &e.Command,
+	for _, s := range []*string{&e.Incident, &e.Payload, &e.Phase, &e.Step, &e.Action, &e.Summary, &e.Command,
 		&e.Error, &e.Actor.OSUser, &e.Actor.Host, &e.Actor.Identity} {
 		*s = utf(*s)
 	}
@@ -204,13 +226,11 @@ func (e Entry) sanitized() (Entry, error) {
 	for i, t := range e.Targets {
 		e.Targets[i] = utf(t)
 	}
-	if len(e.Data) > 0 {
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, bytes.ToValidUTF8(e.Data, []byte(string(utf8.RuneError)))); err != nil {
-			return e, fmt.Errorf("data is not JSON: %w", err)
-		}
-		e.Data = sanitize.JSON(compact.Bytes())
+	data, err := e.Data.Clean()
+	if err != nil {
+		return e, err
 	}
+	e.Data = data
 	return e, nil
 }
 

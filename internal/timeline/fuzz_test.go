@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"irctl/internal/record"
 )
 
 // written returns the journal and the head of an incident with n notes, as
@@ -120,7 +122,7 @@ func FuzzAppend(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		want, err := l.Append(Entry{Kind: KindNote, Summary: summary, Object: &Object{Name: name}, Data: data})
+		want, err := l.Append(Entry{Kind: KindNote, Summary: summary, Object: &Object{Name: name}, Data: record.Verbatim(data)})
 		if err != nil {
 			return
 		}
@@ -129,7 +131,7 @@ func FuzzAppend(f *testing.F) {
 			t.Fatalf("%d entries, %v", len(got), err)
 		}
 		if got[0].Summary != want.Summary || got[0].Object.Name != want.Object.Name ||
-			!bytes.Equal(got[0].Data, want.Data) || !got[0].Time.Equal(want.Time) || got[0].Incident != want.Incident {
+			!got[0].Data.Equal(want.Data) || !got[0].Time.Equal(want.Time) || got[0].Incident != want.Incident {
 			t.Errorf("read %+v, Append returned %+v", got[0], want)
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"irctl/internal/record"
 )
 
 // Log is a journal open for writing. Its methods may be called concurrently.
@@ -171,13 +172,9 @@ func (l *Log) follow() error {
 func recovered(torn []byte) (Entry, error) {
 	kept := torn[:min(len(torn), maxTorn)]
 	sum := sha256.Sum256(torn)
-	data, err := json.Marshal(struct {
-		Bytes  int    `json:"bytes"`
-		SHA256 string `json:"sha256"`
-		Text   string `json:"text"` // quoted as in Go; perhaps only the beginning
-	}{len(torn), hex.EncodeToString(sum[:]), strconv.QuoteToASCII(string(kept))})
-	return Entry{Kind: KindRecovered, Data: data,
-		Summary: fmt.Sprintf("the last line (%d bytes) was torn when its writer was killed; it had never been acknowledged", len(torn))}, err
+	return Entry{Kind: KindRecovered,
+		Summary: fmt.Sprintf("the last line (%d bytes) was torn when its writer was killed; it had never been acknowledged", len(torn))}.
+		With(record.Torn{Bytes: len(torn), SHA256: hex.EncodeToString(sum[:]), Text: strconv.QuoteToASCII(string(kept))})
 }
 
 // request is one Append under way.

@@ -2,7 +2,6 @@ package timeline_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -68,7 +68,7 @@ func journal(t *testing.T, n int) (path string) {
 			Action: "label", Summary: fmt.Sprintf("label pod backend-%d", i),
 			Object: &timeline.Object{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app", Name: fmt.Sprintf("backend-%d", i)}})
 		appendTo(t, l, timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Summary: "labelled",
-			Outcome: timeline.OutcomeDone, Data: json.RawMessage(`{"before": {"app": "backend"}}`)})
+			Outcome: timeline.OutcomeDone, Data: record.Verbatim([]byte(`{"before": {"app": "backend"}}`))})
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestWhatWasAppendedIsWhatIsRead(t *testing.T) {
 		Targets: []string{"n/\xc3\x28", "n/ok"},
 		Summary: "line\nbreak \u2028 \U000E0041 \x7f",
 		Command: `kubectl label pod x 'quarantine=true' > /dev/null && echo "ok"`,
-		Data:    json.RawMessage("{\n  \"b\": [1, 2.50, \"\xff\u009b\"]\n}"),
+		Data:    record.Verbatim([]byte("{\n  \"b\": [1, 2.50, \"\xff\u009b\"]\n}")),
 		Error:   "e", DurationMS: 12,
 	}
 	appended := []timeline.Entry{appendTo(t, l, hostile)}
@@ -165,12 +165,14 @@ func TestWhatWasAppendedIsWhatIsRead(t *testing.T) {
 
 func TestAppendedEntrySharesNothingWithTheCaller(t *testing.T) {
 	l := open(t, filepath.Join(t.TempDir(), "timeline.jsonl"))
+	raw := []byte(`{"a":1}`)
 	e := timeline.Entry{Kind: timeline.KindNote, Object: &timeline.Object{Kind: "Pod", Name: "a"},
-		Targets: []string{"n/a"}, Data: json.RawMessage(`{"a":1}`)}
+		Targets: []string{"n/a"}, Data: record.Verbatim(raw)}
 	appendTo(t, l, e)
-	e.Object.Name, e.Targets[0], e.Data[2] = "changed", "changed", 'X'
+	e.Object.Name, e.Targets[0] = "changed", "changed"
+	copy(raw, `{"b":2}`)
 	got := l.Entries()[0]
-	if got.Object.Name != "a" || got.Targets[0] != "n/a" || string(got.Data) != `{"a":1}` {
+	if got.Object.Name != "a" || got.Targets[0] != "n/a" || got.Data.String() != `{"a":1}` {
 		t.Errorf("the recorded entry changed: %+v", got)
 	}
 }
@@ -192,11 +194,11 @@ func TestAppendRefuses(t *testing.T) {
 		"note that undoes":               {timeline.Entry{Kind: timeline.KindNote, Undoes: 2}, timeline.ErrInvalid},
 		"undo of what is no intent":      {timeline.Entry{Kind: timeline.KindIntent, Undoes: 3}, timeline.ErrInvalid},
 		"undo of an undo":                {timeline.Entry{Kind: timeline.KindIntent, Undoes: 4}, timeline.ErrInvalid},
-		"data that is no JSON":           {timeline.Entry{Kind: timeline.KindNote, Data: json.RawMessage(`{"a":`)}, timeline.ErrInvalid},
-		"data that would end the line":   {timeline.Entry{Kind: timeline.KindNote, Data: json.RawMessage("1\n{}")}, timeline.ErrInvalid},
+		"data that is no JSON":           {timeline.Entry{Kind: timeline.KindNote, Data: record.Verbatim([]byte(`{"a":`))}, timeline.ErrInvalid},
+		"data that would end the line":   {timeline.Entry{Kind: timeline.KindNote, Data: record.Verbatim([]byte("1\n{}"))}, timeline.ErrInvalid},
 		"more than a line may hold":      {timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", timeline.MaxLine)}, timeline.ErrTooLarge},
 		"more than a line once escaped":  {timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("\u009b", timeline.MaxLine/6)}, timeline.ErrTooLarge},
-		"more than a line in its data":   {timeline.Entry{Kind: timeline.KindNote, Data: json.RawMessage(`"` + strings.Repeat("x", timeline.MaxLine) + `"`)}, timeline.ErrTooLarge},
+		"more than a line in its data":   {timeline.Entry{Kind: timeline.KindNote, Data: record.Verbatim([]byte(`"` + strings.Repeat("x", timeline.MaxLine) + `"`))}, timeline.ErrTooLarge},
 		"more than a line in its object": {timeline.Entry{Kind: timeline.KindNote, Object: &timeline.Object{Name: strings.Repeat("x", timeline.MaxLine)}}, timeline.ErrTooLarge},
 	}
 	for name, tt := range tests {

@@ -1,8 +1,9 @@
 package timeline
 
 import (
-	"encoding/json"
 	"time"
+
+	"irctl/internal/record"
 )
 
 // Metrics are the moments by which the handling of an incident is judged. A
@@ -10,8 +11,8 @@ import (
 // moment (`irctl incident set detected=…`) counts for more than what the
 // journal shows by itself.
 type Metrics struct {
-	StartedAt      time.Time `json:"startedAt,omitzero"`      // first sign of the attack that a Detection tells of
-	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // the alert of the first entry of the phase detect, see Detection; else OpenedAt
+	StartedAt      time.Time `json:"startedAt,omitzero"`      // first sign of the attack that a record.Detection tells of
+	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // the alert of the first entry of the phase detect, see record.Detection; else OpenedAt
 	OpenedAt       time.Time `json:"openedAt,omitzero"`       // first opened entry
 	AcknowledgedAt time.Time `json:"acknowledgedAt,omitzero"` // OpenedAt, if something had told of it before
 	ContainedAt    time.Time `json:"containedAt,omitzero"`    // first verdict of the phase contain with outcome done
@@ -50,23 +51,13 @@ type sighting struct {
 	seq int64
 }
 
-// Detection is what the data of an entry of the phase detect tells of times. An
-// alert may have waited for hours until somebody opened an incident; the time
-// of the entry says nothing of that.
-type Detection struct {
-	// StartedAt is the first sign of the attack; AlertedAt is when something
-	// first raised the alarm. In the zones of those who reported them.
-	StartedAt time.Time `json:"startedAt,omitzero"`
-	AlertedAt time.Time `json:"alertedAt,omitzero"`
-}
-
 // detectionOf reads the times of an entry of the phase detect. They come from
 // alerts, which may tell any time: one after the entry that records it cannot
 // be true.
-func detectionOf(e Entry) Detection {
-	var d Detection
-	if len(e.Data) > 0 && json.Unmarshal(e.Data, &d) != nil {
-		d = Detection{} // somebody else's data
+func detectionOf(e *Entry) record.Detection {
+	var d record.Detection
+	if told, ok := Payload[record.Detection](e); ok {
+		d = *told
 	}
 	if d.AlertedAt.IsZero() || d.AlertedAt.After(e.Time) || !writable(d.AlertedAt) {
 		d.AlertedAt = e.Time
@@ -93,9 +84,9 @@ func MetricsOf(entries []Entry) Metrics {
 			seen[moment] = sighting{at, e.Seq}
 		}
 	}
-	for _, e := range entries {
+	for i, e := range entries {
 		if e.Phase == "detect" {
-			d := detectionOf(e)
+			d := detectionOf(&entries[i])
 			see(Started, e, d.StartedAt)
 			see(Detected, e, d.AlertedAt)
 		}
@@ -126,8 +117,8 @@ func MetricsOf(entries []Entry) Metrics {
 
 // hear takes down what a person said of a moment, or took back.
 func hear(said map[Moment]sighting, e Entry) {
-	var c Changed
-	if json.Unmarshal(e.Data, &c) != nil {
+	c, ok := Payload[record.Changed](&e)
+	if !ok {
 		return
 	}
 	if at, err := time.Parse(time.RFC3339, c.After); err == nil && writable(at) {

@@ -3,7 +3,6 @@ package tui
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
@@ -88,8 +88,8 @@ func (s *summary) remember(entries []timeline.Entry) {
 		if e.Kind != timeline.KindIntent && e.Summary != "" && len(s.recent) < maxRecent {
 			s.recent = append(s.recent, *e)
 		}
-		if r, ok := evidence.ReceiptIn(e.Data); ok {
-			s.sealed = append(s.sealed, r)
+		if r, ok := timeline.Payload[record.Receipt](e); ok {
+			s.sealed = append(s.sealed, *r)
 		}
 	}
 }
@@ -436,7 +436,7 @@ func judgedBy(entries []timeline.Entry) judged {
 		if e.Kind != timeline.KindVerdict || e.Phase != contain.Phase {
 			continue
 		}
-		if a, ok := assessmentOf(e); ok {
+		if a, ok := timeline.Payload[record.Assessment](e); ok && a.Verdict != "" {
 			j = judgement(a.Verdict, a.Findings)
 			j.at = e.Time
 		}
@@ -460,12 +460,6 @@ func judgement(v contain.Verdict, findings []contain.Finding) judged {
 		}
 	}
 	return j
-}
-
-func assessmentOf(e *timeline.Entry) (contain.Assessment, bool) {
-	var a contain.Assessment
-	err := json.Unmarshal(e.Data, &a)
-	return a, err == nil && a.Verdict != ""
 }
 
 // tick is the clocks' second.

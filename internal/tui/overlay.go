@@ -14,6 +14,7 @@ import (
 
 	"irctl/internal/evidence"
 	"irctl/internal/plural"
+	"irctl/internal/record"
 	"irctl/internal/reflow"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
@@ -157,7 +158,7 @@ func (m *root) evidenceView(g *page, p place) {
 	n := 0
 	for i := len(m.file.entries) - 1; i >= 0; i-- {
 		e := &m.file.entries[i]
-		receipt, ok := evidence.ReceiptIn(e.Data)
+		receipt, ok := timeline.Payload[record.Receipt](e)
 		if !ok {
 			continue
 		}
@@ -417,7 +418,7 @@ func (m *root) endView(p place) []string {
 	fact("files", m.file.dir)
 	fact("report", filepath.Join(m.file.dir, "report.md")+" and .html")
 	for i := range m.file.entries {
-		if receipt, ok := evidence.ReceiptIn(m.file.entries[i].Data); ok {
+		if receipt, ok := timeline.Payload[record.Receipt](&m.file.entries[i]); ok {
 			fact("evidence", filepath.Base(receipt.Path))
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
+	"irctl/internal/timeline"
 )
 
 const passphrase = "correct horse battery"
@@ -69,7 +71,7 @@ func (d *driver) toTheYes() {
 func (l *lab) signedBy(t *testing.T) (signers []string) {
 	t.Helper()
 	for _, e := range l.entries(t) {
-		if r, ok := evidence.ReceiptIn(e.Data); ok {
+		if r, ok := timeline.Payload[record.Receipt](&e); ok {
 			signers = append(signers, r.Signer)
 			if _, err := os.Stat(r.Path + evidence.SignatureSuffix); (err == nil) != (r.Signer != "") {
 				t.Errorf("the receipt is signed by %q, and of its signature: %v", r.Signer, err)

@@ -13,6 +13,7 @@ import (
 	"irctl/internal/drill/sim"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -238,7 +239,7 @@ func TestInputsAreEditedAndPlannedAnew(t *testing.T) {
 	}
 	found := false
 	for _, e := range l.entries(t) {
-		found = found || e.Action == "step-begun" && strings.Contains(string(e.Data), `"edited":["steps"]`)
+		found = found || e.Action == "step-begun" && strings.Contains(e.Data.String(), `"edited":["steps"]`)
 	}
 	if !found {
 		t.Error("the journal does not tell what was edited")
@@ -565,7 +566,7 @@ func TestEveryResultIsRead(t *testing.T) {
 	d.until("1 real")
 	for _, title := range []string{"The first", "The second", "The third"} {
 		d.m.walk.happened(happened{event: engine.Event{Kind: engine.Left, Result: &engine.StepResult{Name: "cutOff", Title: title, Uses: "recover", Outcome: "done", Summary: "it went well",
-			Detail: &engine.RecoverResult{Verdict: engine.NotRecovered, Workloads: []engine.RecoveredWorkload{{Object: "Deployment a/b", Rollout: title + " rollout: 1 of 3 pods"}}, Failures: []string{"something failed"}}}}}, d.m.theme)
+			Detail: &engine.RecoverResult{Verdict: engine.NotRecovered, Workloads: []engine.RecoveredWorkload{{RecoveredWorkload: record.RecoveredWorkload{Object: "Deployment a/b", Rollout: title + " rollout: 1 of 3 pods"}}}, Failures: []string{"something failed"}}}}}, d.m.theme)
 	}
 	for _, title := range []string{"The first", "The second", "The third"} {
 		d.until("NOT RECOVERED "+title, "Remains open: 2", title+" rollout: 1 of 3 pods", "something failed")

@@ -9,19 +9,12 @@ import (
 
 	"irctl/internal/cluster"
 	"irctl/internal/cluster/netpol"
+	"irctl/internal/record"
 	"irctl/internal/steps"
 )
 
 // Assessment is the verdict on all suspects of a scene.
-type Assessment struct {
-	Verdict  Verdict   `json:"verdict"`
-	Findings []Finding `json:"targets"`
-	// PutBack is what a second look found undone by somebody else.
-	PutBack []string `json:"putBack,omitempty"`
-	// Workloads are those that were to be taken down and are not, though they
-	// have no suspect among the targets.
-	Workloads []Check `json:"workloads,omitempty"`
-}
+type Assessment = record.Assessment
 
 // Assess waits until what was meant is observed, or the context ends, and
 // judges what is open then. Progress is told what is being waited for.
@@ -89,7 +82,7 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 	a.Workloads = ob.bareWorkloads()
 	for _, c := range a.Workloads {
 		// A workload without suspects is itself what was to be judged.
-		if v := c.verdict(); v == NotContained || c.Unknown {
+		if v := ofCheck(c); v == NotContained || c.Unknown {
 			a.Verdict = Worse(a.Verdict, Worse(v, Undetermined))
 		}
 	}
@@ -108,7 +101,7 @@ func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPo
 	}
 	pod := ob.pods[t.Pod.UID]
 	if pod == nil {
-		f.conclude()
+		conclude(&f)
 		return f
 	}
 	var policy *effective
@@ -122,7 +115,7 @@ func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPo
 	for _, g := range slices.Concat(facts.Gaps, ob.around(t), ob.unseen) {
 		f.Exposures = append(f.Exposures, g.exposure())
 	}
-	f.conclude()
+	conclude(&f)
 	return f
 }
 

@@ -1,9 +1,13 @@
 package contain
 
-import "slices"
+import (
+	"slices"
+
+	"irctl/internal/record"
+)
 
 // Verdict is whether a suspect is cut off.
-type Verdict string
+type Verdict = record.Verdict
 
 // The verdicts. What was seen to be open outweighs what could not be looked at,
 // see byWeight.
@@ -22,7 +26,7 @@ const (
 )
 
 // Severity is how much an exposure weighs in the verdict.
-type Severity string
+type Severity = record.Severity
 
 // The severities of exposures.
 const (
@@ -36,56 +40,31 @@ const (
 )
 
 // Exposure is a way in or out that remains, and what would close it.
-type Exposure struct {
-	// Code is stable, for scripts.
-	Code     string   `json:"code"`
-	Severity Severity `json:"severity"`
-	Text     string   `json:"text"`
-	// Close is what would close it.
-	Close string `json:"close,omitempty"`
-}
+type Exposure = record.Exposure
 
 // Check is something that was meant, and whether it was observed.
-type Check struct {
-	// Code is stable, for scripts: "labels", "released", "endpoints", "workload", "siblings", "policy".
-	Code string `json:"code"`
-	OK   bool   `json:"ok"`
-	// Unknown: it could not be looked at, so it is neither so nor not so.
-	Unknown bool   `json:"unknown,omitempty"`
-	Text    string `json:"text"`
-}
+type Check = record.Check
 
 // decisive are the codes of the checks without which there is no verdict on a
 // suspect: on the suspect itself and on its NetworkPolicies.
 var decisive = []string{"pod", "policy"}
 
 // Finding is the verdict on one suspect with its grounds.
-type Finding struct {
-	Namespace string     `json:"namespace"`
-	Pod       string     `json:"pod"`
-	UID       string     `json:"uid"`
-	Node      string     `json:"node,omitempty"`
-	Workload  string     `json:"workload,omitempty"`
-	Verdict   Verdict    `json:"verdict"`
-	Checks    []Check    `json:"checks"`
-	Exposures []Exposure `json:"exposures,omitempty"`
-	// Policies are the NetworkPolicies that select the pod now.
-	Policies []string `json:"policies,omitempty"`
-}
+type Finding = record.Finding
 
-// conclude drawsthe verdict from checks and exposures.
-func (f *Finding) conclude() {
+// conclude draws the verdict from checks and exposures.
+func conclude(f *Finding) {
 	f.Verdict = Contained
 	for _, e := range f.Exposures {
-		f.Verdict = Worse(f.Verdict, e.Severity.verdict())
+		f.Verdict = Worse(f.Verdict, ofSeverity(e.Severity))
 	}
 	for _, c := range f.Checks {
-		f.Verdict = Worse(f.Verdict, c.verdict())
+		f.Verdict = Worse(f.Verdict, ofCheck(c))
 	}
 }
 
-// verdict is the best that a suspect with such an exposure can have.
-func (s Severity) verdict() Verdict {
+// ofSeverity is the best that a suspect with such an exposure can have.
+func ofSeverity(s Severity) Verdict {
 	switch s {
 	case Open:
 		return NotContained
@@ -95,9 +74,9 @@ func (s Severity) verdict() Verdict {
 	return Contained
 }
 
-// verdict is the best that a suspect with such a check can have. One that could
+// ofCheck is the best that a suspect with such a check can have. One that could
 // not be made weighs as a risk, unless the verdict rests on it.
-func (c Check) verdict() Verdict {
+func ofCheck(c Check) Verdict {
 	switch {
 	case c.OK:
 		return Contained

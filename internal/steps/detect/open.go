@@ -11,6 +11,7 @@ import (
 
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/sanitize"
 	"irctl/internal/timeline"
 )
@@ -57,7 +58,7 @@ func Open(ctx context.Context, store *incident.Store, o Opening) (_ Opened, err 
 		return Opened{}, fmt.Errorf("opening an incident of %s %s: %w", o.Suspect.Kind, o.Suspect.Name, err)
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	if err := record(h, o.Suspect, found); err != nil {
+	if err := note(h, o.Suspect, found); err != nil {
 		return Opened{}, err
 	}
 	return Opened{Incident: h.Incident(), Created: created, Directory: h.Dir()}, nil
@@ -124,21 +125,21 @@ func agree(a, b string) bool { return a == "" || b == "" || a == b }
 // first; the number of all is in its summary.
 const maxRecorded = 30
 
-// Record is the data of the journal's entry.
-type Record struct {
-	timeline.Detection
-	Suspect Suspect `json:"suspect"`
-}
-
-func record(h *incident.Handle, s Suspect, found time.Time) error {
-	r := Record{Detection: timesOfSuspect(s, found), Suspect: s}
-	r.Suspect.Findings = s.Findings[:min(len(s.Findings), maxRecorded)]
-	data, err := json.Marshal(r)
+func note(h *incident.Handle, s Suspect, found time.Time) error {
+	worst := s
+	worst.Findings = s.Findings[:min(len(s.Findings), maxRecorded)]
+	d := timesOfSuspect(s, found)
+	var err error
+	if d.Suspect, err = json.Marshal(worst); err != nil {
+		return fmt.Errorf("recording what speaks against %s %s: %w", s.Kind, s.Name, err)
+	}
+	e, err := timeline.Entry{Kind: timeline.KindObservation, Phase: Phase, Action: "detect", Targets: []string{s.Name},
+		Summary: fmt.Sprintf("%s %s is suspect (%s, score %d, %s): %s",
+			s.Kind, s.Name, s.Severity, s.Score, numberOf(len(s.Findings)), s.Findings[0].Reason)}.With(d)
 	if err != nil {
 		return fmt.Errorf("recording what speaks against %s %s: %w", s.Kind, s.Name, err)
 	}
-	_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindObservation, Phase: Phase, Action: "detect", Targets: []string{s.Name}, Data: data,
-		Summary: fmt.Sprintf("%s %s is suspect (%s, score %d, %s): %s", s.Kind, s.Name, s.Severity, s.Score, numberOf(len(s.Findings)), s.Findings[0].Reason)})
+	_, err = h.Log.Append(e)
 	return err
 }
 
@@ -151,8 +152,8 @@ func numberOf(n int) string {
 
 // timesOfSuspect: it began with the first sign that has a time, and was
 // detected when Falco first raised the alarm, or else now.
-func timesOfSuspect(s Suspect, found time.Time) timeline.Detection {
-	d := timeline.Detection{StartedAt: s.FirstSeen, AlertedAt: found}
+func timesOfSuspect(s Suspect, found time.Time) record.Detection {
+	d := record.Detection{StartedAt: s.FirstSeen, AlertedAt: found}
 	for _, f := range s.Findings {
 		if f.Source == SourceFalco && f.Score.Sign() && !f.FirstSeen.IsZero() && f.FirstSeen.Before(d.AlertedAt) {
 			d.AlertedAt = f.FirstSeen

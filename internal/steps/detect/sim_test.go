@@ -278,7 +278,7 @@ func TestOpen(t *testing.T) {
 	if err != nil || len(entries) != 3 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
-	if e := entries[1]; e.Phase != detect.Phase || !strings.Contains(string(e.Data), `"2026-02-12T09:30:00+01:00"`) || !strings.Contains(string(e.Data), `"proc.cmdline":"xmrig"`) {
+	if e := entries[1]; e.Phase != detect.Phase || !strings.Contains(e.Data.String(), `"2026-02-12T09:30:00+01:00"`) || !strings.Contains(e.Data.String(), `"proc.cmdline":"xmrig"`) {
 		t.Errorf("the entry lost the alert: %+v\n%s", e, e.Data)
 	}
 	// Falco raised the alarm an hour before anybody opened an incident.

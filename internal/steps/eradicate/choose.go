@@ -398,7 +398,7 @@ func (c *chooser) ofAccount(r *Rotation, i *Item) (err error) {
 		}
 		// One whose making anew was interrupted goes on from the record,
 		// also where the account is the one of before or of the controller.
-		if next.Names(i.Namespace, i.Name) && (h.Record.AccountUID != i.ref.UID || !h.Updated) {
+		if next.Names(i.Namespace, i.Name) && (h.Record.AccountUID != string(i.ref.UID) || !h.Updated) {
 			r.Rotator, r.Prior = next, &h
 			return nil
 		}
@@ -566,7 +566,7 @@ func replacedBy(standing []*History, i *Item) replaced {
 				continue
 			}
 			for key, k := range s.Keys {
-				if e.keys[key] = true; k.Source == rotate.Supplied && !h.Deactivated {
+				if e.keys[key] = true; rotate.Kind(k.Source) == rotate.Supplied && !h.Deactivated {
 					e.owed = append(e.owed, key)
 				}
 			}
@@ -603,7 +603,7 @@ func remembered(sources map[string]rotate.Source, record rotate.Record, i *Item)
 		}
 		for key, k := range s.Keys {
 			if k.Source != "" {
-				sources[key] = rotate.Source{Kind: k.Source, Role: k.Role}
+				sources[key] = rotate.Source{Kind: rotate.Kind(k.Source), Role: k.Role}
 			}
 		}
 	}
@@ -747,14 +747,14 @@ func (c *chooser) standing(ctx context.Context, i *Item) ([]*History, *corev1.Se
 				continue
 			}
 			holder := i.secret
-			if s.Holder() != i.Name {
-				found, err := c.client.Kube.CoreV1().Secrets(s.Namespace).Get(ctx, s.Holder(), metav1.GetOptions{})
+			if rotate.Holder(s) != i.Name {
+				found, err := c.client.Kube.CoreV1().Secrets(s.Namespace).Get(ctx, rotate.Holder(s), metav1.GetOptions{})
 				if err != nil && !apierrors.IsNotFound(err) {
-					return nil, nil, fmt.Errorf("reading Secret %s/%s, which takes its place: %w", s.Namespace, s.Holder(), err)
+					return nil, nil, fmt.Errorf("reading Secret %s/%s, which takes its place: %w", s.Namespace, rotate.Holder(s), err)
 				}
 				holder = found
 			}
-			if !s.Holds(holder, c.Digests) {
+			if !rotate.Holds(s, holder, c.Digests) {
 				continue
 			}
 			if len(list) == 0 {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"irctl/internal/record"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -13,26 +15,7 @@ import (
 // UIDs, since the clocks of machines differ. It is journaled, so that a watch
 // that is started again does not take for old what came up in between.
 type Baseline struct {
-	// At is when the pods were listed: by the API server's clock, or, if it did
-	// not tell the time, by this machine's.
-	At    time.Time `json:"at"`
-	Clock string    `json:"clock"`
-	// All: the pods of all namespaces could be listed; else of Namespaces only.
-	All        bool     `json:"all,omitempty"`
-	Namespaces []string `json:"namespaces,omitempty"`
-	// Digests are the images that Exposed is about.
-	Digests []string `json:"digests,omitempty"`
-	// Exposed are the pods that ran one of Digests, or may have: what a container
-	// runs is known only once its node has pulled the image.
-	Exposed []types.UID `json:"exposed,omitempty"`
-	// Others are the pods that did not.
-	Others []types.UID `json:"others,omitempty"`
-	// Untold are pods of namespaces that could be listed only later: whether
-	// they ran when the watch began nobody can tell.
-	Untold []types.UID `json:"untold,omitempty"`
-	// Cut: there were more pods than an entry of the journal holds.
-	Cut bool `json:"cut,omitempty"`
-
+	record.Baseline
 	tenures map[types.UID]Tenure
 }
 
@@ -93,9 +76,9 @@ func (b *Baseline) TenureOf(p *corev1.Pod) Tenure {
 
 func (b *Baseline) index() {
 	b.tenures = map[types.UID]Tenure{}
-	for tenure, list := range map[Tenure][]types.UID{Exposed: b.Exposed, Stayed: b.Others, Untold: b.Untold} {
+	for tenure, list := range map[Tenure][]string{Exposed: b.Exposed, Stayed: b.Others, Untold: b.Untold} {
 		for _, uid := range list {
-			b.tenures[uid] = tenure
+			b.tenures[types.UID(uid)] = tenure
 		}
 	}
 }
@@ -117,11 +100,11 @@ func (b *Baseline) extend(l podList, first bool) bool {
 		}
 		switch digests, all := digestsOf(p); {
 		case !first:
-			b.tenures[p.UID], b.Untold = Untold, append(b.Untold, p.UID)
+			b.tenures[p.UID], b.Untold = Untold, append(b.Untold, string(p.UID))
 		case !all || slices.ContainsFunc(digests, func(d string) bool { return slices.Contains(b.Digests, d) }):
-			b.tenures[p.UID], b.Exposed = Exposed, append(b.Exposed, p.UID)
+			b.tenures[p.UID], b.Exposed = Exposed, append(b.Exposed, string(p.UID))
 		default:
-			b.tenures[p.UID], b.Others = Stayed, append(b.Others, p.UID)
+			b.tenures[p.UID], b.Others = Stayed, append(b.Others, string(p.UID))
 		}
 	}
 	b.All = l.all
@@ -136,10 +119,10 @@ func (b *Baseline) extend(l podList, first bool) bool {
 }
 
 // Recorded is the baseline as a journal can hold it.
-func (b *Baseline) Recorded() *Baseline {
-	r := *b
+func (b *Baseline) Recorded() *record.Baseline {
+	r := b.Baseline
 	left := maxBaseline
-	for _, list := range []*[]types.UID{&r.Exposed, &r.Untold, &r.Others} {
+	for _, list := range []*[]string{&r.Exposed, &r.Untold, &r.Others} {
 		if len(*list) > left {
 			*list, r.Cut = (*list)[:left], true
 		}

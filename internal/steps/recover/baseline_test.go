@@ -12,6 +12,7 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 )
 
@@ -30,7 +31,7 @@ func podOf(namespace, name, digest string) corev1.Pod {
 // clocks: also by a watch that has only the journal to go by.
 func TestWhatIsNewIsToldByWhatWasListed(t *testing.T) {
 	bad := digest("b")
-	b := &Baseline{At: began, Clock: ClockLocal, Digests: []string{bad}}
+	b := &Baseline{Baseline: record.Baseline{At: began, Clock: ClockLocal, Digests: []string{bad}}}
 	ran, not, pulling := podOf("a", "ran", bad), podOf("a", "not", digest("c")), podOf("a", "pulling", "")
 	b.extend(podList{pods: []corev1.Pod{ran, not, pulling}, namespaces: []string{"a"}}, true)
 	other := podOf("b", "other", bad)
@@ -42,7 +43,7 @@ func TestWhatIsNewIsToldByWhatWasListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := &Baseline{}
-	if err := json.Unmarshal(data, again); err != nil {
+	if err := json.Unmarshal(data, &again.Baseline); err != nil {
 		t.Fatal(err)
 	}
 	old := podOf("a", "new", bad)
@@ -66,7 +67,7 @@ func TestWhatIsNewIsToldByWhatWasListed(t *testing.T) {
 		}
 	}
 	unlisted := podOf("z", "x", bad)
-	if got := (&Baseline{Namespaces: []string{"a"}}).TenureOf(&unlisted); got != Untold {
+	if got := (&Baseline{Baseline: record.Baseline{Namespaces: []string{"a"}}}).TenureOf(&unlisted); got != Untold {
 		t.Errorf("a pod of a namespace that was never listed: %s", got)
 	}
 }
@@ -74,7 +75,7 @@ func TestWhatIsNewIsToldByWhatWasListed(t *testing.T) {
 // The journal holds so many UIDs. Of the other pods the API server's clock tells;
 // this machine's does not, nor does either within its precision.
 func TestABaselineIsBounded(t *testing.T) {
-	b := &Baseline{At: began, Clock: ClockServer}
+	b := &Baseline{Baseline: record.Baseline{At: began, Clock: ClockServer}}
 	l := podList{all: true}
 	for n := range maxBaseline + 5 {
 		l.pods = append(l.pods, podOf("a", fmt.Sprint(n), digest("c")))
@@ -94,7 +95,7 @@ func TestABaselineIsBounded(t *testing.T) {
 	} {
 		p := podOf("a", "unknown", digest("c"))
 		p.CreationTimestamp = metav1.NewTime(began.Add(tc.created))
-		r := &Baseline{At: began, Clock: tc.clock, All: true, Cut: true}
+		r := &Baseline{Baseline: record.Baseline{At: began, Clock: tc.clock, All: true, Cut: true}}
 		if got := r.TenureOf(&p); got != tc.want {
 			t.Errorf("created %s after, by the clock of %s: %s, expected %s", tc.created, tc.clock, got, tc.want)
 		}
@@ -129,8 +130,8 @@ func TestOnlyWhatIsNewIsASign(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &Watched{Incident: "inc-1", Namespaces: []string{"app"}, Since: began,
-				Indicators: Indicators{Digests: []string{bad}, Pods: []SuspectPod{{"app", "suspect", string(suspect.UID)}}}}
-			w.Baseline = &Baseline{At: began, Digests: []string{bad}}
+				Indicators: Indicators{Digests: []string{bad}, Pods: []SuspectPod{{Namespace: "app", Name: "suspect", UID: string(suspect.UID)}}}}
+			w.Baseline = &Baseline{Baseline: record.Baseline{At: began, Digests: []string{bad}}}
 			w.Baseline.extend(podList{pods: tc.before, all: true}, true)
 			if tc.standing {
 				w.Standing = []Recorded{cutOff}

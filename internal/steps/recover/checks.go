@@ -16,22 +16,16 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/cluster/netpol"
 	"irctl/internal/evidence"
+	"irctl/internal/record"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 )
 
 // Check is one point of the checklist, and why it was answered so.
-type Check struct {
-	// Code is stable, for scripts; docs/recover.md lists them.
-	Code   string `json:"code"`
-	Result Result `json:"result"`
-	Text   string `json:"text"`
-	// Accepted: it failed, as somebody had decided.
-	Accepted bool `json:"accepted,omitempty"`
-}
+type Check = record.RecoveryCheck
 
 // Result is how a check came out.
-type Result string
+type Result = record.Result
 
 // The results. A check that could not be made is not one that passed.
 const (

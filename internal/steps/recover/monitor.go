@@ -14,21 +14,14 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 )
 
 // Hit is a sign that the attacker is back, or that something was opened for
 // them; or, of Sight.Exposed, what would be one if it were new.
-type Hit struct {
-	// Code is stable, for scripts: image, name, released, reverted, detected, alert.
-	Code      string `json:"code"`
-	Namespace string `json:"namespace,omitempty"`
-	Pod       string `json:"pod,omitempty"`
-	UID       string `json:"uid,omitempty"`
-	Object    string `json:"object,omitempty"`
-	Text      string `json:"text"`
-}
+type Hit = record.Hit
 
 // The codes of hits.
 const (
@@ -88,7 +81,7 @@ func (w *Watched) Begin(ctx context.Context) []cluster.Gap {
 	if w.Baseline != nil {
 		return nil
 	}
-	w.Baseline = &Baseline{At: w.Since.UTC(), Clock: ClockLocal, Digests: w.Indicators.Digests}
+	w.Baseline = &Baseline{Baseline: record.Baseline{At: w.Since.UTC(), Clock: ClockLocal, Digests: w.Indicators.Digests}}
 	list, gaps := w.pods(ctx)
 	if offset, known := w.Client.ClockOffset(); known {
 		w.Baseline.At, w.Baseline.Clock = w.Baseline.At.Add(offset), ClockServer

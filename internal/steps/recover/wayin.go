@@ -11,20 +11,15 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/record"
 )
 
 // WayIn is whether a workload would run what the suspects ran: the weakness
 // through which the attacker came is, as far as anybody knows, in the image.
-type WayIn struct {
-	Workload string     `json:"workload"`
-	State    WayInState `json:"state"`
-	Text     string     `json:"text"`
-	// Images are the containers and what they would run, CONTAINER=IMAGE.
-	Images []string `json:"images,omitempty"`
-}
+type WayIn = record.WayIn
 
 // WayInState says whether it is closed.
-type WayInState string
+type WayInState = record.WayInState
 
 // The states.
 const (
@@ -34,26 +29,16 @@ const (
 )
 
 // Indicators are by what the attacker's return would be known.
-type Indicators struct {
-	// Digests are those of the suspects' images, as the nodes resolved them;
-	// Images are their references.
-	Digests []string     `json:"digests,omitempty"`
-	Images  []string     `json:"images,omitempty"`
-	Pods    []SuspectPod `json:"pods,omitempty"`
-}
+type Indicators record.Indicators
 
 // SuspectPod is a suspect by its name.
-type SuspectPod struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	UID       string `json:"uid"`
-}
+type SuspectPod = record.SuspectPod
 
 // IndicatorsOf reads them from suspects. Of one that is gone, the name is left.
 func IndicatorsOf(targets []*cluster.Target) Indicators {
 	var i Indicators
 	for _, t := range targets {
-		i.Pods = append(i.Pods, SuspectPod{t.Pod.Namespace, t.Pod.Name, string(t.Pod.UID)})
+		i.Pods = append(i.Pods, SuspectPod{Namespace: t.Pod.Namespace, Name: t.Pod.Name, UID: string(t.Pod.UID)})
 		refs, digests := imagesOf(t.Pod)
 		i.Digests = append(i.Digests, digests...)
 		i.Images = append(i.Images, slices.Collect(maps.Values(refs))...)
