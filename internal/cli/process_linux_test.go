@@ -108,6 +108,7 @@ type process struct {
 	text     bytes.Buffer // of standard error, or the terminal
 	news     *sync.Cond
 	ended    chan struct{}
+	terminal *unix.Termios // how it was before the process began; nil: it has none
 }
 
 // heedHangup has the processes of a test heed SIGHUP, also where these tests run
@@ -169,6 +170,9 @@ func (s *stand) onTerminal(args ...string) *process {
 	}
 	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
+		s.Fatal(err)
+	}
+	if p.terminal, err = unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err != nil {
 		s.Fatal(err)
 	}
 	p.Stdin, p.Stdout, p.Stderr = tty, tty, tty
@@ -572,10 +576,6 @@ func TestTheUIGivesTheTerminalBackWhenItIsEnded(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
 		s := newStand(t)
 		p := s.onTerminal()
-		before, err := unix.IoctlGetTermios(int(p.err.Fd()), unix.TCGETS)
-		if err != nil {
-			t.Fatal(err)
-		}
 		p.says(s.suspect[:8]) // it is drawn, and so the terminal taken
 		p.send(sig)
 		s.ends(143, p)
@@ -583,8 +583,8 @@ func TestTheUIGivesTheTerminalBackWhenItIsEnded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if *before != *after {
-			t.Errorf("%s: the terminal is left as %+v, and was %+v", sig, *after, *before)
+		if *p.terminal != *after {
+			t.Errorf("%s: the terminal is left as %+v, and was %+v", sig, *after, *p.terminal)
 		}
 		p.says("\x1b[?1049l")
 	}
