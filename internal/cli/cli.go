@@ -182,7 +182,7 @@ Every change is planned, shown, done, checked, recorded and reversible.
 		}
 		return nil
 	}
-	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.recover(), a.undo(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
+	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.recover(), a.undo(), a.accept(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
 	root.AddCommand(a.run(), a.runbookCommand(), a.drill())
 	root.SetUsageTemplate(usageTemplate)
 	return root

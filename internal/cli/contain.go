@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -216,6 +217,7 @@ func (a *App) printContain(res *engine.ContainResult) error {
 	for _, b := range res.PutBack {
 		p("%s put back by somebody since: %s", st.bad("✗"), sanitize.Line(b))
 	}
+	a.printUnsettled(res.Unsettled, st)
 	changed := 0
 	for _, r := range res.Actions {
 		if r.Outcome == timeline.OutcomeDone {
@@ -229,7 +231,7 @@ func (a *App) printContain(res *engine.ContainResult) error {
 	if res.Incident != "" {
 		undo = fmt.Sprintf(" (irctl undo --all --incident %s puts it back)", res.Incident)
 	}
-	p("%s  %s, %d changed%s", verdictText(st, res.Verdict), plural.Count(len(res.Targets), "pod"), changed, undo)
+	p("%s  %s, %d changed%s", verdictText(st, res.Verdict, engine.Accepted(res.Targets, res.Unsettled)), plural.Count(len(res.Targets), "pod"), changed, undo)
 	return nil
 }
 
@@ -287,8 +289,11 @@ func checkMark(st style, c contain.Check) string {
 	return mark(st, c.OK)
 }
 
-func verdictText(st style, v contain.Verdict) string {
+func verdictText(st style, v contain.Verdict, accepted int) string {
 	text := strings.ToUpper(string(v))
+	if accepted > 0 {
+		return st.warn(fmt.Sprintf("%s, %d accepted", text, accepted))
+	}
 	switch v {
 	case contain.Contained:
 		return st.good(text)
@@ -304,17 +309,22 @@ const manyTargets = 5
 func (a *App) printFindings(findings []contain.Finding, st style) {
 	brief := len(findings) >= manyTargets && !a.verbose
 	for _, f := range findings {
-		fmt.Fprintf(a.Out, "%s/%s  %s\n", sanitize.Line(f.Namespace), sanitize.Line(f.Pod), verdictText(st, f.Verdict))
+		fmt.Fprintf(a.Out, "%s/%s  %s\n", sanitize.Line(f.Namespace), sanitize.Line(f.Pod), verdictText(st, f.Verdict, engine.Accepted([]contain.Finding{f}, nil)))
 		for _, c := range f.Checks {
 			if !brief || !c.OK {
 				fmt.Fprintf(a.Out, "  %s %s\n", checkMark(st, c), sanitize.Line(c.Text))
 			}
 		}
 		for _, e := range f.Exposures {
-			if brief && e.Severity != contain.Open || e.Severity == contain.Note && !a.verbose {
+			if brief && e.Severity != contain.Open || e.Severity == contain.Note && e.Accepted == nil && !a.verbose {
 				continue
 			}
 			sign := st.warn("!")
+			if e.Accepted != nil {
+				fmt.Fprintf(a.Out, "  %s %s; accepted by %s at %s: %s\n", st.dim("·"), sanitize.Line(e.Text),
+					sanitize.Line(e.Accepted.By), e.Accepted.At.UTC().Format(time.RFC3339), sanitize.Line(e.Accepted.Reason))
+				continue
+			}
 			if e.Severity == contain.Open {
 				sign = st.bad("✗")
 			}
@@ -329,6 +339,30 @@ func (a *App) printFindings(findings []contain.Finding, st style) {
 			}
 		}
 	}
+}
+
+// printUnsettled prints what was meant and did not happen.
+func (a *App) printUnsettled(list []engine.Unsettled, st style) {
+	for _, u := range list {
+		if u.Accepted != nil {
+			fmt.Fprintf(a.Out, "%s not done: %s; accepted by %s at %s: %s\n", st.dim("·"), sanitize.Line(u.Summary),
+				sanitize.Line(u.Accepted.By), u.Accepted.At.UTC().Format(time.RFC3339), sanitize.Line(u.Accepted.Reason))
+			continue
+		}
+		fmt.Fprintf(a.Out, "%s not done: %s: %s\n", st.bad("✗"), sanitize.Line(u.Summary), sanitize.Line(unsettledText(u)))
+	}
+}
+
+// unsettledText says what became of the last attempt.
+func unsettledText(u engine.Unsettled) string {
+	word := string(u.Outcome)
+	if u.Outcome == timeline.OutcomeUnknown {
+		word = "not known"
+	}
+	if u.Reason == "" || strings.HasPrefix(u.Reason, word) {
+		return cmp.Or(u.Reason, word)
+	}
+	return word + ": " + u.Reason
 }
 
 func notes(f contain.Finding) int {

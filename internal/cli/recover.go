@@ -361,7 +361,7 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	case m.Failure != "":
 		fmt.Fprintf(a.Out, "%s %s\n", st.bad("✗"), sanitize.Line(m.Failure))
 	case m.Contained != nil:
-		fmt.Fprintf(a.Out, "%s contained again: %s\n", st.warn("!"), verdictText(st, m.Contained.Verdict))
+		fmt.Fprintf(a.Out, "%s contained again: %s\n", st.warn("!"), verdictText(st, m.Contained.Verdict, engine.Accepted(m.Contained.Targets, m.Contained.Unsettled)))
 	}
 	for _, n := range m.NotTouched {
 		fmt.Fprintf(a.Out, "%s not touched: %s: %s\n", st.warn("!"), sanitize.Line(n.Object), sanitize.Line(n.Reason))

@@ -2,16 +2,21 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"irctl/internal/casefile"
 	"irctl/internal/engine"
+	"irctl/internal/incident"
 	"irctl/internal/report"
+	"irctl/internal/steps/contain"
 )
 
 // reports are the formats of a report.
@@ -22,6 +27,7 @@ type reportOptions struct {
 	format   string
 	file     string
 	force    bool
+	offline  bool
 }
 
 func (a *App) report() *cobra.Command {
@@ -32,7 +38,9 @@ func (a *App) report() *cobra.Command {
 		Long: `Write the post-mortem of an incident from its record and its timeline: what happened,
 how long each part of the response took, what remained exposed and for how long, what was
 done with which command, the evidence, what did not go as meant, and what is left to be
-filled in. It talks to no cluster and changes nothing.
+filled in. Of an open incident it looks at the cluster how the containment stands now, as
+irctl status does, unless --offline is given or the cluster cannot be reached. It changes
+nothing.
 
 What is not recorded is said to be not known; "irctl incident set" records severity,
 impact, roles and when things happened. The HTML is one page that needs nothing else.
@@ -53,6 +61,7 @@ is before the break, and the exit code is 1.`,
 	f := cmd.Flags()
 	f.StringVar(&o.format, "format", "markdown", "markdown, html or json")
 	f.StringVarP(&o.file, "file", "f", "", "a new file to write to, for you alone to read (default: standard output)")
+	f.BoolVar(&o.offline, "offline", false, "make it from the record alone: do not look at the cluster")
 	f.BoolVar(&o.force, "force", false, "replace the file if it is there")
 	a.mustComplete(cmd, "format", cobra.FixedCompletions(reports, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -78,6 +87,9 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 		return err
 	}
 	in.Now, in.Tool, in.Contacts = a.clock.Now(), "irctl "+versionText(), contacts
+	if !o.offline {
+		a.lookFor(c.Context(), &in)
+	}
 	r := report.New(in)
 	var text bytes.Buffer
 	write := map[string]func(io.Writer) error{"markdown": r.Markdown, "html": r.HTML, "json": r.JSON}[o.format]
@@ -92,6 +104,25 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	}
 	return nil
 }
+
+// lookFor has a report say how the containment stands now, if the cluster can be
+// reached; that it cannot is said in the report, which is made all the same.
+func (a *App) lookFor(ctx context.Context, in *report.Input) {
+	if in.Incident.State != incident.StateOpen || len(casefile.Of(in.Entries).Meant(contain.Phase, contain.DefaultSteps)) == 0 {
+		return
+	}
+	looking, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	e, err := a.engine(looking, a.frontEnd(false))
+	if err != nil {
+		in.NotLooked = err.Error()
+		return
+	}
+	e.LookFor(ctx, in)
+}
+
+// connectTime bounds how long a report waits for a cluster.
+const connectTime = 5 * time.Second
 
 // contacts are those of the configuration file.
 func (a *App) contacts() ([]report.Contact, error) {

@@ -271,7 +271,7 @@ func (a *App) printRunEnd(res *engine.RunResult, st style) {
 		fmt.Fprintf(a.Out, "%s  runbook %s of incident %s, at step %s; the same command goes on there", st.bold("STOPPED"), res.Runbook.Name, res.Incident, res.Stopped)
 	}
 	if res.Verdict != "" {
-		fmt.Fprintf(a.Out, "  %s", verdictText(st, res.Verdict))
+		fmt.Fprintf(a.Out, "  %s", verdictText(st, res.Verdict, res.Accepted))
 	}
 	fmt.Fprintln(a.Out)
 }

@@ -120,12 +120,13 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 	for _, w := range s.Workloads {
 		fmt.Fprintf(a.Out, "%s %s\n", checkMark(st, w), sanitize.Line(w.Text))
 	}
+	a.printUnsettled(s.Unsettled, st)
 	if s.Verdict == "" {
 		fmt.Fprintln(a.Out, "nothing stands: nothing was contained, or all was undone")
 		return
 	}
 	fmt.Fprintf(a.Out, "%s  %s, standing: %s (irctl undo --all --incident %s puts them back)\n",
-		verdictText(st, s.Verdict), plural.Count(len(s.Targets), "pod"), plural.Count(len(s.Standing), "change"), i.ID)
+		verdictText(st, s.Verdict, engine.Accepted(s.Targets, s.Unsettled)), plural.Count(len(s.Targets), "pod"), plural.Count(len(s.Standing), "change"), i.ID)
 }
 
 // standingText says where the object of a change stands, when it is not as

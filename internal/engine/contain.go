@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"irctl/internal/casefile"
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
@@ -57,13 +58,16 @@ type ContainResult struct {
 	Verdict   contain.Verdict   `json:"verdict,omitempty"`
 	Targets   []contain.Finding `json:"targets"`
 	Workloads []contain.Check   `json:"workloads,omitempty"`
-	Actions   []ActionResult    `json:"actions"`
-	Refusals  []steps.Refusal   `json:"refusals,omitempty"`
-	Warnings  []steps.Warning   `json:"warnings,omitempty"`
-	PutBack   []string          `json:"putBack,omitempty"`
-	Evidence  *SnapshotResult   `json:"evidence,omitempty"`
-	Failures  []string          `json:"failures,omitempty"`
-	Directory string            `json:"directory,omitempty"`
+	// Unsettled are the changes that were meant, by this run or an earlier one,
+	// and did not happen.
+	Unsettled []Unsettled     `json:"unsettled,omitempty"`
+	Actions   []ActionResult  `json:"actions"`
+	Refusals  []steps.Refusal `json:"refusals,omitempty"`
+	Warnings  []steps.Warning `json:"warnings,omitempty"`
+	PutBack   []string        `json:"putBack,omitempty"`
+	Evidence  *SnapshotResult `json:"evidence,omitempty"`
+	Failures  []string        `json:"failures,omitempty"`
+	Directory string          `json:"directory,omitempty"`
 }
 
 // SnapshotResult is what came of the snapshot before the first write.
@@ -482,15 +486,12 @@ func (c *containment) run(ctx context.Context) {
 	c.assess(ctx)
 }
 
-// actionLeftOut is the action of the note that a step was not to be done.
-const actionLeftOut = "left-out"
-
 // journalSkipped notes the steps that are left out, as was asked for.
 func (c *containment) journalSkipped() error {
 	var errs []error
 	for _, step := range contain.DefaultSteps {
 		if !slices.Contains(c.req.Options.Steps, step) {
-			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: step, Action: actionLeftOut,
+			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: step, Action: casefile.ActionLeftOut,
 				Summary: "left out: the step " + step, Outcome: timeline.OutcomeSkipped, Error: "as was asked for"}))
 		}
 	}
@@ -510,6 +511,9 @@ func (c *containment) assess(ctx context.Context) {
 	})
 	if c.req.SecondLook > 0 && ctx.Err() == nil {
 		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.Pace.Here(c.req.SecondLook), a)
+	}
+	if c.handle != nil {
+		c.result.Unsettled = c.grade(context.WithoutCancel(ctx), casefile.Of(c.handle.Log.Entries()), &a)
 	}
 	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads, a.PutBack
 	if len(a.Findings) == 0 {

@@ -65,7 +65,9 @@ type RunResult struct {
 	Stopped string `json:"stopped,omitempty"`
 	// Verdict is the last one on the suspects; empty: there was none.
 	Verdict contain.Verdict `json:"verdict,omitempty"`
-	Steps   []StepResult    `json:"steps"`
+	// Accepted is how many findings weigh no more in it, since somebody accepted them.
+	Accepted int          `json:"accepted,omitempty"`
+	Steps    []StepResult `json:"steps"`
 	// Left is what is left to a person, a line each.
 	Left []string `json:"left"`
 	// Assumed are decisions that the runbook took itself, since nobody was there.
@@ -307,6 +309,12 @@ func (r *runner) judge(s *runbook.Step, res StepResult) {
 	onSuspects := s.Uses == "contain" || s.Uses == "status" // what a recovery says has the same words
 	if known && onSuspects || told && v == "" && s.Uses == "status" && res.Outcome == stepDone {
 		r.result.Verdict = contain.Verdict(v)
+		switch d := res.Detail.(type) {
+		case *ContainResult:
+			r.result.Accepted = Accepted(d.Targets, d.Unsettled)
+		case *StatusResult:
+			r.result.Accepted = Accepted(d.Targets, d.Unsettled)
+		}
 	}
 }
 

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
+	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
 	"irctl/internal/timeline"
@@ -33,12 +36,13 @@ func reportOperation() *operation {
 }
 
 // doReport needs no lock: the report is made of what is recorded until now.
-func doReport(_ context.Context, w *work) (outcome, error) {
+func doReport(ctx context.Context, w *work) (outcome, error) {
 	in, err := report.Read(w.Store, w.id)
 	if err != nil {
 		return outcome{}, err
 	}
 	in.Now, in.Tool, in.Contacts = w.Now(), w.req.Tool, w.req.Contacts
+	w.engine.LookFor(ctx, &in)
 	r := report.New(in)
 	formats := w.in.Texts("formats")
 	if len(formats) == 0 {
@@ -78,6 +82,29 @@ func doReport(_ context.Context, w *work) (outcome, error) {
 		return o, errors.New("the timeline is not as it was written; the report says so at its top")
 	}
 	return o, nil
+}
+
+// reportTime bounds the look at the cluster for a report: without it the report is
+// made all the same.
+const reportTime = 10 * time.Second
+
+// LookFor puts into a report of an open incident how its containment stands in the
+// cluster now: the verdict is that of irctl status.
+func (e *Engine) LookFor(ctx context.Context, in *report.Input) {
+	if in.Incident.State != incident.StateOpen {
+		return
+	}
+	looking, cancel := context.WithTimeout(ctx, reportTime)
+	defer cancel()
+	res := e.Status(looking, in.Incident, in.Entries)
+	switch {
+	case looking.Err() != nil:
+		in.NotLooked = fmt.Sprintf("it did not answer within %s", reportTime)
+	case res.OtherCluster:
+		in.NotLooked = "the one that was reached is another cluster than the incident's"
+	case res.Verdict != "":
+		in.Look = &report.Look{At: e.Now(), Assessment: record.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}}
+	}
 }
 
 // writtenReport is a file as the step wrote it. The journal keeps it, so that

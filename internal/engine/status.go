@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
@@ -31,6 +32,8 @@ type StatusResult struct {
 	Verdict   contain.Verdict   `json:"verdict,omitempty"`
 	Targets   []contain.Finding `json:"targets"`
 	Workloads []contain.Check   `json:"workloads,omitempty"`
+	// Unsettled are the changes that were meant and did not happen.
+	Unsettled []Unsettled `json:"unsettled,omitempty"`
 	// Standing are the changes that were made and not undone.
 	Standing []StandingChange `json:"standing"`
 	// OtherCluster: the one we talk to is not the incident's, so only its journal speaks.
@@ -82,14 +85,16 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	for n, c := range res.Standing {
 		recorded[n] = contain.Recorded{Step: c.Step, Change: c.change}
 	}
+	told := casefile.Of(entries)
 	options := contain.OptionsOf(recorded)
-	if options.Steps = meant(entries, options.Steps); len(options.Steps) == 0 {
+	if options.Steps = told.Meant(contain.Phase, contain.DefaultSteps); len(options.Steps) == 0 {
 		return res
 	}
 	options.Isolated = isolatedPods(entries)
 	scene := e.sceneOf(ctx, i)
 	facts := contain.Gather(ctx, scene, e.identity.Version)
 	a := contain.Look(ctx, scene, options, facts)
+	res.Unsettled = e.grade(ctx, told, &a)
 	res.Verdict, res.Workloads = a.Verdict, a.Workloads
 	res.Targets = append(res.Targets, a.Findings...)
 	for _, c := range res.Standing {
@@ -113,44 +118,6 @@ func reopenFirst(id incident.ID, findings []contain.Finding) {
 			}
 		}
 	}
-}
-
-// meant are the steps of containment that were to be done: those that stand, and,
-// if a run was interrupted or did not contain, those that it did not come to, or
-// failed at. What was left out or undone by a person was not to be done.
-func meant(entries []timeline.Entry, standing []string) []string {
-	judged := true // by a good verdict since the last change
-	no := map[string]bool{}
-	for i := range entries {
-		switch e := &entries[i]; {
-		case e.Phase != contain.Phase:
-		case e.Kind == timeline.KindVerdict:
-			judged = e.Outcome == timeline.OutcomeDone
-		case e.Kind == timeline.KindIntent && e.Undoes == 0:
-			judged = false
-		case e.Action == actionLeftOut:
-			no[e.Step] = true
-		}
-	}
-	if judged {
-		return standing
-	}
-	undone := false
-	for _, a := range timeline.Actions(entries) {
-		if a.Intent.Phase == contain.Phase && a.Undo == timeline.Undone {
-			no[a.Intent.Step], undone = true, true
-		}
-	}
-	if undone && len(standing) == 0 {
-		return nil // a person took it all back
-	}
-	list := slices.Clone(standing)
-	for _, step := range contain.DefaultSteps {
-		if !no[step] && !slices.Contains(list, step) {
-			list = append(list, step)
-		}
-	}
-	return list
 }
 
 // other reports that an incident is of another cluster than ours.

@@ -8,6 +8,14 @@ import (
 // Verdict is whether a suspect is cut off; package contain has the words.
 type Verdict string
 
+// The verdicts. Package contain says what each rests on.
+const (
+	Contained    Verdict = "contained"
+	Exposed      Verdict = "contained with exposures"
+	NotContained Verdict = "not contained"
+	Undetermined Verdict = "could not tell"
+)
+
 // Severity is how much an exposure weighs in the verdict.
 type Severity string
 
@@ -69,6 +77,15 @@ type Exposure struct {
 	Text     string   `json:"text"`
 	// Close is what would close it.
 	Close string `json:"close,omitempty"`
+	// Accepted: somebody took it upon himself, and it weighs no more.
+	Accepted *Accepted `json:"accepted,omitempty"`
+}
+
+// Accepted is who took a finding upon himself, when and why.
+type Accepted struct {
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
 }
 
 // Eradication is what an eradication leaves open.

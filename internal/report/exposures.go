@@ -1,10 +1,12 @@
 package report
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"irctl/internal/casefile"
 	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
@@ -14,6 +16,23 @@ type Verdict struct {
 	Seq     int64     `json:"seq"`
 	Time    time.Time `json:"time"`
 	Verdict Text      `json:"verdict"`
+	// Accepted is how many findings weigh no more in it, since somebody took them
+	// upon himself.
+	Accepted int `json:"accepted,omitempty"`
+	// Looked: it is of a look at the cluster for this report, and not in the journal.
+	Looked bool `json:"looked,omitempty"`
+	// Unsettled are the changes that were meant and did not happen.
+	Unsettled []Text `json:"unsettled,omitempty"`
+	// NotLooked is why the cluster was not looked at for this report.
+	NotLooked Text `json:"notLooked,omitempty"`
+}
+
+// Words are the verdict with what was accepted.
+func (v Verdict) Words() Text {
+	if v.Accepted > 0 {
+		return v.Verdict + Text(fmt.Sprintf(", %d accepted", v.Accepted))
+	}
+	return v.Verdict
 }
 
 // Exposure is a way in or out of a suspect that the verdicts named, and how
@@ -78,19 +97,78 @@ func (h *history) verdict(e timeline.Entry) {
 	for _, p := range j.PutBack {
 		h.PutBack = append(h.PutBack, Observed{Seq: e.Seq, Time: e.Time, Text: Text(p)})
 	}
-	if j.Cut {
-		return
+	if !j.Cut {
+		h.assessed(e.Seq, e.Time, Text(e.Summary), j)
 	}
+}
+
+// assessed takes down what a look at the suspects found.
+func (h *history) assessed(seq int64, at time.Time, what Text, j *record.Assessment) {
 	for _, f := range j.Findings {
 		if f.Verdict == undetermined {
 			// What was open may still be: nobody could look.
-			h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary), Reason: unread(f.Checks)})
+			h.Deviations = append(h.Deviations, Deviation{Seq: seq, Time: at, Outcome: timeline.OutcomeUnknown, What: what, Reason: unread(f.Checks)})
 			continue
 		}
-		h.sighted(e.Time, f.UID, Text(f.Namespace+"/"+f.Pod), append(exposuresOf(f.Exposures), unmetOf(f.Checks)...))
+		h.sighted(at, f.UID, Text(f.Namespace+"/"+f.Pod), append(exposuresOf(f.Exposures), unmetOf(f.Checks)...))
 	}
-	h.sighted(e.Time, "", "", unmetOf(j.Workloads))
+	h.sighted(at, "", "", unmetOf(j.Workloads))
+	h.Verdict.Accepted = accepted(j)
 }
+
+func accepted(j *record.Assessment) int {
+	n := 0
+	for _, f := range j.Findings {
+		for _, x := range f.Exposures {
+			if x.Accepted != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// stands makes the verdict the one that holds now: that of the look at the cluster,
+// or, without one, what the journal tells: what was meant and did not happen weighs
+// in it, whatever was judged before.
+func (h *history) stands(in Input) {
+	told := casefile.Of(in.Entries)
+	g := told.Contained("contain", usualSteps)
+	if g.Verdict == "" {
+		return
+	}
+	var unsettled []Text
+	for _, a := range g.Unsettled {
+		text := Text(a.Intent.Summary)
+		if a.Outcome == nil {
+			text += ": " + noOutcome
+		} else if a.Outcome.Error != "" {
+			text += ": " + Text(a.Outcome.Error)
+		}
+		unsettled = append(unsettled, text)
+	}
+	switch look := in.Look; {
+	case look != nil:
+		h.Verdict = &Verdict{Time: look.At, Verdict: Text(look.Assessment.Verdict), Looked: true}
+		h.assessed(0, look.At, "a look at the cluster for this report", &look.Assessment)
+		if look.Assessment.Verdict == record.NotContained {
+			h.Verdict.Unsettled = unsettled
+		}
+		return
+	case h.Verdict == nil:
+		h.Verdict = &Verdict{}
+		if n := len(in.Entries); n > 0 {
+			h.Verdict.Time = in.Entries[n-1].Time
+		}
+		h.Verdict.Verdict = Text(g.Verdict)
+	case len(g.Unsettled) > 0:
+		h.Verdict.Verdict = Text(g.Verdict)
+	}
+	h.Verdict.Unsettled, h.Verdict.NotLooked = unsettled, Text(in.NotLooked)
+}
+
+// usualSteps are those of a containment of which nothing else is said.
+var usualSteps = []string{"quarantine", "detach", "scale"}
 
 func exposuresOf(list []record.Exposure) []Exposure {
 	var out []Exposure

@@ -185,7 +185,20 @@ func fate(r *Report) Text {
 	if r.Verdict == nil {
 		return "No verdict on containment is recorded."
 	}
-	text := "The last verdict on containment, of " + Text(when(r.Verdict.Time)) + ": " + r.Verdict.Verdict + "."
+	text := "The last verdict on containment, of " + Text(when(r.Verdict.Time)) + ": " + r.Verdict.Words() + "."
+	if r.Verdict.Looked {
+		text = "The verdict on containment, of a look at the cluster at " + Text(when(r.Verdict.Time)) + ": " + r.Verdict.Words() + "."
+	}
+	if n := len(r.Verdict.Unsettled); n > 0 {
+		text += Text(" Meant and not done, " + plural.Count(n, "change") + ": ")
+		for i, u := range r.Verdict.Unsettled[:min(n, 3)] {
+			if i > 0 {
+				text += "; "
+			}
+			text += u
+		}
+		text += "."
+	}
 	for _, d := range r.Durations {
 		if d.Name == "contain" && d.Seconds != nil {
 			text += Text(" It took " + d.Text() + " from the moment it was " + d.From + ".")

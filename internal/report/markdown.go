@@ -125,7 +125,11 @@ func verdictText(r *Report) Text {
 	if r.Verdict == nil {
 		return "none is recorded"
 	}
-	return r.Verdict.Verdict + Text(" ("+when(r.Verdict.Time)+")")
+	text := r.Verdict.Words() + Text(" ("+when(r.Verdict.Time)+")")
+	if r.Verdict.NotLooked != "" {
+		text += "; the cluster was not looked at for this report: " + r.Verdict.NotLooked
+	}
+	return text
 }
 
 func clusterText(i Incident) Text {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -62,9 +63,19 @@ type Input struct {
 	Entries []timeline.Entry
 	// Contacts are those that the team has agreed on.
 	Contacts []Contact
-	Now      time.Time
+	// Look is how the containment stood when somebody looked at the cluster for this
+	// report; nil: nobody did, and NotLooked is why, if that is worth saying.
+	Look      *Look
+	NotLooked string
+	Now       time.Time
 	// Tool is the name and version of what makes the report.
 	Tool string
+}
+
+// Look is what a look at the cluster found of the containment.
+type Look struct {
+	At         time.Time
+	Assessment record.Assessment
 }
 
 // Read reads an incident and its journal, without a lock. That the chain is
@@ -105,6 +116,7 @@ func New(in Input) *Report {
 	r.phases = phases(in.Entries)
 	h := &history{Report: r}
 	h.read(in.Entries)
+	h.stands(in)
 	h.actions(in.Entries)
 	r.Rotations = filter(r.Actions, Action.rotates)
 	r.WayIn = waysIn(r, in.Entries)

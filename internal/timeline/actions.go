@@ -8,6 +8,9 @@ type Action struct {
 	Undo        UndoState
 	UndoIntent  *Entry // of the last attempt to undo it; nil: none
 	UndoOutcome *Entry // of that attempt; nil: none yet
+
+	attempts map[int64]*attempt // to undo it, by the Seq of their intents
+	order    []int64
 }
 
 // UndoState says how far the undoing of an action got.
@@ -34,28 +37,64 @@ func Pending(entries []Entry) []Entry {
 	return pending
 }
 
-// Actions folds a journal into the actions it tells of, in the order of their
+// Ledger is a journal folded into the actions it tells of, in the order of their
 // intents. Where an intent has several outcomes (unknown at first, then found
 // done) the last one counts. An action that was undone stays undone; doing it
 // again is an intent, and so an Action, of its own.
-func Actions(entries []Entry) []Action {
-	outcome := outcomesByIntent(entries)
-	var actions []Action
-	index := map[int64]int{} // Seq of an intent to its place in actions
-	for i := range entries {
-		e := &entries[i]
-		switch {
-		case e.Kind != KindIntent:
-		case e.Undoes == 0:
-			index[e.Seq] = len(actions)
-			actions = append(actions, Action{Intent: *e, Outcome: outcome[e.Seq]})
-		default:
-			if at, ok := index[e.Undoes]; ok {
-				actions[at].undo(e, outcome[e.Seq])
-			}
+type Ledger struct {
+	Actions []*Action
+	forward map[int64]*Action // by the Seq of the intent
+	undoing map[int64]*Action // by the Seq of an intent to undo it
+}
+
+// Apply takes in the journal's next entry.
+func (l *Ledger) Apply(e Entry) {
+	if l.forward == nil {
+		l.forward, l.undoing = map[int64]*Action{}, map[int64]*Action{}
+	}
+	switch {
+	case e.Kind == KindOutcome && l.forward[e.Intent] != nil:
+		l.forward[e.Intent].Outcome = &e
+	case e.Kind == KindOutcome && l.undoing[e.Intent] != nil:
+		a := l.undoing[e.Intent]
+		a.attempts[e.Intent].outcome = &e
+		a.undoState()
+	case e.Kind == KindIntent && e.Undoes == 0:
+		a := &Action{Intent: e}
+		l.forward[e.Seq], l.Actions = a, append(l.Actions, a)
+	case e.Kind == KindIntent && l.forward[e.Undoes] != nil:
+		a := l.forward[e.Undoes]
+		if a.attempts == nil {
+			a.attempts = map[int64]*attempt{}
 		}
+		a.attempts[e.Seq], a.order = &attempt{intent: &e}, append(a.order, e.Seq)
+		l.undoing[e.Seq] = a
+		a.undoState()
+	}
+}
+
+// Actions folds a journal.
+func Actions(entries []Entry) []Action {
+	var l Ledger
+	for _, e := range entries {
+		l.Apply(e)
+	}
+	actions := make([]Action, len(l.Actions))
+	for i, a := range l.Actions {
+		actions[i] = *a
 	}
 	return actions
+}
+
+// attempt is one to undo an action.
+type attempt struct{ intent, outcome *Entry }
+
+// undoState folds the attempts to undo the action.
+func (a *Action) undoState() {
+	a.Undo, a.UndoIntent, a.UndoOutcome = NotUndone, nil, nil
+	for _, seq := range a.order {
+		a.undo(a.attempts[seq].intent, a.attempts[seq].outcome)
+	}
 }
 
 func (a *Action) undo(intent, outcome *Entry) {
@@ -84,11 +123,19 @@ func (a *Action) undo(intent, outcome *Entry) {
 func Standing(entries []Entry) []Action {
 	var standing []Action
 	for _, a := range Actions(entries) {
-		if !a.Intent.Final && a.Undo != Undone && a.mayHaveChanged() {
+		if a.Stands() {
 			standing = append(standing, a)
 		}
 	}
 	return standing
+}
+
+// Stands: its effect is, or may be, still in the cluster, and can be undone.
+func (a Action) Stands() bool { return !a.Intent.Final && a.Undo != Undone && a.mayHaveChanged() }
+
+// Succeeded: it was done, or was so already.
+func (a Action) Succeeded() bool {
+	return a.Outcome != nil && (a.Outcome.Outcome == OutcomeDone || a.Outcome.Outcome == OutcomeAlready)
 }
 
 func (a Action) mayHaveChanged() bool {

@@ -142,6 +142,18 @@ func LocalActor() Actor {
 	return a
 }
 
+// Name is who it is, as far as anybody knows: the cluster's name for it, or else
+// the account on the machine.
+func (a Actor) Name() string {
+	switch {
+	case a.Identity != "":
+		return a.Identity
+	case a.OSUser != "" && a.Host != "":
+		return a.OSUser + "@" + a.Host
+	}
+	return a.OSUser
+}
+
 // orElse fills what a leaves open from b.
 func (a Actor) orElse(b Actor) Actor {
 	if a.OSUser == "" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"irctl/internal/casefile"
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/plural"
@@ -70,7 +71,7 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 		a.contained(d)
 	case *engine.StatusResult:
 		a.live = true
-		a.judge(d.Verdict, d.Targets, d.Workloads)
+		a.judge(d.Verdict, d.Targets, d.Workloads, d.Unsettled)
 		for _, c := range d.Standing {
 			if c.State != "after" {
 				a.failures = append(a.failures, fmt.Sprintf("%s: it is %s", c.Summary, c.State))
@@ -130,7 +131,7 @@ func (a *after) results(r *engine.StepResult) {
 
 func (a *after) contained(d *engine.ContainResult) {
 	a.live = true
-	a.judge(d.Verdict, d.Targets, d.Workloads)
+	a.judge(d.Verdict, d.Targets, d.Workloads, d.Unsettled)
 	a.putBack = d.PutBack
 	a.failures = append(a.failures, d.Failures...)
 	for _, r := range d.Refusals {
@@ -159,7 +160,7 @@ func (a *after) judgedAnew(s *engine.StatusResult) *after {
 	}
 	b := *a
 	b.checks, b.open, b.notes, b.fixes = nil, nil, nil, nil
-	b.judge(s.Verdict, s.Targets, s.Workloads)
+	b.judge(s.Verdict, s.Targets, s.Workloads, s.Unsettled)
 	if b.verdict == a.verdict && slices.Equal(b.checks, a.checks) && slices.Equal(b.open, a.open) {
 		return a
 	}
@@ -167,7 +168,8 @@ func (a *after) judgedAnew(s *engine.StatusResult) *after {
 }
 
 // judge takes a verdict, with what it was made of.
-func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads []contain.Check) {
+func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads []contain.Check,
+	unsettled []engine.Unsettled) {
 	if v == "" {
 		return
 	}
@@ -186,7 +188,7 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 		}
 		for _, x := range f.Exposures {
 			x.Text = prefix + x.Text
-			if x.Severity == contain.Note {
+			if x.Severity == contain.Note || x.Accepted != nil {
 				a.notes = append(a.notes, x)
 				continue
 			}
@@ -197,6 +199,17 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 		}
 	}
 	a.checks = append(a.checks, workloads...)
+	for _, u := range unsettled {
+		if u.Accepted == nil {
+			a.checks = append(a.checks, contain.Check{Code: casefile.Unsettled, Text: fmt.Sprintf("not done: %s: %s", u.Summary, u.Reason)})
+		}
+	}
+	if n := engine.Accepted(findings, unsettled); n > 0 {
+		a.word += fmt.Sprintf(", %d ACCEPTED", n)
+		if a.style == fine {
+			a.style = notice
+		}
+	}
 }
 
 func verdictStyle(v contain.Verdict) (string, style) {

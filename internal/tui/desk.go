@@ -13,6 +13,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"irctl/internal/casefile"
 	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
@@ -403,13 +404,18 @@ type reported struct {
 	err      error
 }
 
-func (d *desk) report(id incident.ID) tea.Cmd {
+// report makes the post-mortem. looked is how the incident stands in the cluster;
+// nil: nobody has looked.
+func (d *desk) report(id incident.ID, looked *looked) tea.Cmd {
 	return func() tea.Msg {
 		in, err := report.Read(d.o.Store, id)
 		if err != nil {
 			return reported{id, "", nil, err}
 		}
 		in.Now, in.Tool, in.Contacts = d.o.Now(), d.o.Tool, d.o.Contacts
+		if s := looked; s != nil && s.status.Incident.ID == id && s.status.Verdict != "" && in.Incident.State == incident.StateOpen {
+			in.Look = &report.Look{At: s.at, Assessment: record.Assessment{Verdict: s.status.Verdict, Findings: s.status.Targets, Workloads: s.status.Workloads}}
+		}
 		r := report.New(in)
 		var text bytes.Buffer
 		err = r.Markdown(&text)
@@ -417,36 +423,32 @@ func (d *desk) report(id incident.ID) tea.Cmd {
 	}
 }
 
-// judged is what the journal's last look at the containment found.
+// judged is how the containment stands.
 type judged struct {
-	verdict contain.Verdict // "": nothing is contained
-	open    []contain.Exposure
-	unmet   []contain.Check
-	at      time.Time
+	verdict  contain.Verdict // "": nothing is contained
+	open     []contain.Exposure
+	unmet    []contain.Check
+	accepted int
+	at       time.Time
 }
 
-// judgedBy reads the last verdict. Once all changes are undone there is none.
+// judgedBy is what the journal alone tells.
 func judgedBy(entries []timeline.Entry) judged {
-	var j judged
-	if len(timeline.Standing(entries)) == 0 {
-		return j
+	g := casefile.Of(entries).Contained(contain.Phase, contain.DefaultSteps)
+	var findings []contain.Finding
+	if g.Assessment != nil {
+		findings = g.Assessment.Findings
 	}
-	for i := range slices.Backward(entries) {
-		e := &entries[i]
-		if e.Kind != timeline.KindVerdict || e.Phase != contain.Phase {
-			continue
-		}
-		if a, ok := timeline.Payload[record.Assessment](e); ok && a.Verdict != "" {
-			j = judgement(a.Verdict, a.Findings)
-			j.at = e.Time
-		}
-		break
+	j := judgement(g.Verdict, findings, nil)
+	for _, a := range g.Unsettled {
+		j.unmet = append(j.unmet, contain.Check{Text: "not done: " + a.Intent.Summary})
 	}
+	j.at = g.At
 	return j
 }
 
-func judgement(v contain.Verdict, findings []contain.Finding) judged {
-	j := judged{verdict: v}
+func judgement(v contain.Verdict, findings []contain.Finding, unsettled []engine.Unsettled) judged {
+	j := judged{verdict: v, accepted: engine.Accepted(findings, unsettled)}
 	for _, f := range findings {
 		for _, c := range f.Checks {
 			if !c.OK {
@@ -454,9 +456,14 @@ func judgement(v contain.Verdict, findings []contain.Finding) judged {
 			}
 		}
 		for _, x := range f.Exposures {
-			if x.Severity != contain.Note {
+			if x.Severity != contain.Note && x.Accepted == nil {
 				j.open = append(j.open, x)
 			}
+		}
+	}
+	for _, u := range unsettled {
+		if u.Accepted == nil {
+			j.unmet = append(j.unmet, contain.Check{Text: "not done: " + u.Summary})
 		}
 	}
 	return j

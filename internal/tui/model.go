@@ -397,8 +397,8 @@ func (m *root) containment() judged {
 		return judged{}
 	}
 	j := m.file.judged
-	if s := m.status; s != nil && s.status.Incident.ID == m.file.ID && j.verdict != "" && !s.at.Before(j.at) && s.status.Verdict != "" {
-		j = judgement(s.status.Verdict, s.status.Targets)
+	if s := m.status; s != nil && s.status.Incident.ID == m.file.ID && !s.at.Before(j.at) && s.status.Verdict != "" {
+		j = judgement(s.status.Verdict, s.status.Targets, s.status.Unsettled)
 	}
 	return j
 }

@@ -86,7 +86,7 @@ func (m *root) openView(g *page, p place) {
 	a := &after{title: "How the containment stands", word: "NOTHING CONTAINED", style: danger}
 	at := m.file.judged.at
 	if s := m.status; s != nil && s.status.Verdict != "" && !s.at.Before(at) {
-		a.judge(s.status.Verdict, s.status.Targets, s.status.Workloads)
+		a.judge(s.status.Verdict, s.status.Targets, s.status.Workloads, s.status.Unsettled)
 		at = s.at
 	} else if v := m.file.judged; v.verdict != "" {
 		a.word, a.style = verdictStyle(v.verdict)
@@ -432,8 +432,13 @@ func verdictText(j judged) string {
 	switch {
 	case j.verdict == "":
 		return "nothing is contained"
-	case len(j.open)+len(j.unmet) > 0:
-		return fmt.Sprintf("%s, %d open", j.verdict, len(j.open)+len(j.unmet))
 	}
-	return string(j.verdict)
+	text := string(j.verdict)
+	if n := len(j.open) + len(j.unmet); n > 0 {
+		text += fmt.Sprintf(", %d open", n)
+	}
+	if j.accepted > 0 {
+		text += fmt.Sprintf(", %d accepted", j.accepted)
+	}
+	return text
 }

@@ -133,9 +133,15 @@ func (m *root) clocks() string {
 	if open > 0 {
 		more = ", " + itoa(open) + " OPEN"
 	}
+	if j.accepted > 0 {
+		more += ", " + itoa(j.accepted) + " ACCEPTED"
+	}
 	switch j.verdict {
 	case contain.Contained:
 		state = m.paint(fine, " "+m.g.done+" CONTAINED"+more+" ")
+		if j.accepted > 0 { // somebody says so, and nobody has seen it
+			state = m.paint(notice, " CONTAINED"+more+" ")
+		}
 	case contain.Exposed:
 		state = m.paint(notice, " "+m.g.warn+" CONTAINED"+more+" ")
 	case contain.Undetermined:

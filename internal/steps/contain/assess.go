@@ -78,15 +78,35 @@ func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
 			}
 		}
 	}
-	a.Verdict = Worst(a.Findings)
 	a.Workloads = ob.bareWorkloads()
+	total(&a)
+	return a
+}
+
+// total is the verdict on all that was judged.
+func total(a *Assessment) {
+	a.Verdict = Worst(a.Findings)
 	for _, c := range a.Workloads {
 		// A workload without suspects is itself what was to be judged.
 		if v := ofCheck(c); v == NotContained || c.Unknown {
 			a.Verdict = Worse(a.Verdict, Worse(v, Undetermined))
 		}
 	}
-	return a
+}
+
+// Accept takes out of the verdict the exposures that somebody took upon himself,
+// as accepted tells of their code and the suspect, "namespace/pod". What was meant
+// and not observed cannot be accepted.
+func Accept(a *Assessment, accepted func(code, object string) *record.Accepted) {
+	for i := range a.Findings {
+		f := &a.Findings[i]
+		for n := range f.Exposures {
+			x := &f.Exposures[n]
+			x.Accepted = accepted(x.Code, f.Namespace+"/"+f.Pod)
+		}
+		conclude(f)
+	}
+	total(a)
 }
 
 func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {

@@ -13,16 +13,16 @@ type Verdict = record.Verdict
 // see byWeight.
 const (
 	// Contained: what was meant was observed, and nothing is known to be open.
-	Contained Verdict = "contained"
+	Contained = record.Contained
 	// Exposed: contained as far as this cluster's API can do it, but there are
 	// other ways in or out, each named.
-	Exposed Verdict = "contained with exposures"
+	Exposed = record.Exposed
 	// NotContained: something that was meant was not observed, or a policy
 	// still lets traffic in or out.
-	NotContained Verdict = "not contained"
+	NotContained = record.NotContained
 	// Undetermined is no verdict: the suspect itself, or its NetworkPolicies,
 	// could not be read, or there was nothing to judge.
-	Undetermined Verdict = "could not tell"
+	Undetermined = record.Undetermined
 )
 
 // Severity is how much an exposure weighs in the verdict.
@@ -56,7 +56,9 @@ type Finding = record.Finding
 func conclude(f *Finding) {
 	f.Verdict = Contained
 	for _, e := range f.Exposures {
-		f.Verdict = Worse(f.Verdict, ofSeverity(e.Severity))
+		if e.Accepted == nil {
+			f.Verdict = Worse(f.Verdict, ofSeverity(e.Severity))
+		}
 	}
 	for _, c := range f.Checks {
 		f.Verdict = Worse(f.Verdict, ofCheck(c))
