@@ -216,6 +216,9 @@ func (l *look) list(ctx context.Context, kind cluster.Ref, namespace string) err
 			defer l.mu.Unlock()
 			l.denied = append(l.denied, kind.GVR().GroupResource().String())
 			return nil
+		case opts.Continue != "" && apierrors.IsResourceExpired(err):
+			opts.Continue = "" // those that were read are known by their UIDs
+			continue
 		case err != nil:
 			return fmt.Errorf("listing %s, which may go with it: %w", kind.GVR().GroupResource(), err)
 		}

@@ -2,15 +2,17 @@ package change
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"irctl/internal/cluster"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -157,33 +159,30 @@ func (c Change) deletion(live *unstructured.Unstructured, dryRun []string) metav
 const goneTime = time.Minute
 
 func (c Change) awaitGone(ctx context.Context, client dynamic.Interface) error {
-	ctx, cancel := context.WithTimeout(ctx, goneTime)
-	defer cancel()
 	var uid types.UID
 	var finalizers []string
-	err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+	err := cluster.Wait{AtMost: goneTime}.Until(ctx, func(ctx context.Context) (bool, error) {
 		live, err := c.resource(client).Get(ctx, c.Object.Name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 			return true, nil
-		case err != nil && !Passing(err):
-			return false, err
 		case err != nil:
-			return false, nil
+			return false, err
 		case uid != "" && live.GetUID() != uid || live.GetDeletionTimestamp() == nil:
 			return true, nil // another object of that name
 		}
 		uid, finalizers = live.GetUID(), live.GetFinalizers()
 		return false, nil
 	})
-	if !wait.Interrupted(err) {
+	var over *cluster.WaitError
+	if !errors.As(err, &over) {
 		return err
 	}
 	why := "its content is being deleted"
 	if len(finalizers) > 0 {
 		why = "it waits for its finalizers: " + strings.Join(finalizers, ", ")
 	}
-	return fmt.Errorf("it is being deleted and not gone yet: %s; undo again when it is gone", why)
+	return fmt.Errorf("it is being deleted and not gone yet: %s; undo again when it is gone: %w", why, err)
 }
 
 func nonEmpty[T ~string](s T) *T {

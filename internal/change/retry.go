@@ -4,60 +4,56 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
-	"strings"
-	"syscall"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
-)
 
-// attemptTimeout bounds one request, so that a server that accepts and never
-// answers costs an attempt and not the whole time.
-const attemptTimeout = 10 * time.Second
+	"irctl/internal/cluster"
+	"irctl/internal/plural"
+)
 
 // longestPause bounds how long a server can make us wait between attempts.
 const longestPause = 30 * time.Second
 
 // retry calls f until it succeeds, fails for good, or the context ends; it
 // waits as long as the server asks for, or 50 ms doubling up to 2 s.
-// The error returned is the last one of f, so that it names the cause rather
-// than the deadline.
-func retry(ctx context.Context, f func(context.Context) error) error {
-	return attempts(ctx, f, func() (context.Context, context.CancelFunc) {
-		return context.WithTimeout(ctx, attemptTimeout)
-	})
-}
+// The error returned is the last answer that f got, so that it names the cause
+// rather than the deadline. How long one request may take is the client's to
+// bound (cluster.Limits), so that a server that accepts and never answers costs
+// an attempt and not the whole time.
+func retry(ctx context.Context, f func(context.Context) error) error { return attempts(ctx, ctx, f) }
 
 // retryWrite is retry for what writes. A context that is cancelled lets the
 // attempt in flight come to its end: the server may still execute a call that was
 // abandoned, after a look found that it had not.
 func retryWrite(ctx context.Context, f func(context.Context) error) error {
-	return attempts(ctx, f, func() (context.Context, context.CancelFunc) {
-		until := time.Now().Add(attemptTimeout)
-		if end, bounded := ctx.Deadline(); bounded && end.Before(until) {
-			until = end
-		}
-		return context.WithDeadline(context.WithoutCancel(ctx), until)
-	})
+	attempt, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	if end, bounded := ctx.Deadline(); bounded {
+		attempt, cancel = context.WithDeadline(attempt, end)
+		defer cancel()
+	}
+	return attempts(ctx, attempt, f)
 }
 
-func attempts(ctx context.Context, f func(context.Context) error, bounded func() (context.Context, context.CancelFunc)) error {
+func attempts(ctx, attemptCtx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	backoff := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 30, Cap: 2 * time.Second}
+	var answer error // the last one of f that the end of the context did not cut short
 	for attempt := 1; ; attempt++ {
-		attemptCtx, cancel := bounded()
 		err := f(attemptCtx)
-		cancel()
-		if err == nil || !Passing(err) || ctx.Err() != nil {
+		switch {
+		case err == nil || !Passing(err):
+			return err
+		case ctx.Err() != nil && answer != nil && errors.Is(err, context.DeadlineExceeded):
+			return gaveUp(attempt, answer)
+		case ctx.Err() != nil:
 			return err
 		}
+		answer = err
 		pause := backoff.Step()
 		if s, ok := apierrors.SuggestsClientDelay(err); ok && s > 0 {
 			pause = min(time.Duration(s)*time.Second, longestPause)
@@ -66,10 +62,15 @@ func attempts(ctx context.Context, f func(context.Context) error, bounded func()
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("gave up after %d attempts: %w", attempt, err)
+			return gaveUp(attempt, err)
 		case <-timer.C:
 		}
 	}
+}
+
+// gaveUp says what stood in the way until the time was over.
+func gaveUp(attempts int, err error) error {
+	return fmt.Errorf("gave up after %s, %s: %w", plural.Count(attempts, "attempt"), cluster.FailureOf(err), err)
 }
 
 // mayHaveExecuted reports whether a write that failed may have been made all
@@ -81,26 +82,4 @@ func mayHaveExecuted(err error) bool {
 // Passing reports whether an error may go away by itself: a conflict,
 // throttling, a server error or a broken connection. A connection that is
 // refused passes too (a load balancer that fails over), within the deadline.
-func Passing(err error) bool {
-	switch {
-	case apierrors.IsConflict(err), apierrors.IsTooManyRequests(err), apierrors.IsServerTimeout(err), apierrors.IsTimeout(err),
-		apierrors.IsServiceUnavailable(err), apierrors.IsUnexpectedServerError(err):
-		return true
-	case apierrors.IsInternalError(err):
-		// A webhook that cannot be called is an internal error; a webhook that denies is not.
-		return true
-	case errors.Is(err, context.Canceled):
-		return false
-	case errors.Is(err, context.DeadlineExceeded):
-		return true // of one attempt; retry ends with its own context
-	}
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
-		return status.Status().Code >= 500
-	}
-	var opErr *net.OpError
-	var urlErr *url.Error
-	return utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsProbableEOF(err) || utilnet.IsHTTP2ConnectionLost(err) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EPIPE) ||
-		errors.As(err, &opErr) || (errors.As(err, &urlErr) && !strings.Contains(urlErr.Error(), "x509"))
-}
+func Passing(err error) bool { return cluster.FailureOf(err).Passes() }

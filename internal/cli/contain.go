@@ -262,9 +262,12 @@ func (a *App) printPlanned(actions []engine.ActionResult, st style) {
 			fmt.Fprintf(a.Out, "    %s\n", st.diff(sanitize.Line(d)))
 		}
 		if r.Error != "" {
-			why := "the server would not do it: "
-			if r.Outcome == timeline.OutcomeRefused {
-				why = "it would not be done: "
+			why := "it would fail: "
+			switch r.Outcome {
+			case timeline.OutcomeRefused:
+				why = "irctl would not do it: "
+			case timeline.OutcomeDenied:
+				why = "the API server would not do it: "
 			}
 			fmt.Fprintf(a.Out, "    %s %s%s\n", st.bad("✗"), why, sanitize.Line(r.Error))
 			if hint := explain(r.Err()); hint != "" {

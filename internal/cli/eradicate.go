@@ -143,7 +143,7 @@ func eradicateExit(res *engine.EradicateResult, planOnly bool) error {
 	}
 	for _, r := range res.Actions {
 		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
+		case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
 			if r.Err() != nil && first == nil {
 				first, codes = r.Err(), append(codes, ExitError)
 			}

@@ -106,7 +106,7 @@ func outcomeCodes(actions []engine.ActionResult, refusals, failures int) (codes 
 	}
 	for _, r := range actions {
 		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeUnknown:
+		case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown:
 			codes = append(codes, ExitError)
 			if first == nil {
 				first = r.Err()

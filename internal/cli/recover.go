@@ -215,7 +215,7 @@ func recoverExit(res recovered) error {
 	refused := len(res.Refusals) > 0
 	for _, r := range res.Actions {
 		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
+		case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
 			// That a rollout did not succeed is what the verdict says.
 			if r.Err() != nil && first == nil && (r.Step != recovery.StepRollout || errors.Is(r.Err(), context.Canceled)) {
 				first = r.Err()

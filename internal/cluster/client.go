@@ -29,21 +29,27 @@ type Client struct {
 	Kube      kubernetes.Interface
 	Dynamic   dynamic.Interface
 	Discovery discovery.DiscoveryInterface
+	// Limits bound every request, but those that stream.
+	Limits Limits
 
 	clock *serverClock
+	waits *waits
 }
 
 // New makes a client. It does not connect. Client-side throttling is off:
 // the server's own priority and fairness says when to slow down, and its
 // Retry-After is obeyed. The config is copied.
-func New(config *rest.Config) (*Client, error) {
+func New(config *rest.Config) (*Client, error) { return NewWithin(config, DefaultLimits) }
+
+// NewWithin is New with other limits.
+func NewWithin(config *rest.Config, limits Limits) (*Client, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	if config.UserAgent == "" {
 		config.UserAgent = "irctl"
 	}
 	given := rest.CopyConfig(config)
-	clock := &serverClock{}
+	clock, waits := &serverClock{}, &waits{}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			sent := time.Now()
@@ -54,11 +60,13 @@ func New(config *rest.Config) (*Client, error) {
 			return resp, err
 		})
 	})
-	config.Wrap(retryReads)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return retryReads(limits.bound(waits, next)) })
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
 	}
+	// Outside of what adds the credentials, so that the second attempt has new ones.
+	httpClient = &http.Client{Transport: renewOnce(renews(config), howToSignIn(config), httpClient.Transport), Timeout: httpClient.Timeout}
 	kube, err := kubernetes.NewForConfigAndClient(config, httpClient)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
@@ -67,7 +75,7 @@ func New(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
 	}
-	return &Client{Config: given, Kube: kube, Dynamic: dyn, Discovery: kube.Discovery(), clock: clock}, nil
+	return &Client{Config: given, Kube: kube, Dynamic: dyn, Discovery: kube.Discovery(), Limits: limits, clock: clock, waits: waits}, nil
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

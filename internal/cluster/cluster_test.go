@@ -288,7 +288,7 @@ func TestExplain(t *testing.T) {
 		err  error
 		want string
 	}{
-		"webhook": {forbidden(`admission webhook "x" denied the request: no`), "an admission webhook forbids it"},
+		"webhook": {forbidden(`admission webhook "x" denied the request: no`), "the admission webhook x forbids it"},
 		"quota":   {forbidden("exceeded quota: compute"), "a ResourceQuota"},
 		"a right": {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`), "the right to patch pods is missing in namespace n; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): " +
 			"kubectl create rolebinding irctl-responder-jane --clusterrole=irctl-responder --user=jane -n n"},
@@ -307,7 +307,8 @@ func TestExplain(t *testing.T) {
 		"a service account": {forbidden(`User "system:serviceaccount:n:a" cannot get resource "pods" in API group "" in the namespace "n"`),
 			"kubectl create rolebinding irctl-investigator-system-serviceaccount-n-a-420bff51 --clusterrole=irctl-investigator --user=system:serviceaccount:n:a -n n"},
 		"of a role's rights":     {forbidden(`user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:` + "\n" + `{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}`), "only somebody may change a binding who holds all that its role allows"},
-		"some right":             {forbidden("because"), "a right is missing"},
+		"some right":             {forbidden(`User "jane" cannot get path "/metrics"`), "a right is missing"},
+		"another plugin":         {forbidden("because"), "an admission plugin of the API server forbids it"},
 		"expired":                {apierrors.NewUnauthorized("expired"), "the credentials are missing, wrong or expired"},
 		"unknown CA":             {&url.Error{Err: x509.UnknownAuthorityError{}}, "certificate is not trusted"},
 		"wrong host":             {&url.Error{Err: x509.HostnameError{Certificate: &x509.Certificate{}}}, "certificate is not trusted"},

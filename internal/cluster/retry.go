@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -24,13 +25,19 @@ import (
 // been executed although the server answers that it failed.
 func retryReads(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		resp, err := next.RoundTrip(r)
-		if reads(r) {
-			if resp, err = repeat(next, r, resp, err); err != nil {
-				err = brokenOff(err)
+		if !reads(r) {
+			resp, err := next.RoundTrip(r)
+			if resp != nil && resp.StatusCode != http.StatusTooManyRequests {
+				resp.Header.Del("Retry-After")
 			}
+			return resp, err
 		}
-		if resp != nil && (reads(r) || resp.StatusCode != http.StatusTooManyRequests) {
+		next := whole(next)
+		resp, err := next.RoundTrip(r)
+		if resp, err = repeat(next, r, resp, err); err != nil {
+			err = brokenOff(err)
+		}
+		if resp != nil {
 			resp.Header.Del("Retry-After")
 		}
 		return resp, err
@@ -40,7 +47,7 @@ func retryReads(next http.RoundTripper) http.RoundTripper {
 // brokenOff is the error of a connection that breaks each time, in words and of
 // a type by which client-go does not know it.
 func brokenOff(err error) error {
-	if utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) {
+	if utilnet.IsProbableEOF(err) || utilnet.IsConnectionReset(err) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrBrokenOff
 	}
 	return err
@@ -87,6 +94,50 @@ func repeat(next http.RoundTripper, r *http.Request, resp *http.Response, err er
 	}
 }
 
+// wholeAtMost bounds what of an answer is waited for before it is handed on. The
+// page of a list is smaller; what is longer is handed on as it comes.
+const wholeAtMost = 4 << 20
+
+// whole waits for the answer to a read to its end, so that one that stalls half-way
+// is repeated as is one that never begins.
+func whole(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		resp, err := next.RoundTrip(r)
+		if err != nil || streams(r) {
+			return resp, err
+		}
+		var head bytes.Buffer
+		n, err := io.Copy(&head, io.LimitReader(resp.Body, wholeAtMost))
+		if err != nil {
+			_ = resp.Body.Close() // it is broken
+			return nil, err
+		}
+		rest := resp.Body
+		if n < wholeAtMost {
+			_ = rest.Close() // read to its end
+			resp.Body = io.NopCloser(&head)
+			return resp, nil
+		}
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(&head, rest), rest}
+		return resp, nil
+	})
+}
+
+// streams: the answer has no end that could be waited for, or whoever asked has
+// limits of their own: watches, logs, what opens a stream to a container, and what
+// goes on to a kubelet or another server, checkpoints too.
+func streams(r *http.Request) bool {
+	switch path.Base(r.URL.Path) {
+	case "exec", "attach", "portforward", "log":
+		return true
+	}
+	watch := r.URL.Query().Get("watch")
+	return watch == "true" || watch == "1" || strings.Contains(r.URL.Path, "/proxy/") || strings.HasSuffix(r.URL.Path, "/proxy")
+}
+
 // reads: GET, and the reviews by which one asks about oneself. What opens a
 // stream to a container is a GET over WebSockets, but runs a command: it is not
 // to be run twice, and its failure is the sign to try the older protocol.
@@ -100,8 +151,10 @@ func reads(r *http.Request) bool {
 }
 
 // Attempts are few where the server cannot be reached at all, since a person
-// waits to hear that, and more where it answers that it is busy.
+// waits to hear that, and more where it answers that it is busy. One that takes
+// the request and is silent costs the most time of all.
 const (
+	attemptsSilent      = 2
 	attemptsUnreachable = 5
 	attemptsBusy        = 8
 )
@@ -109,6 +162,9 @@ const (
 func again(r *http.Request, resp *http.Response, err error, attempt int) (pause time.Duration, again bool) {
 	if r.Context().Err() != nil {
 		return 0, false
+	}
+	if errors.Is(err, ErrSilent) {
+		return 0, attempt < attemptsSilent
 	}
 	if err != nil {
 		return 0, attempt < attemptsUnreachable && !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "x509")

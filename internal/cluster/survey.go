@@ -190,17 +190,7 @@ func (s *surveyor) gap(namespace, what string, err error) {
 
 // each calls page for every page of a list.
 func each[L metav1.ListInterface](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), page func(L)) error {
-	opts := metav1.ListOptions{Limit: 500}
-	for {
-		l, err := list(ctx, opts)
-		if err != nil {
-			return err
-		}
-		page(l)
-		if opts.Continue = l.GetContinue(); opts.Continue == "" {
-			return nil
-		}
-	}
+	return Pages(ctx, list, metav1.ListOptions{}, page)
 }
 
 // Endpoints lists the EndpointSlices of a namespace.

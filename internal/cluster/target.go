@@ -172,17 +172,13 @@ func (c *Client) Targets(ctx context.Context, pods []corev1.Pod) []*Target {
 // ListPods lists in pages, so that no single answer is large.
 func (c *Client) ListPods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
 	var pods []corev1.Pod
-	opts := metav1.ListOptions{LabelSelector: selector, Limit: 500}
-	for {
-		page, err := c.Kube.CoreV1().Pods(namespace).List(ctx, opts)
-		if err != nil {
-			return nil, fmt.Errorf("listing pods in %s: %w", orAll(namespace), err)
-		}
+	err := Pages(ctx, c.Kube.CoreV1().Pods(namespace).List, metav1.ListOptions{LabelSelector: selector}, func(page *corev1.PodList) {
 		pods = append(pods, page.Items...)
-		if opts.Continue = page.Continue; opts.Continue == "" {
-			return pods, nil
-		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing pods in %s: %w", orAll(namespace), err)
 	}
+	return pods, nil
 }
 
 func orAll(namespace string) string {

@@ -386,7 +386,7 @@ func (c *containment) dryRun(ctx context.Context) {
 			a := p.Plan.Actions[i]
 			r := ActionResult{Step: p.Step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
 			if err := a.Change.DryRun(ctx, c.Client.Dynamic); err != nil {
-				r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
+				r.Outcome, r.Error, r.err = notDone(err), err.Error(), err
 			}
 			results[i] = r
 		})

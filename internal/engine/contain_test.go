@@ -137,7 +137,8 @@ func TestDryRunTellsWhatTheServerWouldRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := res.Actions[0]; a.Outcome != timeline.OutcomeFailed || !strings.Contains(a.Error, "not on a Tuesday") {
+	if a := res.Actions[0]; a.Outcome != timeline.OutcomeDenied || !strings.Contains(a.Error, `admission webhook "policy.example.com" denied the request`) ||
+		!strings.Contains(a.Error, "not on a Tuesday") {
 		t.Errorf("the first action is %s: %s", a.Outcome, a.Error)
 	}
 }
@@ -333,7 +334,7 @@ func TestOneOfManyFails(t *testing.T) {
 	}
 	for action, want := range map[string]timeline.Outcome{
 		"detach todo-app/" + w.suspect: timeline.OutcomeDone, "scale todo-app/" + w.suspect: timeline.OutcomeDone,
-		"detach todo-app/" + unlucky: timeline.OutcomeFailed,
+		"detach todo-app/" + unlucky: timeline.OutcomeDenied,
 		// Scaling it would destroy the suspect that is still attached.
 		"scale todo-app/" + unlucky:        timeline.OutcomeRefused,
 		"scale todo-app/" + p.suspects[2]:  timeline.OutcomeDone,
@@ -420,7 +421,7 @@ func TestForbidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := res.Actions[len(res.Actions)-1]
-	if last.Step != contain.StepScale || last.Outcome != timeline.OutcomeFailed || !strings.Contains(cluster.Explain(last.Err(), deploy.RoleFor), "patch deployments.apps/scale") {
+	if last.Step != contain.StepScale || last.Outcome != timeline.OutcomeDenied || !strings.Contains(cluster.Explain(last.Err(), deploy.RoleFor), "patch deployments.apps/scale") {
 		t.Errorf("%s %s: %v (%s)", last.Step, last.Outcome, last.Err(), cluster.Explain(last.Err(), deploy.RoleFor))
 	}
 	if res.Verdict != contain.NotContained {

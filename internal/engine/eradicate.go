@@ -597,7 +597,7 @@ func (x *eradication) dryRun(ctx context.Context) {
 		a.Diff = diff
 		r := planned(step, a)
 		if err := ask(); err != nil {
-			r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
+			r.Outcome, r.Error, r.err = notDone(err), err.Error(), err
 		}
 		x.result.Actions = append(x.result.Actions, r)
 	}

@@ -70,10 +70,7 @@ func (r *run) action(ctx context.Context, step steps.Info, a steps.Action) {
 	e := Event{Kind: Finished, Step: step.Name, Action: a.Name, Text: noted(a.Summary, note), Err: err, Total: r.total}
 	if err != nil {
 		res.Error = err.Error()
-		e.Kind = Failed
-		if outcome == timeline.OutcomeRefused {
-			e.Kind = Refused
-		}
+		e.failed(outcome)
 	}
 	r.mu.Lock()
 	r.done++
@@ -96,7 +93,7 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx)) // and nothing was refused
 	}
 	if why := r.unmet(a); why != "" {
-		return r.refuse(planned, fmt.Errorf("not done, since what must come before it failed: %s", why))
+		return r.notBegun(planned, timeline.OutcomeRefused, fmt.Errorf("not done, since what must come before it failed: %s", why))
 	}
 	if err := ctx.Err(); err != nil {
 		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx))
@@ -104,7 +101,7 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	if a.Guard != nil {
 		r.Front.Observe(Event{Kind: Waiting, Step: step.Name, Action: a.Name, Text: a.Awaits})
 		if err := a.Guard(ctx); err != nil {
-			return r.refuse(planned, fmt.Errorf("not done, %w", err))
+			return r.notBegun(planned, held(err), fmt.Errorf("not done, %w", err))
 		}
 	}
 	started := r.Now()
@@ -140,11 +137,8 @@ func (r *run) recordOf(step steps.Info, a steps.Action) (timeline.Entry, error) 
 func (r *run) perform(ctx context.Context, a steps.Action) (steps.Result, timeline.Outcome, error) {
 	if a.Do != nil {
 		done, err := a.Do(ctx)
-		switch {
-		case change.Refuses(err):
-			return done, timeline.OutcomeRefused, err
-		case err != nil:
-			return done, timeline.OutcomeFailed, err
+		if err != nil {
+			return done, notDone(err), err
 		}
 		return done, outcomeOf(done.Result), nil
 	}
@@ -162,6 +156,18 @@ func (r *run) perform(ctx context.Context, a steps.Action) (steps.Result, timeli
 		outcome, err = settle(ctx, r.Client, a.Change, wanted, err)
 	}
 	return steps.Result{Result: result}, outcome, err
+}
+
+// failed makes it the event of an action that was not done, and says whose doing
+// that was.
+func (e *Event) failed(outcome timeline.Outcome) {
+	e.Kind = Failed
+	switch outcome {
+	case timeline.OutcomeRefused:
+		e.Kind = Refused
+	case timeline.OutcomeDenied:
+		e.Text += ": denied"
+	}
 }
 
 // noted is a summary with what came of it.
@@ -184,12 +190,36 @@ func (r *run) unmet(a steps.Action) string {
 	return ""
 }
 
-func (r *run) refuse(planned timeline.Entry, why error) (timeline.Outcome, string, error) {
+// notBegun journals an action that was not tried, and why.
+func (r *run) notBegun(planned timeline.Entry, outcome timeline.Outcome, why error) (timeline.Outcome, string, error) {
 	intent, err := r.handle.Log.Append(planned)
 	if err == nil {
-		err = r.outcome(intent, steps.Result{}, timeline.OutcomeRefused, why, 0)
+		err = r.outcome(intent, steps.Result{}, outcome, why, 0)
 	}
-	return timeline.OutcomeRefused, "", errors.Join(why, err)
+	return outcome, "", errors.Join(why, err)
+}
+
+// held is the outcome of an action whose guard did not let it pass. A rule of
+// irctl's refuses; that the guard could not look, or waited in vain, does not.
+func held(err error) timeline.Outcome {
+	switch f := cluster.FailureOf(err); {
+	case f.Kind == cluster.Interrupted:
+		return timeline.OutcomeSkipped
+	case f.Kind == cluster.Other:
+		return timeline.OutcomeRefused
+	}
+	return notDone(err)
+}
+
+// notDone is the outcome of a call that failed, and was not made.
+func notDone(err error) timeline.Outcome {
+	switch {
+	case change.Refuses(err):
+		return timeline.OutcomeRefused
+	case cluster.FailureOf(err).Denied():
+		return timeline.OutcomeDenied
+	}
+	return timeline.OutcomeFailed
 }
 
 func (e *Engine) object(r cluster.Ref) *timeline.Object {
@@ -231,11 +261,8 @@ const settleTime = 3 * time.Second
 // settle finds out what became of a change, or of undoing it, whose call
 // failed: the server may have made it although its answer never came.
 func settle(ctx context.Context, client *cluster.Client, c change.Change, wanted change.State, err error) (timeline.Outcome, error) {
-	if change.Refuses(err) {
-		return timeline.OutcomeRefused, err
-	}
-	if !change.Passing(err) && !errors.Is(err, context.Canceled) {
-		return timeline.OutcomeFailed, err
+	if change.Refuses(err) || !change.Passing(err) && !errors.Is(err, context.Canceled) {
+		return notDone(err), err
 	}
 	lookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()

@@ -397,7 +397,7 @@ func (x *recovering) dryRun(ctx context.Context) {
 				err = recovery.DryRunDelete(ctx, x.Client, a.Change.Object)
 			}
 			if err != nil {
-				r.Outcome, r.Error, r.err = timeline.OutcomeFailed, err.Error(), err
+				r.Outcome, r.Error, r.err = notDone(err), err.Error(), err
 			}
 			x.result.Actions = append(x.result.Actions, r)
 		}

@@ -245,10 +245,8 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 	}
 	e := Event{Kind: Finished, Step: r.Step, Action: r.Action, Text: r.Summary, Err: err}
 	if err != nil {
-		r.err, r.Error, e.Kind = err, err.Error(), Failed
-		if r.Outcome == timeline.OutcomeRefused {
-			e.Kind = Refused
-		}
+		r.err, r.Error = err, err.Error()
+		e.failed(r.Outcome)
 	}
 	r.DurationMS = u.Now().Sub(started).Milliseconds()
 	u.tell(e)
@@ -265,11 +263,8 @@ func (u *undoing) tell(e Event) {
 func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Change) (timeline.Outcome, error) {
 	if u.req.DryRun {
 		err := c.DryRunUndo(ctx, u.Client.Dynamic, change.Contents(u.Client, created(u.handle)))
-		switch {
-		case change.Refuses(err):
-			return timeline.OutcomeRefused, err
-		case err != nil:
-			return timeline.OutcomeFailed, err
+		if err != nil {
+			return notDone(err), err
 		}
 		return timeline.OutcomeSkipped, nil
 	}
@@ -284,7 +279,7 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 		return timeline.OutcomeFailed, fmt.Errorf("%s was not restored, since the journal could not be written: %w", c.Object, err)
 	}
 	if harm != nil {
-		return timeline.OutcomeRefused, errors.Join(harm, appendOutcome(u.handle.Log, intent, timeline.OutcomeRefused, harm, 0))
+		return held(harm), errors.Join(harm, appendOutcome(u.handle.Log, intent, held(harm), harm, 0))
 	}
 	started := u.Now()
 	result, err := c.Undo(ctx, u.Client.Dynamic, change.Contents(u.Client, created(u.handle)))

@@ -166,7 +166,7 @@ func markOf(o timeline.Outcome) (class, sign string) {
 		return "done", "✓"
 	case timeline.OutcomeAlready:
 		return "note", "="
-	case timeline.OutcomeFailed:
+	case timeline.OutcomeFailed, timeline.OutcomeDenied:
 		return "bad", "✗"
 	case timeline.OutcomeRefused, timeline.OutcomeSkipped:
 		return "warn", "–"

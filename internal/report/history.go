@@ -122,7 +122,7 @@ const (
 type Deviation struct {
 	Seq  int64     `json:"seq"`
 	Time time.Time `json:"time"`
-	// Outcome is failed, refused, skipped or unknown.
+	// Outcome is failed, denied, refused, skipped or unknown.
 	Outcome timeline.Outcome `json:"outcome"`
 	What    Text             `json:"what"`
 	Reason  Text             `json:"reason,omitempty"`
@@ -247,7 +247,7 @@ func notNeeded(e timeline.Entry) bool {
 }
 
 func strayed(o timeline.Outcome) bool {
-	return slices.Contains([]timeline.Outcome{timeline.OutcomeFailed, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown}, o)
+	return slices.Contains([]timeline.Outcome{timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown}, o)
 }
 
 // actions folds the intents of the journal, their outcomes and their undoing.

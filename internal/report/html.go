@@ -91,7 +91,7 @@ func weightClass(x Exposure) string {
 }
 
 func outcomeClass(o timeline.Outcome) string {
-	if o == timeline.OutcomeFailed {
+	if o == timeline.OutcomeFailed || o == timeline.OutcomeDenied {
 		return "bad"
 	}
 	return "warn"

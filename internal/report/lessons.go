@@ -42,7 +42,7 @@ func actionItems(r *Report) []ActionItem {
 	}
 	for _, d := range r.Deviations {
 		// That a verdict failed is what the exposures tell.
-		if d.Outcome == timeline.OutcomeFailed && d.Reason != "" && !r.wentOn(d) {
+		if (d.Outcome == timeline.OutcomeFailed || d.Outcome == timeline.OutcomeDenied) && d.Reason != "" && !r.wentOn(d) {
 			list = append(list, ActionItem{Text: "Find out why it failed, and see that it does not in the next incident: " + d.What, How: d.Reason})
 		}
 	}
@@ -244,7 +244,7 @@ func changes(actions []Action) Text {
 		}
 	}
 	text := fmt.Sprintf("%s to the cluster: %d made", plural.Count(len(actions), "change"), n[timeline.OutcomeDone])
-	for _, o := range []timeline.Outcome{timeline.OutcomeAlready, timeline.OutcomeFailed, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown} {
+	for _, o := range []timeline.Outcome{timeline.OutcomeAlready, timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown} {
 		if n[o] > 0 {
 			text += fmt.Sprintf(", %d %s", n[o], o)
 		}

@@ -72,7 +72,7 @@ func TestARealRun(t *testing.T) {
 		}
 		outcomes = append(outcomes, fmt.Sprintf("%s %s %s", a.Step, a.Outcome, state))
 	}
-	if diff := cmp.Diff([]string{"quarantine done undone", "detach done undone", "scale failed -", "scale done undone"}, outcomes); diff != "" {
+	if diff := cmp.Diff([]string{"quarantine done undone", "detach done undone", "scale denied -", "scale done undone"}, outcomes); diff != "" {
 		t.Error(diff)
 	}
 	var deviations []string
@@ -80,7 +80,7 @@ func TestARealRun(t *testing.T) {
 		deviations = append(deviations, string(d.Outcome))
 	}
 	// No snapshot, no scaling, and so not contained; put back, and so not contained; an undo in whose way somebody was.
-	if diff := cmp.Diff([]string{"failed", "failed", "failed", "failed", "refused"}, deviations); diff != "" {
+	if diff := cmp.Diff([]string{"failed", "denied", "failed", "failed", "refused"}, deviations); diff != "" {
 		t.Error(diff)
 	}
 	gone, left := 0, 0

@@ -139,11 +139,14 @@ func (f Forward) endpoint(ctx context.Context, client *cluster.Client) (pod stri
 	if n < 0 {
 		return "", 0, fmt.Errorf("the Service has no port %d", f.Port)
 	}
-	list, err := client.Kube.DiscoveryV1().EndpointSlices(f.Namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + f.Name})
+	var list []discoveryv1.EndpointSlice
+	err = cluster.Pages(ctx, client.Kube.DiscoveryV1().EndpointSlices(f.Namespace).List,
+		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + f.Name},
+		func(page *discoveryv1.EndpointSliceList) { list = append(list, page.Items...) })
 	if err != nil {
 		return "", 0, err
 	}
-	for _, slice := range list.Items {
+	for _, slice := range list {
 		at := slices.IndexFunc(slice.Ports, func(p discoveryv1.EndpointPort) bool {
 			return p.Port != nil && (p.Name == nil && ports[n].Name == "" || p.Name != nil && *p.Name == ports[n].Name)
 		})

@@ -236,7 +236,8 @@ func (w *clusterUnderTest) operator(t *testing.T, react func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for sleep(ctx, 5*time.Millisecond) {
+		for ctx.Err() == nil {
+			time.Sleep(5 * time.Millisecond)
 			react()
 		}
 	}()

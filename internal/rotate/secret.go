@@ -373,51 +373,28 @@ func (s *Secrets) all() []Value {
 	return list
 }
 
-// attemptTime bounds one request, as in package change.
-const attemptTime = 10 * time.Second
-
 // persist repeats a call that is safe to repeat until it succeeds, fails for
 // good, or the context ends.
 func persist(ctx context.Context, call func(context.Context) error) error {
-	pause := 50 * time.Millisecond
-	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTime)
-		err := call(attempt)
-		cancel()
-		if err == nil || apierrors.IsConflict(err) || !change.Passing(err) || ctx.Err() != nil {
-			return err
+	var last error
+	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx, func(ctx context.Context) (bool, error) {
+		err := call(ctx)
+		if err == nil || ctx.Err() == nil {
+			last = err
 		}
-		if !sleep(ctx, pause) {
-			return err
-		}
-		pause = min(2*pause, 2*time.Second)
+		return err == nil, err
+	})
+	var over *cluster.WaitError
+	if errors.As(err, &over) && last != nil {
+		return last // which names the cause
 	}
+	return err
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// await asks until the answer is yes, an error, or the end of the context.
+// await asks until the answer is yes, an error that does not pass, or the end of
+// the context.
 func await(ctx context.Context, what string, ask func(context.Context) (bool, error)) error {
-	pause := 20 * time.Millisecond
-	for {
-		ok, err := ask(ctx)
-		if err != nil || ok {
-			return err
-		}
-		if !sleep(ctx, pause) {
-			return fmt.Errorf("%s: not seen in time: %w", what, context.Cause(ctx))
-		}
-		pause = min(pause*3/2, time.Second)
-	}
+	return cluster.Wait{For: what}.Until(ctx, ask)
 }
 
 // NewKey draws the key of an incident's digests.

@@ -106,7 +106,7 @@ func (a *Action) undo(intent, outcome *Entry) {
 		switch outcome.Outcome {
 		case OutcomeDone, OutcomeAlready:
 			state = Undone
-		case OutcomeFailed, OutcomeRefused:
+		case OutcomeFailed, OutcomeRefused, OutcomeDenied:
 			state = UndoFailed
 		case OutcomeSkipped:
 			return // never tried
@@ -118,7 +118,7 @@ func (a *Action) undo(intent, outcome *Entry) {
 // Standing returns the actions whose effect is, or may be, still in the
 // cluster, in the order they were done; undo takes them in reverse. Left out
 // are those undone, those that are final, and those that changed nothing:
-// already so, refused, skipped, or failed without leaving a receipt (an
+// already so, refused, denied, skipped, or failed without leaving a receipt (an
 // outcome's Data).
 func Standing(entries []Entry) []Action {
 	var standing []Action
@@ -143,7 +143,7 @@ func (a Action) mayHaveChanged() bool {
 		return true
 	}
 	switch a.Outcome.Outcome {
-	case OutcomeAlready, OutcomeRefused, OutcomeSkipped:
+	case OutcomeAlready, OutcomeRefused, OutcomeDenied, OutcomeSkipped:
 		return false
 	case OutcomeFailed:
 		return !a.Outcome.Data.IsZero()

@@ -104,7 +104,8 @@ const (
 	OutcomeDone    Outcome = "done"
 	OutcomeAlready Outcome = "already" // it was so before; nothing was changed
 	OutcomeFailed  Outcome = "failed"
-	OutcomeRefused Outcome = "refused" // it was not tried, for a reason irctl knows
+	OutcomeRefused Outcome = "refused" // irctl would not, by a rule of its own; it was not tried
+	OutcomeDenied  Outcome = "denied"  // the API server would not do it: a right is missing, or admission says no
 	OutcomeSkipped Outcome = "skipped" // the responder left it out
 	OutcomeUnknown Outcome = "unknown" // the answer never came; it may have happened
 )
@@ -174,7 +175,7 @@ func (a Actor) orElse(b Actor) Actor {
 var (
 	kinds = []Kind{KindOpened, KindIntent, KindOutcome, KindObservation, KindNote,
 		KindVerdict, KindClosed, KindReopened, KindRecovered, KindChanged}
-	outcomes = []Outcome{OutcomeDone, OutcomeAlready, OutcomeFailed, OutcomeRefused,
+	outcomes = []Outcome{OutcomeDone, OutcomeAlready, OutcomeFailed, OutcomeRefused, OutcomeDenied,
 		OutcomeSkipped, OutcomeUnknown}
 )
 

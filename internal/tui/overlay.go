@@ -139,7 +139,7 @@ func (t theme) outcomeMark(o timeline.Outcome) string {
 	switch o {
 	case timeline.OutcomeDone, timeline.OutcomeAlready:
 		return t.paint(good, t.g.done)
-	case timeline.OutcomeFailed:
+	case timeline.OutcomeFailed, timeline.OutcomeDenied:
 		return t.paint(bad, t.g.failed)
 	case timeline.OutcomeRefused, timeline.OutcomeUnknown:
 		return t.paint(warning, t.g.warn)

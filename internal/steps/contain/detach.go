@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"sort"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -354,7 +353,7 @@ func (l *Loose) warnOnce(w steps.Warning) {
 // its owner. A pod that is gone has nothing to be released from.
 func awaitRelease(ctx context.Context, scene *steps.Scene, pods []*cluster.Target, from []types.UID) error {
 	var held string
-	err := Await(ctx, func(ctx context.Context) (bool, error) {
+	err := cluster.Wait{}.Until(ctx, func(ctx context.Context) (bool, error) {
 		live, err := suspectsNow(ctx, scene, pods)
 		if err != nil {
 			return false, err
@@ -408,31 +407,4 @@ func suspectsNow(ctx context.Context, scene *steps.Scene, suspects []*cluster.Ta
 		}
 	})
 	return slices.DeleteFunc(found, func(p *corev1.Pod) bool { return p == nil }), errors.Join(errs...)
-}
-
-// Await asks until the answer is yes, an error, or the end of the context; it
-// asks often at first, since most things happen within a few milliseconds.
-func Await(ctx context.Context, done func(context.Context) (bool, error)) error {
-	pause := 15 * time.Millisecond
-	for {
-		ok, err := done(ctx)
-		if err != nil && ctx.Err() != nil {
-			return notInTime(ctx) // it was cut short, which answers nothing
-		}
-		if err != nil || ok {
-			return err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return notInTime(ctx)
-		case <-timer.C:
-		}
-		pause = min(pause*3/2, time.Second)
-	}
-}
-
-func notInTime(ctx context.Context) error {
-	return fmt.Errorf("not seen in time: %w", context.Cause(ctx))
 }

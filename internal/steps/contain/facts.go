@@ -130,17 +130,21 @@ func Enforcers(ctx context.Context, client *cluster.Client, serverVersion string
 	if strings.Contains(serverVersion, "+k3s") {
 		found["the network policy controller inside k3s"] = true
 	}
-	list, err := client.Kube.AppsV1().DaemonSets("").List(ctx, metav1.ListOptions{})
+	list := func(namespace string) error {
+		return cluster.Pages(ctx, client.Kube.AppsV1().DaemonSets(namespace).List, metav1.ListOptions{}, func(page *appsv1.DaemonSetList) {
+			for i := range page.Items {
+				if title := enforcer(&page.Items[i]); title != "" {
+					found[title] = true
+				}
+			}
+		})
+	}
+	err := list(metav1.NamespaceAll)
 	if apierrors.IsForbidden(err) {
-		list, err = client.Kube.AppsV1().DaemonSets(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{})
+		err = list(metav1.NamespaceSystem)
 	}
 	if err != nil {
 		return sortedKeys(found), fmt.Errorf("listing DaemonSets: %w", err)
-	}
-	for i := range list.Items {
-		if title := enforcer(&list.Items[i]); title != "" {
-			found[title] = true
-		}
 	}
 	return sortedKeys(found), nil
 }

@@ -26,7 +26,7 @@ type observer struct {
 
 	mu       sync.Mutex
 	pods     map[types.UID]*corev1.Pod // the suspects that still exist
-	missing  map[types.UID]string      // why a suspect could not be looked at
+	missing  map[types.UID]error       // why a suspect could not be looked at
 	gone     map[types.UID]bool        // the suspects that do not exist any more
 	slices   map[string][]discoveryv1.EndpointSlice
 	slicesNo map[string]error
@@ -61,7 +61,7 @@ func (s *ownerState) why() string {
 }
 
 func newObserver(scene *steps.Scene, o Options) *observer {
-	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]string{}, gone: map[types.UID]bool{},
+	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]error{}, gone: map[types.UID]bool{},
 		slices: map[string][]discoveryv1.EndpointSlice{}, slicesNo: map[string]error{}, owners: map[types.UID]*ownerState{}}
 	if !slices.Contains(o.Steps, StepScale) {
 		return ob
@@ -135,14 +135,15 @@ func (ob *observer) lookPods(ctx context.Context, namespace string) {
 	}
 	cluster.Parallel(len(mine), func(i int) {
 		t := mine[i]
-		pod, why, gone := found[t.Pod.UID], "", false
+		pod, gone := found[t.Pod.UID], false
+		var why error
 		if pod == nil {
 			live, err := ob.scene.Client.Kube.CoreV1().Pods(namespace).Get(ctx, t.Pod.Name, metav1.GetOptions{})
 			switch {
 			case err != nil:
-				why, gone = err.Error(), apierrors.IsNotFound(err)
+				why, gone = err, apierrors.IsNotFound(err)
 			case live.UID != t.Pod.UID:
-				why, gone = cluster.ErrReplaced.Error(), true
+				why, gone = cluster.ErrReplaced, true
 			default:
 				pod = live
 			}
@@ -255,9 +256,9 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	pod := ob.pods[t.Pod.UID]
 	if pod == nil {
 		if !ob.gone[t.Pod.UID] {
-			return []Check{{Code: "pod", Unknown: true, Text: "the pod could not be read: " + ob.missing[t.Pod.UID]}}
+			return []Check{{Code: "pod", Unknown: true, Text: fmt.Sprintf("the pod could not be read: %v", ob.missing[t.Pod.UID])}}
 		}
-		return []Check{{Code: "pod", Text: "the pod can no longer be seen: " + ob.missing[t.Pod.UID]}}
+		return []Check{{Code: "pod", Text: fmt.Sprintf("the pod can no longer be seen: %v", ob.missing[t.Pod.UID])}}
 	}
 	var list []Check
 	unread := func(code string, err error) { list = append(list, Check{Code: code, Unknown: true, Text: err.Error()}) }
@@ -340,7 +341,7 @@ func (ob *observer) pending() string {
 		}
 	}
 	for _, st := range ob.owners {
-		if !st.down() && !ob.scene.Failed[stopID(st.owner)] {
+		if !st.down() && !ob.scene.Failed[stopID(st.owner)] && !cluster.FailureOf(st.err).Lasts() {
 			return st.why()
 		}
 	}
@@ -348,8 +349,12 @@ func (ob *observer) pending() string {
 }
 
 // hopeless: waiting for it is in vain, since the action that was to bring it
-// about failed, the pod cannot be detached, or there is no such pod any more.
+// about failed, the pod cannot be detached, there is no such pod any more, or it
+// may not be read.
 func (ob *observer) hopeless(t *cluster.Target, c Check) bool {
+	if c.Unknown && cluster.FailureOf(ob.unreadable(t, c)).Lasts() {
+		return true
+	}
 	switch c.Code {
 	case "pod":
 		ob.mu.Lock()
@@ -366,10 +371,29 @@ func (ob *observer) hopeless(t *cluster.Target, c Check) bool {
 	return ob.scene.Failed[detachID(t)]
 }
 
+// unreadable is why a check could not be made.
+func (ob *observer) unreadable(t *cluster.Target, c Check) error {
+	ob.mu.Lock()
+	defer ob.mu.Unlock()
+	switch c.Code {
+	case "pod":
+		return ob.missing[t.Pod.UID]
+	case "endpoints":
+		return ob.slicesNo[t.Pod.Namespace]
+	}
+	owners, _ := toStop(t.Owners)
+	for _, o := range owners {
+		if st := ob.owners[o.UID]; st != nil && st.err != nil {
+			return st.err
+		}
+	}
+	return nil
+}
+
 // wait looks until everything is as meant or the context ends.
 func (ob *observer) wait(ctx context.Context, progress func(string)) error {
 	last := ""
-	return Await(ctx, func(ctx context.Context) (bool, error) {
+	return cluster.Wait{}.Until(ctx, func(ctx context.Context) (bool, error) {
 		ob.look(ctx)
 		p := ob.pending()
 		if p != "" && p != last && ctx.Err() == nil {

@@ -44,7 +44,7 @@ func AwaitReadmission(ctx context.Context, client *cluster.Client, pod cluster.R
 		return fmt.Errorf("reading %s: %w", pod, err)
 	}
 	var lags error
-	err = Await(ctx, func(ctx context.Context) (bool, error) {
+	err = cluster.Wait{}.Until(ctx, func(ctx context.Context) (bool, error) {
 		stays, why, err := keeps(client.Owners(ctx, chain), live.Spec.NodeName)
 		if ctx.Err() == nil {
 			lags = why

@@ -575,18 +575,18 @@ func (f *finder) withoutToken() map[string]bool {
 func (f *finder) ingresses(ctx context.Context, namespaces map[string]bool) map[string][]string {
 	found := map[string][]string{}
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
-		list, err := f.client.Kube.NetworkingV1().Ingresses(ns).List(ctx, metav1.ListOptions{})
+		err := cluster.Pages(ctx, f.client.Kube.NetworkingV1().Ingresses(ns).List, metav1.ListOptions{}, func(page *networkingv1.IngressList) {
+			for _, in := range page.Items {
+				for _, name := range tlsSecrets(in.Spec.TLS) {
+					found[ns+"/"+name] = append(found[ns+"/"+name], in.Name)
+				}
+			}
+		})
 		if apierrors.IsNotFound(err) {
 			continue // the cluster has none
 		}
 		if err != nil {
 			f.warn(unreadable, "which Ingresses use the secrets is not known: "+err.Error(), "get the right to list ingresses")
-			continue
-		}
-		for _, in := range list.Items {
-			for _, name := range tlsSecrets(in.Spec.TLS) {
-				found[ns+"/"+name] = append(found[ns+"/"+name], in.Name)
-			}
 		}
 	}
 	return found

@@ -101,10 +101,12 @@ func (k *keepers) externalSecrets(ctx context.Context, namespace string) ([]unst
 	if list, ok := k.found[namespace]; ok || k.kind.Resource == "" {
 		return list, nil
 	}
-	list, err := k.client.Dynamic.Resource(k.kind.GVR()).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	found := []unstructured.Unstructured{}
+	err := cluster.Pages(ctx, k.client.Dynamic.Resource(k.kind.GVR()).Namespace(namespace).List, metav1.ListOptions{},
+		func(page *unstructured.UnstructuredList) { found = append(found, page.Items...) })
 	if err != nil {
 		return nil, fmt.Errorf("finding out whether an ExternalSecret writes it: %w", err)
 	}
-	k.found[namespace] = list.Items
-	return list.Items, nil
+	k.found[namespace] = found
+	return found, nil
 }

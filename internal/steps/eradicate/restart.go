@@ -2,6 +2,7 @@ package eradicate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -148,22 +149,24 @@ func (x *Restart) Verify(ctx context.Context, client *cluster.Client, suspects m
 
 // await asks what is waited for until that is nothing.
 func await(ctx context.Context, tell func(string), waits func() (string, error)) error {
-	pause := 50 * time.Millisecond
-	for {
+	var last string
+	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx, func(context.Context) (bool, error) {
 		text, err := waits()
 		if err != nil || text == "" {
-			return err
+			return err == nil, err
 		}
+		last = text
 		tell(text)
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("%s (%w): look at it with kubectl rollout status, and run the same command again", text, context.Cause(ctx))
-		case <-timer.C:
-		}
-		pause = min(pause*3/2, 2*time.Second)
+		return false, nil
+	})
+	var over *cluster.WaitError
+	if last == "" {
+		last = "how far the rollout is could not be looked at"
 	}
+	if errors.As(err, &over) {
+		return fmt.Errorf("%s (%w): look at it with kubectl rollout status, and run the same command again", last, err)
+	}
+	return err
 }
 
 // waits says what the rollout still waits for; "": it is done.
@@ -247,14 +250,16 @@ func (r *Radius) StillUsing(ctx context.Context, namespace, name string) ([]stri
 	if len(gaps) > 0 {
 		return nil, fmt.Errorf("whether anything still uses Secret %s/%s is not known: %s", namespace, name, gaps[0])
 	}
-	pods, err := r.client.Dynamic.Resource(cluster.Pod.GVR()).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	pods := r.client.Dynamic.Resource(cluster.Pod.GVR()).Namespace(namespace)
+	err := cluster.Pages(ctx, pods.List, metav1.ListOptions{}, func(page *unstructured.UnstructuredList) {
+		for i := range page.Items {
+			if o := &page.Items[i]; !r.suspects[o.GetUID()] {
+				list = append(list, &Workload{Ref: cluster.Pod.Named(o.GetNamespace(), o.GetName(), o.GetUID()), object: o})
+			}
+		}
+	})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("listing pods in namespace %s: %w", namespace, err)
-	}
-	for i := range pods.Items {
-		if o := &pods.Items[i]; !r.suspects[o.GetUID()] {
-			list = append(list, &Workload{Ref: cluster.Pod.Named(o.GetNamespace(), o.GetName(), o.GetUID()), object: o})
-		}
 	}
 	var users []string
 	for _, w := range list {

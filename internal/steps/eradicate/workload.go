@@ -141,20 +141,13 @@ func workloads(ctx context.Context, client *cluster.Client, namespace string, su
 func list(ctx context.Context, client *cluster.Client, kind int, namespace string) ([]*Workload, error) {
 	k := kinds[kind]
 	var found []*Workload
-	opts := metav1.ListOptions{Limit: 500}
-	for {
-		page, err := client.Dynamic.Resource(k.GVR()).Namespace(namespace).List(ctx, opts)
-		if err != nil {
-			return found, err
-		}
+	err := cluster.Pages(ctx, client.Dynamic.Resource(k.GVR()).Namespace(namespace).List, metav1.ListOptions{}, func(page *unstructured.UnstructuredList) {
 		for i := range page.Items {
 			o := &page.Items[i]
 			found = append(found, &Workload{Ref: k.Named(o.GetNamespace(), o.GetName(), o.GetUID()), object: o, template: k.template})
 		}
-		if opts.Continue = page.GetContinue(); opts.Continue == "" {
-			return found, nil
-		}
-	}
+	})
+	return found, err
 }
 
 // reload reads the workload anew.

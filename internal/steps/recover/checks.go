@@ -407,7 +407,7 @@ func (x *examination) endpoints(ctx context.Context) []Check {
 	ctx, cancel := context.WithTimeout(ctx, endpointTime)
 	defer cancel()
 	problem := ""
-	err = contain.Await(ctx, func(ctx context.Context) (bool, error) {
+	err = cluster.Wait{}.Until(ctx, func(ctx context.Context) (bool, error) {
 		slicesNow, err := x.client.Endpoints(ctx, x.namespace)
 		if err != nil {
 			return false, err

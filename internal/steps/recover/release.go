@@ -2,6 +2,7 @@ package recover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -48,18 +49,14 @@ const (
 )
 
 func remove(ctx context.Context, client *cluster.Client, ref cluster.Ref) (steps.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, removeTime)
-	defer cancel()
 	pods := client.Kube.CoreV1().Pods(ref.Namespace)
 	grace := int64(graceSeconds)
 	asked := false
-	err := contain.Await(ctx, func(ctx context.Context) (bool, error) {
+	err := cluster.Wait{AtMost: removeTime}.Until(ctx, func(ctx context.Context) (bool, error) {
 		live, err := pods.Get(ctx, ref.Name, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err), err == nil && live.UID != ref.UID:
 			return true, nil
-		case err != nil && change.Passing(err):
-			return false, nil
 		case err != nil:
 			return false, fmt.Errorf("reading %s: %w", ref, err)
 		case live.DeletionTimestamp != nil:
@@ -67,13 +64,14 @@ func remove(ctx context.Context, client *cluster.Client, ref cluster.Ref) (steps
 		}
 		err = pods.Delete(ctx, ref.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace, Preconditions: &metav1.Preconditions{UID: &ref.UID}})
 		asked = asked || err == nil || change.Passing(err) // it may have been done, and its answer lost
-		if err != nil && !apierrors.IsNotFound(err) && !change.Passing(err) {
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return false, fmt.Errorf("deleting %s: %w", ref, err)
 		}
 		return false, nil
 	})
+	var over *cluster.WaitError
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case errors.As(err, &over):
 		return steps.Result{}, fmt.Errorf("%s is not gone: %w; if its node is known to be off, kubectl delete --force, then run the same command again", ref, err)
 	case err != nil:
 		return steps.Result{}, err

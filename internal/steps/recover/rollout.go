@@ -2,6 +2,7 @@ package recover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,31 +31,28 @@ type Rollout struct {
 // Await waits until every pod of a workload is there and ready. tell is told
 // what it waits for. The error says why it does not come to that.
 func (w *Workload) Await(ctx context.Context, client *cluster.Client, tell func(string)) (Rollout, error) {
-	pause := 50 * time.Millisecond
 	var last Rollout
-	for {
+	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx, func(ctx context.Context) (bool, error) {
 		r, err := w.Look(ctx, client)
-		switch {
-		case err != nil && last.Text != "" && ctx.Err() != nil:
-			return last, w.failure(client, last, context.Cause(ctx)) // the look was cut short, which tells nothing
-		case err != nil:
-			return r, err
-		case r.Done:
-			return r, nil
-		case r.Over:
-			return r, w.failure(client, r, nil)
+		if err != nil {
+			return false, err
 		}
 		last = r
-		tell(r.Text)
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return r, w.failure(client, r, context.Cause(ctx))
-		case <-timer.C:
+		if !r.Done && !r.Over {
+			tell(r.Text)
 		}
-		pause = min(pause*3/2, 2*time.Second)
+		return r.Done || r.Over, nil
+	})
+	var over *cluster.WaitError
+	switch {
+	case errors.As(err, &over) && last.Text != "":
+		return last, w.failure(client, last, err)
+	case err != nil:
+		return last, err
+	case !last.Done:
+		return last, w.failure(client, last, nil)
 	}
+	return last, nil
 }
 
 // whyTime bounds the look at events once the time for the rollout is over.
