@@ -221,7 +221,7 @@ func (l *lines) Observe(e engine.Event) {
 	case engine.Refused:
 		l.tell(l.st.warn("–"), text+": "+sanitize.Line(e.Err.Error()))
 	case engine.Waiting:
-		if text != l.lastWait && (l.app.verbose || e.Step == "verify") {
+		if text != l.lastWait && (l.app.verbose || e.Step == "verify" || e.Step == engine.StepAnswer) {
 			atMost := ""
 			if e.Left > 0 {
 				atMost = ", for " + e.Left.Round(time.Second).String() + " more at most"

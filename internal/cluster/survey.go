@@ -61,8 +61,11 @@ var scaledObjects = schema.GroupVersionResource{Group: "keda.sh", Version: "v1al
 const manyNamespaces = 4
 
 // Survey reads what surrounds the targets, all lists in parallel. A list that
-// cannot be read is a gap in the namespace, not an error.
+// cannot be read is a gap in the namespace, not an error; so is one that does not
+// come for so long that it would hold up what the survey is for.
 func (c *Client) Survey(ctx context.Context, namespaces []string) map[string]*Namespace {
+	ctx, cancel := c.Briefly(ctx)
+	defer cancel()
 	s := &surveyor{found: map[string]*Namespace{}}
 	for _, n := range namespaces {
 		s.found[n] = &Namespace{Name: n}

@@ -42,14 +42,24 @@ type Engine struct {
 	identity cluster.Identity
 }
 
+// StepAnswer is the Step of the events that say that an answer of the API server
+// is waited for.
+const StepAnswer = "answer"
+
 // New makes an engine and asks the cluster who we are. The error is that of
 // reaching the cluster.
 func New(ctx context.Context, client *cluster.Client, store *incident.Store, front FrontEnd, kubeContext string) (*Engine, error) {
+	tellWaits(client, front)
 	id, err := client.Identify(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{Client: client, Store: store, Front: front, Context: kubeContext, Now: time.Now, Random: rand.Reader, identity: id}, nil
+}
+
+// tellWaits tells a front end what answer is waited for, while one is.
+func tellWaits(client *cluster.Client, front FrontEnd) {
+	client.OnWait(func(what string) { front.Observe(Event{Kind: Waiting, Step: StepAnswer, Text: what}) })
 }
 
 // Identity is who the API server says we are, and which cluster it is.

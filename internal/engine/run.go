@@ -171,6 +171,7 @@ type runner struct {
 func (e *Engine) Run(ctx context.Context, req RunRequest) (*RunResult, error) {
 	guided := *e
 	guided.Front = req.Guide
+	tellWaits(e.Client, req.Guide)
 	b := req.Runbook
 	r := &runner{Engine: &guided, req: req, book: b, result: &RunResult{DryRun: req.DryRun, State: RunStopped, Steps: []StepResult{}, Left: []string{}, Params: map[string]any{},
 		Runbook: RunbookRef{Name: b.Name, Version: b.Version, SHA256: b.SHA256, Source: b.Source}}, edits: map[string]map[string]any{}}

@@ -24,7 +24,7 @@ func Assess(ctx context.Context, scene *steps.Scene, o Options, facts *Facts, pr
 	if ob.wait(ctx, progress) != nil {
 		// The end may have cut the last look short: what it could not read
 		// must not be taken for what is gone.
-		lookCtx, cancel := context.WithTimeout(late, assessTime)
+		lookCtx, cancel := ob.scene.Client.Briefly(late)
 		defer cancel()
 		ob.look(lookCtx)
 	}
@@ -53,12 +53,8 @@ func SecondLook(ctx context.Context, scene *steps.Scene, o Options, facts *Facts
 	return second
 }
 
-// assessTime bounds the reading for the verdict; it runs also when the wait
-// before it used up all the time there was.
-const assessTime = 15 * time.Second
-
 func (ob *observer) assess(ctx context.Context, facts *Facts) Assessment {
-	ctx, cancel := context.WithTimeout(ctx, assessTime)
+	ctx, cancel := ob.scene.Client.Briefly(ctx)
 	defer cancel()
 	namespaces := namespacesOf(ob.scene.Targets)
 	policies := make([][]networkingv1.NetworkPolicy, len(namespaces))

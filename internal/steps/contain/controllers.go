@@ -61,6 +61,8 @@ func Opponents(ctx context.Context, scene *steps.Scene) []Opponent {
 	}
 	keys := sortedKeys(unique)
 	answers := make([]*Opponent, len(keys))
+	ctx, cancel := scene.Client.Briefly(ctx)
+	defer cancel()
 	cluster.Parallel(len(keys), func(i int) { answers[i] = unique[keys[i]].look(ctx, scene.Client) })
 	for _, a := range answers {
 		if a != nil {

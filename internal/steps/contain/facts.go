@@ -72,8 +72,11 @@ func unseen(opponents []Opponent) []Gap {
 	return list
 }
 
-// Gather reads the facts, all requests in parallel.
+// Gather reads the facts, all requests in parallel. The verdict does not wait for
+// what does not come.
 func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Facts {
+	ctx, cancel := scene.Client.Briefly(ctx)
+	defer cancel()
 	f := &Facts{OtherPolicies: map[string][]string{}, accounts: map[string]*corev1.ServiceAccount{}, accountErrs: map[string]error{}}
 	var mu sync.Mutex
 	kube := scene.Client.Kube

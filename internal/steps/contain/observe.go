@@ -2,6 +2,7 @@ package contain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -341,7 +342,7 @@ func (ob *observer) pending() string {
 		}
 	}
 	for _, st := range ob.owners {
-		if !st.down() && !ob.scene.Failed[stopID(st.owner)] && !cluster.FailureOf(st.err).Lasts() {
+		if !st.down() && !ob.scene.Failed[stopID(st.owner)] && !inVain(st.err) {
 			return st.why()
 		}
 	}
@@ -352,7 +353,7 @@ func (ob *observer) pending() string {
 // about failed, the pod cannot be detached, there is no such pod any more, or it
 // may not be read.
 func (ob *observer) hopeless(t *cluster.Target, c Check) bool {
-	if c.Unknown && cluster.FailureOf(ob.unreadable(t, c)).Lasts() {
+	if c.Unknown && inVain(ob.unreadable(t, c)) {
 		return true
 	}
 	switch c.Code {
@@ -369,6 +370,12 @@ func (ob *observer) hopeless(t *cluster.Target, c Check) bool {
 		}
 	}
 	return ob.scene.Failed[detachID(t)]
+}
+
+// inVain: to look once more would bring nothing. A read that the server was
+// silent about was repeated already.
+func inVain(err error) bool {
+	return cluster.FailureOf(err).Lasts() || errors.Is(err, cluster.ErrSilent)
 }
 
 // unreadable is why a check could not be made.
