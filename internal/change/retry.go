@@ -48,12 +48,13 @@ func attempts(ctx, attemptCtx context.Context, f func(context.Context) error) er
 		switch {
 		case err == nil || !Passing(err):
 			return err
-		case ctx.Err() != nil && answer != nil && errors.Is(err, context.DeadlineExceeded):
+		case ctx.Err() == nil && attemptCtx.Err() == nil:
+			answer = err
+		case answer != nil && errors.Is(err, context.DeadlineExceeded):
 			return gaveUp(attempt, answer)
-		case ctx.Err() != nil:
+		default:
 			return err
 		}
-		answer = err
 		pause := backoff.Step()
 		if s, ok := apierrors.SuggestsClientDelay(err); ok && s > 0 {
 			pause = min(time.Duration(s)*time.Second, longestPause)

@@ -228,6 +228,18 @@ func (f Failure) Lasts() bool {
 	return f.Denied() || f.Kind == NotSignedIn || f.Kind == Untrusted || f.Kind == NotTheServer
 }
 
+// ToRead is what to do about something that could not be read: right, where it may
+// not be; where it merely did not come, to ask again.
+func ToRead(err error, right string) string {
+	switch f := FailureOf(err); {
+	case f.Passes():
+		return "the API server did not give it now, and may later: look again"
+	case f.Kind == NotSignedIn:
+		return "log in again, and look again"
+	}
+	return right
+}
+
 // String says in a few words what it was; "": the error speaks for itself.
 func (f Failure) String() string {
 	switch f.Kind {

@@ -350,7 +350,7 @@ func (c *containment) plan(ctx context.Context) error {
 	c.warn = nil
 	for _, n := range names {
 		for _, g := range c.scene.Around[n].Gaps {
-			c.warn = append(c.warn, steps.Warning{Code: "unreadable", Text: g.String(), Fix: "the labels by which these select the pods are unknown; get the right to list them"})
+			c.warn = append(c.warn, steps.Warning{Code: "unreadable", Text: g.String(), Fix: "the labels by which these select the pods are unknown; " + cluster.ToRead(g.Err, "get the right to list them")})
 		}
 	}
 	if !slices.Contains(c.req.Options.Steps, contain.StepSuspend) {

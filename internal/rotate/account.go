@@ -212,7 +212,7 @@ func (a *Account) Deactivate(ctx context.Context) (Outcome, error) {
 		names = append(names, s.Name)
 	}
 	if slices.Sort(names); len(names) > 0 {
-		return already("tokens of the account's UID of before are refused; legacy token Secrets deleted: " + strings.Join(names, ", "))
+		return already("tokens of the account's UID of before are not accepted any more; legacy token Secrets deleted: " + strings.Join(names, ", "))
 	}
-	return already("tokens of the account's UID of before are refused")
+	return already("tokens of the account's UID of before are not accepted any more")
 }

@@ -218,7 +218,7 @@ func identityExposures(pod *corev1.Pod, facts *Facts) []Exposure {
 	sa := facts.accounts[key]
 	switch {
 	case holdsToken(pod) && sa != nil && sa.CreationTimestamp.After(pod.CreationTimestamp.Time):
-		list = append(list, Exposure{Code: "token", Severity: Note, Text: fmt.Sprintf("its token is of a service account %s that does not exist any more: it was made anew since, and the token is refused", key)})
+		list = append(list, Exposure{Code: "token", Severity: Note, Text: fmt.Sprintf("its token is of a service account %s that does not exist any more: it was made anew since, and the token is not accepted any more", key)})
 	case holdsToken(pod):
 		list = append(list, tokenExposure(pod, name, facts))
 	}

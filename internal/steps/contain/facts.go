@@ -44,7 +44,7 @@ type Facts struct {
 type Gap struct{ cluster.Gap }
 
 func (g Gap) exposure() Exposure {
-	return Exposure{Code: "unknown", Severity: Risk, Text: "not checked: " + g.String(), Close: "get the right to read it, and look again"}
+	return Exposure{Code: "unknown", Severity: Risk, Text: "not checked: " + g.String(), Close: cluster.ToRead(g.Err, "get the right to read it, and look again")}
 }
 
 // around are the gaps of the survey of a suspect's namespace. Its NetworkPolicies

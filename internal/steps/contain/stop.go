@@ -104,7 +104,7 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 	if last := chain[len(chain)-1]; last.Err != nil && last.Stop == cluster.NoStop && top < len(chain)-1 {
 		return nil, &steps.Warning{Code: unreadable,
 			Text: fmt.Sprintf("the workload is not taken down: its controller %s could not be read (%v), and would undo the scaling of anything below it", last.Ref, last.Err),
-			Fix:  "get the right to read it, or scale it yourself"}
+			Fix:  cluster.ToRead(last.Err, "get the right to read it") + ", or scale it yourself"}
 	}
 	if top < 0 {
 		o := chain[len(chain)-1]

@@ -319,7 +319,7 @@ func (e *auditEvent) from() string {
 // outcome says so if it was denied.
 func (e *auditEvent) outcome() string {
 	if e.denied() {
-		return fmt.Sprintf(", and was refused (%d)", e.Status.Code)
+		return fmt.Sprintf(", and was denied (%d)", e.Status.Code)
 	}
 	return ""
 }

@@ -174,7 +174,7 @@ func Find(ctx context.Context, scene *steps.Scene, beside Beside) (*Radius, erro
 		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
 	if f.rightsErr = err; err != nil {
-		f.warn(unreadable, "what the suspects' service accounts may read is not known: "+err.Error(), "get the right to list roles and bindings")
+		f.warn(unreadable, "what the suspects' service accounts may read is not known: "+err.Error(), cluster.ToRead(err, "get the right to list roles and bindings"))
 		beside.Changed = nil
 	}
 	f.src, f.before = src, before(src, beside.Changed)
@@ -339,7 +339,7 @@ func (f *finder) readable(ctx context.Context, who string, now, then rights.Righ
 	for _, ns := range slices.Sorted(maps.Keys(scopes)) {
 		all, err := f.list(ctx, ns)
 		if err != nil {
-			f.warn(unreadable, who+" may read Secrets by its service account, and which there are is not known: "+err.Error(), "get the right to list secrets")
+			f.warn(unreadable, who+" may read Secrets by its service account, and which there are is not known: "+err.Error(), cluster.ToRead(err, "get the right to list secrets"))
 		}
 		for _, m := range all {
 			if may(r, m.Namespace, m.Name) {
@@ -440,7 +440,7 @@ func (f *finder) pullSecrets(ctx context.Context) {
 		}
 		all, err := f.list(ctx, i.Namespace)
 		if err != nil {
-			f.warn(unreadable, "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(), "get the right to list secrets")
+			f.warn(unreadable, "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(), cluster.ToRead(err, "get the right to list secrets"))
 		}
 		for _, m := range all {
 			if m.Annotations[corev1.ServiceAccountNameKey] == i.Name {
@@ -495,7 +495,7 @@ func (f *finder) use(ctx context.Context, held map[types.UID]bool) {
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
 		list, gaps := workloads(ctx, f.client, ns, f.suspects)
 		for _, g := range gaps {
-			f.warn(unreadable, "what uses the secrets is not fully known: "+g.String(), "get the right to list it")
+			f.warn(unreadable, "what uses the secrets is not fully known: "+g.String(), cluster.ToRead(g.Err, "get the right to list it"))
 		}
 		for _, w := range list {
 			w.held = held[w.UID]
@@ -586,7 +586,7 @@ func (f *finder) ingresses(ctx context.Context, namespaces map[string]bool) map[
 			continue // the cluster has none
 		}
 		if err != nil {
-			f.warn(unreadable, "which Ingresses use the secrets is not known: "+err.Error(), "get the right to list ingresses")
+			f.warn(unreadable, "which Ingresses use the secrets is not known: "+err.Error(), cluster.ToRead(err, "get the right to list ingresses"))
 		}
 	}
 	return found
