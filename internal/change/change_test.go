@@ -647,6 +647,60 @@ func TestWhatIsNoChangeIsNone(t *testing.T) {
 	}
 }
 
+// TestWhatIsAnsweredSoForEverIsSentOnce though its code, 500 or an unknown answer,
+// is that of what passes.
+func TestWhatIsAnsweredSoForEverIsSentOnce(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"a field of the wrong type": func(w http.ResponseWriter, _ *http.Request) {
+			apifake.Fail(w, http.StatusInternalServerError, "", "failed to create typed patch object (todo-app/backend; /v1, Kind=Pod): .spec.replicas: expected numeric (int or float), got string")
+		},
+		"a webhook that denies": func(w http.ResponseWriter, _ *http.Request) {
+			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, `admission webhook "w.example.com" denied the request: no`)
+		},
+		"a proxy": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte("<html>blocked"))
+		},
+	} {
+		for kind, plan := range cases {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				s := todoApp(t)
+				c := plan(t, s)
+				s.Intercept = func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { answer(w, r) }
+				if _, err := c.Do(bounded(t), connect(t, s)); err == nil {
+					t.Error("no error")
+				}
+				if n := len(s.Requests()); n != 1 {
+					t.Errorf("%d requests; want one", n)
+				}
+			})
+		}
+	}
+}
+
+// TestTheLastAnswerIsNamed when the time is over in the midst of an attempt: that
+// says nothing, and the answers before it do.
+func TestTheLastAnswerIsNamed(t *testing.T) {
+	s := todoApp(t)
+	c := detachment(t, s)
+	s.Intercept = func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		switch {
+		case r.Method != http.MethodPatch:
+			serve(w, r)
+		case len(s.Requests("PATCH")) < 3:
+			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, `failed calling webhook "w.example.com": no`)
+		default:
+			time.Sleep(1500 * time.Millisecond) // longer than there is time
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := c.Do(ctx, connect(t, s))
+	if err == nil || !strings.Contains(err.Error(), "gave up after 3 attempts, the admission webhook w.example.com cannot be called") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestPassing(t *testing.T) {
 	if change.Passing(context.Canceled) {
 		t.Error("a cancelled run is retried")

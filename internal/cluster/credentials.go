@@ -47,7 +47,7 @@ func signIn(err error) string {
 		how = e.How
 	}
 	return "the credentials are missing, wrong or expired: " + how +
-		"; then run the same command again, which goes on from what is done (irctl status says what that is)"
+		"; then run the same command again, which goes on from what is done (irctl timeline show says what that is)"
 }
 
 // howToSignIn says where the credentials of a configuration come from.

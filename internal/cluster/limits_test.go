@@ -347,7 +347,7 @@ func TestCredentialsAreRenewedOnce(t *testing.T) {
 					return
 				}
 				hint := cluster.Explain(err, deploy.RoleFor)
-				if cluster.FailureOf(err).Kind != cluster.NotSignedIn || !strings.Contains(hint, c.hint) || !strings.Contains(hint, "irctl status says") {
+				if cluster.FailureOf(err).Kind != cluster.NotSignedIn || !strings.Contains(hint, c.hint) || !strings.Contains(hint, "irctl timeline show says") {
 					t.Errorf("%q: %s", cluster.FailureOf(err), hint)
 				}
 				if strings.Contains(hint+err.Error(), "hidden") {

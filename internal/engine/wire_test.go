@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -250,5 +251,63 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 				t.Errorf("the journal has no outcome %s of the detachment", c.outcome)
 			}
 		})
+	}
+}
+
+// TestCredentialsThatEndInTheMiddle: that is said at once, what was done is known,
+// and after the log-in the same command goes on.
+func TestCredentialsThatEndInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	p := w.mustStart(t, dir)
+	p.Timeout = time.Minute
+	var ended atomic.Bool
+	config := &rest.Config{Host: p.Client.Config.Host}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return trip(func(r *http.Request) (*http.Response, error) {
+			if ended.Load() {
+				return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
+					Body: io.NopCloser(strings.NewReader(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401}`))}, nil
+			}
+			resp, err := next.RoundTrip(r)
+			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/pods/"+w.suspect) {
+				ended.Store(true)
+			}
+			return resp, err
+		})
+	})
+	var err error
+	if p.Client, err = cluster.New(config); err != nil {
+		t.Fatal(err)
+	}
+	started := time.Now()
+	res, err := p.containNow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(started); took > 30*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if res.Verdict != contain.Undetermined {
+		t.Errorf("verdict %q, though nothing could be looked at", res.Verdict)
+	}
+	want := map[string]timeline.Outcome{contain.StepQuarantine: timeline.OutcomeDone, contain.StepDetach: timeline.OutcomeDone, contain.StepScale: timeline.OutcomeFailed}
+	for _, a := range res.Actions {
+		if a.Outcome != want[a.Step] {
+			t.Errorf("%s: %s: %s", a.Step, a.Outcome, a.Error)
+		}
+		if a.Err() != nil && (cluster.FailureOf(a.Err()).Kind != cluster.NotSignedIn || strings.Contains(a.Error, "not known")) {
+			t.Errorf("%s: %s", a.Step, a.Error)
+		}
+	}
+	entries, err := p.Store.Entries(incident.ID(res.Incident))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(timeline.Standing(entries)); n != 2 {
+		t.Errorf("%d changes stand, by the journal", n)
+	}
+	if again := w.mustStart(t, dir).mustContain(t); again.Incident != res.Incident || again.Verdict != contain.Exposed && again.Verdict != contain.Contained {
+		t.Errorf("after the log-in: incident %s, verdict %q", again.Incident, again.Verdict)
 	}
 }

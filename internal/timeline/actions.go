@@ -118,7 +118,7 @@ func (a *Action) undo(intent, outcome *Entry) {
 // Standing returns the actions whose effect is, or may be, still in the
 // cluster, in the order they were done; undo takes them in reverse. Left out
 // are those undone, those that are final, and those that changed nothing:
-// already so, refused, denied, skipped, or failed without leaving a receipt (an
+// already so, refused, skipped, or failed or denied without leaving a receipt (an
 // outcome's Data).
 func Standing(entries []Entry) []Action {
 	var standing []Action
@@ -143,9 +143,9 @@ func (a Action) mayHaveChanged() bool {
 		return true
 	}
 	switch a.Outcome.Outcome {
-	case OutcomeAlready, OutcomeRefused, OutcomeDenied, OutcomeSkipped:
+	case OutcomeAlready, OutcomeRefused, OutcomeSkipped:
 		return false
-	case OutcomeFailed:
+	case OutcomeFailed, OutcomeDenied:
 		return !a.Outcome.Data.IsZero()
 	default:
 		return true
