@@ -152,7 +152,7 @@ func (m *accessible) where(ctx context.Context) (*start, error) {
 		fmt.Fprintln(m.out, sanitize.Line(err.Error()))
 	}
 	if m.o.incident != "" {
-		id, err := m.engine.Store.Find(m.o.incident)
+		id, err := lookUp(m.engine.Store, m.o.incident)
 		if err != nil {
 			return nil, err
 		}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,9 +48,6 @@ func System() Streams {
 		InTerminal: term.IsTerminal(int(os.Stdin.Fd())), OutTerminal: term.IsTerminal(int(os.Stdout.Fd())), ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
 }
 
-// outputs are the formats of -o.
-var outputs = []string{"table", "json", "yaml", "name"}
-
 // App is what commands share.
 type App struct {
 	Streams
@@ -63,7 +59,8 @@ type App struct {
 	stateDir string
 	config   string
 	verbose  bool
-	warned   bool // that the state directory is not private
+	kind     string // of the JSON object that the command prints
+	warned   bool   // that the state directory is not private
 
 	clock drill.Clock
 	hands *drill.Hands // play a drill's runbook; nil: a person is asked
@@ -76,12 +73,14 @@ func Main(ctx context.Context, args []string, streams Streams, getenv func(strin
 
 func (a *App) main(ctx context.Context, args []string) int {
 	a.plainly()
+	out := &output{to: a.Out}
+	a.Out = out
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
-	err := root.ExecuteContext(ctx)
+	err := out.whole(root.ExecuteContext(ctx))
 	if err == nil {
 		return ExitDone
 	}
@@ -158,7 +157,7 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	root.Flags().BoolVar(&ui.accessible, "accessible", false, "ask line by line, for screen readers and simple terminals")
 	root.Flags().StringVar(&ui.dir, "runbook-dir", "", "a folder of runbooks, which come before those of the configuration and the built-in ones")
 	root.Flags().StringVar(&ui.pod, "pod", "", "begin with this suspect")
-	root.Flags().StringVar(&ui.incident, "incident", "", "go on with this incident")
+	takesIncident(root, &ui.incident, "go on with this incident")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	a.kube = genericclioptions.NewConfigFlags(true).WithWrapConfigFn(func(c *rest.Config) *rest.Config {
 		c.WarningHandler = rest.NoWarnings{} // their text is the server's, and may hold escape sequences
@@ -173,14 +172,14 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show more: every diff and kubectl equivalent, every wait")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if !slices.Contains(outputs, a.output) {
-			return usagef("-o %s: use table, json, yaml or name", a.output)
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := a.checkOutput(c); err != nil {
+			return err
 		}
 		if a.timeout <= 0 {
 			return usagef("--timeout must be positive")
 		}
-		return nil
+		return a.checkKubeconfigNames()
 	}
 	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.recover(), a.undo(), a.accept(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
 	root.AddCommand(a.run(), a.runbookCommand(), a.drill())
@@ -188,8 +187,14 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	return root
 }
 
-// explain says what to do about an error of the API server, or "".
-func explain(err error) string { return cluster.Explain(err, deploy.RoleFor) }
+// explain says what to do about an error, or "".
+func explain(err error) string {
+	var unwritten *outputError
+	if errors.As(err, &unwritten) {
+		return "what is printed is not complete: make room where it goes, or send it elsewhere, and run the same command again"
+	}
+	return cluster.Explain(err, deploy.RoleFor)
+}
 
 // usageTemplate is cobra's, but that the flags of all commands, most of them
 // kubectl's, are left to the command options: they would bury those at hand.
@@ -335,6 +340,9 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 	if err != nil {
 		return nil, err
 	}
+	if err := client.CheckNamespace(ctx, a.givenNamespace()); err != nil {
+		return nil, err
+	}
 	e.Timeout, e.Now, e.Begun = a.timeout, a.clock.Now, signalsOf(ctx).begin
 	if mark, drilled := a.drillMark(); drilled {
 		e.Pace = engine.Pace(mark.Speed)
@@ -345,7 +353,7 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 // findIncident is the incident of a (prefix of an) ID, or the only open one.
 func findIncident(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
 	if prefix != "" {
-		return store.Find(prefix)
+		return lookUp(store, prefix)
 	}
 	open, _ := store.FindOpen(ctx, func(incident.Incident) bool { return true })
 	return only(open)

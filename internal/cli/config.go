@@ -2,13 +2,16 @@ package cli
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"irctl/internal/config"
+	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/plural"
+	"irctl/internal/sanitize"
 )
 
 // configuration is the file of --config, or that in its usual place, if there
@@ -40,9 +43,6 @@ func (a *App) configView() error {
 	c, err := a.configuration()
 	if err != nil {
 		return err
-	}
-	if a.output == "name" {
-		return usagef("-o name does not fit a configuration; use table, json or yaml")
 	}
 	if done, err := a.printObject(c); done || err != nil {
 		return err
@@ -89,6 +89,9 @@ func (a *App) configValidate(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if reflect.ValueOf(parsed).IsZero() {
+		return fmt.Errorf("%w whether %s is as it should be: there is nothing in it", engine.ErrUndetermined, path)
+	}
 	ctx, cancel := a.context(c)
 	defer cancel()
 	if _, err := evidence.LoadRecipients(ctx, parsed.Refs()); err != nil {
@@ -99,6 +102,11 @@ func (a *App) configValidate(c *cobra.Command) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(a.Out, "%s is valid: %s, %s\n", path, plural.Count(len(parsed.Recipients), "recipient"), plural.Count(len(parsed.Contacts), "contact"))
+	valid := map[string]any{"path": path, "recipients": len(parsed.Recipients), "contacts": len(parsed.Contacts)}
+	if done, err := a.printObject(valid); done || err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.Out, "%s is valid: %s, %s\n", sanitize.Line(path),
+		plural.Count(len(parsed.Recipients), "recipient"), plural.Count(len(parsed.Contacts), "contact"))
 	return err
 }

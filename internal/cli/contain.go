@@ -63,7 +63,7 @@ or not contained); 4 refused; 5 could not tell.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&o.targets.pods, "pod", nil, "the suspect pod; may be repeated")
+	f.StringSliceVar(&o.targets.pods, "pod", nil, podHelp)
 	f.StringVarP(&o.targets.selector, "selector", "l", "", "suspects by label selector")
 	f.BoolVarP(&o.targets.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
 	f.StringSliceVar(&o.steps, "steps", contain.DefaultSteps, "which steps to do: "+strings.Join(contain.AllSteps, ", "))
@@ -77,7 +77,7 @@ or not contained); 4 refused; 5 could not tell.`,
 	f.BoolVar(&o.options.AllowDNS, "allow-dns", false, "let the suspect reach the cluster's DNS")
 	f.StringSliceVar(&o.options.AllowNamespaces, "allow-namespace", nil, "a forensics namespace that may talk with the suspect")
 	f.StringSliceVar(&o.options.AllowCIDRs, "allow-cidr", nil, "an address range that may talk with the suspect")
-	f.StringVar(&o.incident, "incident", "", "the incident to join (default: the open one of the same target, or a new one)")
+	takesIncident(cmd, &o.incident, "the incident to join (default: the open one of the same target, or a new one)")
 	f.StringVar(&o.title, "title", "", "title of a new incident")
 	f.StringVar(&o.severity, "severity", "", "severity of a new incident: sev1 to sev4")
 	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring")
@@ -91,9 +91,10 @@ or not contained); 4 refused; 5 could not tell.`,
 	return cmd
 }
 
-// complete checks the flags, and derives the steps from them.
-func (o *containOptions) complete() error {
-	if err := o.targets.validate(); err != nil {
+// complete checks the flags, and derives the steps from them. given is the
+// namespace of -n.
+func (o *containOptions) complete(given string) error {
+	if _, err := o.targets.query(given); err != nil {
 		return err
 	}
 	if o.keepReplicas {
@@ -101,7 +102,7 @@ func (o *containOptions) complete() error {
 	}
 	for _, name := range append(slices.Clone(o.steps), o.skip...) {
 		if !slices.Contains(contain.AllSteps, name) {
-			return usagef("no step %q: there are %s", name, strings.Join(contain.AllSteps, ", "))
+			return usagef("no step %q: there are %s%s", name, strings.Join(contain.AllSteps, ", "), didYouMean(name, contain.AllSteps))
 		}
 	}
 	if o.cordon {
@@ -125,7 +126,7 @@ func (o *containOptions) complete() error {
 }
 
 func (a *App) runContain(c *cobra.Command, o *containOptions) error {
-	if err := o.complete(); err != nil {
+	if err := o.complete(a.givenNamespace()); err != nil {
 		return usageError{err}
 	}
 	ctx, cancel := a.context(c)
@@ -136,13 +137,19 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 	if req.Snapshot, req.EvidenceNote, err = a.snapshot(ctx, o.recipients); err != nil {
 		return err
 	}
+	if err := a.knowIncident(o.incident); err != nil {
+		return err
+	}
 	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.dryRun)
 	if err != nil {
 		return err
 	}
-	if o.incident != "" {
-		if req.Incident, err = e.Store.Find(o.incident); err != nil {
-			return err
+	if req.Incident, err = toJoin(e.Store, o.incident); err != nil {
+		return err
+	}
+	for _, ns := range o.options.AllowNamespaces {
+		if err := e.Client.CheckNamespace(ctx, ns); err != nil {
+			return fmt.Errorf("--allow-namespace: %w", err)
 		}
 	}
 	t, err := a.suspects(ctx, e, o.targets)
@@ -157,7 +164,7 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 	if err := a.printContain(res); err != nil {
 		return err
 	}
-	return containExit(res)
+	return a.explained(containExit(res), func(people *App) error { return people.printContain(res) })
 }
 
 // containExit turns a result into the exit code.

@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -189,11 +189,11 @@ func (a *App) printAsItComes(f detect.Finding) {
 	}
 	kind, name := f.Subject.Suspect()
 	switch a.output {
-	case "json", "yaml": // a stream of documents is JSON lines in either
+	case asJSON, asYAML: // a stream of documents is JSON lines in either
 		if err := a.printLine(f); err != nil {
 			fmt.Fprintf(a.Err, "error: %s\n", sanitize.Line(err.Error()))
 		}
-	case "name":
+	case asName:
 		fmt.Fprintln(a.Out, sanitize.Line(kind+"/"+name))
 	default:
 		st := a.style(a.OutTerminal)
@@ -202,12 +202,12 @@ func (a *App) printAsItComes(f detect.Finding) {
 	}
 }
 
-// printLine prints v as one line of JSON.
-func (a *App) printLine(v any) error {
-	text, err := json.Marshal(v)
+// printLine prints a finding as one line of JSON.
+func (a *App) printLine(f detect.Finding) error {
+	text, err := objectText(kindFinding, f)
 	if err != nil {
 		return err
 	}
-	_, err = a.Out.Write(append(sanitize.JSON(text), '\n'))
+	_, err = a.Out.Write(append(bytes.TrimSpace(sanitize.JSON(text)), '\n'))
 	return err
 }

@@ -51,7 +51,7 @@ func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Re
 				failed = err
 				fmt.Fprintf(a.Err, "error: %s\n", sanitize.Line(err.Error()))
 			case recorded[key] > 1:
-			case a.output == "table":
+			case a.output == asTable:
 				a.printOpened(suspect, string(opened.Incident.ID), opened.Created)
 			default:
 				fmt.Fprintf(a.Err, "incident %s is open for %s\n", opened.Incident.ID, sanitize.Line(key))
@@ -67,7 +67,7 @@ func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Re
 		return failed
 	}
 	high := detect.AtLeastHigh(res.Suspects)
-	if a.output == "table" {
+	if a.output == asTable {
 		fmt.Fprintln(a.Out)
 		if err := a.printSuspects(detectResult{Result: res}, o.top); err != nil {
 			return err

@@ -64,6 +64,9 @@ the manifests: give the same --apply here. Exit code 1 if something necessary is
 
 func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	if o.roles {
+		if a.output != asTable && a.output != asYAML {
+			return usagef("-o %s does not go with --roles, which prints YAML for kubectl apply -f -", a.output)
+		}
 		_, err := fmt.Fprint(a.Out, strings.Join(deploy.ClusterRoles, "---\n"))
 		return err
 	}

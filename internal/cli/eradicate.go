@@ -27,7 +27,7 @@ type eradicateOptions struct {
 func (a *App) eradicate() *cobra.Command {
 	o := &eradicateOptions{}
 	cmd := &cobra.Command{
-		Use:   "eradicate [--secret NAME … | --all-secrets]",
+		Use:   "eradicate [INCIDENT] [--secret NAME … | --all-secrets]",
 		Short: "Find every secret that the suspects could read, and replace it",
 		Long: `Find every Secret that the suspects of an incident could read, by their pods and by
 their service account, and what uses each; then replace those that you choose:
@@ -52,7 +52,7 @@ with an old value or is not replaced; 4 refused; 5 nothing could be looked at.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runEradicate(c, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one)")
+	takesIncident(cmd, &o.incident, onlyOpen)
 	f.StringSliceVar(&o.in.Secrets, "secret", nil, "a Secret to replace, as NAME or NAMESPACE/NAME; serviceaccount/NAME for the tokens of one")
 	f.BoolVar(&o.in.All, "all-secrets", false, "replace every secret that the suspects could read")
 	f.BoolVar(&o.plan, "plan", false, "show the blast radius: which secrets, what uses them, in which order")
@@ -104,6 +104,9 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
+	if err := a.knowIncident(o.incident); err != nil {
+		return err
+	}
 	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.dryRun || o.plan || !options.Changes())
 	if err != nil {
 		return err
@@ -120,7 +123,7 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 	if err := a.printEradicate(res, planOnly); err != nil {
 		return err
 	}
-	return eradicateExit(res, planOnly)
+	return a.explained(eradicateExit(res, planOnly), func(people *App) error { return people.printEradicate(res, planOnly) })
 }
 
 func eradicateExit(res *engine.EradicateResult, planOnly bool) error {

@@ -15,15 +15,16 @@ import (
 )
 
 func (a *App) evidenceClean() *cobra.Command {
-	yes := false
+	yes, prefix := false, ""
 	cmd := &cobra.Command{Use: "clean [INCIDENT]", Short: "Remove what a killed irctl left of evidence it was writing",
-		Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
+		Args: noArgs, ValidArgsFunction: a.completeIncidents,
 		Long: `Remove the .partial files that a killed irctl left of the evidence of an incident. They
 are encrypted and have no end, so nobody can open them. irctl status names them; what a
 running irctl is writing is not among them. It shows them and asks.
 
 Exit codes: 0 removed, or there are none; 1 error; 2 usage; 4 refused.`,
-		RunE: func(c *cobra.Command, args []string) error { return a.runEvidenceClean(c.Context(), first(args), yes) }}
+		RunE: func(c *cobra.Command, _ []string) error { return a.runEvidenceClean(c.Context(), prefix, yes) }}
+	takesIncident(cmd, &prefix, onlyOpen)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }

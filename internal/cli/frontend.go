@@ -50,7 +50,7 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 
 // approveCollection asks only about what leaves traces.
 func (l *lines) approveCollection(ctx context.Context, p engine.Proposal) (engine.Decision, error) {
-	if l.app.output == "table" || p.Traces && !l.yes { // what is asked about is shown
+	if l.app.output == asTable || p.Traces && !l.yes { // what is asked about is shown
 		printCollection(l.out, *p.Collection, l.app.verbose)
 	}
 	if !p.Traces || l.yes {

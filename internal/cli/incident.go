@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/change"
+	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/sanitize"
@@ -134,9 +135,10 @@ func targetNames(i incident.Incident) string {
 }
 
 func (a *App) incidentShow() *cobra.Command {
-	cmd := &cobra.Command{Use: "show [INCIDENT]", Short: "Show an incident", Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
-		RunE: func(c *cobra.Command, args []string) error {
-			store, id, err := a.storeOf(c.Context(), first(args))
+	var prefix string
+	cmd := &cobra.Command{Use: "show [INCIDENT]", Short: "Show an incident", Args: noArgs, ValidArgsFunction: a.completeIncidents,
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, id, err := a.storeOf(c.Context(), prefix)
 			if err != nil {
 				return err
 			}
@@ -146,6 +148,7 @@ func (a *App) incidentShow() *cobra.Command {
 			}
 			return a.printIncident(i, entries)
 		}}
+	takesIncident(cmd, &prefix, onlyOpen)
 	return cmd
 }
 
@@ -213,7 +216,8 @@ func (a *App) printIncidentWith(i incident.Incident, entries []timeline.Entry, m
 }
 
 func (a *App) incidentSet() *cobra.Command {
-	return &cobra.Command{Use: "set [INCIDENT] KEY=VALUE…", Short: "Record an incident's severity, impact, roles, and when things happened",
+	var prefix string
+	cmd := &cobra.Command{Use: "set [INCIDENT] KEY=VALUE…", Short: "Record an incident's severity, impact, roles, and when things happened",
 		Long: `Record what only people know of an incident; each change is an entry of its timeline.
 An empty VALUE takes back what was recorded. Also a closed incident can be set.
 
@@ -225,26 +229,19 @@ An empty VALUE takes back what was recorded. Also a closed incident can be set.
 		Example: `  irctl incident set severity=sev1 commander=incident-commander@example.com
   irctl incident set inc-20261124-143000-k7qm impact="no logins for 20 minutes" started=2026-11-24T14:10:00+01:00`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if _, list := incidentAndSettings(args); len(list) == 0 {
+			if len(args) == 0 {
 				return usagef("what is to be set? KEY=VALUE, such as severity=sev2")
 			}
 			return nil
 		},
 		ValidArgsFunction: a.completeSettings,
-		RunE:              func(c *cobra.Command, args []string) error { return a.runIncidentSet(c, args) },
+		RunE:              func(c *cobra.Command, args []string) error { return a.runIncidentSet(c, prefix, args) },
 	}
+	takesIncident(cmd, &prefix, onlyOpen)
+	return cmd
 }
 
-// incidentAndSettings tells an incident, which may come first, from settings.
-func incidentAndSettings(args []string) (prefix string, list []string) {
-	if len(args) > 0 && !strings.Contains(args[0], "=") {
-		return args[0], args[1:]
-	}
-	return "", args
-}
-
-func (a *App) runIncidentSet(c *cobra.Command, args []string) error {
-	prefix, list := incidentAndSettings(args)
+func (a *App) runIncidentSet(c *cobra.Command, prefix string, list []string) error {
 	var settings []incident.Setting
 	for _, text := range list {
 		s, err := incident.ParseSetting(text)
@@ -304,15 +301,15 @@ reached; the timeline keeps what was left, by whom and why. "irctl incident reop
 it again.`,
 		Example: `  irctl incident close --note "recovered, review on Friday"
   irctl incident close inc-20261124-143000-k7qm --leave-standing "the pod is kept for the police"`,
-		Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
+		Args: noArgs, ValidArgsFunction: a.completeOpenIncidents,
 		RunE: func(c *cobra.Command, args []string) error {
 			if c.Flags().Changed("leave-standing") && strings.TrimSpace(o.LeaveStanding) == "" {
 				return usagef("--leave-standing: say why, in a few words")
 			}
-			o.prefix = first(args)
 			return a.runIncidentClose(c, o)
 		}}
 	f := cmd.Flags()
+	takesIncident(cmd, &o.prefix, onlyOpen)
 	f.StringVar(&o.Note, "note", "", "why, for the timeline")
 	f.StringVar(&o.LeaveStanding, "leave-standing", "", "close it although containment stands, or cannot be looked at, for this reason")
 	return cmd
@@ -355,6 +352,10 @@ func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.Close
 		defer cancel()
 	}
 	e, err := a.engine(ctx, a.frontEnd(false))
+	var noNamespace *cluster.NoNamespaceError
+	if errors.As(err, &noNamespace) {
+		return nil, err // what was typed is wrong; the cluster is well
+	}
 	if err != nil {
 		return engine.CloseUnseen(h, req, err)
 	}
@@ -389,8 +390,8 @@ func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
 }
 
 func (a *App) incidentReopen() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{Use: "reopen [INCIDENT]", Short: "Open a closed incident again, to go on in it", Args: atMostOneArg,
+	var reason, prefix string
+	cmd := &cobra.Command{Use: "reopen [INCIDENT]", Short: "Open a closed incident again, to go on in it", Args: noArgs,
 		Long: `Open a closed incident again. Everything works on it as before: contain, eradicate,
 recover, undo, run. A runbook that had closed it goes on after that step.`,
 		ValidArgsFunction: a.completeClosedIncidents,
@@ -401,7 +402,7 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 			if err != nil {
 				return err
 			}
-			id, err := incidentToReopen(ctx, store, first(args))
+			id, err := incidentToReopen(ctx, store, prefix)
 			if err != nil {
 				return err
 			}
@@ -418,6 +419,7 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 			}
 			return a.printIncident(h.Incident(), h.Log.Entries())
 		}}
+	takesIncident(cmd, &prefix, "the incident (default: the only closed one)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the timeline")
 	return cmd
 }
@@ -425,7 +427,7 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 // incidentToReopen is the one named, or the only closed one.
 func incidentToReopen(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
 	if prefix != "" {
-		return store.Find(prefix)
+		return lookUp(store, prefix)
 	}
 	list, _ := store.List(ctx) // a damaged one cannot be reopened
 	closed := slices.DeleteFunc(list, func(i incident.Incident) bool { return i.State != incident.StateClosed })

@@ -72,11 +72,11 @@ Exit codes: 0 sealed; 1 error, or the collection ended early; 2 usage; 4 refused
 
 func (o *investigateOptions) targetFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringSliceVar(&o.target.pods, "pod", nil, "the suspect pod; may be repeated")
+	f.StringSliceVar(&o.target.pods, "pod", nil, podHelp)
 	f.StringVarP(&o.target.selector, "selector", "l", "", "suspects by label selector")
 	f.BoolVarP(&o.target.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
 	f.BoolVar(&o.target.all, "all-pods", false, "all pods of the namespace")
-	f.StringVar(&o.incident, "incident", "", "the incident to join (default: the open one of the same target, or a new one)")
+	takesIncident(cmd, &o.incident, "the incident to join (default: the open one of the same target, or a new one)")
 	f.StringVar(&o.title, "title", "", "title of a new incident")
 }
 
@@ -106,9 +106,10 @@ func (o *investigateOptions) sealFlags(cmd *cobra.Command) {
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 }
 
-// complete checks the flags, and fills them up from the configuration.
-func (o *investigateOptions) complete(c config.Config, now time.Time) (evidence.Limits, error) {
-	if err := o.target.validate(); err != nil {
+// complete checks the flags, and fills them up from the configuration. given is
+// the namespace of -n.
+func (o *investigateOptions) complete(c config.Config, now time.Time, given string) (evidence.Limits, error) {
+	if _, err := o.target.query(given); err != nil {
 		return evidence.Limits{}, err
 	}
 	if o.since < 0 || o.since > 0 && o.sinceTime != "" {
@@ -175,7 +176,7 @@ func (a *App) runInvestigate(c *cobra.Command, o *investigateOptions) error {
 	if c.Flags().Changed("timeout") {
 		o.timeout = a.timeout
 	}
-	limits, err := o.complete(conf, time.Now())
+	limits, err := o.complete(conf, time.Now(), a.givenNamespace())
 	if err != nil {
 		return err
 	}
@@ -190,6 +191,9 @@ func (a *App) runInvestigate(c *cobra.Command, o *investigateOptions) error {
 	front := a.frontEnd(o.yes)
 	ctx, cancel := a.context(c)
 	defer cancel()
+	if err := a.knowIncident(o.incident); err != nil {
+		return err
+	}
 	e, err := a.engineFor(ctx, front, o.dryRun)
 	if err != nil {
 		return err
@@ -199,10 +203,8 @@ func (a *App) runInvestigate(c *cobra.Command, o *investigateOptions) error {
 	if req.Bundle == "" {
 		req.Bundle = string(conf.Defaults.Bundle)
 	}
-	if o.incident != "" {
-		if req.Incident, err = e.Store.Find(o.incident); err != nil {
-			return err
-		}
+	if req.Incident, err = toJoin(e.Store, o.incident); err != nil {
+		return err
 	}
 	found, err := a.suspects(ctx, e, o.target)
 	if err != nil {
@@ -220,6 +222,7 @@ func (a *App) printInvestigation(res *engine.InvestigateResult, err error, dryRu
 	case res == nil:
 		return err
 	case dryRun:
+		a.kind = kindCollectionPlan
 		if done, err := a.printObject(res.Plan); done || err != nil {
 			return err
 		}
@@ -345,7 +348,7 @@ func (a *App) progressLine() *progressLine {
 	if width == 0 {
 		width = 80
 	}
-	return &progressLine{out: a.Err, terminal: a.ErrTerminal, quiet: a.output != "table" && !a.ErrTerminal, width: width, began: time.Now(), shown: time.Now()}
+	return &progressLine{out: a.Err, terminal: a.ErrTerminal, quiet: a.output != asTable && !a.ErrTerminal, width: width, began: time.Now(), shown: time.Now()}
 }
 
 func (p *progressLine) show(e engine.Event) {

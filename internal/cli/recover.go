@@ -33,7 +33,7 @@ type recoverOptions struct {
 func (a *App) recover() *cobra.Command {
 	o := &recoverOptions{}
 	cmd := &cobra.Command{
-		Use:   "recover",
+		Use:   "recover [INCIDENT]",
 		Short: "Put the workload back on a clean image, check it, deal with the suspect, watch",
 		Long: `Put back what containment took down, once the image is another one than the
 suspect's. In this order, each step checked:
@@ -65,7 +65,7 @@ not look.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runRecover(c, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one)")
+	takesIncident(cmd, &o.incident, onlyOpen)
 	f.BoolVar(&o.request.SameImage, "same-image", false, "restore also onto the suspect's image; the report then says that the way in is still open")
 	f.StringVar(&o.suspect, "suspect", "", "what becomes of the suspects: keep or delete (default: ask, or keep)")
 	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "with --suspect delete: also where no evidence of it is sealed")
@@ -149,12 +149,20 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 			return err
 		}
 	}
+	if err := a.knowIncident(o.incident); err != nil {
+		return err
+	}
 	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.request.DryRun)
 	if err != nil {
 		return err
 	}
 	if o.request.Incident, err = findIncident(ctx, e.Store, o.incident); err != nil {
 		return err
+	}
+	for _, ns := range o.monitor.RecontainNamespaces {
+		if err := e.Client.CheckNamespace(ctx, ns); err != nil {
+			return fmt.Errorf("--recontain-namespace: %w", err)
+		}
 	}
 	o.monitor.Incident = o.request.Incident
 	if o.request.Suspect, err = a.suspectFate(c.Context(), o); err != nil {
@@ -165,7 +173,7 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 		return err
 	}
 	out := recovered{RecoverResult: res}
-	text := a.output == "table"
+	text := a.output == asTable
 	if text {
 		a.printRecovered(res)
 	}
@@ -183,7 +191,13 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 	if failure != nil {
 		return failure
 	}
-	return recoverExit(out)
+	return a.explained(recoverExit(out), func(people *App) error {
+		people.printRecovered(res)
+		if out.Monitor != nil {
+			people.printMonitored(out.Monitor)
+		}
+		return nil
+	})
 }
 
 // suspectFate asks what becomes of the suspects, where there is somebody to ask.

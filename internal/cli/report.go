@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,15 +50,15 @@ If the chain of the timeline is broken, the report says so at its top, is made f
 is before the break, and the exit code is 1.`,
 		Example: `  irctl report
   irctl report inc-20261124-143000-k7qm --format html -f post-mortem.html`,
-		Args: atMostOneArg, ValidArgsFunction: a.completeIncidents,
-		RunE: func(c *cobra.Command, args []string) error {
-			o.incident = first(args)
-			if a.output == "json" && !c.Flags().Changed("format") {
-				o.format = "json"
+		Args: noArgs, ValidArgsFunction: a.completeIncidents,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if a.output == asJSON && !c.Flags().Changed("format") {
+				o.format = asJSON
 			}
 			return a.runReport(c, o)
 		},
 	}
+	takesIncident(cmd, &o.incident, onlyOpen)
 	f := cmd.Flags()
 	f.StringVar(&o.format, "format", "markdown", "markdown, html or json")
 	f.StringVarP(&o.file, "file", "f", "", "a new file to write to, for you alone to read (default: standard output)")
@@ -71,8 +72,8 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	switch {
 	case !slices.Contains(reports, o.format):
 		return usagef("--format %s: use markdown, html or json", o.format)
-	case a.output != "table" && a.output != o.format:
-		return usagef("-o %s does not fit a report; --format says how it is written", a.output)
+	case a.output == asJSON && o.format != asJSON:
+		return usagef("-o json does not go with --format %s", o.format)
 	}
 	contacts, err := a.contacts()
 	if err != nil {
@@ -95,6 +96,16 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	write := map[string]func(io.Writer) error{"markdown": r.Markdown, "html": r.HTML, "json": r.JSON}[o.format]
 	if err := write(&text); err != nil {
 		return fmt.Errorf("writing the report of incident %s: %w", id, err)
+	}
+	if o.format == asJSON {
+		object, err := enveloped(a.kind, text.Bytes())
+		if err != nil {
+			return err
+		}
+		text.Reset()
+		if err := json.Indent(&text, object, "", "  "); err != nil {
+			return fmt.Errorf("writing the report of incident %s: %w", id, err)
+		}
 	}
 	if err := a.deliver(text.Bytes(), o); err != nil {
 		return fmt.Errorf("writing the report of incident %s: %w", id, err)

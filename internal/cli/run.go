@@ -56,12 +56,12 @@ suspects are not fully contained; 4 refused; 5 could not tell.`,
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error { return a.runRunbook(c, args[0], o) },
+		RunE: func(c *cobra.Command, args []string) error { return a.runRunbook(c, runbookRef(args[0]), o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.dir, "runbook-dir", "", "a folder of runbooks, which come before those of the configuration and the built-in ones")
 	f.StringArrayVar(&o.set, "set", nil, "a parameter of the runbook, NAME=VALUE; may be repeated")
-	f.StringVar(&o.incident, "incident", "", "the incident to work in (default: the open one of this run or of the same pods, or a new one)")
+	takesIncident(cmd, &o.incident, "the incident to work in (default: the open one of this run or of the same pods, or a new one)")
 	f.StringVar(&o.title, "title", "", "title of a new incident")
 	f.StringVar(&o.severity, "severity", "", "severity of a new incident: sev1 to sev4 (default: the runbook's)")
 	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring (default: the configured ones)")
@@ -128,7 +128,7 @@ func (a *App) runRunbook(c *cobra.Command, ref string, o *runOptions) error {
 	if err := a.printRun(res); err != nil {
 		return err
 	}
-	return runExit(res)
+	return a.explained(runExit(res), func(people *App) error { return people.printRun(res) })
 }
 
 // prepareRun loads the keys and connects: a key that cannot be used must not
@@ -155,9 +155,7 @@ func (a *App) prepareRun(ctx context.Context, req *engine.RunRequest, o *runOpti
 	if err != nil {
 		return nil, err
 	}
-	if o.incident != "" {
-		req.Incident, err = e.Store.Find(o.incident)
-	}
+	req.Incident, err = toJoin(e.Store, o.incident)
 	return e, err
 }
 
@@ -214,6 +212,8 @@ func runExit(res *engine.RunResult) error {
 	var first error
 	for _, s := range res.Steps {
 		switch {
+		case blind(s):
+			codes = append(codes, ExitUndetermined)
 		case s.Done() || res.DryRun && s.Err() == nil:
 		case s.Outcome == "failed" && errors.Is(s.Err(), engine.ErrUndetermined), s.Results["verdict"] == string(contain.Undetermined):
 			codes = append(codes, ExitUndetermined)
@@ -235,6 +235,11 @@ func runExit(res *engine.RunResult) error {
 		codes = append(codes, ExitNotContained) // something was left undone
 	}
 	return ended(first, codes...)
+}
+
+// blind: the step is done, and not everything that it was to look at could be.
+func blind(s engine.StepResult) bool {
+	return s.Done() && (s.Results["verdict"] == string(contain.Undetermined) || s.Uses == "detect" && s.Results["complete"] == false)
 }
 
 func (a *App) printRun(res *engine.RunResult) error {
@@ -280,6 +285,8 @@ func stepMark(st style, s engine.StepResult) string {
 	switch {
 	case s.NotNeeded:
 		return st.dim("·")
+	case blind(s):
+		return st.warn("?")
 	case s.Outcome == "done":
 		return st.good("✓")
 	case s.Outcome == "failed":

@@ -46,7 +46,7 @@ func (a *App) runbookList(dir *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		names := named(list, func(r runbook.Listed) string { return "runbook/" + r.Name })
+		names := named(list, func(r runbook.Listed) string { return runbookPrefix + r.Name })
 		if done, err := a.printNamed(map[string]any{"runbooks": list}, names...); done || err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (a *App) oneRunbook(cmd *cobra.Command, run func(ref string) error) *cobra.
 		return nil
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		err := run(args[0])
+		err := run(runbookRef(args[0]))
 		if errors.Is(err, runbook.ErrNotFound) {
 			return usageError{err}
 		}
@@ -88,7 +88,7 @@ func (a *App) runbookShow(dir *string) *cobra.Command {
 	cmd := &cobra.Command{Use: "show RUNBOOK", Short: "Show a runbook: parameters, contacts, steps; -o yaml prints its file"}
 	return a.oneRunbook(cmd, func(ref string) error {
 		l := a.library(*dir)
-		if a.output == "yaml" {
+		if a.output == asYAML {
 			text, err := l.Text(ref)
 			if err == nil {
 				_, err = a.Out.Write(text)
@@ -99,7 +99,7 @@ func (a *App) runbookShow(dir *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if done, err := a.printNamed(r, "runbook/"+r.Name); done || err != nil {
+		if done, err := a.printNamed(r, runbookPrefix+r.Name); done || err != nil {
 			return err
 		}
 		return a.showRunbook(r)
@@ -170,11 +170,24 @@ warnings do not count.`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.lint(*dir, args) }}
 }
 
+// runbookRef is how a runbook is named, without what -o name prints before it,
+// unless there is a file of that path.
+func runbookRef(ref string) string {
+	name, printed := strings.CutPrefix(ref, runbookPrefix)
+	if _, err := os.Lstat(ref); !printed || err == nil || runbook.IsPath(name) {
+		return ref
+	}
+	return name
+}
+
+// runbookPrefix is before a runbook's name where -o name prints it.
+const runbookPrefix = "runbook/"
+
 func (a *App) lint(dir string, refs []string) error {
 	problems := []runbook.Problem{}
 	bad := 0
 	for _, ref := range refs {
-		found, err := a.problemsOf(dir, ref)
+		found, err := a.problemsOf(dir, runbookRef(ref))
 		if err != nil {
 			return err
 		}
@@ -244,13 +257,16 @@ func (a *App) newRunbook(dir, name, from, file string) error {
 		return usageError{err}
 	}
 	if from != "" {
-		original, err := a.library(dir).Text(from)
+		original, err := a.library(dir).Text(runbookRef(from))
 		if err != nil {
 			return err
 		}
 		text = renamed(string(original), name)
 	}
 	if file == "-" {
+		if a.output != asTable {
+			return usagef("-o %s does not go with -f -, which prints the runbook", a.output)
+		}
 		_, err := io.WriteString(a.Out, text)
 		return err
 	}
@@ -273,6 +289,9 @@ func (a *App) newRunbook(dir, name, from, file string) error {
 	_, err = io.WriteString(f, text)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("writing the runbook %s: %w", file, err)
+	}
+	if done, err := a.printNamed(map[string]any{"name": name, "file": file}, file); done || err != nil {
+		return err
 	}
 	_, err = fmt.Fprintln(a.Out, sanitize.Line(file))
 	return err
@@ -319,7 +338,8 @@ func (a *App) runbookGraph(dir *string) *cobra.Command {
 func (a *App) runbookOperations() *cobra.Command {
 	return &cobra.Command{Use: "operations", Short: "List what a step can use, with inputs and results", Args: noArgs, RunE: func(*cobra.Command, []string) error {
 		list := engine.Operations()
-		if done, err := a.printObject(map[string]any{"operations": list}); done || err != nil {
+		names := named(list, func(s runbook.Signature) string { return s.Name })
+		if done, err := a.printNamed(map[string]any{"operations": list}, names...); done || err != nil {
 			return err
 		}
 		_, err := io.WriteString(a.Out, runbook.Reference(list))

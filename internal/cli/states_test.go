@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"irctl/internal/cli"
 	"irctl/internal/drill"
+	"irctl/internal/drill/sim"
 	"irctl/internal/fixture"
 )
 
@@ -301,10 +303,15 @@ type desk struct {
 	f    *fixture.Fixture
 	t    *testing.T
 	home string
+
+	operation string    // a runbook, HOME/operation.yaml
+	forbid    bool      // every read
+	emptied   string    // a file of the incident, which is empty
+	out       io.Writer // standard output; nil: it is kept
 }
 
 func newDesk(t *testing.T, f *fixture.Fixture) *desk {
-	return &desk{f, t, t.TempDir()}
+	return &desk{f: f, t: t, home: t.TempDir()}
 }
 
 // Now is the fixture's time.
@@ -327,6 +334,11 @@ func (d *desk) irctl(line string) (code int, stdout, stderr string) {
 		d.t.Error(err)
 		return -1, "", ""
 	}
+	if d.forbid {
+		for _, verb := range []string{"get", "list", "watch"} {
+			cluster.Deny(sim.Rule{Verb: verb})
+		}
+	}
 	server := httptest.NewServer(punctual(cluster.Server(d.f.Webhook)))
 	defer server.Close()
 	defer cluster.Stop()
@@ -334,15 +346,26 @@ func (d *desk) irctl(line string) (code int, stdout, stderr string) {
 		d.t.Error(err)
 		return -1, "", ""
 	}
-	files := map[string]string{"new.key": "gsk_a_new_value\n", "alerts.jsonl": alert, "nonsense.jsonl": "no JSON\n{}\n"}
+	files := map[string]string{"new.key": "gsk_a_new_value\n", "alerts.jsonl": alert, "nonsense.jsonl": "no JSON\n{}\n",
+		"operation.yaml": d.filled(strings.ReplaceAll(d.operation, "SUSPECT", d.f.Scene.Suspect))}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(d.home, name), []byte(text), 0o600); err != nil {
 			d.t.Error(err)
 		}
 	}
+	if err := emptyFiles(d.home); err != nil {
+		d.t.Error(err)
+	}
+	if d.emptied != "" {
+		if err := os.Truncate(filepath.Join(d.home, "state", "incidents", d.f.Scene.Incident, d.emptied), 0); err != nil {
+			d.t.Error(err)
+		}
+	}
 	args := strings.Fields(d.filled(line))
-	args = append(args, "--kubeconfig", filepath.Join(d.home, "kubeconfig"), "--state-dir", filepath.Join(d.home, "state"),
-		"--config", filepath.Join(d.home, "irctl.yaml"))
+	args = append(args, "--kubeconfig", filepath.Join(d.home, "kubeconfig"), "--state-dir", filepath.Join(d.home, "state"))
+	if !strings.Contains(line, "--config") {
+		args = append(args, "--config", filepath.Join(d.home, "irctl.yaml"))
+	}
 	if !strings.Contains(line, "--timeout") {
 		args = append(args, "--timeout", "1m")
 	}
@@ -354,6 +377,9 @@ func (d *desk) irctl(line string) (code int, stdout, stderr string) {
 	defer cancel()
 	environment := map[string]string{"HOME": d.home, "XDG_CONFIG_HOME": d.home, "XDG_STATE_HOME": d.home}
 	streams := cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs}
+	if d.out != nil {
+		streams.Out = d.out
+	}
 	code = cli.MainAt(ctx, d, args, streams, func(name string) string { return environment[name] })
 	return code, out.String(), errs.String()
 }

@@ -14,7 +14,8 @@ import (
 )
 
 func (a *App) status() *cobra.Command {
-	return &cobra.Command{
+	var prefix string
+	cmd := &cobra.Command{
 		Use:   "status [INCIDENT]",
 		Short: "How open incidents stand now: what was changed, whether it holds, what is open",
 		Long: `Look at an incident, or at all that are open: which changes stand, whether somebody
@@ -22,9 +23,11 @@ put one back, and the verdict on every suspect as the cluster is now. It changes
 nothing, neither in the cluster nor in the journal.
 
 Exit codes: 0 contained, or nothing was to be; 3 not, or not fully; 5 could not tell.`,
-		Args: atMostOneArg, ValidArgsFunction: a.completeOpenIncidents,
-		RunE: func(c *cobra.Command, args []string) error { return a.runStatus(c, first(args)) },
+		Args: noArgs, ValidArgsFunction: a.completeOpenIncidents,
+		RunE: func(c *cobra.Command, _ []string) error { return a.runStatus(c, prefix) },
 	}
+	takesIncident(cmd, &prefix, "the incident (default: all open ones)")
+	return cmd
 }
 
 func (a *App) runStatus(c *cobra.Command, prefix string) error {
@@ -37,7 +40,7 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 	var ids []incident.ID
 	var unreadable []error
 	if prefix != "" {
-		id, err := store.Find(prefix)
+		id, err := lookUp(store, prefix)
 		if err != nil {
 			return err
 		}
@@ -69,7 +72,7 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 	if err := a.listErrors(unreadable); err != nil {
 		return err
 	}
-	return ended(nil, verdictCode(engine.Verdicts(results)))
+	return a.explained(ended(nil, verdictCode(engine.Verdicts(results))), func(people *App) error { return people.printStatus(results) })
 }
 
 func (a *App) printStatus(list []*engine.StatusResult) error {

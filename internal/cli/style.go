@@ -48,31 +48,31 @@ func (s style) diff(line string) string {
 
 // printObject prints v as JSON or YAML; false: the format is another.
 func (a *App) printObject(v any) (bool, error) {
-	if a.output != "json" && a.output != "yaml" {
+	if a.output != asJSON && a.output != asYAML {
 		return false, nil
 	}
+	object, err := objectText(a.kind, v)
+	if err != nil {
+		return true, err
+	}
 	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false) // commands hold < > & and are read by people
-	if err := enc.Encode(v); err != nil {
+	if err := json.Indent(&b, object, "", "  "); err != nil {
 		return true, err
 	}
 	text := sanitize.JSON(b.Bytes())
 	// JSON is YAML too: so it stays where YAML would show what was escaped.
-	if a.output == "yaml" && len(text) == b.Len() {
-		var err error
+	if a.output == asYAML && len(text) == b.Len() {
 		if text, err = yaml.JSONToYAML(text); err != nil {
 			return true, err
 		}
 	}
-	_, err := a.Out.Write(text)
+	_, err = a.Out.Write(text)
 	return true, err
 }
 
 // printNamed is printObject for what has names, which -o name prints.
 func (a *App) printNamed(v any, names ...string) (done bool, err error) {
-	if a.output != "name" {
+	if a.output != asName {
 		return a.printObject(v)
 	}
 	for _, n := range names {

@@ -22,14 +22,17 @@ import (
 func (a *App) timelineCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "timeline", Short: "Show, annotate, verify and export an incident's timeline", RunE: needsSubcommand}
 	var id string
-	cmd.PersistentFlags().StringVar(&id, "incident", "", "the incident (default: the only open one)")
+	cmd.PersistentFlags().StringVar(&id, "incident", "", onlyOpen)
 	a.mustComplete(cmd, "incident", a.completeIncidents)
 	cmd.AddCommand(a.timelineShow(&id), a.timelineNote(&id), a.timelineVerify(&id), a.timelineExport(&id))
+	for _, sub := range cmd.Commands() {
+		takesIncident(sub, &id, onlyOpen)
+	}
 	return cmd
 }
 
 func (a *App) timelineShow(prefix *string) *cobra.Command {
-	return &cobra.Command{Use: "show", Short: "Show what was done, by whom, when", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "show [INCIDENT]", Short: "Show what was done, by whom, when", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
 		store, id, err := a.storeOf(c.Context(), *prefix)
 		if err != nil {
 			return err
@@ -45,9 +48,6 @@ func (a *App) timelineShow(prefix *string) *cobra.Command {
 func (a *App) printTimeline(entries []timeline.Entry) error {
 	if done, err := a.printObject(map[string]any{"entries": entries}); done || err != nil {
 		return err
-	}
-	if a.output == "name" {
-		return usagef("-o name does not fit a timeline; use table, json or yaml")
 	}
 	rows := [][]string{{"TIME", "WHO", "STEP", "WHAT", "OUTCOME"}}
 	for _, e := range entries {
@@ -142,7 +142,7 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 }
 
 func (a *App) timelineVerify(prefix *string) *cobra.Command {
-	return &cobra.Command{Use: "verify [FILE]", Short: "Check that nothing in the timeline was edited, deleted or reordered", Args: atMostOneArg,
+	return &cobra.Command{Use: "verify [FILE | incident/ID]", Short: "Check that nothing in the timeline was edited, deleted or reordered", Args: atMostOneArg,
 		Long: `Check the chain of digests of a timeline. Each entry carries the SHA-256 of the line
 before it, so any edit, deletion or reorder breaks the chain where it was made. FILE is
 a copy of a timeline.jsonl. Exit code 1 if anything is wrong.`,
@@ -156,6 +156,9 @@ a copy of a timeline.jsonl. Exit code 1 if anything is wrong.`,
 }
 
 func (a *App) verifyTimeline(c *cobra.Command, prefix, file string) (timeline.Report, error) {
+	if file != "" && prefix != "" {
+		return timeline.Report{}, usagef("give either a FILE or an incident")
+	}
 	if file != "" {
 		return timeline.Verify(file)
 	}
@@ -201,7 +204,7 @@ var exports = []string{"markdown", "csv", "jsonl"}
 
 func (a *App) timelineExport(prefix *string) *cobra.Command {
 	var format, path string
-	cmd := &cobra.Command{Use: "export", Short: "Write the timeline as Markdown, CSV or JSON lines", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "export [INCIDENT]", Short: "Write the timeline as Markdown, CSV or JSON lines", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
 		if !slices.Contains(exports, format) {
 			return usagef("--format %s: use markdown, csv or jsonl", format)
 		}

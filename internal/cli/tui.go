@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -116,13 +117,14 @@ func (a *App) uiRequest(o *uiOptions) (tui.Options, error) {
 		return t, err
 	}
 	if o.pod != "" {
-		t.Pod = o.pod
-		if !strings.Contains(t.Pod, "/") {
-			t.Pod = namespace + "/" + t.Pod
+		pod, err := parsePod("--pod", o.pod, a.givenNamespace())
+		if err != nil {
+			return t, err
 		}
+		t.Pod = cmp.Or(pod.Namespace, namespace) + "/" + pod.Name
 	}
 	if o.incident != "" {
-		if t.Incident, err = store.Find(o.incident); err != nil {
+		if t.Incident, err = lookUp(store, o.incident); err != nil {
 			return t, err
 		}
 	}

@@ -24,7 +24,7 @@ type undoOptions struct {
 func (a *App) undo() *cobra.Command {
 	o := &undoOptions{}
 	cmd := &cobra.Command{
-		Use:   "undo",
+		Use:   "undo [INCIDENT]",
 		Short: "Put back what was there before: the last action, a step, or all of an incident",
 		Long: `Put back exactly what was there before an action: labels, replicas, policy. Without
 --all or --step it undoes the last action. What somebody else changed since is left
@@ -40,7 +40,7 @@ another machine.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runUndo(c, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one with something to undo)")
+	takesIncident(cmd, &o.incident, "the incident (default: the only open one with something to undo)")
 	f.StringVar(&o.journal, "journal", "", "directory of an incident that was copied from another machine")
 	f.BoolVar(&o.request.All, "all", false, "everything of the incident")
 	f.StringVar(&o.request.Step, "step", "", "everything of one step: "+strings.Join(engine.UndoSteps, ", "))
@@ -72,6 +72,9 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	ctx, cancel := a.context(c)
 	defer cancel()
 	// A copy is written to where it is, whatever the state directory is.
+	if err := a.knowIncident(o.incident); err != nil {
+		return err
+	}
 	e, err := a.engineFor(ctx, a.frontEnd(o.yes), o.request.DryRun || o.journal != "")
 	if err != nil {
 		return err
@@ -96,7 +99,7 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	if err := a.printUndo(res, o.request.Step); err != nil {
 		return err
 	}
-	return undoExit(res)
+	return a.explained(undoExit(res), func(people *App) error { return people.printUndo(res, o.request.Step) })
 }
 
 // openToUndo opens an incident; a dry run only reads it.
@@ -118,7 +121,7 @@ func openCopy(ctx context.Context, e *engine.Engine, o *undoOptions) (*incident.
 // something to undo, or the only open one.
 func incidentToUndo(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
 	if prefix != "" {
-		return store.Find(prefix)
+		return lookUp(store, prefix)
 	}
 	open, _ := store.FindOpen(ctx, func(incident.Incident) bool { return true })
 	var changed []incident.Incident

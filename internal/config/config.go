@@ -22,6 +22,10 @@ import (
 
 // Config is what irctl.yaml holds. The zero value is that of an empty file.
 type Config struct {
+	// APIVersion and Kind are as "irctl config view" prints them, so that its
+	// output is a configuration; they may be left out.
+	APIVersion string `json:"-" yaml:"apiVersion"`
+	Kind       string `json:"-" yaml:"kind"`
 	// Recipients who can open evidence: key files, or e-mail addresses or
 	// fingerprints of the GnuPG keyring. A relative path is relative to the
 	// folder of the configuration file.
@@ -131,6 +135,9 @@ func Parse(data []byte, dir string) (Config, error) {
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Config{}, errors.New("there is more than one document in it")
+	}
+	if c.APIVersion != "" && c.APIVersion != "irctl/v1" || c.Kind != "" && c.Kind != "Config" {
+		return Config{}, fmt.Errorf("it is %q of %q; a Config of irctl/v1 is expected", c.Kind, c.APIVersion)
 	}
 	if len(c.Recipients) > maxRecipients || len(c.Contacts) > maxContacts {
 		return Config{}, fmt.Errorf("more than %d recipients or %d contacts", maxRecipients, maxContacts)

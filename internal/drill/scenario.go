@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"irctl/internal/cluster"
 )
 
 // Scenario is a drill as it is written down. docs/drill.md describes the file.
@@ -297,7 +299,11 @@ func unknown(name string) error {
 	for i, f := range files {
 		files[i] = strings.TrimSuffix(path.Base(f), ".yaml")
 	}
-	return fmt.Errorf("%w: there is none called %q; there are %s, or give a file", ErrScenario, name, strings.Join(files, ", "))
+	hint := ""
+	if near := cluster.Near(name, files); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, ", ") + "?"
+	}
+	return fmt.Errorf("%w: there is none called %q%s; there are %s, or give a file", ErrScenario, name, hint, strings.Join(files, ", "))
 }
 
 // Parse reads a scenario and checks it. What it does not know is an error:

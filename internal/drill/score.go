@@ -12,6 +12,9 @@ import (
 
 // Score is how a drill was played. Its JSON form is documented and stable.
 type Score struct {
+	APIVersion string `json:"apiVersion"` // irctl/v1
+	Kind       string `json:"kind"`       // DrillScore
+
 	Drill    bool   `json:"drill"` // always true: it was none
 	Scenario string `json:"scenario"`
 	Title    string `json:"title"`
@@ -61,9 +64,13 @@ func (w *World) Score(journals ...[]timeline.Entry) Score {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v, now := w.look(), w.clock.Now()
-	s := Score{Drill: true, Scenario: w.Scenario.Name, Title: w.Scenario.Title, ElapsedSeconds: int64(w.since(now).Seconds()), LeakedKiB: w.leaked, Speed: w.speed, Deeds: slices.Clone(w.deeds)}
+	s := Score{APIVersion: "irctl/v1", Kind: "DrillScore", Drill: true, Scenario: w.Scenario.Name, Title: w.Scenario.Title,
+		ElapsedSeconds: int64(w.since(now).Seconds()), LeakedKiB: w.leaked, Speed: w.speed, Deeds: slices.Clone(w.deeds)}
 	if s.Deeds == nil {
 		s.Deeds = []Deed{}
+	}
+	for i := range s.Deeds {
+		s.Deeds[i].AtSeconds = s.Deeds[i].At.Seconds()
 	}
 	if !w.contained.IsZero() {
 		n := int64(w.since(w.contained).Round(time.Second).Seconds())

@@ -70,10 +70,11 @@ func (f *Foothold) Key() string { return f.Namespace + "/" + f.Name }
 
 // Deed is something that the attacker did, or tried, or that fought back.
 type Deed struct {
-	// At is the drill's time, from the alert on.
-	At   time.Duration `json:"at"`
-	Who  string        `json:"who"` // attacker or cluster
-	Text string        `json:"text"`
+	// At is the drill's time, from the alert on; AtSeconds is the same, in a score.
+	At        time.Duration `json:"at" deprecated:"nanoseconds: use atSeconds"`
+	AtSeconds float64       `json:"atSeconds"`
+	Who       string        `json:"who"` // attacker or cluster
+	Text      string        `json:"text"`
 	// Failed: the network, RBAC or a new secret was in the way.
 	Failed bool `json:"failed,omitempty"`
 }

@@ -202,6 +202,9 @@ func (x *eradication) planImages(scene *steps.Scene) error {
 		return nil
 	}
 	plan, rollouts, left, err := eradicate.PlanImages(scene, x.result.Radius, x.req.Options.Images)
+	if errors.Is(err, eradicate.ErrNotFound) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}

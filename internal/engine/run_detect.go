@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"irctl/internal/runbook"
@@ -72,11 +73,16 @@ func doDetect(ctx context.Context, w *work) (outcome, error) {
 	kept := keptSuspects(res)
 	high := detect.AtLeastHigh(res.Suspects)
 	summary := fmt.Sprintf("%d suspects", len(res.Suspects)+res.More)
-	if len(res.Gaps) > 0 {
-		summary += " in what could be looked at"
+	lines, _ := res.Gaps.Lines()
+	if len(lines) > 0 {
+		summary += " in what could be looked at; " + lines[0]
 	}
-	return outcome{summary: summary, detail: kept, results: map[string]any{
-		"suspects": int64(len(res.Suspects) + res.More), "high": high, "pods": w.newPods(res.Suspects), "complete": len(res.Gaps) == 0 && res.Err() == nil}}, res.Err()
+	o := outcome{summary: summary, detail: kept, results: map[string]any{"suspects": int64(len(res.Suspects) + res.More), "high": high,
+		"pods": w.newPods(res.Suspects), "complete": len(res.Gaps) == 0 && res.Err() == nil}}
+	if err := res.Err(); err != nil || high || len(res.Gaps) == 0 {
+		return o, err
+	}
+	return o, fmt.Errorf("%w whether there are signs of an attack: %s", ErrUndetermined, strings.Join(lines, "; "))
 }
 
 func keptSuspects(res *detect.Result) *suspects {

@@ -240,8 +240,28 @@ func lookAtStatus(ctx context.Context, w *work) (outcome, error) {
 	if res.Verdict != "" {
 		summary = fmt.Sprintf("%s, %d changes stand", res.Verdict, len(res.Standing))
 	}
+	if why := res.unknown(); res.Verdict == contain.Undetermined && why != "" {
+		summary += ": " + why
+	}
 	return outcome{summary: summary, detail: res, results: map[string]any{"verdict": string(res.Verdict), "holds": holds,
 		"standing": int64(len(res.Standing)), "open": openCodes(res.Targets)}}, nil
+}
+
+// unknown is the first thing that kept it from being told how the incident stands.
+func (r *StatusResult) unknown() string {
+	for _, f := range r.Targets {
+		for _, c := range f.Checks {
+			if c.Unknown {
+				return c.Text
+			}
+		}
+	}
+	for _, c := range r.Standing {
+		if c.Error != "" {
+			return c.Error
+		}
+	}
+	return ""
 }
 
 func planStatus(ctx context.Context, w *work) (outcome, error) {

@@ -107,8 +107,13 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 			switch s.Fate {
 			case "deleted":
 				deleted++
-			case "kept", "unknown":
+			case "kept":
 				kept++
+			case "unknown":
+				kept++ // as far as anybody knows
+				if first == nil {
+					first = fmt.Errorf("%w what became of the suspect %s/%s: %s", ErrUndetermined, s.Namespace, s.Pod, s.Text)
+				}
 			}
 		}
 		stays := append([]string{}, res.Stays...)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"irctl/internal/cluster"
 )
 
 // List returns the files of a bag. It reads to the end, since only there it is
@@ -37,11 +39,15 @@ func Copy(w io.Writer, r *Reader, name string) error {
 	}
 	found := false
 	next := 1
+	var paths []string
 	for {
 		entry, err := r.Next()
 		switch {
 		case errors.Is(err, io.EOF) && !found:
-			return fmt.Errorf("%w: %s", ErrNoFile, name)
+			if near := cluster.Near(name, paths); len(near) > 0 {
+				return fmt.Errorf("%w: %s; did you mean %s?", ErrNoFile, name, strings.Join(near, ", "))
+			}
+			return fmt.Errorf("%w: %s (irctl evidence ls lists them)", ErrNoFile, name)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
@@ -49,6 +55,7 @@ func Copy(w io.Writer, r *Reader, name string) error {
 		case entry.Path == partName(name, next):
 			next++
 		case entry.Path != name:
+			paths = append(paths, entry.Path)
 			continue
 		}
 		found = true

@@ -212,7 +212,11 @@ func (s shelf) list() ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the runbooks: %w", err)
+		var of *fs.PathError
+		if errors.As(err, &of) {
+			err = of.Err // its path is that within the folder
+		}
+		return nil, fmt.Errorf("reading the runbooks in %s: %w", s.dir, err)
 	}
 	var files []string
 	for _, e := range entries {

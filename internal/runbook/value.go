@@ -310,8 +310,12 @@ func (d Domain) parse(text, namespace string) (any, error) {
 	return d.scalar(text)
 }
 
-// qualify puts the namespace before a name, or before TYPE/NAME.
+// qualify puts the namespace before a name, or before TYPE/NAME. A pod may be
+// given as pod/…, as -o name prints it.
 func qualify(t Type, text, namespace string) string {
+	if kind, rest, typed := strings.Cut(text, "/"); t == Pod && typed && (kind == "pod" || kind == "pods" || kind == "po") {
+		text = rest
+	}
 	want := 1
 	if t == Workload {
 		want = 2

@@ -161,6 +161,19 @@ func (r *Rollout) Fresh(p *corev1.Pod) bool {
 	return true
 }
 
+// containersOf are the names of the workloads' containers.
+func containersOf(workloads []*Workload) []string {
+	var names []string
+	for _, w := range workloads {
+		cluster.EachContainer(w.spec(), func(_ string, c map[string]any) {
+			if name, ok := c["name"].(string); ok {
+				names = append(names, name)
+			}
+		})
+	}
+	return names
+}
+
 // PlanImages says what it takes to run the images in the workloads of the
 // incident. Undoing it puts the version back through which the attacker came:
 // it is possible, since a patch may be bad too.
@@ -206,7 +219,8 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.
 		case i.Container == "" && !found[i.Ref]:
 			return plan, nil, nil, fmt.Errorf("which container is to run %s? Its repository is that of no container, or of several: write CONTAINER=IMAGE", i.Ref)
 		case i.Container != "" && !found[i.Container]:
-			return plan, nil, nil, fmt.Errorf("no workload of the incident has a container %q", i.Container)
+			return plan, nil, nil, fmt.Errorf("no workload of the incident has a container %q%w%s", i.Container, silent{ErrNotFound},
+				near(i.Container, containersOf(workloads)))
 		}
 	}
 	return plan, rollouts, left, nil
