@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,12 +125,43 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 		fmt.Fprintf(a.Out, "%s %s\n", checkMark(st, w), sanitize.Line(w.Text))
 	}
 	a.printUnsettled(s.Unsettled, st)
-	if s.Verdict == "" {
+	if s.Verdict == "" && len(s.Standing) == 0 {
 		fmt.Fprintln(a.Out, "nothing stands: nothing was contained, or all was undone")
 		return
 	}
+	verdict := verdictText(st, s.Verdict, engine.Accepted(s.Targets, s.Unsettled))
+	if s.Verdict == "" {
+		verdict = "no pod is contained"
+	}
 	fmt.Fprintf(a.Out, "%s  %s, standing: %s (irctl undo --all --incident %s puts them back)\n",
-		verdictText(st, s.Verdict, engine.Accepted(s.Targets, s.Unsettled)), plural.Count(len(s.Targets), "pod"), plural.Count(len(s.Standing), "change"), i.ID)
+		verdict, plural.Count(len(s.Targets), "pod"), standingCount(s.Standing), i.ID)
+}
+
+// standingCount counts what stands of the changes: what somebody put back, or
+// whose object is gone, does not.
+func standingCount(list []engine.StandingChange) string {
+	count := map[change.State]int{}
+	for _, c := range list {
+		count[c.State]++
+	}
+	var others []string
+	known := count[change.After]
+	for _, s := range []struct {
+		state change.State
+		text  string
+	}{{change.Before, "put back by somebody"}, {change.Drifted, "changed by somebody since"}, {change.Missing, "gone"}} {
+		if n := count[s.state]; n > 0 {
+			others = append(others, fmt.Sprintf("%d %s", n, s.text))
+			known += n
+		}
+	}
+	if n := len(list) - known; n > 0 {
+		others = append(others, fmt.Sprintf("%d could not be looked at", n))
+	}
+	if len(others) == 0 {
+		return plural.Count(len(list), "change")
+	}
+	return fmt.Sprintf("%d of %s, %s", count[change.After], plural.Count(len(list), "change"), strings.Join(others, ", "))
 }
 
 // standingText says where the object of a change stands, when it is not as
