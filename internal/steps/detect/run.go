@@ -235,6 +235,10 @@ func (r *Run) Result() *Result {
 			res.Gaps = append(res.Gaps, *g)
 		}
 	}
+	if r.looked && r.snapshot.byName != nil && len(r.snapshot.Pods) == 0 {
+		why := noPods(r.req.Namespace)
+		res.Gaps = append(res.Gaps, Gap{Check: "pods", Text: why.Error(), err: why, source: true})
+	}
 	for i := range res.Suspects {
 		s := &res.Suspects[i]
 		if s.Kind != "pod" || r.req.Client == nil || r.snapshot.byName == nil {
@@ -246,6 +250,14 @@ func (r *Run) Result() *Result {
 		}
 	}
 	return res
+}
+
+// noPods is that there was nothing to find a suspect among.
+func noPods(namespace string) error {
+	if namespace == "" {
+		return errors.New("there are no pods in the cluster")
+	}
+	return fmt.Errorf("there are no pods in namespace %s", namespace)
 }
 
 // checkEvery is after how many lines it is looked whether to go on.
