@@ -246,8 +246,6 @@ func recoverExit(res recovered) error {
 		return exitError{code: ExitError, err: first}
 	case len(res.Failures) > 0:
 		return exitError{code: ExitError}
-	case m != nil && m.Interrupted:
-		return exitError{code: ExitError, err: fmt.Errorf("the watch was interrupted; until then nothing was seen")}
 	case m != nil && m.Failure != "":
 		return exitError{code: ExitError, err: fmt.Errorf("watching for the attacker's return: %s", m.Failure)}
 	case m != nil && len(m.Hits) > 0:
@@ -388,7 +386,9 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 		fmt.Fprintf(a.Out, "%s  after %s\n", st.bad("SIGNS OF THE ATTACKER'S RETURN"), took)
 	case m.Undetermined != "":
 		fmt.Fprintf(a.Out, "%s  %s\n", st.bad("COULD NOT TELL"), sanitize.Line(m.Undetermined))
-	case !m.Interrupted && m.Failure == "":
+	case m.Interrupted:
+		fmt.Fprintf(a.Out, "%s  nothing was seen until then: %s in %s\n", st.warn("WATCH ENDED EARLY"), plural.Count(m.Looks, "look"), took)
+	case m.Failure == "":
 		fmt.Fprintf(a.Out, "%s  %s in %s\n", st.good("NOTHING SEEN"), plural.Count(m.Looks, "look"), took)
 	}
 }

@@ -23,15 +23,17 @@ func TestExitCodesOfTheWatch(t *testing.T) {
 		verdict  engine.RecoverVerdict
 		want     int
 	}{
-		"nothing":                           {engine.MonitorResult{}, nil, engine.Recovered, ExitDone},
-		"others are exposed too":            {engine.MonitorResult{Exposed: sign}, nil, engine.Recovered, ExitDone},
-		"a sign":                            {engine.MonitorResult{Hits: sign}, nil, engine.Recovered, ExitNotContained},
-		"a sign, and something left alone":  {engine.MonitorResult{Hits: sign, NotTouched: left}, nil, engine.Recovered, ExitNotContained},
-		"a sign, and something refused":     {engine.MonitorResult{Hits: sign}, refused, engine.Recovered, ExitNotContained},
-		"a sign, and it was not contained":  {engine.MonitorResult{Hits: sign, Failure: "x"}, nil, engine.Recovered, ExitError},
-		"it could not look":                 {engine.MonitorResult{Undetermined: "x"}, nil, engine.Recovered, ExitUndetermined},
-		"it could not look, and is refused": {engine.MonitorResult{Undetermined: "x"}, refused, engine.Recovered, ExitRefused},
-		"it could not look, a check failed": {engine.MonitorResult{Undetermined: "x"}, nil, engine.NotRecovered, ExitNotContained},
+		"nothing":                             {engine.MonitorResult{}, nil, engine.Recovered, ExitDone},
+		"others are exposed too":              {engine.MonitorResult{Exposed: sign}, nil, engine.Recovered, ExitDone},
+		"a sign":                              {engine.MonitorResult{Hits: sign}, nil, engine.Recovered, ExitNotContained},
+		"a sign, and something left alone":    {engine.MonitorResult{Hits: sign, NotTouched: left}, nil, engine.Recovered, ExitNotContained},
+		"a sign, and something refused":       {engine.MonitorResult{Hits: sign}, refused, engine.Recovered, ExitNotContained},
+		"a sign, and it was not contained":    {engine.MonitorResult{Hits: sign, Failure: "x"}, nil, engine.Recovered, ExitError},
+		"ended early, and nothing until then": {engine.MonitorResult{Interrupted: true, Looks: 1}, nil, engine.Recovered, ExitDone},
+		"ended before it looked":              {engine.MonitorResult{Interrupted: true, Undetermined: "x"}, nil, engine.Recovered, ExitUndetermined},
+		"it could not look":                   {engine.MonitorResult{Undetermined: "x"}, nil, engine.Recovered, ExitUndetermined},
+		"it could not look, and is refused":   {engine.MonitorResult{Undetermined: "x"}, refused, engine.Recovered, ExitRefused},
+		"it could not look, a check failed":   {engine.MonitorResult{Undetermined: "x"}, nil, engine.NotRecovered, ExitNotContained},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code := ExitDone

@@ -432,6 +432,12 @@ func (m *monitoring) conclude(ctx context.Context) (err error) {
 		err = m.note("hit", e, data)
 	case ctx.Err() != nil:
 		m.result.Interrupted, data.Interrupted = true, true
+		if m.result.Looks == 0 {
+			m.result.Undetermined = noLook
+		} else if m.seen == 0 {
+			m.result.Undetermined = noPods
+		}
+		data.Undetermined = m.result.Undetermined
 		summary := fmt.Sprintf("the watch was ended after %s of %s: until then nothing was seen", seen, m.req.For)
 		err = m.note("ended", timeline.Entry{Summary: summary, Outcome: timeline.OutcomeSkipped}, data)
 	case m.result.Looks == 0:
