@@ -120,6 +120,7 @@ var stresses = []stress{
 	ofBoth("", "investigate --pod SUSPECT --dry-run --incident INCIDENT"),
 	ofBoth("", "eradicate --plan"),
 	ofBoth("", "eradicate --remove-bindings --yes"),
+	ofBoth("", "eradicate --remove-bindings --dry-run"),
 	ofBoth("rotated", "recover --wait 3s --yes"),
 	ofBoth("rotated", "recover --dry-run"),
 	ofBoth("", "undo --all --yes"),
@@ -400,4 +401,17 @@ func emptyFiles(home string) error {
 		}
 	}
 	return nil
+}
+
+// A dry run has done nothing, so nothing of it has the mark of what is done.
+func TestADryRunHasNoMarkOfWhatIsDone(t *testing.T) {
+	fixtures := load(t)
+	for _, s := range stresses {
+		if !strings.Contains(s.line, "--dry-run") {
+			continue
+		}
+		if _, out, errs := newDesk(t, fixtures[s.inState()]).irctl(s.line); strings.Contains(out+errs, "✓") {
+			t.Errorf("irctl %s:\n%s%s", s.line, out, errs)
+		}
+	}
 }
