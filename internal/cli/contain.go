@@ -119,6 +119,9 @@ func (o *containOptions) complete(given string) error {
 	if len(o.options.Steps) == 0 {
 		return usagef("no step is left to do")
 	}
+	if o.secondLook < 0 {
+		return usagef("--second-look must not be negative; 0 makes none")
+	}
 	if _, err := incident.ParseSeverity(o.severity); err != nil {
 		return err
 	}

@@ -136,6 +136,9 @@ func (a *App) runDetect(c *cobra.Command, o *detectOptions) error {
 	if err != nil {
 		return err
 	}
+	if c.Flags().Changed("interval") && !o.watch {
+		return usagef("--interval goes with --watch or --listen")
+	}
 	if o.open {
 		if _, err := a.storeToWrite(); err != nil {
 			return err

@@ -95,8 +95,14 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
-	if token == "" {
+	switch {
+	case token == "":
 		return "", fmt.Errorf("the token in %s is empty", path)
+	case len(text) == maxToken:
+		return "", fmt.Errorf("the token in %s is longer than %d bytes", path, maxToken-1)
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		// RFC 6750 has no such characters in a bearer token, and no sender could send them.
+		return "", fmt.Errorf("the token in %s is no bearer token: it has characters other than letters, digits and marks", path)
 	}
 	return token, nil
 }

@@ -221,3 +221,32 @@ func TestCtrlCEndsTheWatchAfterARecovery(t *testing.T) {
 		})
 	}
 }
+
+// A full disk behind standard output is an error that says so, also of a command
+// that has made its changes; its work is done all the same.
+func TestAFullDiskBehindStandardOutputIsAnError(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	for _, args := range [][]string{{"version"}, {"runbook", "list", "-o", "json"}, append(s.contain(), "--yes"), {"status"}, {"timeline", "show"}} {
+		p := s.command(args...)
+		disk, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip("no /dev/full here:", err)
+		}
+		var said strings.Builder
+		p.Stdout, p.Stderr = disk, &said
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p.wait(nil)
+		_ = disk.Close()
+		s.ends(1, p)
+		text := said.String()
+		if !strings.Contains(text, "writing to standard output: no space left on device") || strings.Contains(text, "IRCTL_STATE_DIR") {
+			t.Errorf("%v said %s", args, text)
+		}
+	}
+	if s.server.Written() == 0 {
+		t.Error("nothing was contained")
+	}
+}

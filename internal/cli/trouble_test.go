@@ -415,3 +415,19 @@ func TestADryRunHasNoMarkOfWhatIsDone(t *testing.T) {
 		}
 	}
 }
+
+// What a command cannot print is refused, and not left out in silence.
+func TestAFormatThatACommandDoesNotHaveIsRefused(t *testing.T) {
+	d := newDesk(t, load(t)["contained"])
+	for _, s := range stresses {
+		for _, format := range []string{"table", "json", "yaml", "name", "wide"} {
+			if slices.Contains(cli.FormatsOf(s.command(t)), format) && (s.formats == nil || slices.Contains(s.formats, format)) {
+				continue
+			}
+			line := strings.TrimSpace(s.line + " -o " + format)
+			if code, out, errs := d.irctl(line); code != cli.ExitUsage || !strings.Contains(errs, "-o "+format) || out != "" {
+				t.Errorf("irctl %s: exit code %d\n%s%s", line, code, out, errs)
+			}
+		}
+	}
+}

@@ -312,6 +312,12 @@ func TestEverySizeIsSound(t *testing.T) {
 			}
 		}
 	}
+	// A terminal that does not know its size, as a serial line.
+	d.update(tea.WindowSizeMsg{})
+	checkFrame(t, "no size", d.m.theme, d.m.View(), usualWidth, usualHeight)
+	if d.m.small() != "" {
+		t.Errorf("of 0×0: %s", d.m.small())
+	}
 	d.update(tea.WindowSizeMsg{Width: 30, Height: 5})
 	d.until("too small")
 }

@@ -89,7 +89,7 @@ type toast struct {
 }
 
 func newRoot(ctx context.Context, o Options) root {
-	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox(), glass: &glass{}}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: 80, h: 24, connecting: true}
+	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox(), glass: &glass{}}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: usualWidth, h: usualHeight, connecting: true}
 	m.home.looking = true
 	if o.Briefing != "" {
 		m.overlay.kind = actBriefing
@@ -129,6 +129,9 @@ func (m *root) take(msg tea.Msg) tea.Cmd {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.w, m.h = msg.Width, msg.Height
+		if m.w <= 0 || m.h <= 0 {
+			m.w, m.h = usualWidth, usualHeight
+		}
 	case tea.KeyMsg:
 		return m.pressed(msg)
 	case arrived:

@@ -12,6 +12,12 @@ import (
 )
 
 // What is always on the screen, in lines.
+// The size of a terminal that does not tell it, as a serial line.
+const (
+	usualWidth  = 80
+	usualHeight = 24
+)
+
 const (
 	headLines = 3
 	footLines = 2
