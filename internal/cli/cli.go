@@ -379,6 +379,14 @@ func recorded(store *incident.Store, id incident.ID) (incident.Incident, []timel
 	return i, entries, err
 }
 
+// tellDoubts says what an incident's files do not tell, or tell in contradiction.
+func (a *App) tellDoubts(i incident.Incident) {
+	for _, d := range i.Doubts {
+		fmt.Fprintf(a.Err, "! incident %s: %s\n", i.ID, sanitize.Line(d.Text))
+	}
+	a.printRepair(a.Err, i)
+}
+
 // only is the one incident there is; several are named, with what they are about.
 func only(open []incident.Incident) (incident.ID, error) {
 	switch len(open) {

@@ -20,8 +20,8 @@ import (
 )
 
 func (a *App) incidentCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe, close and reopen incidents", RunE: needsSubcommand}
-	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose(), a.incidentReopen())
+	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe, close, reopen and repair incidents", RunE: needsSubcommand}
+	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose(), a.incidentReopen(), a.incidentRepair())
 	return cmd
 }
 
@@ -77,8 +77,11 @@ func (a *App) incidentList() *cobra.Command {
 				shown = append(shown, i)
 			}
 		}
-		if err := a.printIncidents(shown); err != nil {
+		if err := a.printIncidents(shown, brokenOf(list, errs)); err != nil {
 			return err
+		}
+		for _, i := range list {
+			a.tellDoubts(i)
 		}
 		return a.listErrors(errs)
 	}}
@@ -97,12 +100,45 @@ func (a *App) listErrors(errs []error) error {
 	return errs[0]
 }
 
-func (a *App) printIncidents(list []incident.Incident) error {
+// broken is an incident of which not everything can be told. One without its record
+// is in no other list.
+type broken struct {
+	ID  incident.ID `json:"id,omitempty"`
+	Why []string    `json:"why"`
+}
+
+func brokenOf(list []incident.Incident, errs []error) []broken {
+	all := []broken{}
+	for _, i := range list {
+		if len(i.Doubts) > 0 {
+			all = append(all, broken{i.ID, incident.Doubts(i.Doubts)})
+		}
+	}
+	for _, err := range errs {
+		b := broken{Why: []string{err.Error()}}
+		var damaged *incident.DamagedError
+		if errors.As(err, &damaged) {
+			b.ID = damaged.ID
+		}
+		all = append(all, b)
+	}
+	return all
+}
+
+func (a *App) printIncidents(list []incident.Incident, damaged []broken) error {
 	names := named(list, func(i incident.Incident) string { return "incident/" + string(i.ID) })
-	if done, err := a.printNamed(map[string]any{"incidents": list}, names...); done || err != nil {
+	object := map[string]any{"incidents": list}
+	if len(damaged) > 0 {
+		object["broken"] = damaged
+	}
+	if done, err := a.printNamed(object, names...); done || err != nil {
 		return err
 	}
-	if len(list) == 0 {
+	listed := func(id incident.ID) bool {
+		return slices.ContainsFunc(list, func(i incident.Incident) bool { return i.ID == id })
+	}
+	alone := slices.DeleteFunc(slices.Clone(damaged), func(b broken) bool { return b.ID == "" || listed(b.ID) })
+	if len(list)+len(alone) == 0 {
 		fmt.Fprintln(a.Err, "no open incidents (--all shows closed ones)")
 		return nil
 	}
@@ -112,7 +148,14 @@ func (a *App) printIncidents(list []incident.Incident) error {
 		if where == "" {
 			where = i.Cluster.Server
 		}
-		rows = append(rows, []string{string(i.ID), string(i.State), dash(string(i.Severity)), i.OpenedAt.UTC().Format(time.RFC3339), targetNames(i), dash(where), i.Title})
+		state := string(i.State)
+		if incident.Weighs(i.Doubts) {
+			state = "broken"
+		}
+		rows = append(rows, []string{string(i.ID), state, dash(string(i.Severity)), i.OpenedAt.UTC().Format(time.RFC3339), targetNames(i), dash(where), i.Title})
+	}
+	for _, b := range alone {
+		rows = append(rows, []string{string(b.ID), "broken", "-", "-", "-", "-", b.Why[0]})
 	}
 	return table(a.Out, rows)
 }
@@ -146,6 +189,7 @@ func (a *App) incidentShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.tellDoubts(i)
 			return a.printIncident(i, entries)
 		}}
 	takesIncident(cmd, &prefix, onlyOpen)
@@ -323,6 +367,7 @@ func (a *App) runIncidentClose(c *cobra.Command, o *closeOptions) error {
 		return err
 	}
 	defer func() { _ = h.Close() }() // it is on disk already
+	a.tellDoubts(h.Incident())
 	if i := h.Incident(); i.State == incident.StateClosed {
 		fmt.Fprintf(a.Err, "incident %s is closed already, since %s\n", i.ID, i.ClosedAt.UTC().Format(time.RFC3339))
 		return a.printIncident(i, h.Log.Entries())
@@ -343,10 +388,8 @@ const lookTime = 15 * time.Second
 
 // closeNow looks at the cluster only if there is something to look for.
 func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error) {
-	if !engine.MayStand(h.Log.Entries()) {
-		return engine.CloseUnseen(h, req, nil)
-	}
-	if req.LeaveStanding != "" {
+	stands := engine.MayStand(h.Log.Entries())
+	if !stands || req.LeaveStanding != "" {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, lookTime, fmt.Errorf("no answer in %s: %w", lookTime, context.DeadlineExceeded))
 		defer cancel()
@@ -355,6 +398,11 @@ func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.Close
 	var noNamespace *cluster.NoNamespaceError
 	if errors.As(err, &noNamespace) {
 		return nil, err // what was typed is wrong; the cluster is well
+	}
+	if err != nil && !stands {
+		fmt.Fprintf(a.Err, "! the cluster was not looked at: %s; by the journal nothing of the containment stands\n", sanitize.Line(err.Error()))
+		err = nil
+		return engine.CloseUnseen(h, req, nil)
 	}
 	if err != nil {
 		return engine.CloseUnseen(h, req, err)
@@ -377,6 +425,7 @@ func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
 			line("!", s, "left standing ("+s.Ending(id)+")")
 		}
 	}
+	printDoubts(a.Err, a.style(a.ErrTerminal), c.Doubts, c.Strays)
 	for _, s := range c.OnPurpose {
 		line("·", s, "left on purpose")
 	}
@@ -422,6 +471,57 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 	takesIncident(cmd, &prefix, "the incident (default: the only closed one)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the timeline")
 	return cmd
+}
+
+func (a *App) incidentRepair() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{Use: "repair INCIDENT", Short: "Go on in an incident whose journal has lost its head", Args: exactlyOneArg,
+		Long: `The head of a journal (timeline.head) names its last entry. Where it is lost, say by a
+power cut, nobody can tell whether entries are missing, and nothing is written to the
+incident. repair looks in the cluster for what carries the incident's label, and says what
+of it the journal does not know, with the command that takes it back by hand. With --reason
+it then puts down in the journal what it saw, and the incident can be used again: see
+first whether a copy of the directory is not the better remedy.
+
+A journal without its beginning is not repaired.`,
+		Example: `  irctl incident repair inc-20261124-143000-k7qm
+  irctl incident repair inc-20261124-143000-k7qm --reason "power cut, and the cluster has nothing more"`,
+		ValidArgsFunction: a.completeIncidents,
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := a.context(c)
+			defer cancel()
+			e, err := a.engineFor(ctx, a.frontEnd(false), reason == "")
+			if err != nil {
+				return err
+			}
+			id, err := e.Store.Find(args[0])
+			if err != nil {
+				return err
+			}
+			signalsOf(ctx).changing(id)
+			seen, err := e.Repair(ctx, id, reason)
+			if seen != nil {
+				printDoubts(a.Err, a.style(a.ErrTerminal), seen.Doubts, seen.Strays)
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.Err, "incident %s is repaired: its journal goes on\n", id)
+			i, entries, err := recorded(e.Store, id)
+			if err != nil {
+				return err
+			}
+			return a.printIncident(i, entries)
+		}}
+	cmd.Flags().StringVar(&reason, "reason", "", "why it can be gone on with, for the timeline; without it nothing is changed")
+	return cmd
+}
+
+func exactlyOneArg(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("name one incident")
+	}
+	return nil
 }
 
 // incidentToReopen is the one named, or the only closed one.

@@ -87,6 +87,7 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	if err != nil {
 		return err
 	}
+	a.tellDoubts(in.Incident)
 	in.Now, in.Tool, in.Contacts = a.clock.Now(), "irctl "+versionText(), contacts
 	if !o.offline {
 		a.lookFor(c.Context(), &in)

@@ -109,6 +109,7 @@ var table = []row{
 	{line: "incident close INCIDENT --note over"},
 	{line: "incident close INCIDENT --leave-standing evidence"},
 	{line: "incident reopen INCIDENT --reason return"},
+	{line: "incident repair INCIDENT"},
 	{line: "timeline", once: aGroup},
 	{line: "timeline show"},
 	{line: "timeline show --incident INCIDENT"},

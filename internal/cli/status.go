@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,9 +111,8 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 		fmt.Fprintf(a.Out, ", contained %s later", d.Round(time.Second))
 	}
 	fmt.Fprintln(a.Out)
-	if s.OtherCluster {
-		fmt.Fprintf(a.Out, "%s it is of another cluster (%s): use its --context to see how it stands\n", st.warn("!"), sanitize.Line(i.Cluster.Server))
-	}
+	printDoubts(a.Out, st, s.Doubts, s.Strays)
+	a.printRepair(a.Out, i)
 	for _, l := range s.Leftovers {
 		fmt.Fprintf(a.Out, "%s unfinished evidence of a killed irctl, of no use: %s\n    %s irctl evidence clean %s removes it\n",
 			st.warn("!"), sanitize.Line(leftoverText(l, a.clock.Now())), st.dim("→"), i.ID)
@@ -162,6 +163,24 @@ func standingCount(list []engine.StandingChange) string {
 		return plural.Count(len(list), "change")
 	}
 	return fmt.Sprintf("%d of %s, %s", count[change.After], plural.Count(len(list), "change"), strings.Join(others, ", "))
+}
+
+// printDoubts says why more may stand than is known.
+func printDoubts(w io.Writer, st style, doubts []string, strays []engine.Stray) {
+	for _, d := range doubts {
+		fmt.Fprintf(w, "%s %s\n", st.warn("!"), sanitize.Line(d))
+	}
+	for _, s := range strays {
+		fmt.Fprintf(w, "%s %s carries the incident's label, and the journal does not know it\n    %s %s\n",
+			st.warn("!"), sanitize.Line(s.Object), st.dim("→"), sanitize.Line(s.Undo))
+	}
+}
+
+// printRepair says what makes an incident usable again that is not.
+func (a *App) printRepair(w io.Writer, i incident.Incident) {
+	if slices.ContainsFunc(i.Doubts, func(d incident.Doubt) bool { return d.Repair }) {
+		fmt.Fprintf(w, "    → irctl incident repair %s shows what of it is in the cluster; until then nothing is written to it\n", i.ID)
+	}
 }
 
 // standingText says where the object of a change stands, when it is not as

@@ -37,6 +37,9 @@ func (a *App) timelineShow(prefix *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if i, err := store.Load(id); err == nil {
+			a.tellDoubts(i)
+		}
 		entries, readErr := store.Entries(id)
 		if err := a.printTimeline(entries); err != nil {
 			return err
@@ -216,6 +219,7 @@ func (a *App) timelineExport(prefix *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		a.tellDoubts(i)
 		write := func(w io.Writer) error { return exportTimeline(w, format, i, entries) }
 		if format == "jsonl" {
 			// Byte for byte, so that the copy can be verified.

@@ -91,7 +91,8 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = h.Close() }()              // every entry is on disk already
+	defer func() { _ = h.Close() }() // every entry is on disk already
+	a.tellDoubts(h.Incident())
 	res, err := e.Undo(c.Context(), h, o.request) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err
@@ -155,6 +156,10 @@ func undoExit(res *engine.UndoResult) error {
 		}
 	}
 	switch {
+	case res.Weighs():
+		code = weightiest(code, ExitUndetermined)
+	}
+	switch {
 	case res.Cancelled:
 		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
 	case first != nil:
@@ -170,6 +175,9 @@ func (a *App) printUndo(res *engine.UndoResult, step string) error {
 		return err
 	}
 	st := a.style(a.OutTerminal)
+	if !res.Cancelled {
+		defer printDoubts(a.Out, st, res.Doubts, res.Strays)
+	}
 	if res.DryRun && len(res.Actions) > 0 {
 		refused := 0
 		for _, r := range res.Actions {

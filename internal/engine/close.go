@@ -41,6 +41,10 @@ type Closing struct {
 	// Unseen is why the cluster could not be looked at; "": it was.
 	Unseen        string `json:"unseen,omitempty"`
 	LeaveStanding string `json:"leaveStanding,omitempty"`
+	// Doubts are why more may stand than the journal says.
+	doubtful
+
+	elsewhere error // it is not of the cluster that was looked at
 }
 
 // CloseIncident looks what of the containment stands, and closes the incident
@@ -70,14 +74,18 @@ func MayStand(entries []timeline.Entry) bool { return len(unseen(entries, nil).C
 
 func (e *Engine) lookToClose(ctx context.Context, h *incident.Handle) *Closing {
 	i, entries := h.Incident(), h.Log.Entries()
-	if e.other(i) {
-		return unseen(entries, fmt.Errorf("this is another cluster; the incident's is %s", i.Cluster.Server))
+	if err := e.notHere(i); err != nil {
+		c := unseen(entries, err)
+		c.elsewhere = err
+		return c
 	}
 	looking, cancel := e.within(ctx)
 	defer cancel()
 	list := standing(entries)
 	cluster.Parallel(len(list), func(n int) { list[n].observe(looking, e.Client) })
-	return sortForClosing(list, entries)
+	c := sortForClosing(list, entries)
+	c.doubtful = e.doubtsOf(looking, i, entries)
+	return c
 }
 
 func unseen(entries []timeline.Entry, cause error) *Closing {
@@ -115,10 +123,13 @@ const maxNamed = 5
 // refusal says why the incident is not closed, and what would end each thing
 // that is in the way.
 func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
-	if len(c.Containment) == 0 || strings.TrimSpace(req.LeaveStanding) != "" {
+	if len(c.Containment)+len(c.Strays) == 0 && c.elsewhere == nil || strings.TrimSpace(req.LeaveStanding) != "" {
 		return nil
 	}
 	anyway := fmt.Sprintf("irctl incident close %s --leave-standing REASON closes it all the same", id)
+	if c.elsewhere != nil {
+		return fmt.Errorf("%w; or: %s", c.elsewhere, anyway)
+	}
 	n := plural.Count(len(c.Containment), "change")
 	if c.Unseen != "" {
 		return fmt.Errorf("%w: nobody can tell whether the containment by incident %s still stands (%s), since the cluster cannot be looked at: %s; "+
@@ -130,6 +141,9 @@ func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
 	}
 	if more := len(c.Containment) - maxNamed; more > 0 {
 		named = append(named, fmt.Sprintf("%d more (irctl status %s lists them)", more, id))
+	}
+	for _, s := range c.Strays[:min(len(c.Strays), maxNamed)] {
+		named = append(named, fmt.Sprintf("%s carries the incident's label, and the journal does not know it (%s)", s.Object, s.Undo))
 	}
 	return &standingError{what: strings.Join(named, "; "), id: id,
 		ends: fmt.Sprintf("irctl recover --incident %s brings the service back and decides on the suspects, "+
@@ -173,6 +187,15 @@ func (s StandingChange) Ending(id incident.ID) string {
 func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
 	rec := record.Closing{Containment: seqsOf(c.Containment), OnPurpose: seqsOf(c.OnPurpose), Gone: seqsOf(c.Gone)}
 	note := req.Note
+	for _, s := range c.Strays {
+		rec.Strays = append(rec.Strays, s.Object)
+	}
+	if n := len(c.Strays); n > 0 {
+		c.LeaveStanding = strings.TrimSpace(req.LeaveStanding)
+		rec.LeaveStanding = c.LeaveStanding
+		note = strings.TrimPrefix(fmt.Sprintf("%s; left with the incident's label, and not known to the journal: %s: %s", note,
+			summarize(rec.Strays), c.LeaveStanding), "; ")
+	}
 	if n := len(c.Containment); n > 0 {
 		c.LeaveStanding = strings.TrimSpace(req.LeaveStanding)
 		rec.LeaveStanding, rec.Unseen = c.LeaveStanding, c.Unseen

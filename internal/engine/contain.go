@@ -200,10 +200,7 @@ func (e *Engine) usable(i incident.Incident) error {
 	if i.State != incident.StateOpen {
 		return errClosed(i.ID)
 	}
-	if e.other(i) {
-		return e.errOtherCluster(i)
-	}
-	return nil
+	return e.notHere(i)
 }
 
 // errClosed refuses to work on an incident that is over, and says what opens it.
@@ -408,7 +405,7 @@ func (c *containment) open(ctx context.Context) (again bool, err error) {
 			return true, h.Close()
 		}
 		c.handle, c.result.Opened = h, true
-	} else if err := c.handle.Update(func(i *incident.Incident) { i.Targets = merged(i.Targets, targets) }); err != nil {
+	} else if err := c.handle.AddTargets(targets); err != nil {
 		return false, err
 	}
 	c.result.Directory = c.handle.Dir()
@@ -448,21 +445,6 @@ func ownersOf(chain []*cluster.Owner) []incident.Owner {
 		list = append(list, incident.Owner{APIVersion: o.APIVersion(), Kind: o.Kind, Name: o.Name, UID: string(o.UID)})
 	}
 	return list
-}
-
-// merged adds targets that are not known yet; what is known of the owners of
-// the others stays, since a detached pod no longer tells.
-func merged(known, more []incident.Target) []incident.Target {
-	for _, t := range more {
-		i := slices.IndexFunc(known, func(k incident.Target) bool { return k.UID == t.UID })
-		switch {
-		case i < 0:
-			known = append(known, t)
-		case len(known[i].Owners) == 0:
-			known[i].Owners = t.Owners
-		}
-	}
-	return known
 }
 
 // run takes the snapshot, does the actions, and judges.

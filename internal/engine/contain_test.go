@@ -223,23 +223,34 @@ func TestTwoIncidentsInOneNamespace(t *testing.T) {
 	wantSame(t, "undoing the second leaves the first", w.before, picture(w.Cluster, w.suspect, other))
 }
 
+// anotherCluster is like every world, but for its identity.
+func anotherCluster(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	if err := w.Delete(sim.Namespaces, "", "kube-system"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system}"); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
 func TestAnotherClusterIsRefused(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
 	res := w.mustStart(t, dir).mustContain(t)
-	elsewhere := newWorld(t)
-	if err := elsewhere.Delete(sim.Namespaces, "", "kube-system"); err != nil {
-		t.Fatal(err)
-	}
-	if err := elsewhere.Apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: kube-system}"); err != nil {
-		t.Fatal(err)
-	}
-	p := elsewhere.mustStart(t, dir)
+	p := anotherCluster(t).mustStart(t, dir)
 	_, err := p.containNow(t.Context(), func(r *engine.ContainRequest) { r.Incident = incident.ID(res.Incident) })
-	if !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "another cluster") {
-		t.Errorf("contain: %v", err)
+	for _, uid := range []string{w.mustStart(t, dir).Identity().ClusterUID, p.Identity().ClusterUID} {
+		if !errors.Is(err, engine.ErrUndetermined) || !strings.Contains(err.Error(), uid) {
+			t.Errorf("contain: %v", err)
+		}
 	}
-	if _, err = p.undoNow(t.Context(), engine.UndoRequest{All: true}); !errors.Is(err, engine.ErrRefused) {
+	if _, err := p.Recover(t.Context(), engine.RecoverRequest{Incident: incident.ID(res.Incident)}); !errors.Is(err, engine.ErrUndetermined) {
+		t.Errorf("recover: %v", err)
+	}
+	if _, err = p.undoNow(t.Context(), engine.UndoRequest{All: true}); !errors.Is(err, engine.ErrUndetermined) {
 		t.Errorf("undo: %v", err)
 	}
 	if p.server.Written() != 0 {

@@ -120,8 +120,9 @@ func (e *Engine) investigated(ctx context.Context, req InvestigateRequest) (*inc
 		if err != nil {
 			return nil, err
 		}
-		if i := h.Incident(); e.other(i) {
-			return nil, errors.Join(e.errOtherCluster(i), h.Close())
+		if err := e.notHere(h.Incident()); err != nil {
+			_ = h.Close() // nothing was written
+			return nil, err
 		}
 		return h, nil
 	}

@@ -317,9 +317,13 @@ func TestVerifyComparesWithTheJournal(t *testing.T) {
 				t.Error(err)
 			}
 		}, note: "does not have custody entry 3, from c to e"},
-		"incident is not here": {change: func(string) { remove(incidents) }, note: "is not in the state directory", unknown: true},
-		"incident is damaged":  {change: func(string) { write(oneOf(t, incidents, "incident.yaml"), []byte("{")) }, note: "incident.yaml", unknown: true},
-		"journal is broken":    {change: func(string) { edit(oneOf(t, incidents, "timeline.jsonl"), "from a to c", "from a to d") }, problem: "it cannot be relied on"},
+		"incident is not here":     {change: func(string) { remove(incidents) }, note: "is not in the state directory", unknown: true},
+		"incident.yaml is damaged": {change: func(string) { write(oneOf(t, incidents, "incident.yaml"), []byte("{")) }},
+		"incident is damaged": {change: func(string) {
+			write(oneOf(t, incidents, "incident.yaml"), []byte("{"))
+			write(oneOf(t, incidents, "timeline.jsonl"), nil)
+		}, note: "incident.yaml", unknown: true},
+		"journal is broken": {change: func(string) { edit(oneOf(t, incidents, "timeline.jsonl"), "from a to c", "from a to d") }, problem: "it cannot be relied on"},
 		"a claim of an incident": {change: func(b string) {
 			write(b, []byte("x"))
 			edit(b+".json", "case.tar", "new.tar")

@@ -158,8 +158,17 @@ func TestStatusOfAnotherClusterCannotTell(t *testing.T) {
 	if !st.OtherCluster || st.Verdict != contain.Undetermined {
 		t.Errorf("other cluster %v, verdict %q", st.OtherCluster, st.Verdict)
 	}
-	if st := p.Status(t.Context(), i, nil); st.Verdict != "" {
+	if st := p.Status(t.Context(), i, nil); st.Verdict != contain.Undetermined {
 		t.Errorf("nothing stands by the journal, and the verdict is %q", st.Verdict)
+	}
+	// Where its UID may not be read, and the address is another one, nobody can tell.
+	w.Deny(sim.Rule{Verb: "get", Resource: "namespaces"})
+	p = w.mustStart(t, dir)
+	if i, err = p.Store.Load(incident.ID(res.Incident)); err != nil {
+		t.Fatal(err)
+	}
+	if st := p.Status(t.Context(), i, nil); st.Verdict != contain.Undetermined || len(st.Doubts) != 1 || !strings.Contains(st.Doubts[0], "kube-system") {
+		t.Errorf("the cluster's UID is not known: %q %q", st.Verdict, st.Doubts)
 	}
 }
 

@@ -28,7 +28,8 @@ type StatusResult struct {
 	Incident incident.Incident `json:"incident"`
 	Metrics  timeline.Metrics  `json:"metrics"`
 	// Verdict is empty where nothing was to be contained yet, or all was undone. Where
-	// something stands on another cluster than ours it is "could not tell".
+	// the incident is of another cluster than ours, or its files or the cluster show that
+	// its journal is not all there is, it is "could not tell" at best.
 	Verdict   contain.Verdict   `json:"verdict,omitempty"`
 	Targets   []contain.Finding `json:"targets"`
 	Workloads []contain.Check   `json:"workloads,omitempty"`
@@ -40,6 +41,8 @@ type StatusResult struct {
 	OtherCluster bool `json:"otherCluster,omitempty"`
 	// Leftovers are what killed processes left of evidence that they were writing.
 	Leftovers []evidence.Leftover `json:"leftovers,omitempty"`
+	// Doubts are why more may stand than is said here.
+	doubtful
 }
 
 // StandingChange is a change that was made and not undone, and where its
@@ -70,16 +73,19 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	if res.Leftovers, err = Leftovers(e.Store, i.ID, entries); err != nil {
 		e.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
 	}
-	if e.other(i) {
-		res.OtherCluster = true
+	res.doubtful = e.doubtsOf(ctx, i, entries)
+	if e.placeOf(i) != here {
+		res.OtherCluster, res.Verdict = true, contain.Undetermined
 		for n := range res.Standing {
 			res.Standing[n].State = stateUnknown
-			if slices.Contains(contain.AllSteps, res.Standing[n].Step) {
-				res.Verdict = contain.Undetermined
-			}
 		}
 		return res
 	}
+	defer func() {
+		if res.Weighs() && res.Verdict != contain.NotContained {
+			res.Verdict = contain.Undetermined
+		}
+	}()
 	cluster.Parallel(len(res.Standing), func(n int) { res.Standing[n].observe(ctx, e.Client) })
 	recorded := make([]contain.Recorded, len(res.Standing))
 	for n, c := range res.Standing {
@@ -120,14 +126,6 @@ func reopenFirst(id incident.ID, findings []contain.Finding) {
 	}
 }
 
-// other reports that an incident is of another cluster than ours.
-func (e *Engine) other(i incident.Incident) bool {
-	if i.Cluster.UID != "" && e.identity.ClusterUID != "" {
-		return i.Cluster.UID != e.identity.ClusterUID
-	}
-	return i.Cluster.Server != "" && i.Cluster.UID == "" && i.Cluster.Server != e.identity.Server
-}
-
 func standing(entries []timeline.Entry) []StandingChange {
 	list := []StandingChange{}
 	for _, a := range timeline.Standing(entries) {
@@ -163,7 +161,7 @@ func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene 
 		}
 		pod, err := e.Client.Kube.CoreV1().Pods(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
 		unread := err != nil && !apierrors.IsNotFound(err)
-		if err != nil || string(pod.UID) != t.UID {
+		if err != nil || t.UID != "" && string(pod.UID) != t.UID {
 			pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, UID: types.UID(t.UID)}}
 		}
 		targets[n] = e.Client.WithOwners(ctx, pod, refsOf(t))
@@ -191,9 +189,4 @@ func Verdicts(list []*StatusResult) contain.Verdict {
 		worst = contain.Worse(worst, s.Verdict)
 	}
 	return worst
-}
-
-// errOtherCluster refuses to act on another cluster than the incident's.
-func (e *Engine) errOtherCluster(i incident.Incident) error {
-	return fmt.Errorf("%w: incident %s is of another cluster (%s); this one is %s", ErrRefused, i.ID, i.Cluster.Server, e.identity.Server)
 }

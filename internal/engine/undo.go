@@ -38,6 +38,8 @@ type UndoResult struct {
 	// StandingSteps are the steps that have something to undo, where what was asked
 	// for had nothing.
 	StandingSteps []string `json:"standingSteps,omitempty"`
+	// Doubts are why more may stand than undo knows.
+	doubtful
 }
 
 // UndoSteps are the steps whose changes undo puts back: those of containment,
@@ -74,8 +76,8 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		return nil, err
 	}
 	i := h.Incident()
-	if e.other(i) {
-		return nil, e.errOtherCluster(i)
+	if err := e.notHere(i); err != nil {
+		return nil, err
 	}
 	res := &UndoResult{Incident: string(i.ID), DryRun: req.DryRun, Actions: []ActionResult{}}
 	planning, cancel := e.within(ctx)
@@ -93,6 +95,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 				res.StandingSteps = append(res.StandingSteps, a.Intent.Step)
 			}
 		}
+		res.doubtful = e.doubtsOf(planning, i, h.Log.Entries())
 		return res, nil
 	}
 	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}}
@@ -115,6 +118,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		res.Actions = append(res.Actions, results...)
 		u.note(results)
 	}
+	res.doubtful = e.doubtsOf(doing, i, h.Log.Entries())
 	return res, nil
 }
 

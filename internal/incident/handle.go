@@ -2,11 +2,14 @@ package incident
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -145,9 +148,73 @@ func (s *Store) begin(dir string, i Incident, actor timeline.Actor) error {
 	if err != nil {
 		return err
 	}
-	_, err = log.Append(timeline.Entry{Kind: timeline.KindOpened, Targets: targetNames(i.Targets),
-		Summary: summary("incident opened", i.Title)})
+	first := i
+	first.Targets = i.Targets[:min(len(i.Targets), maxTargets)]
+	text, err := json.Marshal(first)
+	if err == nil {
+		err = appendWith(log, timeline.Entry{Kind: timeline.KindOpened, Targets: targetNames(i.Targets),
+			Summary: summary(openedSummary, i.Title)}, record.Opened{Incident: text})
+	}
+	if err == nil {
+		err = tellTargets(log, i.Targets[len(first.Targets):])
+	}
+	if lost := timeline.HeadLost(filepath.Join(dir, timelineFile)); err == nil && lost != "" {
+		err = fmt.Errorf("the head of the journal could not be written: %s", lost)
+	}
 	return errors.Join(err, log.Close())
+}
+
+// tellTargets journals targets, or what became known of them.
+func tellTargets(log *timeline.Log, targets []Target) error {
+	for some := range slices.Chunk(targets, maxTargets) {
+		names := targetNames(some)
+		text, err := json.Marshal(some)
+		if err == nil {
+			err = appendWith(log, timeline.Entry{Kind: timeline.KindChanged, Targets: names, Summary: "suspects of the incident: " + shortList(names)},
+				record.Changed{Key: keyTargets, After: shortList(names), Targets: text})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// appendWith appends an entry with a payload of package record.
+func appendWith(log *timeline.Log, e timeline.Entry, payload any) error {
+	e, err := e.With(payload)
+	if err == nil {
+		_, err = log.Append(e)
+	}
+	return err
+}
+
+// AddTargets records suspects, and what was not known yet of those that there are.
+func (h *Handle) AddTargets(more []Target) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.reading {
+		return fmt.Errorf("%s: %w", h.incident.ID, ErrReading)
+	}
+	before := h.incident.clone()
+	next := Incident{Targets: merged(before.clone().Targets, more)}.printable().Targets
+	var news []Target
+	for _, t := range next {
+		if !slices.ContainsFunc(before.Targets, func(k Target) bool { return reflect.DeepEqual(k, t) }) {
+			news = append(news, t)
+		}
+	}
+	valid := before
+	if valid.Targets = next; len(news) == 0 {
+		return nil
+	}
+	if _, err := valid.encode(); err != nil { // before it is journaled
+		return fmt.Errorf("incident %s: %w", before.ID, err)
+	}
+	if err := tellTargets(h.Log, news); err != nil {
+		return err
+	}
+	return h.update(func(i *Incident) { i.Targets = next })
 }
 
 func targetNames(targets []Target) []string {
@@ -209,7 +276,12 @@ func (s *Store) OpenDir(ctx context.Context, dir string, actor timeline.Actor) (
 
 // open opens the incident in dir, which must be that with the given ID if
 // there is one given.
-func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Actor) (_ *Handle, err error) {
+func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Actor) (*Handle, error) {
+	return s.openAt(ctx, dir, id, actor, false)
+}
+
+// openAt is open, or with repairing also of one that is to be repaired first.
+func (s *Store) openAt(ctx context.Context, dir string, id ID, actor timeline.Actor, repairing bool) (_ *Handle, err error) {
 	if err := s.private(dir); err != nil {
 		return nil, err
 	}
@@ -227,19 +299,97 @@ func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Acto
 			err = errors.Join(err, h.Close())
 		}
 	}()
-	if h.incident, err = load(dir); err != nil {
+	if h.incident, err = read(dir, id); err != nil {
 		return nil, err
 	}
-	if id != "" && h.incident.ID != id {
-		return nil, fmt.Errorf("%w: %s: its incident.yaml is that of %s", ErrDamaged, id, h.incident.ID)
+	if !repairing {
+		for _, d := range h.incident.Doubts {
+			if d.Repair {
+				return nil, repairFirst(h.incident.ID, d.Text)
+			}
+		}
 	}
 	if h.Log, err = s.openLog(dir, h.incident.ID, actor); err != nil {
 		return nil, err
 	}
-	if err := h.catchUp(); err != nil {
-		return nil, err
+	return h, h.settle()
+}
+
+// settle writes incident.yaml anew where it is not what the journal says. One that
+// was damaged is put aside first: perhaps somebody can read more of it.
+func (h *Handle) settle() error {
+	file, fileErr := loadFile(h.dir, h.incident.ID)
+	if errors.Is(fileErr, errNewer) {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, h.incident.ID, fileErr) // it might forbid what is about to be done
 	}
-	return h, nil
+	h.incident = reconciled(h.incident.ID, file, fileErr, h.Log.Entries())
+	if fileErr == nil && reflect.DeepEqual(file, sound(h.incident)) {
+		return nil
+	}
+	path := filepath.Join(h.dir, yamlFile)
+	if fileErr != nil && !errors.Is(fileErr, fs.ErrNotExist) {
+		if err := os.Rename(path, path+damagedSuffix); err != nil {
+			return h.store.cannotUse(h.dir, err)
+		}
+	}
+	if len(h.incident.Doubts) > 0 { // else a crash came between journal and file
+		d := h.incident.Doubts[0]
+		e := timeline.Entry{Kind: timeline.KindObservation, Action: actionRebuilt, Summary: d.Text}
+		if err := appendWith(h.Log, e, record.Rebuilt{Unknown: d.matters}); err != nil {
+			return err
+		}
+	}
+	return h.update(func(*Incident) {})
+}
+
+// sound is a record without what was wrong with its files.
+func sound(i Incident) Incident {
+	i.Doubts = nil
+	return i
+}
+
+const (
+	// damagedSuffix is of an incident.yaml that was put aside.
+	damagedSuffix = ".damaged"
+	// actionRebuilt is of the entry that says that incident.yaml was made anew.
+	actionRebuilt = "rebuilt"
+	// actionRepaired is of the entry that says what a person was shown before the
+	// incident was used again.
+	actionRepaired = "repaired"
+)
+
+// Repair opens an incident of which the journal's head is lost, or of which its files
+// do not tell enough, and records that: the head is written anew, and it can be used
+// again. what says what was seen of it, and why it is gone on with. A journal without
+// its beginning is not repaired.
+func (s *Store) Repair(ctx context.Context, id ID, actor timeline.Actor, what string) (Incident, error) {
+	dir, err := s.path(id)
+	if err == nil {
+		err = there(dir, string(id))
+	}
+	if err == nil {
+		err = s.prepare()
+	}
+	if err != nil {
+		return Incident{}, err
+	}
+	entries, err := timeline.Read(filepath.Join(dir, timelineFile))
+	if err != nil {
+		return Incident{}, fmt.Errorf("incident %s cannot be repaired: %w", id, err)
+	}
+	if len(entries) == 0 || entries[0].Kind != timeline.KindOpened {
+		return Incident{}, fmt.Errorf("%w: incident %s cannot be repaired, since the beginning of its journal is lost: "+
+			"put a copy of %s in its place, or open another incident", ErrRepair, id, timelineFile)
+	}
+	h, err := s.openAt(ctx, dir, id, actor, true)
+	if err != nil {
+		return Incident{}, err
+	}
+	_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindObservation, Action: actionRepaired, Summary: what})
+	if err == nil {
+		err = h.update(func(*Incident) {})
+	}
+	return h.Incident(), errors.Join(err, h.Close())
 }
 
 // Look reads an incident into a handle that cannot be written to: for a dry run
@@ -265,7 +415,7 @@ func (s *Store) LookDir(dir string) (*Handle, error) {
 	if err := there(abs, abs); err != nil {
 		return nil, err
 	}
-	i, err := load(abs)
+	i, err := read(abs, "")
 	if err != nil {
 		return nil, err
 	}
@@ -314,6 +464,9 @@ func (s *Store) Append(id ID, actor timeline.Actor, e timeline.Entry) (timeline.
 	if err := s.private(dir); err != nil {
 		return timeline.Entry{}, err
 	}
+	if lost := timeline.HeadLost(filepath.Join(dir, timelineFile)); lost != "" {
+		return timeline.Entry{}, repairFirst(id, headLost(lost).Text)
+	}
 	log, err := s.openLog(dir, id, actor)
 	if err != nil {
 		return timeline.Entry{}, err
@@ -328,10 +481,8 @@ func there(dir, name string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
-	for _, name := range []string{yamlFile, timelineFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
+	if _, err := os.Lstat(filepath.Join(dir, timelineFile)); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil
 }
@@ -354,28 +505,6 @@ func (s *Store) private(dir string) error {
 		}
 	}
 	return nil
-}
-
-// catchUp brings incident.yaml to what the journal says, should a crash have
-// come between the two.
-func (h *Handle) catchUp() error {
-	entries := h.Log.Entries()
-	if err := h.replay(entries); err != nil {
-		return err
-	}
-	state, at := StateOpen, (*time.Time)(nil)
-	for _, e := range entries {
-		switch e.Kind {
-		case timeline.KindClosed:
-			state, at = StateClosed, &e.Time
-		case timeline.KindReopened:
-			state, at = StateOpen, nil
-		}
-	}
-	if h.incident.State == state {
-		return nil
-	}
-	return h.Update(func(i *Incident) { i.State, i.ClosedAt = state, at })
 }
 
 // Join opens the newest open incident that matches, or creates one from n
@@ -417,24 +546,12 @@ func (h *Handle) Incident() Incident {
 // Dir returns the incident's directory.
 func (h *Handle) Dir() string { return h.dir }
 
-// Update changes the incident and writes incident.yaml. The ID cannot change.
-// On an error nothing changed.
-func (h *Handle) Update(change func(*Incident)) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.update(change)
-}
-
+// update writes incident.yaml; the journal says already what is changed. On an error
+// nothing changed.
 func (h *Handle) update(change func(*Incident)) error {
-	if h.reading {
-		return fmt.Errorf("%s: %w", h.incident.ID, ErrReading)
-	}
 	next := h.incident.clone()
 	change(&next)
 	next = next.printable()
-	if next.ID != h.incident.ID {
-		return fmt.Errorf("%w: the ID of %s cannot change", ErrInvalid, h.incident.ID)
-	}
 	text, err := next.encode()
 	if err != nil {
 		return fmt.Errorf("incident %s: %w", h.incident.ID, err)

@@ -7,8 +7,8 @@
 //	lock             held by the one process that works on it
 //
 // Directories are 0700 and files 0600: they name what is under attack. The
-// journal is the truth; where a crash left incident.yaml behind it, opening
-// the incident puts that right. The package knows nothing of Kubernetes.
+// journal is the truth, and enough: where incident.yaml is behind it, damaged
+// or gone, the record is made from the journal, and [Incident.Doubts] says so. The package knows nothing of Kubernetes.
 //
 // A [Store] finds, creates and opens incidents. A [Handle] is an incident that
 // is open for writing by this process and no other.
@@ -48,6 +48,10 @@ type Incident struct {
 	Roles map[string]string `json:"roles,omitempty"`
 	// Moments are those that a person has said, in the zone in which they said them.
 	Moments map[timeline.Moment]time.Time `json:"moments,omitempty"`
+
+	// Doubts are what its files do not tell, or tell in contradiction; none of a
+	// sound incident.
+	Doubts []Doubt `json:"-"`
 }
 
 // State is open or closed.
@@ -108,7 +112,10 @@ type Owner struct {
 }
 
 // ErrInvalid says that an incident is not one this version of irctl can keep.
-var ErrInvalid = errors.New("invalid incident")
+var (
+	ErrInvalid = errors.New("invalid incident")
+	errNewer   = errors.New("another irctl made it")
+)
 
 const (
 	apiVersion = "irctl/v1"
@@ -125,7 +132,7 @@ func (i Incident) clone() Incident {
 	for n := range i.Targets {
 		i.Targets[n].Owners = slices.Clone(i.Targets[n].Owners)
 	}
-	i.Roles, i.Moments = maps.Clone(i.Roles), maps.Clone(i.Moments)
+	i.Roles, i.Moments, i.Doubts = maps.Clone(i.Roles), maps.Clone(i.Moments), slices.Clone(i.Doubts)
 	if i.ClosedAt != nil {
 		at := *i.ClosedAt
 		i.ClosedAt = &at
@@ -166,6 +173,9 @@ func printable(text string) string {
 }
 
 func (i Incident) validate() error {
+	if i.APIVersion != apiVersion && strings.HasPrefix(i.APIVersion, "irctl/") {
+		return fmt.Errorf("%w: %w: it is of %q; this irctl reads %q", ErrInvalid, errNewer, i.APIVersion, apiVersion)
+	}
 	if i.APIVersion != apiVersion || i.Kind != kind {
 		return fmt.Errorf("%w: it is %q of %q; this irctl reads %q of %q", ErrInvalid, i.Kind, i.APIVersion, kind, apiVersion)
 	}
@@ -216,14 +226,15 @@ func (i Incident) encode() ([]byte, error) {
 }
 
 // decode refuses fields it does not know: they may mean that something must
-// not be done, and writing the file back would lose them.
+// not be done. Of a file that it refuses it returns what it could read.
 func decode(text []byte) (Incident, error) {
 	var i Incident
 	if err := yaml.UnmarshalStrict(text, &i); err != nil {
-		return Incident{}, fmt.Errorf("%w: %w (written by a newer irctl, or by hand?)", ErrInvalid, err)
+		var known Incident
+		if yaml.Unmarshal(text, &known) != nil {
+			known = Incident{} // a part of it might be anything
+		}
+		return known, fmt.Errorf("%w: %w (written by a newer irctl, or by hand?)", ErrInvalid, err)
 	}
-	if err := i.validate(); err != nil {
-		return Incident{}, err
-	}
-	return i, nil
+	return i, i.validate()
 }

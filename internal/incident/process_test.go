@@ -487,7 +487,7 @@ func TestReadingMakesNothing(t *testing.T) {
 	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err, timeline.ErrClosed) {
 		t.Errorf("written: %v", err)
 	}
-	if err := h.Update(func(i *incident.Incident) { i.Title = "x" }); !errors.Is(err, incident.ErrReading) {
+	if err := h.AddTargets([]incident.Target{{Kind: "Pod", Name: "x"}}); !errors.Is(err, incident.ErrReading) {
 		t.Errorf("changed: %v", err)
 	}
 	if err := h.Close(); err != nil {

@@ -3,6 +3,7 @@ package incident
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -158,11 +159,11 @@ func (h *Handle) Set(settings ...Setting) ([]timeline.Entry, error) {
 	for _, c := range changes {
 		e, err := h.record(c)
 		if err != nil {
-			return entries, errors.Join(err, h.replay(entries))
+			return entries, errors.Join(err, h.catchUp())
 		}
 		entries = append(entries, e)
 	}
-	return entries, h.replay(entries)
+	return entries, h.catchUp()
 }
 
 func (h *Handle) record(c record.Changed) (timeline.Entry, error) {
@@ -180,23 +181,11 @@ func (h *Handle) record(c record.Changed) (timeline.Entry, error) {
 	return h.Log.Append(e)
 }
 
-// replay makes the record what the journal's entries say it is. What this
-// irctl cannot set, a newer one has; it is passed over.
-func (h *Handle) replay(entries []timeline.Entry) error {
-	last := map[string]string{}
-	for _, e := range entries {
-		if c, ok := timeline.Payload[record.Changed](&e); ok {
-			last[c.Key] = c.After
-		}
-	}
-	next, behind := h.incident.clone(), false
-	for key, value := range last {
-		if next.get(key) != value && next.set(Setting{key, value}) == nil {
-			behind = true
-		}
-	}
-	if !behind {
+// catchUp makes the file what the journal says it should be.
+func (h *Handle) catchUp() error {
+	next := reconciled(h.incident.ID, h.incident, nil, h.Log.Entries())
+	if reflect.DeepEqual(sound(next), sound(h.incident)) {
 		return nil
 	}
-	return h.update(func(i *Incident) { *i = next })
+	return h.update(func(i *Incident) { *i = sound(next) })
 }

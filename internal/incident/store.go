@@ -223,7 +223,8 @@ func (s *Store) Find(prefix string) (ID, error) {
 	}
 }
 
-// Load reads an incident without its lock.
+// Load reads an incident without its lock. What is wrong with its files is among
+// its Doubts, if one of them tells what it is; else it is ErrDamaged.
 func (s *Store) Load(id ID) (Incident, error) {
 	dir, err := s.path(id)
 	if err != nil {
@@ -232,24 +233,7 @@ func (s *Store) Load(id ID) (Incident, error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return Incident{}, fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
-	i, err := load(dir)
-	if err == nil && i.ID != id {
-		err = fmt.Errorf("%w: %s: its incident.yaml is that of %s", ErrDamaged, id, i.ID)
-	}
-	return i, err
-}
-
-func load(dir string) (Incident, error) {
-	path := filepath.Join(dir, yamlFile)
-	text, err := readFile(path, maxYAML)
-	if err != nil {
-		return Incident{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	i, err := decode(text)
-	if err != nil {
-		return Incident{}, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
-	}
-	return i, nil
+	return read(dir, id)
 }
 
 // TimelinePath returns where an incident's journal is, for timeline.Read.

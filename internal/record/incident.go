@@ -10,6 +10,9 @@ type Changed struct {
 	Key    string `json:"key"` // severity, or the name of a moment, say
 	Before string `json:"before"`
 	After  string `json:"after"` // empty: it is no longer known
+	// Targets are those that were added, or of which more became known, as
+	// incident.yaml has them, in JSON.
+	Targets json.RawMessage `json:"targets,omitempty"`
 }
 
 // Detection is what an entry of the phase detect tells of times. An alert may
@@ -32,6 +35,19 @@ type Closing struct {
 	OnPurpose     []int64 `json:"onPurpose,omitempty"`
 	Gone          []int64 `json:"gone,omitempty"`
 	Unseen        string  `json:"unseen,omitempty"`
+	// Strays carry the incident's label, and the journal does not know them.
+	Strays []string `json:"strays,omitempty"`
+}
+
+// Opened is the record of an incident when its journal began, so that the journal
+// alone is enough to make incident.yaml anew: as that has it, in JSON.
+type Opened struct {
+	Incident json.RawMessage `json:"incident,omitempty"`
+}
+
+// Rebuilt is that incident.yaml was made anew from the journal.
+type Rebuilt struct {
+	Unknown []string `json:"unknown,omitempty"` // what matters for a verdict
 }
 
 // Request is who asked for what, in which words, and what that came to when it

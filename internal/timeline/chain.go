@@ -256,7 +256,7 @@ func newLineReader(r io.Reader) *lineReader {
 // next returns io.EOF after the last line.
 func (lr *lineReader) next() (line, error) {
 	l := line{}
-	hash := sha256.New()
+	hash, from := sha256.New(), lr.offset
 	lr.buf = lr.buf[:0]
 	for {
 		part, err := lr.r.ReadSlice('\n')
@@ -270,6 +270,8 @@ func (lr *lineReader) next() (line, error) {
 		}
 		lr.buf = append(lr.buf, part...)
 		switch {
+		case errors.Is(err, bufio.ErrBufferFull) && lr.offset-from > 8*MaxLine:
+			return l, fmt.Errorf("%w: line %d has more than %d bytes, an entry at most %d", ErrTooLarge, lr.number+1, 8*MaxLine, MaxLine)
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case errors.Is(err, io.EOF) && len(lr.buf) == 0:

@@ -55,9 +55,19 @@ func readHead(path string) (*Head, string, error) {
 	return &h, "", nil
 }
 
+// HeadLost says why the head of a journal cannot be told from its head file, so
+// that nobody can tell whether entries are missing at its end; "": it can.
+func HeadLost(journal string) string {
+	_, why, err := readHead(HeadPath(journal))
+	if err != nil {
+		return err.Error()
+	}
+	return why
+}
+
 // writeHead replaces the head file. A rename, because a reader without lock
-// must find the old head or the new one; no fsync, because an older head is
-// still true.
+// must find the old head or the new one; with an fsync, because after a power
+// cut an empty file would say nothing, and irctl would refuse to go on.
 func writeHead(path string, h Head) error {
 	text, err := json.Marshal(h)
 	if err != nil {
@@ -74,7 +84,9 @@ func writeHead(path string, h Head) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
+	if _, err = f.Write(append(text, '\n')); err == nil {
+		err = f.Sync()
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		os.Remove(tmp)
 		return err

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"irctl/internal/change"
+	"irctl/internal/cluster"
+	"irctl/internal/incident"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
+)
+
+// Stray is an object that carries an incident's label, and of which the incident's
+// journal knows nothing that stands: the journal has lost entries, or somebody copied
+// the label. Its JSON form is documented and stable.
+type Stray struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+	Object    string `json:"object"`
+	// Undo is the command that takes it back by hand.
+	Undo string `json:"undo"`
+}
+
+// labelled are the kinds of objects that are labelled with an incident.
+var labelled = []cluster.Ref{cluster.Pod, cluster.NetworkPolicy, cluster.Node}
+
+// strays looks in the whole cluster for what carries an incident's label and is not
+// among what its journal says that stands; if that may not be read, in the incident's
+// namespaces. gaps are what could not be looked at.
+func (e *Engine) strays(ctx context.Context, i incident.Incident, entries []timeline.Entry) (list []Stray, gaps []string) {
+	known := knownObjects(entries)
+	found, failed := make([][]Stray, len(labelled)), make([]error, len(labelled))
+	cluster.Parallel(len(labelled), func(n int) {
+		var objects []unstructured.Unstructured
+		objects, failed[n] = e.carriers(ctx, labelled[n], i)
+		for _, o := range objects {
+			if ref := labelled[n].Named(o.GetNamespace(), o.GetName(), o.GetUID()); !known[keyOf(ref)] {
+				found[n] = append(found[n], Stray{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name, UID: string(ref.UID),
+					Object: ref.String(), Undo: byHand(ref, &o)})
+			}
+		}
+	})
+	for _, err := range failed {
+		if err != nil {
+			gaps = append(gaps, "whether more carries the incident's label is not known: "+err.Error())
+		}
+	}
+	return slices.Concat(found...), gaps
+}
+
+// keyOf names an object; one that the journal knows without its UID is any of its name.
+func keyOf(r cluster.Ref) string { return r.Kind + " " + r.Namespace + "/" + r.Name }
+
+// knownObjects are those that stand changed by the journal.
+func knownObjects(entries []timeline.Entry) map[string]bool {
+	known := map[string]bool{}
+	for _, s := range standing(entries) {
+		known[keyOf(s.change.Object)] = true
+	}
+	return known
+}
+
+// carriers are the objects of a kind that carry an incident's label.
+func (e *Engine) carriers(ctx context.Context, kind cluster.Ref, i incident.Incident) ([]unstructured.Unstructured, error) {
+	all, err := e.listLabelled(ctx, kind, "", i.ID)
+	if err == nil || kind.Kind == cluster.Node.Kind {
+		return all, err
+	}
+	namespaces := map[string]bool{}
+	for _, t := range i.Targets {
+		namespaces[t.Namespace] = true
+	}
+	for _, ns := range sorted(namespaces) {
+		more, inside := e.listLabelled(ctx, kind, ns, i.ID)
+		if inside != nil {
+			return all, inside
+		}
+		all = append(all, more...)
+	}
+	return all, err
+}
+
+func (e *Engine) listLabelled(ctx context.Context, kind cluster.Ref, namespace string, id incident.ID) ([]unstructured.Unstructured, error) {
+	var list []unstructured.Unstructured
+	opts := metav1.ListOptions{LabelSelector: contain.IncidentLabel + "=" + string(id), Limit: 500}
+	for {
+		page, err := e.Client.Dynamic.Resource(kind.GVR()).Namespace(namespace).List(ctx, opts)
+		if err != nil {
+			return list, fmt.Errorf("listing %s: %w", kind.Resource, err)
+		}
+		list = append(list, page.Items...)
+		if opts.Continue = page.GetContinue(); opts.Continue == "" {
+			return list, nil
+		}
+	}
+}
+
+// byHand is the command that takes back what irctl has done to an object, as far as
+// the object itself remembers it. What it remembers may be an attacker's: a label
+// that is none is left out.
+func byHand(ref cluster.Ref, o *unstructured.Unstructured) string {
+	name, ns := change.ShellQuote(ref.Name), change.ShellQuote(ref.Namespace)
+	switch ref.Kind {
+	case cluster.Node.Kind:
+		return fmt.Sprintf("kubectl uncordon %s && kubectl label node %s %s-", name, name, contain.IncidentLabel)
+	case cluster.NetworkPolicy.Kind:
+		return fmt.Sprintf("kubectl delete networkpolicy %s -n %s", name, ns)
+	}
+	words := fmt.Sprintf("kubectl label pod %s -n %s --overwrite %s- %s-", name, ns, contain.QuarantineLabel, contain.IncidentLabel)
+	var note struct {
+		Labels map[string]string `json:"labels"`
+	}
+	_ = json.Unmarshal([]byte(o.GetAnnotations()[contain.DetachedAnnotation]), &note) // then nothing is remembered
+	for _, k := range slices.Sorted(maps.Keys(note.Labels)) {
+		if len(validation.IsQualifiedName(k)) == 0 && len(validation.IsValidLabelValue(note.Labels[k])) == 0 {
+			words += " " + change.ShellQuote(k+"="+note.Labels[k])
+		}
+	}
+	return words
+}
+
+// doubtful are the doubts that there are about an incident: of its files, of the place,
+// and of what carries its label.
+type doubtful struct {
+	Doubts []string `json:"doubts,omitempty"`
+	// Strays carry the incident's label, and its journal does not know them.
+	Strays []Stray `json:"strays,omitempty"`
+
+	weighs bool
+}
+
+// doubtsOf adds to them what the cluster has of the incident that its journal does not
+// know. What could not be looked at matters where the journal may not be whole.
+func (e *Engine) doubtsOf(ctx context.Context, i incident.Incident, entries []timeline.Entry) doubtful {
+	u := doubtful{Doubts: incident.Doubts(i.Doubts), weighs: incident.Weighs(i.Doubts)}
+	if err := e.notHere(i); err != nil {
+		return doubtful{Doubts: append(u.Doubts, strings.TrimPrefix(err.Error(), ErrUndetermined.Error()+": ")), weighs: true}
+	}
+	var gaps []string
+	u.Strays, gaps = e.strays(ctx, i, entries)
+	u.weighs = u.weighs || len(u.Strays) > 0
+	u.Doubts = append(u.Doubts, gaps...)
+	return u
+}
+
+// Weighs: because of a doubt nobody can tell how the incident stands.
+func (u doubtful) Weighs() bool { return u.weighs }
