@@ -20,6 +20,7 @@ import (
 
 // recoverOptions are the flags of recover.
 type recoverOptions struct {
+	despite []string
 	request engine.RecoverRequest
 	monitor engine.MonitorRequest
 
@@ -70,6 +71,7 @@ not look.`,
 	f.StringVar(&o.suspect, "suspect", "", "what becomes of the suspects: keep or delete (default: ask, or keep)")
 	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "with --suspect delete: also where no evidence of it is sealed")
 	f.BoolVar(&o.request.Uncordon, "uncordon", false, "take the suspects' nodes back into use")
+	f.StringSliceVar(&o.despite, "despite", nil, "another incident, from which what it holds as well is taken all the same")
 	f.DurationVar(&o.request.Wait, "wait", engine.DefaultRollout, "how long the rollouts may take")
 	f.DurationVar(&o.monitor.For, "monitor", 0, "then watch so long for the attacker's return")
 	f.DurationVar(&o.monitor.Every, "every", engine.DefaultLook, "with --monitor: how long to wait between two looks")
@@ -84,6 +86,7 @@ not look.`,
 	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be done, and ask the server whether it would; change nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
+	a.mustComplete(cmd, "despite", a.completeOpenIncidents)
 	a.mustComplete(cmd, "recontain-namespace", a.completeNamespaces)
 	a.mustComplete(cmd, "suspect", cobra.FixedCompletions([]string{string(recovery.Keep), string(recovery.Deleted)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -91,6 +94,10 @@ not look.`,
 
 func (o *recoverOptions) validate() error {
 	monitors := o.monitor.For > 0
+	var err error
+	if o.request.Despite, err = incidentIDs(o.despite); err != nil {
+		return err
+	}
 	switch {
 	case o.suspect != "" && o.suspect != string(recovery.Keep) && o.suspect != string(recovery.Deleted):
 		return usagef("--suspect %s: use keep or delete", o.suspect)

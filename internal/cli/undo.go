@@ -17,6 +17,7 @@ import (
 type undoOptions struct {
 	incident string
 	journal  string
+	despite  []string
 	request  engine.UndoRequest
 	yes      bool
 }
@@ -29,7 +30,8 @@ func (a *App) undo() *cobra.Command {
 		Long: `Put back exactly what was there before an action: labels, replicas, policy. Without
 --all or --step it undoes the last action. What somebody else changed since is left
 as it is, and the difference shown (exit code 4); so is what was done for the same
-suspects before that. A suspect is not handed back to a controller that would delete it.
+suspects before that, and what another incident holds as well, unless it is named with
+--despite. A suspect is not handed back to a controller that would delete it.
 
 The journal alone is needed: --journal takes a copy of an incident's directory from
 another machine.`,
@@ -46,10 +48,25 @@ another machine.`,
 	f.StringVar(&o.request.Step, "step", "", "everything of one step: "+strings.Join(engine.UndoSteps, ", "))
 	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be put back, and ask the server whether it would; change nothing")
 	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "hand a suspect back also to a controller that would delete it")
+	f.StringSliceVar(&o.despite, "despite", nil, "another incident, from which what it holds as well is taken all the same")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeIncidents)
+	a.mustComplete(cmd, "despite", a.completeOpenIncidents)
 	a.mustComplete(cmd, "step", cobra.FixedCompletions(engine.UndoSteps, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// incidentIDs are the IDs of incidents, which need not be on this machine.
+func incidentIDs(list []string) ([]incident.ID, error) {
+	var ids []incident.ID
+	for _, text := range list {
+		id, err := incident.ParseID(text)
+		if err != nil {
+			return nil, usagef("--despite: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 func noArgs(_ *cobra.Command, args []string) error {
@@ -68,6 +85,10 @@ func (a *App) runUndo(c *cobra.Command, o *undoOptions) error {
 	}
 	if err := o.request.Check(); err != nil {
 		return usageError{err}
+	}
+	var err error
+	if o.request.Despite, err = incidentIDs(o.despite); err != nil {
+		return err
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()

@@ -237,7 +237,7 @@ func (x *recovering) recordKept() error {
 	kept, quarantined := map[string]bool{}, map[string]bool{}
 	var texts []string
 	for _, t := range x.scene.Targets {
-		if x.req.Suspect == recovery.Keep && recovery.Alive(t) {
+		if x.req.Suspect == recovery.Keep && recovery.Alive(t) && marked(t, x.incident.ID) {
 			kept[string(t.Pod.UID)], quarantined[t.Pod.Namespace] = true, true
 			texts = append(texts, "the suspect "+t.Key()+" stays cut off")
 		}

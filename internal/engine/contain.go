@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -281,13 +282,25 @@ func (c *containment) foreign() error {
 				return fmt.Errorf("%w: pod %s is contained in incident %s, which is closed; irctl incident reopen %s opens it again",
 					ErrRefused, t.Key(), i.ID, i.ID)
 			case err == nil:
-				return fmt.Errorf("%w: pod %s is contained in incident %s: --incident %s joins it", ErrRefused, t.Key(), i.ID, i.ID)
+				return fmt.Errorf("%w: pod %s is contained in incident %s: irctl contain --pod %s -n %s --incident %s joins it",
+					ErrRefused, t.Key(), i.ID, t.Pod.Name, t.Pod.Namespace, i.ID)
 			}
-			return fmt.Errorf("%w: pod %s is contained in incident %q, whose journal is not on this machine; copy its directory here, or take the label %s off the pod if it is not true",
-				ErrRefused, t.Key(), other, contain.IncidentLabel)
+			return fmt.Errorf("%w: pod %s is contained in incident %q, which is not on this machine (%s): to join it, put a copy of its directory, "+
+				"from the machine that has it, into %s, and name it with --incident; if there is no such incident, %s takes the pod out of it",
+				ErrRefused, t.Key(), other, labelledBy(t.Pod), filepath.Join(c.Store.Dir(), "incidents"), byHand(t.Ref(), t.Pod))
 		}
 	}
 	return nil
+}
+
+// labelledBy says by which program, and when, a pod was labelled with its incident.
+func labelledBy(pod *corev1.Pod) string {
+	for _, m := range pod.ManagedFields {
+		if m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.GetRawBytes()), `"f:`+contain.IncidentLabel+`"`) && m.Time != nil {
+			return fmt.Sprintf("labelled by %s at %s; the audit log says for whom", m.Manager, m.Time.UTC().Format(time.RFC3339))
+		}
+	}
+	return "the audit log says by whom"
 }
 
 // restoreOwners gives detached suspects the chain of owners that the incident

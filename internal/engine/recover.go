@@ -34,6 +34,8 @@ type RecoverRequest struct {
 	AllowEvidenceLoss bool
 	// Uncordon takes the suspects' nodes back into use.
 	Uncordon bool
+	// Despite are other incidents from which what they hold as well is taken all the same.
+	Despite []incident.ID
 	// Wait bounds each rollout; 0: DefaultRollout.
 	Wait time.Duration
 	// DryRun asks the server what it would say, and changes nothing.
@@ -98,8 +100,8 @@ type SuspectFate struct {
 	Namespace string `json:"namespace"`
 	Pod       string `json:"pod"`
 	UID       string `json:"uid"`
-	// Fate: "kept", "deleted", "gone" if it was so before, or "unknown" if it could
-	// not be read.
+	// Fate: "kept", "deleted", "gone" if it was so before, "released" if it is not cut
+	// off any more, or "unknown" if it could not be read.
 	Fate string `json:"fate"`
 	Text string `json:"text,omitempty"`
 }
@@ -118,6 +120,7 @@ type recovering struct {
 	rollouts   map[string]recovery.Rollout // by the workload's ID
 	indicators recovery.Indicators
 	sameImage  bool
+	held       holders // what other incidents hold
 
 	restore, resume StepPlan
 	before          []steps.Action // deletions without which nothing can be restored
@@ -213,6 +216,7 @@ func (x *recovering) plan(ctx context.Context) error {
 	if x.does(PartRelease) {
 		x.planRelease()
 	}
+	x.leaveHeld(ctx)
 	return ctx.Err()
 }
 
@@ -252,6 +256,12 @@ func (x *recovering) planSuspects(ctx context.Context) {
 				x.result.Refusals = append(x.result.Refusals, steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
 					Object: t.Ref().String(), Reason: "it could not be read: " + t.Err.Error(), Override: "the right to read it"})
 			}
+		case !marked(t, x.incident.ID):
+			fate.Fate, fate.Text = "released", "it is not cut off: it does not carry the quarantine's labels, and is in service if its controller has it back"
+			if x.req.Suspect == recovery.Deleted {
+				x.result.Refusals = append(x.result.Refusals, steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
+					Object: t.Ref().String(), Reason: "it is not cut off any more", Override: "irctl contain --incident " + string(x.incident.ID) + ", which cuts it off again"})
+			}
 		case x.req.Suspect != recovery.Deleted || !x.does(PartRelease) && !blocks:
 			fate.Text = "it stays cut off"
 		default:
@@ -259,6 +269,12 @@ func (x *recovering) planSuspects(ctx context.Context) {
 		}
 		x.result.Suspects = append(x.result.Suspects, fate)
 	}
+}
+
+// marked: the pod carries the quarantine's labels of this incident.
+func marked(t *cluster.Target, id incident.ID) bool {
+	l := t.Pod.Labels
+	return l[contain.QuarantineLabel] == contain.QuarantineValue && l[contain.IncidentLabel] == string(id)
 }
 
 func (x *recovering) planDelete(ctx context.Context, t *cluster.Target, blocks bool) (text string) {
@@ -347,6 +363,22 @@ func (x *recovering) planRelease() {
 	}
 }
 
+// leaveHeld leaves out what would take from another incident what it holds.
+func (x *recovering) leaveHeld(ctx context.Context) {
+	var objects []cluster.Ref
+	for _, a := range slices.Concat(x.restore.Plan.Actions, x.lift, x.resume.Plan.Actions) {
+		objects = append(objects, a.Change.Object)
+	}
+	x.held = x.heldBy(ctx, x.incident.ID, objects)
+	for _, list := range []struct {
+		step    string
+		actions *[]steps.Action
+	}{{recovery.StepRestore, &x.restore.Plan.Actions}, {recovery.StepLift, &x.lift}, {recovery.StepResume, &x.resume.Plan.Actions}} {
+		kept, refused := x.held.leave(*list.actions, list.step, x.req.Despite)
+		*list.actions, x.result.Refusals = kept, append(x.result.Refusals, refused...)
+	}
+}
+
 func (x *recovering) deletes(t *cluster.Target) bool {
 	id := recovery.DeleteID(t)
 	return slices.ContainsFunc(slices.Concat(x.before, x.suspects), func(a steps.Action) bool { return a.ID == id })
@@ -411,6 +443,13 @@ func (x *recovering) do(ctx context.Context) error {
 		x.run.failed[r.ID] = r.Reason
 	}
 	restore, release := x.stages()
+	for _, p := range slices.Concat(restore, release) {
+		for _, a := range p.Plan.Actions {
+			if err := x.agreed(x.handle, x.held, a.Change.Object); err != nil {
+				return err
+			}
+		}
+	}
 	if err := x.recordWayIn(); err != nil {
 		return err
 	}

@@ -27,6 +27,8 @@ type UndoRequest struct {
 	// AllowEvidenceLoss hands a suspect back also to a controller that would
 	// delete it.
 	AllowEvidenceLoss bool
+	// Despite are other incidents from which what they hold as well is taken all the same.
+	Despite []incident.ID
 }
 
 // UndoResult is what came of it. Its JSON form is documented and stable.
@@ -98,7 +100,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		res.doubtful = e.doubtsOf(planning, i, h.Log.Entries())
 		return res, nil
 	}
-	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}}
+	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}, held: e.heldBy(planning, i.ID, objectsOf(chosen))}
 	if !req.DryRun {
 		decision, err := e.Front.Approve(ctx, u.proposal(string(i.ID), chosen))
 		if err != nil {
@@ -177,6 +179,18 @@ type undoing struct {
 	req    UndoRequest
 	// standing says of a suspect what could not be undone.
 	standing map[string]string
+	// held is what other incidents hold.
+	held holders
+}
+
+func objectsOf(list []timeline.Action) []cluster.Ref {
+	var objects []cluster.Ref
+	for _, a := range list {
+		if c, err := change.Parse(a.Intent.Data); err == nil {
+			objects = append(objects, c.Object)
+		}
+	}
+	return objects
 }
 
 // note remembers the suspects of what could not be undone.
@@ -265,7 +279,14 @@ func (u *undoing) tell(e Event) {
 }
 
 func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Change) (timeline.Outcome, error) {
+	harm := u.held.keeps(c.Object, u.req.Despite)
+	if harm != nil {
+		harm = fmt.Errorf("not undone, since %w", harm)
+	}
 	if u.req.DryRun {
+		if harm != nil {
+			return timeline.OutcomeRefused, harm
+		}
 		err := c.DryRunUndo(ctx, u.Client.Dynamic, change.Contents(u.Client, created(u.handle)))
 		if err != nil {
 			return notDone(err), err
@@ -275,7 +296,13 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 	if ctx.Err() != nil {
 		return timeline.OutcomeSkipped, fmt.Errorf("not begun: %w", context.Cause(ctx))
 	}
-	harm := u.harm(ctx, a, c)
+	if harm == nil {
+		if harm = u.harm(ctx, a, c); harm == nil {
+			if err := u.agreed(u.handle, u.held, c.Object); err != nil {
+				return timeline.OutcomeFailed, err
+			}
+		}
+	}
 	intent, err := u.handle.Log.Append(timeline.Entry{Kind: timeline.KindIntent, Undoes: a.Intent.Seq, Phase: a.Intent.Phase, Step: a.Intent.Step,
 		Action: "undo " + a.Intent.Action, Object: a.Intent.Object, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary,
 		Command: c.UndoCommand()}.Carrying(a.Intent))

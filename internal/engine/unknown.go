@@ -109,7 +109,7 @@ func (e *Engine) listLabelled(ctx context.Context, kind cluster.Ref, namespace s
 // byHand is the command that takes back what irctl has done to an object, as far as
 // the object itself remembers it. What it remembers may be an attacker's: a label
 // that is none is left out.
-func byHand(ref cluster.Ref, o *unstructured.Unstructured) string {
+func byHand(ref cluster.Ref, o metav1.Object) string {
 	name, ns := change.ShellQuote(ref.Name), change.ShellQuote(ref.Namespace)
 	switch ref.Kind {
 	case cluster.Node.Kind:

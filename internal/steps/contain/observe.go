@@ -272,7 +272,7 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	}
 	if slices.Contains(ob.Steps, StepDetach) {
 		marked := pod.Labels[QuarantineLabel] == QuarantineValue && pod.Labels[IncidentLabel] == ob.scene.Incident
-		add("labels", marked, "labelled "+QuarantineLabel+"="+QuarantineValue+" and with the incident", "the quarantine labels are not on the pod")
+		add("labels", marked, "labelled "+QuarantineLabel+"="+QuarantineValue+" and with the incident", unmarked(pod, ob.scene.Incident))
 		if !ob.keepsLabels(t.Pod.UID) && !t.Mirror() {
 			owner := metav1.GetControllerOf(pod)
 			name := ""
@@ -309,6 +309,16 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 		}
 	}
 	return list
+}
+
+// unmarked says why a pod does not carry the incident's labels.
+func unmarked(pod *corev1.Pod, incident string) string {
+	other := pod.Labels[IncidentLabel]
+	if other == "" || other == incident {
+		return "the quarantine labels are not on the pod"
+	}
+	return fmt.Sprintf("the pod is contained by another incident, %s: irctl contain --pod %s -n %s --incident %s joins it",
+		other, pod.Name, pod.Namespace, other)
 }
 
 func (ob *observer) endpointCheck(pod *corev1.Pod, add func(code string, ok bool, yes, no string)) {

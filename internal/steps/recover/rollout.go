@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"irctl/internal/cluster"
+	"irctl/internal/steps/contain"
 )
 
 // Rollout is how far a workload is with running its pods.
@@ -22,7 +23,7 @@ type Rollout struct {
 	Text string
 	// Over: waiting longer is of no use.
 	Over bool
-	// Pods are its own, without suspects and those that have ended.
+	// Pods are its own, without suspects that are cut off and those that have ended.
 	Pods []corev1.Pod
 	// Desired is how many there should be; 0: it runs none now.
 	Desired int64
@@ -100,7 +101,8 @@ func (w *Workload) Look(ctx context.Context, client *cluster.Client) (Rollout, e
 	suspects := w.suspectUIDs()
 	for _, p := range pods {
 		ended := p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded && o.Kind != cluster.Job.Kind
-		if !suspects[p.UID] && !ended && metav1.GetControllerOf(&p) != nil && p.DeletionTimestamp == nil {
+		held := suspects[p.UID] && p.Labels[contain.QuarantineLabel] == contain.QuarantineValue // else it is back
+		if !held && !ended && metav1.GetControllerOf(&p) != nil && p.DeletionTimestamp == nil {
 			r.Pods = append(r.Pods, p)
 		}
 	}
