@@ -506,7 +506,11 @@ A journal without its beginning is not repaired.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Err, "incident %s is repaired: its journal goes on\n", id)
+			if seen.Already {
+				fmt.Fprintf(a.Err, "incident %s needs no repair: the head of its journal is there\n", id)
+			} else {
+				fmt.Fprintf(a.Err, "incident %s is repaired: its journal goes on\n", id)
+			}
 			i, entries, err := recorded(e.Store, id)
 			if err != nil {
 				return err

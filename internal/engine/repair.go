@@ -11,7 +11,11 @@ import (
 
 // Seen is what was seen of an incident before it is repaired. Its JSON form is
 // documented and stable.
-type Seen struct{ doubtful }
+type Seen struct {
+	// Already: the head of its journal is there.
+	Already bool `json:"already,omitempty"`
+	doubtful
+}
 
 // Repair looks what the cluster has of an incident that its journal does not know, and,
 // if there is a reason to, makes the incident usable again. What was seen is in the
@@ -25,13 +29,13 @@ func (e *Engine) Repair(ctx context.Context, id incident.ID, reason string) (*Se
 	if entries, err = e.Store.Entries(id); err != nil {
 		return nil, fmt.Errorf("incident %s cannot be repaired: %w", id, err)
 	}
-	seen := &Seen{e.doubtsOf(ctx, i, entries)}
+	seen := &Seen{unsettled: e.doubtsOf(ctx, i, entries)}
 	repairs := false
 	for _, d := range i.Doubts {
 		repairs = repairs || d.Repair
 	}
-	if !repairs {
-		return seen, fmt.Errorf("%w: incident %s needs no repair: the head of its journal is there", ErrRefused, id)
+	if seen.Already = !repairs; seen.Already {
+		return seen, nil
 	}
 	if err := e.notHere(i); err != nil {
 		return seen, err

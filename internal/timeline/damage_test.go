@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"irctl/internal/timeline"
 )
@@ -299,5 +300,23 @@ func TestReadOfWhatIsNotThere(t *testing.T) {
 	}
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("reading created the file")
+	}
+}
+
+// TestHugeJournalIsRefusedUnread: by its size, and by a line that no entry can have.
+func TestHugeJournalIsRefusedUnread(t *testing.T) {
+	for _, size := range []int64{timeline.MaxFile + 1, 1 << 40, timeline.MaxFile - 1} {
+		path := filepath.Join(t.TempDir(), "timeline.jsonl")
+		writeFile(t, path, nil)
+		if err := os.Truncate(path, size); err != nil {
+			t.Skip("no file system for holes:", err)
+		}
+		begun := time.Now()
+		if _, err := timeline.Read(path); !errors.Is(err, timeline.ErrTooLarge) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("%d bytes: refused after %s", size, took)
+		}
 	}
 }
