@@ -254,7 +254,10 @@ func reconciled(id ID, file Incident, fileErr error, entries []timeline.Entry) I
 		if out.Cluster.UID = t.Cluster.UID; t.whole || file.Cluster.UID != "" {
 			out.Cluster = t.Cluster // an address beside another UID is that of the other
 		}
-		differs = append(differs, "the cluster")
+		// That its UID could not be read at the opening is no contradiction.
+		if t.whole || file.Cluster.UID != "" || file.Cluster == (Cluster{}) {
+			differs = append(differs, "the cluster")
+		}
 	}
 	if t.whole && t.Drill != file.Drill {
 		out.Drill = t.Drill
