@@ -48,8 +48,8 @@ func Weighs(list []Doubt) bool {
 var ErrRepair = errors.New("nothing is written to this incident")
 
 func repairFirst(id ID, text string) error {
-	return fmt.Errorf("%w: incident %s: %s; irctl incident repair %s shows what of it is in the cluster, and makes it usable again",
-		ErrRepair, id, text, id)
+	return fmt.Errorf("%w: incident %s: %s; irctl incident repair %s shows what of it is in the cluster, "+
+		"and makes it usable again", ErrRepair, id, text, id)
 }
 
 // keyTargets is of a Changed that adds targets.
@@ -76,7 +76,8 @@ type told struct {
 
 // tell folds a journal into the record of its incident.
 func tell(id ID, entries []timeline.Entry) told {
-	t := told{Incident: Incident{APIVersion: apiVersion, Kind: kind, ID: id, State: StateOpen}, changed: map[string]bool{}, stopped: map[string]bool{}}
+	t := told{Incident: Incident{APIVersion: apiVersion, Kind: kind, ID: id, State: StateOpen},
+		changed: map[string]bool{}, stopped: map[string]bool{}}
 	for n := range entries {
 		if t.entry(&entries[n]) {
 			t.from = append(t.from, entries[n].Seq)
@@ -363,7 +364,8 @@ func doubts(i Incident, t told, fileErr error, differs, lost []string) []Doubt {
 	case fileErr != nil:
 		text = fmt.Sprintf("%s is damaged (%v): what it said is taken from %s", yamlFile, oneLine(fileErr), entries)
 	case len(differs) > 0:
-		text = fmt.Sprintf("%s and the journal do not agree on %s: what counts is %s", yamlFile, strings.Join(differs, ", "), entries)
+		text = fmt.Sprintf("%s and the journal do not agree on %s: what counts is %s",
+			yamlFile, strings.Join(differs, ", "), entries)
 	case len(matters)+len(unknown) == 0:
 		return nil
 	case t.since > 0:
@@ -379,7 +381,8 @@ func doubts(i Incident, t told, fileErr error, differs, lost []string) []Doubt {
 // onlyOneToTell: what is known of a target's owners is from the journal alone, and it
 // does not come as far as the workload.
 func (t *told) onlyOneToTell(target Target) bool {
-	return !t.stopped[target.UID] && slices.ContainsFunc(t.Targets, func(k Target) bool { return reflect.DeepEqual(k, target) })
+	same := func(k Target) bool { return reflect.DeepEqual(k, target) }
+	return !t.stopped[target.UID] && slices.ContainsFunc(t.Targets, same)
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
@@ -422,9 +425,8 @@ func read(dir string, id ID) (Incident, error) {
 		id = ID(entries[0].Incident)
 	}
 	var journal []Doubt
-	var broken *timeline.ChainError
 	switch {
-	case errors.As(err, &broken), err != nil:
+	case err != nil:
 		journal = append(journal, Doubt{Text: "the journal is not as it was written: " + oneLine(err), Weighs: true})
 	case lost != "":
 		journal = append(journal, headLost(lost))
@@ -432,11 +434,13 @@ func read(dir string, id ID) (Incident, error) {
 		journal = append(journal, Doubt{Text: "the journal has no entry", Weighs: true})
 	}
 	if len(entries) > 0 && entries[0].Incident != string(id) {
-		journal = append(journal, Doubt{Text: fmt.Sprintf("the journal is that of incident %q", entries[0].Incident), Weighs: true})
+		text := fmt.Sprintf("the journal is that of incident %q", entries[0].Incident)
+		journal = append(journal, Doubt{Text: text, Weighs: true})
 		entries = nil
 	}
 	if _, idErr := ParseID(string(id)); idErr != nil || len(entries) == 0 && fileErr != nil {
-		return Incident{}, &DamagedError{ID: ID(filepath.Base(dir)), Dir: dir, Cause: errors.Join(named(yamlFile, fileErr), err, idErr)}
+		cause := errors.Join(named(yamlFile, fileErr), err, idErr)
+		return Incident{}, &DamagedError{ID: ID(filepath.Base(dir)), Dir: dir, Cause: cause}
 	}
 	i := reconciled(id, f, fileErr, entries)
 	i.Doubts = append(journal, i.Doubts...)
@@ -488,7 +492,8 @@ func loadFile(dir string, id ID) (Incident, error) {
 
 // salvaged is what of a damaged record can be kept.
 func (i Incident) salvaged() Incident {
-	s := Incident{ID: i.ID, Title: i.Title, Commander: i.Commander, Impact: i.Impact, OpenedAt: i.OpenedAt, Cluster: i.Cluster, Drill: i.Drill}
+	s := Incident{ID: i.ID, Title: i.Title, Commander: i.Commander, Impact: i.Impact, OpenedAt: i.OpenedAt,
+		Cluster: i.Cluster, Drill: i.Drill}
 	if _, err := ParseSeverity(string(i.Severity)); err == nil {
 		s.Severity = i.Severity
 	}
