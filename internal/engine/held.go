@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
@@ -79,7 +80,7 @@ func (h holders) byJournal(i incident.Incident, entries []timeline.Entry) {
 	}
 	undone := map[string]bool{}
 	for _, a := range timeline.Actions(entries) {
-		if c, err := change.Parse(a.Intent.Data); err == nil && a.Undo == timeline.Undone {
+		if c, ok := change.In(&a.Intent); ok && a.Undo == timeline.Undone {
 			undone[keyOf(c.Object)] = true
 		}
 	}
@@ -92,25 +93,13 @@ func (h holders) byJournal(i incident.Incident, entries []timeline.Entry) {
 	}
 }
 
-// keepsDown tells whether an incident's last containment was to take workloads down,
-// and nothing was recovered since. That the scaling is left out is noted once, with
-// the verdict of that run after it; a second verdict is that of another run.
+// keepsDown tells whether an incident's containment was to take workloads down,
+// and nothing was recovered since.
 func keepsDown(entries []timeline.Entry) bool {
-	keeps, verdicts := true, 0
-	for _, e := range entries {
-		switch {
-		case e.Phase == recovery.Phase && e.Kind == timeline.KindVerdict:
-			keeps, verdicts = false, 0
-		case e.Action == actionLeftOut && e.Step == contain.StepScale:
-			keeps, verdicts = false, 0
-		case e.Phase == contain.Phase && e.Kind == timeline.KindVerdict:
-			verdicts++
-			keeps = keeps || verdicts > 1
-		case e.Phase == contain.Phase && e.Kind == timeline.KindIntent && e.Step == contain.StepScale && e.Undoes == 0:
-			keeps = true
-		}
-	}
-	return keeps
+	told := casefile.Of(entries)
+	recovered, ok := told.Verdicts[recovery.Phase]
+	return (!ok || told.Verdicts[contain.Phase].Seq > recovered.Seq) &&
+		slices.Contains(told.Meant(contain.Phase, contain.DefaultSteps), contain.StepScale)
 }
 
 // byLabels adds the controllers from which incidents of other machines took pods.

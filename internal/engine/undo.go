@@ -186,7 +186,7 @@ type undoing struct {
 func objectsOf(list []timeline.Action) []cluster.Ref {
 	var objects []cluster.Ref
 	for _, a := range list {
-		if c, err := change.Parse(a.Intent.Data); err == nil {
+		if c, ok := change.In(&a.Intent); ok {
 			objects = append(objects, c.Object)
 		}
 	}
