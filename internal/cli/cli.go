@@ -64,6 +64,8 @@ type App struct {
 
 	clock drill.Clock
 	hands *drill.Hands // play a drill's runbook; nil: a person is asked
+
+	asked engine.Asked // how it was started
 }
 
 // Main runs the command line and returns the exit code.
@@ -172,7 +174,11 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show more: every diff and kubectl equivalent, every wait")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
-	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+	root.PersistentPreRunE = func(c *cobra.Command, args []string) error {
+		a.asked = engine.Asked{Words: wordsOf(c, args), From: "cli"}
+		if len(a.asked.Words) == 0 {
+			a.asked.From = "ui"
+		}
 		if err := a.checkOutput(c); err != nil {
 			return err
 		}
@@ -343,7 +349,7 @@ func (a *App) engine(ctx context.Context, front engine.FrontEnd) (*engine.Engine
 	if err := client.CheckNamespace(ctx, a.givenNamespace()); err != nil {
 		return nil, err
 	}
-	e.Timeout, e.Now, e.Begun = a.timeout, a.clock.Now, signalsOf(ctx).begin
+	e.Timeout, e.Now, e.Begun, e.Asked = a.timeout, a.clock.Now, signalsOf(ctx).begin, a.asked
 	if mark, drilled := a.drillMark(); drilled {
 		e.Pace = engine.Pace(mark.Speed)
 	}

@@ -66,6 +66,7 @@ or not contained); 4 refused; 5 could not tell.`,
 	f.StringSliceVar(&o.targets.pods, "pod", nil, podHelp)
 	f.StringVarP(&o.targets.selector, "selector", "l", "", "suspects by label selector")
 	f.BoolVarP(&o.targets.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
+	f.BoolVar(&o.targets.includeNew, "include-new", false, "with -l or TYPE/NAME, again: also what matches now and did not at first")
 	f.StringSliceVar(&o.steps, "steps", contain.DefaultSteps, "which steps to do: "+strings.Join(contain.AllSteps, ", "))
 	f.StringSliceVar(&o.skip, "skip", nil, "steps to leave out")
 	f.BoolVar(&o.options.KeepLabels, "keep-labels", false, "mark the pod but leave it with its controller and Services")
@@ -155,11 +156,16 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 			return fmt.Errorf("--allow-namespace: %w", err)
 		}
 	}
-	t, err := a.suspects(ctx, e, o.targets)
+	q, err := a.query(o.targets)
 	if err != nil {
 		return err
 	}
-	req.Targets, req.Workloads, req.Failures = t.Pods, t.Workloads, t.Failures
+	t, id, err := e.Recall(ctx, q, req.Incident)
+	if err != nil {
+		return err
+	}
+	req.Incident = id
+	req = req.Of(t)
 	res, err := e.Contain(c.Context(), req) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err

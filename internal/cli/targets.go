@@ -18,6 +18,7 @@ type targetRequest struct {
 	allNamespaces bool
 	all           bool // pods of the namespace
 	args          []string
+	includeNew    bool // what matches now and did not when the same was asked for
 }
 
 // podHelp is the usage of a flag that takes a suspect.
@@ -52,14 +53,21 @@ func (r targetRequest) query(given string) (engine.SuspectQuery, error) {
 
 // suspects finds them.
 func (a *App) suspects(ctx context.Context, e *engine.Engine, r targetRequest) (*engine.Suspects, error) {
-	q, err := r.query(a.givenNamespace())
+	q, err := a.query(r)
 	if err != nil {
 		return nil, err
 	}
-	if q.Namespace, err = a.namespace(); err != nil {
-		return nil, err
-	}
 	return e.Suspects(ctx, q)
+}
+
+// query is what the words name, in the namespace that holds.
+func (a *App) query(r targetRequest) (q engine.SuspectQuery, err error) {
+	if q, err = r.query(a.givenNamespace()); err != nil {
+		return q, err
+	}
+	q.Namespace, err = a.namespace()
+	q.IncludeNew = r.includeNew
+	return q, err
 }
 
 // podTypes are the spellings of kubectl for the type pod.

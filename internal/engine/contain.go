@@ -18,6 +18,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -41,9 +42,20 @@ type ContainRequest struct {
 	EvidenceNote string
 	// SecondLook is how long after the verification to look again; 0: not.
 	SecondLook time.Duration
+	// Query is what named the suspects, for the record: the same request later goes
+	// on from this one.
+	Query SuspectQuery
 	// Failures are targets that were named and could not be found; they are
 	// reported with the others.
 	Failures []string
+
+	resolved []record.Ref // what the same request came to before
+}
+
+// Of is the request for suspects that were found.
+func (r ContainRequest) Of(s *Suspects) ContainRequest {
+	r.Targets, r.Workloads, r.Failures, r.Query, r.resolved = s.Pods, s.Workloads, s.Failures, s.Query, s.resolved
+	return r
 }
 
 // Snapshot seals the evidence of the targets into a file of the incident, and
@@ -422,7 +434,7 @@ func (c *containment) open(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	c.result.Directory = c.handle.Dir()
-	return false, nil
+	return false, c.journalRequest(c.handle, c.asked())
 }
 
 // records are the targets as the incident remembers them.
@@ -508,7 +520,7 @@ func (c *containment) assess(ctx context.Context) {
 		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.Pace.Here(c.req.SecondLook), a)
 	}
 	if c.handle != nil {
-		c.result.Unsettled = c.grade(context.WithoutCancel(ctx), casefile.Of(c.handle.Log.Entries()), &a)
+		c.result.Unsettled = c.grade(context.WithoutCancel(ctx), casefile.Of(c.handle.Log.Entries()), c.handle.Incident(), &a)
 	}
 	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads, a.PutBack
 	if len(a.Findings) == 0 {

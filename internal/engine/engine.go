@@ -34,6 +34,8 @@ type Engine struct {
 	Random io.Reader
 	// Pace is how fast the cluster's time goes, of a drill.
 	Pace Pace
+	// Asked is how this run was asked for.
+	Asked Asked
 	// Begun, if set, is called when a run begins with what must not be left half
 	// done, in which incident: whoever owns the process decides by it what a
 	// signal, a closed pipe or a lost terminal may still end.

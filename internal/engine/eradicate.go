@@ -121,6 +121,11 @@ func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*Eradicat
 		}
 	}
 	x.begin(Changing, x.incident.ID)
+	if p := x.proposal(); x.pending() {
+		if err := x.journalRequest(x.handle, x.askedFor(eradicate.Phase, p)); err != nil {
+			return x.result, err
+		}
+	}
 	doing, cancel := x.within(ctx)
 	defer cancel()
 	x.rotate(doing)

@@ -8,6 +8,7 @@ import (
 	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/incident"
 	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -40,10 +41,15 @@ const gradeTime = 10 * time.Second
 // grade is the one verdict on a containment: from what was observed, what somebody
 // accepted, and what was meant and did not happen. Whoever tells of a containment
 // tells this one.
-func (e *Engine) grade(ctx context.Context, c *casefile.Case, a *contain.Assessment) []Unsettled {
-	contain.Accept(a, acceptedIn(c))
+func (e *Engine) grade(ctx context.Context, c *casefile.Case, i incident.Incident, a *contain.Assessment) []Unsettled {
 	looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), gradeTime)
 	defer cancel()
+	more, err := e.newMatches(looking, c, i)
+	if err != nil {
+		more = append(more, contain.Finding{Namespace: "", Pod: "", Checks: []contain.Check{{Code: "pod", Unknown: true, Text: err.Error()}}})
+	}
+	a.Findings = append(a.Findings, more...)
+	contain.Accept(a, acceptedIn(c))
 	open := c.Unsettled(contain.Phase)
 	seen := make([]*Unsettled, len(open))
 	cluster.Parallel(len(open), func(n int) { seen[n] = e.unsettled(looking, c, open[n]) })

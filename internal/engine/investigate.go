@@ -12,6 +12,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 )
 
 // InvestigateRequest says of what evidence is collected, and how far it goes.
@@ -153,6 +154,12 @@ type Suspects struct {
 	Workloads [][]*cluster.Owner
 	// Failures are those that were not.
 	Failures []string
+	// Gone are those that an incident remembers and that do not exist any more.
+	Gone []*cluster.Target
+	// Query is what named them.
+	Query SuspectQuery
+
+	resolved []record.Ref // of the same request before
 }
 
 // SuspectQuery names suspects as a person, or a runbook, does.
@@ -165,6 +172,8 @@ type SuspectQuery struct {
 	// every pod of the namespace.
 	Selector           string
 	AllNamespaces, All bool
+	// IncludeNew takes in what matches now and did not when the same was asked for.
+	IncludeNew bool
 	// Known are suspects already.
 	Known []*cluster.Target
 }
@@ -175,7 +184,7 @@ type Named struct{ Namespace, Type, Name string }
 // Suspects finds what a query names. One that cannot be found among several is a
 // failure of its own; the only one is an error.
 func (e *Engine) Suspects(ctx context.Context, q SuspectQuery) (*Suspects, error) {
-	s := &Suspects{}
+	s := &Suspects{Query: q}
 	s.add(q.Known...)
 	var errs []error
 	for _, w := range q.Workloads {

@@ -167,6 +167,11 @@ func (e *Engine) Recover(ctx context.Context, req RecoverRequest) (*RecoverResul
 		}
 	}
 	x.begin(Changing, x.incident.ID)
+	if p := x.proposal(); p.Actions() > 0 {
+		if err := x.journalRequest(x.handle, x.askedFor(recovery.Phase, p)); err != nil {
+			return x.result, err
+		}
+	}
 	return x.result, x.do(ctx)
 }
 

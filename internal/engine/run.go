@@ -389,6 +389,7 @@ func (r *runner) once(ctx context.Context, s *runbook.Step, in runbook.Inputs) (
 	if s.Limit() > 0 {
 		engine.Timeout = s.Limit()
 	}
+	engine.Asked = Asked{From: fmt.Sprintf("runbook %s, step %s", r.book.Name, s.Name)}
 	if !s.Asks() {
 		engine.Front = consent{engine.Front}
 	}

@@ -112,7 +112,9 @@ func (w *work) begunWith(ctx context.Context) []*cluster.Target {
 func (w *work) containment(ctx context.Context) (ContainRequest, error) {
 	looking, cancel := w.engine.within(ctx)
 	defer cancel()
-	found, err := w.suspects(looking)
+	q := w.named(ctx)
+	q.IncludeNew = true // a step of a run says by its inputs who is a suspect
+	found, _, err := w.engine.Recall(looking, q, w.id)
 	if err != nil {
 		return ContainRequest{}, err
 	}
@@ -125,8 +127,8 @@ func (w *work) containment(ctx context.Context) (ContainRequest, error) {
 	if in.Yes("suspendControllers", false) && !slices.Contains(o.Steps, contain.StepSuspend) {
 		o.Steps = append(slices.Clone(o.Steps), contain.StepSuspend)
 	}
-	return ContainRequest{Targets: found.Pods, Workloads: found.Workloads, Failures: found.Failures, Options: o, Incident: w.id,
-		Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}, nil
+	return ContainRequest{Options: o, Incident: w.id,
+		Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}.Of(found), nil
 }
 
 func doContain(ctx context.Context, w *work) (outcome, error) {

@@ -100,7 +100,7 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	scene := e.sceneOf(ctx, i)
 	facts := contain.Gather(ctx, scene, e.identity.Version)
 	a := contain.Look(ctx, scene, options, facts)
-	res.Unsettled = e.grade(ctx, told, &a)
+	res.Unsettled = e.grade(ctx, told, i, &a)
 	res.Verdict, res.Workloads = a.Verdict, a.Workloads
 	res.Targets = append(res.Targets, a.Findings...)
 	for _, c := range res.Standing {

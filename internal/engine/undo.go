@@ -10,6 +10,7 @@ import (
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/eradicate"
@@ -111,6 +112,13 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 			return res, nil
 		}
 		e.begin(Changing, i.ID)
+		r := record.Request{Command: "undo", Steps: stepsOf(chosen)}
+		for _, object := range objectsOf(chosen) {
+			r.Targets = append(r.Targets, e.recorded(object))
+		}
+		if err := e.journalRequest(h, r); err != nil {
+			return res, err
+		}
 	}
 	doing, cancel := e.within(ctx)
 	defer cancel()
@@ -181,6 +189,17 @@ type undoing struct {
 	standing map[string]string
 	// held is what other incidents hold.
 	held holders
+}
+
+// stepsOf are the steps of a list of actions, each once.
+func stepsOf(list []timeline.Action) []string {
+	var steps []string
+	for _, a := range list {
+		if !slices.Contains(steps, a.Intent.Step) {
+			steps = append(steps, a.Intent.Step)
+		}
+	}
+	return steps
 }
 
 func objectsOf(list []timeline.Action) []cluster.Ref {
