@@ -182,7 +182,7 @@ func (e *Engine) Recall(ctx context.Context, q SuspectQuery, in incident.ID) (*S
 	case err != nil && !errors.Is(err, ErrUndetermined):
 		return nil, in, err
 	case s == nil:
-		s = &Suspects{}
+		s = &Suspects{Query: q}
 	}
 	i, loadErr := e.Store.Load(id)
 	if loadErr != nil {
