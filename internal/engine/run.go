@@ -380,7 +380,7 @@ func (r *runner) once(ctx context.Context, s *runbook.Step, in runbook.Inputs) (
 		return r.end(ctx, s, *skipped, nil)
 	}
 	if err := r.journal(ctx, func(h *incident.Handle) error {
-		rec := runRecord{Event: stepBegun, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Inputs: in.Plain(), Edited: sortedKeys(r.edits[s.Name])}
+		rec := runRecord{Event: stepBegun, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Inputs: untold(op, in.Plain()), Edited: sortedKeys(r.edits[s.Name])}
 		return r.append(h, rec, timeline.Entry{Summary: s.Label()})
 	}); err != nil {
 		return StepResult{}, err
@@ -407,6 +407,19 @@ func (r *runner) once(ctx context.Context, s *runbook.Step, in runbook.Inputs) (
 		return StepResult{Outcome: stepDone, Summary: did.summary, passed: true}, err
 	}
 	return r.end(ctx, s, did.result(err), did.detail)
+}
+
+// given is what the journal keeps of an input that may hold a secret.
+const given = "given"
+
+// untold are inputs as the journal keeps them.
+func untold(op *operation, inputs map[string]any) map[string]any {
+	for _, f := range op.Inputs {
+		if _, ok := inputs[f.Name]; ok && f.Secret {
+			inputs[f.Name] = given
+		}
+	}
+	return inputs
 }
 
 // notNeeded is the result of a step whose condition does not hold, or cannot

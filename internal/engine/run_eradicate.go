@@ -32,7 +32,7 @@ func eradicateOperation() *operation {
 				{Name: "postgres", Domain: runbook.ListOf(runbook.String), Doc: "[SECRET/]KEY=ROLE: the password of a PostgreSQL role."},
 				{Name: "postgresAdmin", Domain: runbook.Of(runbook.String), Doc: "File with the connection string of who may alter the roles."},
 				{Name: "postgresForward", Domain: runbook.Of(runbook.String), Doc: "[NAMESPACE/]pod|service/NAME[:PORT] of that server, reached through the API server."},
-				{Name: "storeCommands", Domain: runbook.ListOf(runbook.String), Doc: `[SECRET/]KEY=["program", "argument", …]: the team's own command, which stores a new value.`},
+				{Name: "storeCommands", Domain: runbook.ListOf(runbook.String), Doc: `[SECRET/]KEY=["program", "argument", …]: the team's own command, which stores a new value.`, Secret: true},
 				{Name: "revoked", Domain: runbook.ListOf(runbook.String), Doc: "[SECRET/]KEY: its old value was revoked at its issuer."},
 				{Name: "again", Domain: runbook.Of(runbook.Boolean), Doc: "Replace also what this incident has replaced already."},
 				{Name: "images", Domain: runbook.ListOf(runbook.String), Doc: "[CONTAINER=]IMAGE: patched versions, deployed first in the incident's workloads; without CONTAINER in the one whose image is of the same repository."},

@@ -59,7 +59,8 @@ func (r *runner) take(past progress) error {
 	}
 	for name, rec := range past.edited {
 		if s := r.book.Step(name); s != nil && !past.steps[name].Passed && len(rec.Edited) > 0 {
-			r.edits[name] = s.Recorded(rec.Inputs, rec.Edited)
+			// What the journal keeps untold is as the runbook has it, until somebody says it again.
+			r.edits[name] = s.Recorded(rec.Inputs, slices.DeleteFunc(slices.Clone(rec.Edited), func(input string) bool { return rec.Inputs[input] == given }))
 		}
 	}
 	for name, text := range past.params {

@@ -216,6 +216,8 @@ type Field struct {
 	Domain   `json:"domain"`
 	Required bool   `json:"required,omitempty"`
 	Doc      string `json:"doc"`
+	// Secret: its value may hold a secret, and the journal keeps only that it was given.
+	Secret bool `json:"secret,omitempty"`
 }
 
 // Result is something that later conditions can read: steps.STEP.NAME.
