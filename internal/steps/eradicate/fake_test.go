@@ -168,3 +168,5 @@ func bind(name, account, scope string, rules ...rbacv1.PolicyRule) []runtime.Obj
 func rule(verb string, names ...string) rbacv1.PolicyRule {
 	return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{verb}, ResourceNames: names}
 }
+
+func finderWarning(text string) steps.Warning { return steps.Warning{Code: unreadable, Text: text} }
