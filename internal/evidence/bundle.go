@@ -181,7 +181,7 @@ func (b *Bundle) complete(incomplete string) error {
 	if err := b.seal.Close(); err != nil {
 		return err
 	}
-	if err := b.partial.Sync(); err != nil {
+	if err := fsync(b.partial.File); err != nil {
 		return err
 	}
 	if err := b.partial.Close(); err != nil {

@@ -22,6 +22,9 @@ type partialFile struct {
 	lock io.Closer
 }
 
+// fsync is replaced by tests, which cannot see otherwise what is on stable storage.
+var fsync = (*os.File).Sync
+
 // createPartial makes a new file in the folder of path that only its owner can read.
 func createPartial(path string) (partialFile, error) {
 	dir, name := filepath.Split(path)

@@ -121,7 +121,7 @@ func writePartial(path string, data []byte) (partialFile, error) {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = fsync(f.File)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return partialFile{}, errors.Join(err, f.remove())

@@ -351,7 +351,7 @@ func (l *Log) write(buf []byte) error {
 		err = l.file.Truncate(end)
 	}
 	if err == nil {
-		err = l.file.Sync()
+		err = fsync(l.file)
 	}
 	if err != nil {
 		if l.left = nil; l.rollBack() != nil {
@@ -415,10 +415,13 @@ func (l *Log) Close() error {
 	return err
 }
 
+// fsync is replaced by tests, which cannot see otherwise what is on stable storage.
+var fsync = (*os.File).Sync
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(fsync(d), d.Close())
 }
