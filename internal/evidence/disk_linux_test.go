@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,8 +70,14 @@ func TestKillWhileSealing(t *testing.T) {
 	g := newGnupg(t)
 	g.key("Curve <curve@example.org>", "ed25519", "cv25519")
 	key := writeFile(t, g.run("--export", "curve@example.org"))
+	opens, err := LoadKey(t.Context(), writeFile(t, g.run("--armor", "--export-secret-keys", "curve@example.org")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	secret := "a word that is in every line of this log"
-	log := writeFile(t, bytes.Repeat([]byte(secret+"\n"), 1<<18))
+	noise := make([]byte, 4<<20) // does not compress, so that the file grows with what is sealed
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	log := writeFile(t, slices.Concat(bytes.Repeat([]byte(secret+"\n"), 1<<12), noise))
 	killed := 0
 	for attempt := range 8 {
 		dir := t.TempDir()
@@ -78,22 +86,43 @@ func TestKillWhileSealing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(attempt) * 30 * time.Millisecond)
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		grown(dir, int64(attempt)<<19, ended)
 		_ = cmd.Process.Kill() // it may have ended
-		if cmd.Wait() != nil {
+		if <-ended != nil {
 			killed++
 		}
-		checkWholeOrAbsent(t, dir, path, secret)
+		checkWholeOrAbsent(t, dir, path, secret, opens)
 	}
 	if killed == 0 {
 		t.Error("every process was faster than the kill: nothing was tested")
 	}
 }
 
-func checkWholeOrAbsent(t *testing.T, dir, path, secret string) {
+// grown waits until a folder holds so many bytes, or what writes them has ended.
+func grown(dir string, size int64, ended chan error) {
+	for {
+		select {
+		case err := <-ended:
+			ended <- err
+			return
+		default:
+		}
+		files, _ := os.ReadDir(dir) // it is looked at again
+		for _, f := range files {
+			if info, err := f.Info(); err == nil && info.Size() >= size {
+				return
+			}
+		}
+		runtime.Gosched()
+	}
+}
+
+func checkWholeOrAbsent(t *testing.T, dir, path, secret string, key Key) {
 	t.Helper()
 	if _, err := os.Stat(path); err == nil {
-		if v, err := VerifyBundle(t.Context(), path, VerifyOptions{Key: &Key{}}); err != nil || len(v.broken()) > 0 && v.Receipt != nil {
+		if v, err := VerifyBundle(t.Context(), path, VerifyOptions{Key: &key}); err != nil || len(v.broken()) > 0 && v.Receipt != nil || v.Receipt != nil && !v.Opened {
 			t.Errorf("a bundle that is not whole: %v %v", err, v.Problems)
 		}
 	}

@@ -65,6 +65,9 @@ type desk struct {
 func newDesk(t *testing.T, scenario string, columns, lines int) *desk {
 	t.Helper()
 	if _, err := exec.LookPath("tmux"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("tmux is not installed: test/install-deps.sh gets it")
+		}
 		t.Skip("tmux is not installed; test/install-deps.sh gets it")
 	}
 	if err := built(); err != nil {

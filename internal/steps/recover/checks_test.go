@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -93,6 +94,8 @@ func newCheckWorld(t *testing.T) *checkWorld {
 func (x *checkWorld) examine(ctx context.Context) map[string]Check {
 	scene := x.scene()
 	scene.Around["app"] = x.around
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // endpoints that never come are waited for in vain
+	defer cancel()
 	found := map[string]Check{}
 	for _, c := range Examine(ctx, scene, x.w, Rollout{Pods: x.pods, Text: "why"}, x.want) {
 		found[c.Code] = c
