@@ -133,6 +133,9 @@ func TestTheWayIn(t *testing.T) {
 			all[w.UID] = *c.imaged
 		}
 		Judge([]*Workload{w}, all)
+		if n := len(containerImages(w.template())); len(w.WayIn.Images) != n {
+			t.Errorf("%s: of %d containers it tells of %q", name, n, w.WayIn.Images)
+		}
 		if w.WayIn.State != c.want || !strings.Contains(w.WayIn.Text, c.text) || w.WayIn.Text == "" {
 			t.Errorf("%s: %+v", name, w.WayIn)
 		}
@@ -199,7 +202,7 @@ func TestIndicatorsWithoutWhatStaysOfWhom(t *testing.T) {
 	} {
 		other := &Workload{Owner: &cluster.Owner{}, WayIn: WayIn{State: Open}}
 		w := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:2")}, WayIn: WayIn{State: c.state}, partly: c.partly, Suspects: []*cluster.Target{suspect("a", "1", "2")}}
-		v := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:4")}, WayIn: WayIn{State: c.state}, partly: c.partly, Suspects: []*cluster.Target{suspect("c", "3", "4"), suspect("d", "3", "4")}}
+		v := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:4")}, WayIn: WayIn{State: c.state}, partly: c.partly, Suspects: []*cluster.Target{suspect("c", "3", "9"), suspect("d", "3", "4")}}
 		got := all.Without([]*Workload{other, w, v})
 		if !slices.Equal(got.Digests, c.want) || len(got.Images) != len(c.want) {
 			t.Errorf("%s: %v", name, got)
