@@ -36,6 +36,23 @@ test-full: ## Run all of the longest tests: every API call fails in every way, 5
 	go test -timeout 30m ./internal/engine -exhaustive
 	go test ./internal/cli -run TestStates
 
+# The packages in which things are decided. Each fault costs a build and the tests
+# of its package: MUTATE=./internal/sanitize takes a minute, all of them many hours.
+GREMLINS := github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0
+MUTATE ?= ./internal/steps/recover ./internal/steps/eradicate ./internal/steps/contain ./internal/steps/detect \
+	./internal/cluster/netpol ./internal/cluster/rights ./internal/change ./internal/rotate ./internal/timeline \
+	./internal/runbook ./internal/sanitize ./internal/engine
+
+# The test cache would answer the run by which gremlins sets its time limit in no
+# time, and every fault would seem to hang.
+.PHONY: mutate
+mutate: export GOFLAGS = -count=1 -short
+mutate: ## Put faults into the packages of MUTATE and see which the tests catch (hours; see docs/reliability.md)
+	@for package in $(MUTATE); do \
+		echo "$$package"; \
+		nice go run $(GREMLINS) unleash --config test/gremlins.yaml --output-statuses lt "$$package" || exit 1; \
+	done
+
 .PHONY: lint
 lint: ## Check format, modules and code
 	@test -z "$$(gofmt -l cmd internal deploy docs test/e2e)" || { gofmt -l cmd internal deploy docs test/e2e; exit 1; }

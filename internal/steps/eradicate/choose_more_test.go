@@ -110,3 +110,66 @@ func TestWhatIsGoneIsToldByTheJournal(t *testing.T) {
 		t.Errorf("%d rotations, %v", len(rotations), err)
 	}
 }
+
+// A value that was revoked at its issuer is not left to anybody, by whichever of
+// its names that is said, and for whichever key.
+func TestWhatWasRevokedIsNotLeft(t *testing.T) {
+	t.Parallel()
+	supplied := rotate.Source{Kind: rotate.Supplied, Value: rotate.NewValue([]byte("brand-new"))}
+	for name, left := range map[string]int{"k": 1, "one/k": 1, "app/one/k": 1, "l": 1, "app/one/l": 1, "": 2} {
+		f := newFake(t, secret("one", "k=x", "l=y"))
+		o := Options{Secrets: []string{"one"}, Sources: map[string]rotate.Source{"k": supplied, "l": supplied}}
+		if name != "" {
+			o.Revoked = []string{name}
+		}
+		rotations, _, err := Choose(t.Context(), radius(t, f, "one"), o, contextOf())
+		if err != nil || len(rotations) != 1 {
+			t.Fatal(rotations, err)
+		}
+		if _, err := rotations[0].New(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := rotations[0].Deactivate(t.Context()); err != nil || len(out.Left) != left {
+			t.Errorf("%q: %q, %v", name, out.Left, err)
+		}
+	}
+}
+
+// A Secret may have the name of a kind; only a token's Secret goes with its
+// account; any key may share a role; and what was rotated is still there.
+func TestWhatIsMeantByAName(t *testing.T) {
+	t.Parallel()
+	annotated := secret("annotated", "k=x")
+	annotated.Annotations = map[string]string{"kubernetes.io/service-account.name": "default"}
+	f := newFake(t, secret("sa", "k=x"), secret("secret", "k=x"), annotated, serviceAccount("default", nil), secret("a", "k=x", "l=y"), secret("b", "k=x", "l=y"))
+	named := func(o Options, history ...History) string {
+		r := radius(t, f, "sa", "secret", "annotated", "a", "b")
+		r.Items = append(r.Items, &Item{Kind: rotate.AccountRef.Kind, Namespace: "app", Name: "default", Order: 99, ref: rotate.AccountRef.Named("app", "default", "u"), account: serviceAccount("default", nil)})
+		var names []string
+		for range 2 { // a radius can be chosen from again
+			rotations, _, err := Choose(t.Context(), r, o, contextOf(history...))
+			if err != nil {
+				return err.Error()
+			}
+			names = nil
+			for _, x := range rotations {
+				names = append(names, x.Name())
+			}
+		}
+		return strings.Join(names, "; ")
+	}
+	role := rotate.Source{Kind: rotate.Role, Role: "r"}
+	for want, o := range map[string]Options{
+		"Secret app/sa":     {Secrets: []string{"sa"}, Rest: "random"},
+		"Secret app/secret": {Secrets: []string{"secret"}, Rest: "random"},
+		"Secret app/annotated; ServiceAccount app/default": {Secrets: []string{"annotated", "sa/default"}, Rest: "random"},
+		"Secret app/a and Secret app/b":                    {Secrets: []string{"a", "b"}, Rest: "random", Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a/l": role, "b/l": role}},
+	} {
+		if got := named(o); got != want {
+			t.Errorf("%q, expected %q", got, want)
+		}
+	}
+	if got := named(Options{Secrets: []string{"a"}, Rest: "random"}, recorded("a", updated, "k=old>x", "l=old>y")); got != "Secret app/a" {
+		t.Errorf("rotated, and chosen again: %q", got)
+	}
+}
