@@ -268,11 +268,24 @@ func TestWhatNeedsARefusedActionIsNotDone(t *testing.T) {
 	}
 }
 
+// harden makes the backend such that every check is content.
+func (w *world) harden(t *testing.T) {
+	t.Helper()
+	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
+		list, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+		list[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true, "allowPrivilegeEscalation": false,
+			"readOnlyRootFilesystem": true, "capabilities": map[string]any{"drop": []any{"ALL"}}}
+		_ = unstructured.SetNestedSlice(o.Object, list, "spec", "template", "spec", "containers")
+	})
+}
+
 // Only a way in that is known to be closed is: one of which nothing is known
 // leaves the verdict open.
 func TestAnUnknownWayInIsNotClosed(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
+	w.harden(t)
+	w.suspect = firstPod(t, w.Cluster, "todo-app", "backend-")
 	p := w.mustStart(t, dir)
 	p.mustContain(t)
 	for _, set := range w.List(sim.ReplicaSets, "todo-app") {
@@ -286,7 +299,7 @@ func TestAnUnknownWayInIsNotClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	res := p.mustRecover(t, sameImage)
-	if res.WayIn() != recovery.Unknown || res.Verdict == engine.Recovered {
+	if res.WayIn() != recovery.Unknown || res.Verdict != engine.RecoveredOpen {
 		t.Errorf("%s, the way in is %s: %+v", res.Verdict, res.WayIn(), res.Workloads)
 	}
 	of := func(states ...recovery.WayInState) *engine.RecoverResult {
@@ -330,6 +343,7 @@ func TestCodesOfChecks(t *testing.T) {
 func TestAServiceThatSendsToTheSuspectIsNoRecovery(t *testing.T) {
 	t.Parallel()
 	w := newDown(t)
+	w.harden(t)
 	pod, err := w.Get(sim.Pods, "todo-app", w.suspect)
 	if err != nil {
 		t.Fatal(err)
@@ -351,6 +365,9 @@ endpoints: [{addresses: ["10.0.0.9"], conditions: {ready: true}, targetRef: {kin
 	}
 	if c := checkOf(t, res, "endpoints"); c.Result != recovery.Failed || !strings.Contains(c.Text, "sends to the suspect") || res.Verdict != engine.NotRecovered {
 		t.Errorf("%s: %+v", res.Verdict, c)
+	}
+	if failed := res.Codes(recovery.Failed); !slices.Equal(failed, []string{"endpoints"}) {
+		t.Errorf("what else failed decides, too: %q", failed)
 	}
 }
 
@@ -427,5 +444,35 @@ func TestAnOldValueStaysWhileItMayBeInUse(t *testing.T) {
 				t.Errorf("%+v", res.Actions)
 			}
 		})
+	}
+}
+
+// A StatefulSet is not restored beside a suspect of the name of its pod, when that
+// was to be deleted before and could not be, for want of its evidence.
+func TestAWorkloadWaitsForASuspectThatIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t), t.TempDir()
+	w.suspect = "postgres-0"
+	p := w.mustStart(t, dir)
+	p.mustContain(t)
+	if _, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.only(t.Context()),
+		Options: eradicate.Options{Images: []eradicate.Image{{Container: "postgres", Ref: cleanImage}}}}); err != nil {
+		t.Fatal(err)
+	}
+	res, err := p.recoverNow(t.Context(), deletes)
+	if err != nil || len(res.Refusals) != 1 || !strings.Contains(res.Refusals[0].Reason, "no evidence of pod") {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	set, err := w.Get(sim.StatefulSets, "todo-app", "postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _, _ := unstructured.NestedInt64(set.Object, "spec", "replicas"); n != 0 || res.Verdict != engine.NotRecovered {
+		t.Errorf("%s, it has %d replicas", res.Verdict, n)
+	}
+	for _, a := range res.Actions {
+		if a.Step == recovery.StepRestore && a.Outcome != timeline.OutcomeRefused {
+			t.Errorf("%s: %s", a.Summary, a.Outcome)
+		}
 	}
 }
