@@ -17,6 +17,7 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/eradicate"
 	recovery "irctl/internal/steps/recover"
@@ -305,7 +306,7 @@ func TestAnUnknownWayInIsNotClosed(t *testing.T) {
 	of := func(states ...recovery.WayInState) *engine.RecoverResult {
 		r := &engine.RecoverResult{}
 		for _, s := range states {
-			r.Workloads = append(r.Workloads, engine.RecoveredWorkload{WayIn: recovery.WayIn{State: s}})
+			r.Workloads = append(r.Workloads, engine.RecoveredWorkload{RecoveredWorkload: record.RecoveredWorkload{WayIn: recovery.WayIn{State: s}}})
 		}
 		return r
 	}
@@ -327,8 +328,8 @@ func TestCodesOfChecks(t *testing.T) {
 		return recovery.Check{Code: code, Result: result, Accepted: accepted}
 	}
 	r := &engine.RecoverResult{Workloads: []engine.RecoveredWorkload{
-		{OK: true, Checks: []recovery.Check{check("b", recovery.Failed, false), check("a", recovery.Failed, false), check("c", recovery.Failed, true), check("d", recovery.NotKnown, false)}},
-		{OK: false, Checks: []recovery.Check{check("a", recovery.Failed, false), check("e", recovery.Passed, false)}}}}
+		{RecoveredWorkload: record.RecoveredWorkload{OK: true, Checks: []recovery.Check{check("b", recovery.Failed, false), check("a", recovery.Failed, false), check("c", recovery.Failed, true), check("d", recovery.NotKnown, false)}}},
+		{RecoveredWorkload: record.RecoveredWorkload{OK: false, Checks: []recovery.Check{check("a", recovery.Failed, false), check("e", recovery.Passed, false)}}}}}
 	for result, want := range map[recovery.Result][]string{recovery.Failed: {"a", "b", "rollout"}, recovery.NotKnown: {"d"}, recovery.Passed: {"e"}} {
 		if got := r.Codes(result); !slices.Equal(got, want) {
 			t.Errorf("%s: %q", result, got)

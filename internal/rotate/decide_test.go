@@ -45,14 +45,14 @@ func TestWhetherASecretHoldsTheNewValues(t *testing.T) {
 			s.Data[k] = []byte(v)
 		}
 		r := SecretRecord{Keys: c.keys}
-		if got := r.Holds(s, d); got != c.want {
+		if got := Holds(r, s, d); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
-		if r.Holds(nil, d) {
+		if Holds(r, nil, d) {
 			t.Errorf("%s: a Secret that is not there holds them", name)
 		}
 	}
-	if (SecretRecord{Name: "a"}).Holder() != "a" || (SecretRecord{Name: "a", Successor: "b"}).Holder() != "b" {
+	if Holder(SecretRecord{Name: "a"}) != "a" || Holder(SecretRecord{Name: "a", Successor: "b"}) != "b" {
 		t.Error("which Secret holds them")
 	}
 }
@@ -245,7 +245,7 @@ func TestWhatIsLeftToAPerson(t *testing.T) {
 		if c.uid != "" {
 			live.UID = "uid-other"
 		}
-		record := &Record{Secrets: []SecretRecord{{Namespace: ns, Name: "x"}, {Namespace: ns, Name: "s", UID: live.UID, Successor: "s-r1"}}}
+		record := &Record{Secrets: []SecretRecord{{Namespace: ns, Name: "x"}, {Namespace: ns, Name: "s", UID: string(live.UID), Successor: "s-r1"}}}
 		out, err := NewSecrets(w.client, w.digests, record, Commander{}, SecretPlan{Live: live, Sources: map[string]Source{"a": {Kind: Random}}}).Deactivate(t.Context())
 		_, getErr := w.client.Kube.CoreV1().Secrets(ns).Get(t.Context(), "s", metav1.GetOptions{})
 		if (err != nil) != c.err || (getErr != nil) != c.gone || !c.err && out.Result != change.Done {

@@ -275,7 +275,7 @@ func recorded(name string, edit func(*History), pairs ...string) History {
 	for _, p := range pairs {
 		key, values, _ := strings.Cut(p, "=")
 		was, is, _ := strings.Cut(values, ">")
-		h.Record.Secrets[0].Keys[key] = rotate.KeyDigests{Before: digests.Of([]byte(was)), After: digests.Of([]byte(is)), Source: rotate.Random}
+		h.Record.Secrets[0].Keys[key] = rotate.KeyDigests{Before: digests.Of([]byte(was)), After: digests.Of([]byte(is)), Source: string(rotate.Random)}
 	}
 	if edit != nil {
 		edit(&h)
@@ -297,13 +297,13 @@ func TestWhatIsGoneOnWith(t *testing.T) {
 	role := func(h *History) {
 		updated(h)
 		k := h.Record.Secrets[0].Keys["a"]
-		k.Source, k.Role = rotate.Role, "r"
+		k.Source, k.Role = string(rotate.Role), "r"
 		h.Record.Secrets[0].Keys["a"] = k
 	}
 	owing := func(h *History) {
 		updated(h)
 		k := h.Record.Secrets[0].Keys["a"]
-		k.Source = rotate.Supplied
+		k.Source = string(rotate.Supplied)
 		h.Record.Secrets[0].Keys["a"] = k
 	}
 	kept := func(h *History) { finished(h); h.Record.Secrets[0].Kept = []string{"b"} }

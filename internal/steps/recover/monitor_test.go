@@ -13,6 +13,7 @@ import (
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
+	"irctl/internal/record"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
 )
@@ -27,7 +28,7 @@ func TestWhichFindingIsAHit(t *testing.T) {
 		t.Fatal("the scores are not what this test takes them for")
 	}
 	w := &Watched{Namespaces: []string{"app", "web"}, Since: began,
-		Indicators: Indicators{Pods: []SuspectPod{{"x", "y", "z"}, {"app", "suspect", "uid-suspect"}}},
+		Indicators: Indicators{Pods: []SuspectPod{{Namespace: "x", Name: "y", UID: "z"}, {Namespace: "app", Name: "suspect", UID: "uid-suspect"}}},
 		Workloads: []*Workload{{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "first", "1")}},
 			{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "app", "2")}}}}
 	of := func(source detect.Source, score detect.Score, more ...func(*detect.Finding)) detect.Finding {
@@ -132,7 +133,7 @@ func TestWhatWasTakenBackIsASign(t *testing.T) {
 
 func (w *Watched) lookWith(t *testing.T) Sight {
 	t.Helper()
-	w.Baseline = &Baseline{All: true}
+	w.Baseline = &Baseline{Baseline: record.Baseline{All: true}}
 	return w.Look(t.Context())
 }
 
@@ -161,7 +162,7 @@ func TestASuspectThatIsLetGo(t *testing.T) {
 		if c.going {
 			p.DeletionTimestamp = &metav1.Time{Time: began}
 		}
-		w := &Watched{Incident: "inc-1", Baseline: &Baseline{All: true}, Indicators: Indicators{Pods: []SuspectPod{{"app", "suspect", "uid-suspect"}}},
+		w := &Watched{Incident: "inc-1", Baseline: &Baseline{Baseline: record.Baseline{All: true}}, Indicators: Indicators{Pods: []SuspectPod{{Namespace: "app", Name: "suspect", UID: "uid-suspect"}}},
 			Standing: []Recorded{{Step: contain.StepScale, Change: change.Change{Object: cluster.Pod.Named("app", "suspect", "uid-suspect")}},
 				{Step: c.step, Change: change.Change{Object: cluster.Pod.Named("app", "suspect", c.uid)}}}}
 		s := w.see(podList{pods: []corev1.Pod{p}, all: true})
@@ -185,7 +186,7 @@ func TestWhatOfPodsIsASign(t *testing.T) {
 	phase := func(p corev1.Pod, phase corev1.PodPhase) corev1.Pod { p.Status.Phase = phase; return p }
 	going := func(p corev1.Pod) corev1.Pod { p.DeletionTimestamp = &metav1.Time{Time: began}; return p }
 	known := func(p corev1.Pod) corev1.Pod { p.UID = "uid-known"; return p }
-	part := &Baseline{Namespaces: []string{"app"}}
+	part := &Baseline{Baseline: record.Baseline{Namespaces: []string{"app"}}}
 	for name, c := range map[string]struct {
 		pods      []corev1.Pod
 		baseline  *Baseline
@@ -199,22 +200,22 @@ func TestWhatOfPodsIsASign(t *testing.T) {
 		"succeeded":                        {[]corev1.Pod{phase(podOf("app", "p", bad), corev1.PodSucceeded), podOf("app", "q", bad)}, nil, false, "image q||"},
 		"failed":                           {[]corev1.Pod{phase(podOf("app", "p", bad), corev1.PodFailed), podOf("app", "q", bad)}, nil, false, "image q||"},
 		"a suspect, and one that came":     {[]corev1.Pod{podOf("app", "suspect", bad), podOf("app", "q", bad)}, nil, false, "image q||"},
-		"ran it before":                    {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{All: true, Digests: []string{bad}, Exposed: []types.UID{"uid-known"}}, false, "|image p|"},
-		"ran it before, and ends":          {[]corev1.Pod{going(known(podOf("app", "p", bad)))}, &Baseline{All: true, Digests: []string{bad}, Exposed: []types.UID{"uid-known"}}, false, "||"},
-		"ran another before":               {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{All: true, Digests: []string{bad}, Others: []types.UID{"uid-known"}}, false, "image p||"},
-		"ran what is told of only now":     {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{All: true, Digests: []string{digest("d")}, Others: []types.UID{"uid-known"}}, false, "|image p|"},
+		"ran it before":                    {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Exposed: []string{"uid-known"}}}, false, "|image p|"},
+		"ran it before, and ends":          {[]corev1.Pod{going(known(podOf("app", "p", bad)))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Exposed: []string{"uid-known"}}}, false, "||"},
+		"ran another before":               {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Others: []string{"uid-known"}}}, false, "image p||"},
+		"ran what is told of only now":     {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{digest("d")}, Others: []string{"uid-known"}}}, false, "|image p|"},
 		"not known since when":             {[]corev1.Pod{podOf("far", "p", bad), podOf("far", "q", bad), podOf("farther", "r", bad)}, part, false, "||far/p,farther/r"},
 		"came with the name":               {[]corev1.Pod{named(podOf("app", "p", ""), "suspect", "ReplicaSet")}, nil, false, "name suspect||"},
 		"the name, in another namespace":   {[]corev1.Pod{named(podOf("web", "p", ""), "suspect", "")}, nil, false, "||"},
 		"of a StatefulSet, which gives it": {[]corev1.Pod{named(podOf("app", "p", ""), "suspect", "StatefulSet")}, nil, false, "||"},
-		"had the name before":              {[]corev1.Pod{known(named(podOf("app", "p", ""), "suspect", ""))}, &Baseline{All: true, Others: []types.UID{"uid-known"}}, false, "|name suspect|"},
+		"had the name before":              {[]corev1.Pod{known(named(podOf("app", "p", ""), "suspect", ""))}, &Baseline{Baseline: record.Baseline{All: true, Others: []string{"uid-known"}}}, false, "|name suspect|"},
 		"had the name, not known since":    {[]corev1.Pod{named(podOf("far", "p", ""), "away", "")}, part, false, "||far/away"},
 		"both image and name":              {[]corev1.Pod{named(podOf("app", "p", bad), "suspect", "")}, nil, false, "image suspect,name suspect||"},
 	} {
 		w := &Watched{Incident: "inc-1", SameImage: c.sameImage, Baseline: c.baseline,
-			Indicators: Indicators{Digests: []string{digest("0"), bad}, Pods: []SuspectPod{{"far", "away", "u"}, {"app", "suspect", "uid-suspect"}}}}
+			Indicators: Indicators{Digests: []string{digest("0"), bad}, Pods: []SuspectPod{{Namespace: "far", Name: "away", UID: "u"}, {Namespace: "app", Name: "suspect", UID: "uid-suspect"}}}}
 		if w.Baseline == nil {
-			w.Baseline = &Baseline{All: true}
+			w.Baseline = &Baseline{Baseline: record.Baseline{All: true}}
 		}
 		list := podList{pods: c.pods, namespaces: []string{"app"}}
 		told := func(hits []Hit) string {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"irctl/internal/change"
 	"irctl/internal/cluster"
@@ -59,7 +58,7 @@ func TestAWatchThatBeginsBlind(t *testing.T) {
 		t.Errorf("%+v, gaps %v", w.Baseline, gaps)
 	}
 	s := w.Look(t.Context())
-	if !s.Grown || !slices.Equal(w.Baseline.Untold, []types.UID{"uid-here"}) || len(s.Hits)+len(s.Exposed) > 0 || len(s.Gaps) != 1 {
+	if !s.Grown || !slices.Equal(w.Baseline.Untold, []string{"uid-here"}) || len(s.Hits)+len(s.Exposed) > 0 || len(s.Gaps) != 1 {
 		t.Errorf("%+v, untold %v", s, w.Baseline.Untold)
 	}
 }

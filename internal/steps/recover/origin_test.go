@@ -168,12 +168,12 @@ func TestIndicatorsOfAll(t *testing.T) {
 	}
 	i := IndicatorsOf([]*cluster.Target{of("s2", "b:1", digest("b")), of("s1", "a:1", digest("a")), of("s3", "a:1", digest("a")), gonePod()})
 	want := Indicators{Digests: []string{digest("a"), digest("b")}, Images: []string{"a:1", "b:1"},
-		Pods: []SuspectPod{{"app", "s2", "uid-s2"}, {"app", "s1", "uid-s1"}, {"app", "s3", "uid-s3"}, {}}}
+		Pods: []SuspectPod{{Namespace: "app", Name: "s2", UID: "uid-s2"}, {Namespace: "app", Name: "s1", UID: "uid-s1"}, {Namespace: "app", Name: "s3", UID: "uid-s3"}, {}}}
 	if diff := cmp.Diff(want, i); diff != "" {
 		t.Error(diff)
 	}
-	i = i.With(Indicators{Digests: []string{digest("0"), digest("a")}, Images: []string{"0:1", "b:1"}, Pods: []SuspectPod{{"app", "s1", "uid-s1"}, {"app", "s1", "uid-later"}, {"app", "s9", "u"}}})
-	want.Digests, want.Images, want.Pods = []string{digest("0"), digest("a"), digest("b")}, []string{"0:1", "a:1", "b:1"}, append(want.Pods, SuspectPod{"app", "s1", "uid-later"}, SuspectPod{"app", "s9", "u"})
+	i = i.With(Indicators{Digests: []string{digest("0"), digest("a")}, Images: []string{"0:1", "b:1"}, Pods: []SuspectPod{{Namespace: "app", Name: "s1", UID: "uid-s1"}, {Namespace: "app", Name: "s1", UID: "uid-later"}, {Namespace: "app", Name: "s9", UID: "u"}}})
+	want.Digests, want.Images, want.Pods = []string{digest("0"), digest("a"), digest("b")}, []string{"0:1", "a:1", "b:1"}, append(want.Pods, SuspectPod{Namespace: "app", Name: "s1", UID: "uid-later"}, SuspectPod{Namespace: "app", Name: "s9", UID: "u"})
 	if diff := cmp.Diff(want, i); diff != "" {
 		t.Error(diff)
 	}

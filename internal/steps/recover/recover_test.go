@@ -53,9 +53,9 @@ func TestWhichWorkloadsAreRecovered(t *testing.T) {
 	scene := f.scene(target("s1", a), target("s2", b), target("s3", owner("a", "u-a")), target("bare"))
 	scene.Workloads = [][]*cluster.Owner{{owner("b", "u-b")}, {owner("named", "u-named")}}
 	scale := func(seq int64, name string, uid types.UID) Recorded {
-		return record(contain.StepScale, seq, cluster.Deployment.Named("app", name, uid))
+		return changed(contain.StepScale, seq, cluster.Deployment.Named("app", name, uid))
 	}
-	list := Find(t.Context(), scene, []Recorded{scale(1, "a", "u-a"), record(contain.StepCordon, 2, cluster.Deployment.Named("app", "other", "u-other")),
+	list := Find(t.Context(), scene, []Recorded{scale(1, "a", "u-a"), changed(contain.StepCordon, 2, cluster.Deployment.Named("app", "other", "u-other")),
 		scale(3, "scaled", "u-scaled"), scale(4, "a", "u-a"), scale(5, "scaled", "u-scaled"), scale(6, "gone", "u-gone")})
 	var got []string
 	for _, w := range list {
@@ -139,7 +139,7 @@ func TestWhatIsRestored(t *testing.T) {
 	t.Parallel()
 	missing := apierrors.NewNotFound(schema.GroupResource{}, "x")
 	there := object(cluster.Deployment, nil)
-	held := []Recorded{record(contain.StepScale, 9, cluster.Deployment), record(contain.StepScale, 4, cluster.Deployment)}
+	held := []Recorded{changed(contain.StepScale, 9, cluster.Deployment), changed(contain.StepScale, 4, cluster.Deployment)}
 	for name, c := range map[string]struct {
 		w               Workload
 		same, deletes   bool
@@ -160,7 +160,7 @@ func TestWhatIsRestored(t *testing.T) {
 		"gone, one is in a way too": {Workload{Owner: &cluster.Owner{Err: missing}, WayIn: WayIn{State: Open}, Held: held, Blocker: target("s")}, false, false, nil, "has the name", "--suspect delete"},
 	} {
 		c.w.Ref = cluster.Deployment.Named("app", "x", "u-x")
-		next := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "next", "u-next"), Object: there}, WayIn: WayIn{State: Closed}, Held: []Recorded{record(contain.StepScale, 77, cluster.Deployment)}}
+		next := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "next", "u-next"), Object: there}, WayIn: WayIn{State: Closed}, Held: []Recorded{changed(contain.StepScale, 77, cluster.Deployment)}}
 		plan := PlanRestore([]*Workload{&c.w, next}, c.same, c.deletes)
 		var undoes []int64
 		last := ""

@@ -145,7 +145,7 @@ func TestAskingWhetherASuspectMayBeDeleted(t *testing.T) {
 	}
 }
 
-func record(step string, seq int64, ref cluster.Ref) Recorded {
+func changed(step string, seq int64, ref cluster.Ref) Recorded {
 	return Recorded{Seq: seq, Step: step, Summary: fmt.Sprint("number ", seq), Targets: []string{"t"},
 		Change: change.Change{Object: ref, Fields: []change.Field{{Path: []string{"metadata", "labels", "team"}, Before: "red", After: "blue"}}}}
 }
@@ -157,8 +157,8 @@ func TestTheRecordOfAGoneSuspectIsClosed(t *testing.T) {
 	f := newFake(t, &there, &secret)
 	f.deny("/pods/secret")
 	pod := func(name string) cluster.Ref { return cluster.Pod.Named("app", name, types.UID("uid-"+name)) }
-	recorded := []Recorded{record(contain.StepDetach, 1, pod("kept")), record(contain.StepDetach, 2, pod("gone")), record(contain.StepScale, 3, pod("gone")),
-		record(contain.StepDetach, 4, pod("there")), record(contain.StepDetach, 5, pod("secret"))}
+	recorded := []Recorded{changed(contain.StepDetach, 1, pod("kept")), changed(contain.StepDetach, 2, pod("gone")), changed(contain.StepScale, 3, pod("gone")),
+		changed(contain.StepDetach, 4, pod("there")), changed(contain.StepDetach, 5, pod("secret"))}
 	list := Settle(f.client, recorded, func(uid string) (string, bool) {
 		return map[string]string{"uid-there": "delete it"}[uid], uid != "uid-kept"
 	})
@@ -182,8 +182,8 @@ func TestTheQuarantineIsLiftedLast(t *testing.T) {
 	others.Labels = map[string]string{contain.IncidentLabel: "inc-2", contain.QuarantineLabel: contain.QuarantineValue}
 	f := newFake(t, &marked, &others)
 	policy := func(ns, name string) cluster.Ref { return cluster.NetworkPolicy.Named(ns, name, "") }
-	recorded := []Recorded{record(contain.StepQuarantine, 1, policy("app", "a")), record(contain.StepDetach, 2, policy("app", "x")), record(contain.StepQuarantine, 3, policy("kept", "b")),
-		record(contain.StepQuarantine, 4, policy("kept", "c")), record(contain.StepQuarantine, 5, policy("web", "d")), record(contain.StepQuarantine, 6, policy("secret", "e"))}
+	recorded := []Recorded{changed(contain.StepQuarantine, 1, policy("app", "a")), changed(contain.StepDetach, 2, policy("app", "x")), changed(contain.StepQuarantine, 3, policy("kept", "b")),
+		changed(contain.StepQuarantine, 4, policy("kept", "c")), changed(contain.StepQuarantine, 5, policy("web", "d")), changed(contain.StepQuarantine, 6, policy("secret", "e"))}
 	f.deny("namespaces/secret/pods")
 	actions, stay := PlanLift(f.scene(), recorded, map[string][]string{"kept": {"kept/p"}, "app": nil}, map[string][]string{"app": {"delete it"}})
 	var got []string
@@ -203,8 +203,8 @@ func TestTheQuarantineIsLiftedLast(t *testing.T) {
 func TestWhatWasSuspendedIsResumed(t *testing.T) {
 	t.Parallel()
 	node := cluster.Node.Named("", "n", "u")
-	recorded := []Recorded{record(contain.StepCordon, 1, node), record(contain.StepSuspend, 2, cluster.CronJob.Named("app", "c", "u")),
-		record(contain.StepSuspend, 3, cluster.CronJob.Named("app", "d", "v")), record(contain.StepScale, 4, cluster.Deployment.Named("app", "e", "w"))}
+	recorded := []Recorded{changed(contain.StepCordon, 1, node), changed(contain.StepSuspend, 2, cluster.CronJob.Named("app", "c", "u")),
+		changed(contain.StepSuspend, 3, cluster.CronJob.Named("app", "d", "v")), changed(contain.StepScale, 4, cluster.Deployment.Named("app", "e", "w"))}
 	for uncordon, want := range map[bool][]int64{false: {3, 2}, true: {3, 2, 1}} {
 		actions, stay := PlanResume(recorded, uncordon)
 		var got []int64

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"irctl/internal/cluster"
+	"irctl/internal/steps/contain"
 )
 
 // A rollout is done when every pod that should be there is there, ready and of
@@ -27,6 +28,9 @@ func TestWhenARolloutIsDone(t *testing.T) {
 		return func(p *corev1.Pod) { p.Status.Phase, p.Status.Conditions = phase, nil }
 	}
 	bare := func(p *corev1.Pod) { p.OwnerReferences = nil }
+	cutOff := func(p *corev1.Pod) {
+		p.Labels = map[string]string{"app": "app", contain.QuarantineLabel: contain.QuarantineValue}
+	}
 	going := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: began} }
 	elsewhere := func(p *corev1.Pod) { p.Labels = map[string]string{"app": "other"} }
 	failing := map[string]any{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
@@ -54,7 +58,8 @@ func TestWhenARolloutIsDone(t *testing.T) {
 		"the default is one":           {cluster.Deployment, nil, two[:1], held, false, true, false, "1 of 1", 1},
 		"one is missing":               {cluster.Deployment, map[string]any{"spec.replicas": 3}, two, held, false, false, false, "2 of 3 pods are ready", 2},
 		"one is not ready":             {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", notReady)}, held, false, false, false, "1 of 2", 2},
-		"one is the suspect":           {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("suspect")}, held, false, false, false, "1 of 2", 1},
+		"one is the suspect":           {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("suspect", cutOff)}, held, false, false, false, "1 of 2", 1},
+		"one was let go":               {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("suspect")}, held, false, true, false, "2 of 2", 2},
 		"one has failed":               {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", phase(corev1.PodFailed))}, held, false, false, false, "1 of 2", 1},
 		"one has succeeded":            {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", phase(corev1.PodSucceeded))}, held, false, false, false, "1 of 2", 1},
 		"one is nobody's":              {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", bare)}, held, false, false, false, "1 of 2", 1},

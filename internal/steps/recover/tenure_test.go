@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"irctl/internal/record"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // What a baseline takes in, of which pods of which namespaces.
@@ -15,18 +16,18 @@ func TestWhatABaselineTakesIn(t *testing.T) {
 	t.Parallel()
 	bad := digest("b")
 	a, b, c := podOf("app", "a", bad), podOf("app", "b", digest("c")), podOf("web", "c", bad)
-	base := &Baseline{Digests: []string{digest("0"), bad}}
+	base := &Baseline{Baseline: record.Baseline{Digests: []string{digest("0"), bad}}}
 	if !base.extend(podList{pods: []corev1.Pod{a, b}, namespaces: []string{"app"}}, true) {
 		t.Error("the first list is nothing new")
 	}
-	if base.All || !slices.Equal(base.Exposed, []types.UID{"uid-a"}) || !slices.Equal(base.Others, []types.UID{"uid-b"}) || len(base.Untold) > 0 {
+	if base.All || !slices.Equal(base.Exposed, []string{"uid-a"}) || !slices.Equal(base.Others, []string{"uid-b"}) || len(base.Untold) > 0 {
 		t.Errorf("%+v", base)
 	}
 	late := podOf("app", "late", bad)
 	if base.extend(podList{pods: []corev1.Pod{a, late}, namespaces: []string{"app"}}, false) || len(base.Untold) > 0 {
 		t.Errorf("the same namespaces again: %+v", base)
 	}
-	if !base.extend(podList{pods: []corev1.Pod{late, c, a}, namespaces: []string{"web", "app"}}, false) || !slices.Equal(base.Untold, []types.UID{"uid-c"}) {
+	if !base.extend(podList{pods: []corev1.Pod{late, c, a}, namespaces: []string{"web", "app"}}, false) || !slices.Equal(base.Untold, []string{"uid-c"}) {
 		t.Errorf("one namespace more: %+v", base)
 	}
 	if !slices.Equal(base.Namespaces, []string{"app", "web"}) {
@@ -35,7 +36,7 @@ func TestWhatABaselineTakesIn(t *testing.T) {
 	if !base.extend(podList{pods: []corev1.Pod{a, podOf("far", "f", bad)}, all: true}, false) || !base.All || base.Namespaces != nil {
 		t.Errorf("all of them: %+v", base)
 	}
-	if !slices.Equal(base.Untold, []types.UID{"uid-c", "uid-f"}) {
+	if !slices.Equal(base.Untold, []string{"uid-c", "uid-f"}) {
 		t.Errorf("%v", base.Untold)
 	}
 	if base.extend(podList{all: true}, false) {
@@ -54,15 +55,15 @@ func TestTenureBeyondWhatIsRecorded(t *testing.T) {
 		created time.Time
 		want    Tenure
 	}{
-		"later":                   {Baseline{All: true, Cut: true, Clock: ClockServer}, began.Add(3 * time.Second), Came},
-		"at the blur":             {Baseline{All: true, Cut: true, Clock: ClockServer}, began.Add(clockBlur), Untold},
-		"at the blur, before":     {Baseline{All: true, Cut: true, Clock: ClockServer}, began.Add(-clockBlur), Untold},
-		"before":                  {Baseline{All: true, Cut: true, Clock: ClockServer}, began.Add(-3 * time.Second), Exposed},
-		"no time":                 {Baseline{All: true, Cut: true, Clock: ClockServer}, time.Time{}, Untold},
-		"this machine's clock":    {Baseline{All: true, Cut: true, Clock: ClockLocal}, began.Add(-time.Hour), Untold},
-		"not cut":                 {Baseline{All: true, Clock: ClockServer}, began.Add(-time.Hour), Came},
-		"of another namespace":    {Baseline{Namespaces: []string{"x"}, Cut: true, Clock: ClockServer}, began.Add(time.Hour), Untold},
-		"of one of the namespace": {Baseline{Namespaces: []string{"x", "app"}, Cut: true, Clock: ClockServer}, began.Add(time.Hour), Came},
+		"later":                   {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(3 * time.Second), Came},
+		"at the blur":             {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(clockBlur), Untold},
+		"at the blur, before":     {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(-clockBlur), Untold},
+		"before":                  {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(-3 * time.Second), Exposed},
+		"no time":                 {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, time.Time{}, Untold},
+		"this machine's clock":    {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockLocal}}, began.Add(-time.Hour), Untold},
+		"not cut":                 {Baseline{Baseline: record.Baseline{All: true, Clock: ClockServer}}, began.Add(-time.Hour), Came},
+		"of another namespace":    {Baseline{Baseline: record.Baseline{Namespaces: []string{"x"}, Cut: true, Clock: ClockServer}}, began.Add(time.Hour), Untold},
+		"of one of the namespace": {Baseline{Baseline: record.Baseline{Namespaces: []string{"x", "app"}, Cut: true, Clock: ClockServer}}, began.Add(time.Hour), Came},
 	} {
 		p := podOf("app", "p", "")
 		p.CreationTimestamp = metav1.NewTime(c.created)
@@ -76,10 +77,10 @@ func TestTenureBeyondWhatIsRecorded(t *testing.T) {
 // Of what does not fit, the pods that ran the image are kept first.
 func TestWhatIsKeptOfALargeBaseline(t *testing.T) {
 	t.Parallel()
-	list := func(prefix string, n int) []types.UID {
-		out := make([]types.UID, n)
+	list := func(prefix string, n int) []string {
+		out := make([]string, n)
 		for i := range out {
-			out[i] = types.UID(prefix)
+			out[i] = string(prefix)
 		}
 		return out
 	}
@@ -93,7 +94,7 @@ func TestWhatIsKeptOfALargeBaseline(t *testing.T) {
 		"the untold do not": {maxBaseline - 2, 3, 2, [3]int{maxBaseline - 2, 2, 0}, true},
 		"the exposed alone": {maxBaseline + 1, 3, 2, [3]int{maxBaseline, 0, 0}, true},
 	} {
-		b := &Baseline{Exposed: list("e", c.exposed), Untold: list("u", c.untold), Others: list("o", c.others)}
+		b := &Baseline{Baseline: record.Baseline{Exposed: list("e", c.exposed), Untold: list("u", c.untold), Others: list("o", c.others)}}
 		r := b.Recorded()
 		if got := [3]int{len(r.Exposed), len(r.Untold), len(r.Others)}; got != c.want || r.Cut != c.cut || len(b.Others) != c.others {
 			t.Errorf("%s: %v, cut: %v", name, got, r.Cut)
