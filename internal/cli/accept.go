@@ -98,14 +98,11 @@ func (a *App) listAcceptables(ctx context.Context, o *acceptOptions) error {
 	if err != nil {
 		return err
 	}
-	res := e.Status(ctx, i, entries)
-	if err := a.printAcceptables(id, res.Acceptables(), false, ""); err != nil {
+	list, err := e.Acceptables(ctx, i, entries)
+	if err != nil {
 		return err
 	}
-	if len(res.Acceptables()) == 0 {
-		return ended(nil, verdictCode(res.Verdict))
-	}
-	return nil
+	return a.printAcceptables(id, list, false, "")
 }
 
 func (a *App) printAcceptables(id incident.ID, list []engine.Acceptable, withdrawn bool, what string) error {

@@ -81,7 +81,9 @@ func (a *App) incidentList() *cobra.Command {
 			return err
 		}
 		for _, i := range list {
-			a.tellDoubts(i)
+			if a.tellDoubts(i); incident.Weighs(i.Doubts) {
+				errs = append(errs, fmt.Errorf("incident %s is broken: what is listed of it is not all that there was", i.ID))
+			}
 		}
 		return a.listErrors(errs)
 	}}

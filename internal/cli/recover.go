@@ -186,7 +186,6 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 	}
 	var failure error
 	if o.monitor.For > 0 && !res.Cancelled && res.Runs() {
-		signalsOf(c.Context()).expected()
 		out.Monitor, failure = e.Monitor(c.Context(), o.monitor)
 		if text {
 			a.printMonitored(out.Monitor)
@@ -257,6 +256,8 @@ func recoverExit(res recovered) error {
 		return exitError{code: ExitError, err: fmt.Errorf("watching for the attacker's return: %s", m.Failure)}
 	case m != nil && len(m.Hits) > 0:
 		return exitError{code: ExitNotContained}
+	case m != nil && m.Interrupted && m.Undetermined == "": // what was to be watched was not; a signal has a code of its own
+		return exitError{code: ExitError, err: errors.New("the watch was ended before its time was over; nothing was seen until then")}
 	}
 	codes := []int{ExitDone}
 	if refused {

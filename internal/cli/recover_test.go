@@ -29,7 +29,7 @@ func TestExitCodesOfTheWatch(t *testing.T) {
 		"a sign, and something left alone":    {engine.MonitorResult{Hits: sign, NotTouched: left}, nil, engine.Recovered, ExitNotContained},
 		"a sign, and something refused":       {engine.MonitorResult{Hits: sign}, refused, engine.Recovered, ExitNotContained},
 		"a sign, and it was not contained":    {engine.MonitorResult{Hits: sign, Failure: "x"}, nil, engine.Recovered, ExitError},
-		"ended early, and nothing until then": {engine.MonitorResult{Interrupted: true, Looks: 1}, nil, engine.Recovered, ExitDone},
+		"ended early, and nothing until then": {engine.MonitorResult{Interrupted: true, Looks: 1}, nil, engine.Recovered, ExitError},
 		"ended before it looked":              {engine.MonitorResult{Interrupted: true, Undetermined: "x"}, nil, engine.Recovered, ExitUndetermined},
 		"it could not look":                   {engine.MonitorResult{Undetermined: "x"}, nil, engine.Recovered, ExitUndetermined},
 		"it could not look, and is refused":   {engine.MonitorResult{Undetermined: "x"}, refused, engine.Recovered, ExitRefused},

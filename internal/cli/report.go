@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"irctl/internal/casefile"
+	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/report"
@@ -40,8 +41,8 @@ func (a *App) report() *cobra.Command {
 how long each part of the response took, what remained exposed and for how long, what was
 done with which command, the evidence, what did not go as meant, and what is left to be
 filled in. Of an open incident it looks at the cluster how the containment stands now, as
-irctl status does, unless --offline is given or the cluster cannot be reached. It changes
-nothing.
+irctl status does, unless --offline is given; that it could not is said in the report, and the exit code
+is 5. It changes nothing.
 
 What is not recorded is said to be not known; "irctl incident set" records severity,
 impact, roles and when things happened. The HTML is one page that needs nothing else.
@@ -90,7 +91,9 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	a.tellDoubts(in.Incident)
 	in.Now, in.Tool, in.Contacts = a.clock.Now(), "irctl "+versionText(), contacts
 	if !o.offline {
-		a.lookFor(c.Context(), &in)
+		if err := a.lookFor(c.Context(), &in); err != nil {
+			return err
+		}
 	}
 	r := report.New(in)
 	var text bytes.Buffer
@@ -114,23 +117,32 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 	if r.Chain.State == report.Broken {
 		return exitError{code: ExitError, err: fmt.Errorf("the timeline of incident %s is not as it was written: %s; the report is made from what is before that", id, r.Chain.Problems[0])}
 	}
+	if in.NotLooked != "" {
+		return fmt.Errorf("%w how the containment stands now, and the report says so: %s; --offline makes it from the record alone",
+			engine.ErrUndetermined, in.NotLooked)
+	}
 	return nil
 }
 
 // lookFor has a report say how the containment stands now, if the cluster can be
 // reached; that it cannot is said in the report, which is made all the same.
-func (a *App) lookFor(ctx context.Context, in *report.Input) {
+func (a *App) lookFor(ctx context.Context, in *report.Input) error {
 	if in.Incident.State != incident.StateOpen || len(casefile.Of(in.Entries).Meant(contain.Phase, contain.DefaultSteps)) == 0 {
-		return
+		return nil
 	}
 	looking, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	e, err := a.engine(looking, a.frontEnd(false))
 	if err != nil {
+		var noNamespace *cluster.NoNamespaceError
+		if errors.As(err, &noNamespace) {
+			return err // what was typed is wrong; the cluster is well
+		}
 		in.NotLooked = err.Error()
-		return
+		return nil
 	}
 	e.LookFor(ctx, in)
+	return nil
 }
 
 // connectTime bounds how long a report waits for a cluster.

@@ -128,10 +128,13 @@ var stresses = []stress{
 	ofBoth("", "status"),
 	ofBoth("", "status INCIDENT"),
 	ofBoth("open", "run cut-off --runbook-dir HOME/runbooks --set pod=SUSPECT --incident INCIDENT --yes"),
-	ofRecord("report INCIDENT"),
-	ofRecord("report INCIDENT --format json"),
+	ofBoth("", "report INCIDENT"),
+	ofBoth("", "report INCIDENT --format json"),
+	ofRecord("report INCIDENT --offline"),
+	ofBoth("exposed", "accept"),
+	ofBoth("exposed", "accept token --reason revoked"),
 	plain("incident", aGroup),
-	{line: "incident list", reads: reads(theRecord), namespace: notOfCluster, forbid: notOfCluster, empty: "incident.yaml", cause: "damaged"},
+	{line: "incident list", reads: reads(theRecord), namespace: notOfCluster, forbid: notOfCluster, cause: "broken|not as it was written"},
 	ofRecord("incident show INCIDENT"),
 	{line: "incident open --title Another", namespace: "", forbid: "it asks the cluster for its name alone, and does without",
 		empty: "it makes a new record"},
@@ -139,6 +142,7 @@ var stresses = []stress{
 	{line: "incident close INCIDENT --leave-standing evidence", reads: reads(theCluster, theRecord),
 		forbid: instead("incident close INCIDENT")},
 	{line: "incident reopen INCIDENT", state: "closed", reads: reads(theRecord), namespace: notOfCluster, forbid: notOfCluster},
+	{line: "incident repair INCIDENT --reason looked", reads: reads(theRecord), forbid: "that an incident needs no repair is in its files"},
 	plain("timeline", aGroup),
 	ofRecord("timeline show INCIDENT"),
 	ofRecord("timeline note --incident INCIDENT seen"),
@@ -241,7 +245,7 @@ func (s stress) command(t *testing.T) *cobra.Command {
 // reason is the text of a trouble that is no line, and whether it applies.
 func (s stress) reason(trouble string) (text string, applies bool) {
 	text = map[string]string{noNamespace: s.namespace, forbidden: s.forbid, fullDisk: s.full, emptyInput: s.empty}[trouble]
-	return text, text == "" || text == "incident.yaml" || strings.HasPrefix(text, "irctl ")
+	return text, text == "" || strings.HasPrefix(text, "irctl ")
 }
 
 func (s stress) check(t *testing.T, fixtures map[string]*fixture.Fixture, trouble, format string) {

@@ -67,9 +67,10 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 	if req.Withdraw {
 		return nil, withdraw(h, req)
 	}
-	looking, cancel := e.within(ctx)
-	defer cancel()
-	all := e.Status(looking, h.Incident(), h.Log.Entries()).Acceptables()
+	all, err := e.Acceptables(ctx, h.Incident(), h.Log.Entries())
+	if err != nil {
+		return nil, err
+	}
 	found := slices.DeleteFunc(slices.Clone(all), func(a Acceptable) bool {
 		return a.Code != req.Code || req.Object != "" && a.Object != req.Object
 	})
@@ -90,6 +91,16 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 		found[i].Accepted = acceptedIn(told)(found[i].Code, found[i].Object)
 	}
 	return found, nil
+}
+
+// Acceptables looks what of an incident weighs and can be accepted, and what is.
+func (e *Engine) Acceptables(ctx context.Context, i incident.Incident, entries []timeline.Entry) ([]Acceptable, error) {
+	if err := e.notHere(i); err != nil {
+		return nil, err
+	}
+	looking, cancel := e.within(ctx)
+	defer cancel()
+	return e.Status(looking, i, entries).Acceptables(), nil
 }
 
 // unknownFinding says that there is nothing of the kind to accept, and what there is.

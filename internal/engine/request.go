@@ -175,8 +175,14 @@ func (e *Engine) Recall(ctx context.Context, q SuspectQuery, in incident.ID) (*S
 	case recallErr != nil:
 		return nil, in, recallErr
 	case id == "":
+		if in != "" {
+			return s, in, err
+		}
 		if err != nil && errors.Is(err, ErrUndetermined) {
-			return nil, in, cmp.Or(e.takenByAnother(ctx, q), err)
+			return nil, in, cmp.Or(e.selectedByAnother(ctx, q), err)
+		}
+		if s != nil && len(s.Pods) == 0 {
+			err = cmp.Or(err, e.ownedByAnother(ctx, s.Workloads))
 		}
 		return s, in, err
 	case err != nil && !errors.Is(err, ErrUndetermined):
@@ -269,15 +275,35 @@ func sameWorkload(r record.Request, named []record.Ref) bool {
 	})
 }
 
-// takenByAnother says of a selection that matches nothing that pods with these
+// selectedByAnother says of a selection that matches nothing that pods with these
 // labels were contained by an incident that this machine does not have; nil: none
 // was, as far as can be told.
-func (e *Engine) takenByAnother(ctx context.Context, q SuspectQuery) error {
+func (e *Engine) selectedByAnother(ctx context.Context, q SuspectQuery) error {
 	selector, err := labels.Parse(q.Selector)
 	if err != nil || q.Selector == "" {
 		return nil
 	}
-	pods, err := e.Client.ListPods(ctx, q.selects(), contain.IncidentLabel)
+	return e.takenByAnother(ctx, q.selects(), selector)
+}
+
+// ownedByAnother says the same of workloads that have no pod.
+func (e *Engine) ownedByAnother(ctx context.Context, workloads [][]*cluster.Owner) error {
+	for _, chain := range workloads {
+		selector, err := chain[0].PodSelector()
+		if err != nil || selector == nil || selector.Empty() {
+			continue // then nobody can tell which pods were its
+		}
+		if err := e.takenByAnother(ctx, chain[0].Namespace, selector); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takenByAnother looks for a contained pod that had labels which a selector matches.
+// What the annotation remembers may be an attacker's: only a refusal comes of it.
+func (e *Engine) takenByAnother(ctx context.Context, namespace string, selector labels.Selector) error {
+	pods, err := e.Client.ListPods(ctx, namespace, contain.IncidentLabel)
 	if err != nil {
 		return nil // that nothing matches is said all the same
 	}
@@ -288,7 +314,7 @@ func (e *Engine) takenByAnother(ctx context.Context, q SuspectQuery) error {
 		if json.Unmarshal([]byte(p.Annotations[contain.DetachedAnnotation]), &had) != nil {
 			continue
 		}
-		if selector.Matches(labels.Merge(p.Labels, had.Labels)) {
+		if selector.Matches(labels.Set(labels.Merge(p.Labels, had.Labels))) {
 			c := &containment{Engine: e, req: ContainRequest{Targets: []*cluster.Target{{Pod: &p}}}}
 			return c.foreign()
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"irctl/internal/incident"
@@ -101,7 +102,7 @@ func (e *Engine) LookFor(ctx context.Context, in *report.Input) {
 	case looking.Err() != nil:
 		in.NotLooked = fmt.Sprintf("it did not answer within %s", reportTime)
 	case res.OtherCluster:
-		in.NotLooked = "the one that was reached is another cluster than the incident's"
+		in.NotLooked = strings.TrimPrefix(e.notHere(in.Incident).Error(), ErrUndetermined.Error()+": ")
 	case res.Verdict != "":
 		in.Look = &report.Look{At: e.Now(), Assessment: record.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}}
 	}
