@@ -403,7 +403,6 @@ func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.Close
 	}
 	if err != nil && !stands {
 		fmt.Fprintf(a.Err, "! the cluster was not looked at: %s; by the journal nothing of the containment stands\n", sanitize.Line(err.Error()))
-		err = nil
 		return engine.CloseUnseen(h, req, nil)
 	}
 	if err != nil {

@@ -176,8 +176,7 @@ func undoExit(res *engine.UndoResult) error {
 			}
 		}
 	}
-	switch {
-	case res.Weighs():
+	if res.Weighs() {
 		code = weightiest(code, ExitUndetermined)
 	}
 	switch {

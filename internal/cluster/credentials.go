@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 )
@@ -135,7 +134,7 @@ func refusalOf(resp *http.Response) (message string, admitted bool) {
 	}
 	message = http.StatusText(resp.StatusCode)
 	if o, _, err := scheme.Codecs.UniversalDeserializer().Decode(data, nil, nil); err == nil {
-		if s, ok := runtime.Object(o).(*metav1.Status); ok && s.Message != "" {
+		if s, ok := o.(*metav1.Status); ok && s.Message != "" {
 			message = s.Message
 		}
 	}

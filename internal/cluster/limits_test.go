@@ -123,7 +123,7 @@ func TestNothingHangs(t *testing.T) {
 		"a write that stalls":                {stalls, patch, 1, "nothing came for 250ms", 250 * time.Millisecond},
 		"a write whose webhook is slow":      {after(160*time.Millisecond, podJSON), patch, 1, "", 160 * time.Millisecond},
 		"a log that is silent for long":      {after(200*time.Millisecond, "x"), logs, 1, "", 200 * time.Millisecond},
-		"a watch that is silent for long": {after(200*time.Millisecond, `{"type":"ADDED","object":` + podJSON + `}`+"\n"), watch, 1, "",
+		"a watch that is silent for long": {after(200*time.Millisecond, `{"type":"ADDED","object":`+podJSON+`}`+"\n"), watch, 1, "",
 			200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,16 +39,16 @@ func (a Acceptable) Named() string { return a.Code + "=" + a.Object }
 // Acceptables are the findings of a status that a person can accept: what remains
 // open beside what irctl was to do, and what it was to do and could not. A check
 // that failed is not among them: nothing that a person says makes it so.
-func (s *StatusResult) Acceptables() []Acceptable {
+func (r *StatusResult) Acceptables() []Acceptable {
 	list := []Acceptable{}
-	for _, f := range s.Targets {
+	for _, f := range r.Targets {
 		for _, x := range f.Exposures {
 			if x.Severity != contain.Note || x.Accepted != nil {
 				list = append(list, Acceptable{x.Code, f.Namespace + "/" + f.Pod, x.Text, x.Accepted})
 			}
 		}
 	}
-	for _, u := range s.Unsettled {
+	for _, u := range r.Unsettled {
 		list = append(list, Acceptable{casefile.Unsettled, u.Object, "not done: " + u.Summary, u.Accepted})
 	}
 	return list

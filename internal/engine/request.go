@@ -314,7 +314,7 @@ func (e *Engine) takenByAnother(ctx context.Context, namespace string, selector 
 		if json.Unmarshal([]byte(p.Annotations[contain.DetachedAnnotation]), &had) != nil {
 			continue
 		}
-		if selector.Matches(labels.Set(labels.Merge(p.Labels, had.Labels))) {
+		if selector.Matches(labels.Merge(p.Labels, had.Labels)) {
 			c := &containment{Engine: e, req: ContainRequest{Targets: []*cluster.Target{{Pod: &p}}}}
 			return c.foreign()
 		}

@@ -66,11 +66,6 @@ func checkSuspects(in runbook.Literals) (input, problem string) {
 	return "", ""
 }
 
-// suspects are the pods and workloads that a step names.
-func (w *work) suspects(ctx context.Context) (*Suspects, error) {
-	return w.engine.Suspects(ctx, w.named(ctx))
-}
-
 func (w *work) named(ctx context.Context) SuspectQuery {
 	q := SuspectQuery{Namespace: w.in.Text("namespace"), Pods: w.in.Texts("pods"), Known: w.begunWith(ctx),
 		// Each is a key and a value, and none has a comma in it.

@@ -429,8 +429,7 @@ func (m *root) endView(p place) []string {
 }
 
 func verdictText(j judged) string {
-	switch {
-	case j.verdict == "":
+	if j.verdict == "" {
 		return "nothing is contained"
 	}
 	text := string(j.verdict)

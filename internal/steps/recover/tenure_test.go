@@ -80,7 +80,7 @@ func TestWhatIsKeptOfALargeBaseline(t *testing.T) {
 	list := func(prefix string, n int) []string {
 		out := make([]string, n)
 		for i := range out {
-			out[i] = string(prefix)
+			out[i] = prefix
 		}
 		return out
 	}
