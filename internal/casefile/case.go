@@ -235,30 +235,23 @@ func (c *Case) Meant(phase string, usual []string) []string {
 			want(step, r.Seq)
 		}
 	}
-	if !asked && first > 0 && !c.judgedGood(phase) {
+	if !asked && first > 0 {
 		for _, step := range usual {
 			want(step, first)
 		}
 	}
 	return slices.DeleteFunc(steps, func(step string) bool {
-		return !stands[step] && (undone[step] > wanted[step] || c.LeftOut[step] > wanted[step] || c.leftOutBeforehand(step, asked) ||
-			c.takenBack(phase, wanted[step]))
+		since := wanted[step]
+		return !stands[step] && (undone[step] > since || c.LeftOut[step] > since ||
+			c.leftOutBeforehand(step, asked) || c.takenBack(phase, since))
 	})
 }
 
 // leftOutBeforehand: in journals without requests a step that was to be left out
 // is noted before anything is done.
 func (c *Case) leftOutBeforehand(step string, asked bool) bool {
-	return !asked && c.LeftOut[step] > 0 && !slices.ContainsFunc(c.Actions, func(a *timeline.Action) bool { return a.Intent.Step == step })
-}
-
-// judgedGood: nothing was changed since a verdict that the phase reached its aim.
-func (c *Case) judgedGood(phase string) bool {
-	v, judged := c.Verdicts[phase]
-	if !judged || v.Outcome != timeline.OutcomeDone {
-		return false
-	}
-	return !slices.ContainsFunc(c.Actions, func(a *timeline.Action) bool { return a.Intent.Phase == phase && a.Intent.Seq > v.Seq })
+	tried := func(a *timeline.Action) bool { return a.Intent.Step == step }
+	return !asked && c.LeftOut[step] > 0 && !slices.ContainsFunc(c.Actions, tried)
 }
 
 // AcceptanceOf is what somebody accepted of a finding; nil: nobody did.
