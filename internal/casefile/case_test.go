@@ -262,6 +262,7 @@ func TestStandingAndUnsettled(t *testing.T) {
 			"do cordon:label p#1 done", "cordon p#1 @3", "detach p#1 @1"},
 		"without an object":            {"do wait -p failed; do wait -p done", "wait - @3", ""},
 		"without, for another suspect": {"do wait -p failed; do wait -q done", "wait - @3", "wait - @1"},
+		"without an object later":      {"do wait p failed; do wait -p done", "wait - @3", "wait p @1"},
 		"with and without an object":   {"do wait -p failed; do wait p done", "wait p @3", "wait - @1"},
 
 		"partly done and denied":   {"part detach p#1 denied", "detach p#1 @1", "detach p#1 @1"},
