@@ -34,7 +34,8 @@ type Case struct {
 	// Unread are entries whose payloads this version does not know, or cannot read.
 	Unread []int64
 
-	seq int64
+	seq      int64
+	accepted int64 // the last acceptance, or that one was taken back
 }
 
 // Request is what was asked for.
@@ -113,6 +114,7 @@ func (c *Case) Apply(e timeline.Entry) {
 	case *record.Request:
 		c.Requests = append(c.Requests, Request{e.Seq, e.Time, e.Actor, *p})
 	case *record.Acceptance:
+		c.accepted = e.Seq
 		c.accept(Acceptance{e.Seq, e.Time, e.Actor, *p})
 	case *record.Receipt:
 		c.Receipts = append(c.Receipts, *p)
@@ -271,7 +273,7 @@ func (c *Case) Contained(phase string, usual []string) Grade {
 	if len(c.Meant(phase, usual)) == 0 {
 		return Grade{}
 	}
-	g := Grade{Verdict: record.Undetermined}
+	g := Grade{Verdict: record.Undetermined, Last: max(c.accepted, c.Verdicts[phase].Seq)}
 	last := int64(0)
 	for _, a := range c.Actions {
 		if a.Intent.Phase != phase {
@@ -281,6 +283,11 @@ func (c *Case) Contained(phase string, usual []string) Grade {
 		if a.Undo != timeline.NotUndone {
 			last = max(last, a.UndoIntent.Seq)
 		}
+		for _, e := range []*timeline.Entry{&a.Intent, a.Outcome, a.UndoIntent, a.UndoOutcome} {
+			if e != nil {
+				g.Last = max(g.Last, e.Seq)
+			}
+		}
 	}
 	if v, ok := c.Verdicts[phase]; ok && v.Assessment != nil && v.Assessment.Verdict != "" {
 		g.Seq, g.At, g.Assessment = v.Seq, v.Time, v.Assessment
@@ -289,10 +296,12 @@ func (c *Case) Contained(phase string, usual []string) Grade {
 		}
 	}
 	for _, a := range c.Unsettled(phase) {
-		if c.AcceptanceOf(Unsettled, objectOf(a)) == nil {
-			g.Unsettled = append(g.Unsettled, a)
-			g.Verdict = record.NotContained
+		if c.AcceptanceOf(Unsettled, objectOf(a)) != nil {
+			g.Accepted++
+			continue
 		}
+		g.Unsettled = append(g.Unsettled, a)
+		g.Verdict = record.NotContained
 	}
 	return g
 }
@@ -309,8 +318,13 @@ type Grade struct {
 	Seq        int64
 	At         time.Time
 	Assessment *record.Assessment
-	// Unsettled is what was meant and did not happen.
+	// Unsettled is what was meant and did not happen; Accepted is how much of that
+	// weighs no more.
 	Unsettled []*timeline.Action
+	Accepted  int
+	// Last is the last entry that bears on it. Who looked at the cluster before that
+	// was written has not seen how it stands.
+	Last int64
 }
 
 // objectOf is the object of an action as people name it: "Pod a/b".

@@ -459,3 +459,29 @@ func TestAcceptances(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// A look at the cluster counts as long as nothing that bears on the grade is written
+// after it.
+func TestTheLastEntryThatBearsOnTheGrade(t *testing.T) {
+	t.Parallel()
+	const done = "do quarantine n done; " // entries 1 and 2
+	for name, tt := range map[string]struct {
+		journal        string
+		last           int64
+		accepted, open int
+	}{
+		"an outcome":              {done, 2, 0, 0},
+		"an intent":               {done + "do detach p#1", 3, 0, 1},
+		"a verdict":               {done + "verdict contained", 3, 0, 0},
+		"an undo that was begun":  {done + "undo quarantine", 3, 0, 0},
+		"an undo that failed":     {done + "undo quarantine failed", 4, 0, 0},
+		"what was done elsewhere": {done + "eradicate image d#1 done", 2, 0, 0},
+		"an acceptance":           {done + "do detach p#1 denied; eradicate image d#1 done; accept unsettled", 7, 1, 0},
+		"one that is taken back":  {done + "do detach p#1 denied; accept unsettled; withdraw unsettled", 6, 0, 1},
+	} {
+		g := casefile.Of(play(t, tt.journal)).Contained(phase, usual)
+		if g.Last != tt.last || g.Accepted != tt.accepted || len(g.Unsettled) != tt.open {
+			t.Errorf("%s: @%d, %d accepted, %d unsettled", name, g.Last, g.Accepted, len(g.Unsettled))
+		}
+	}
+}

@@ -14,6 +14,8 @@ import (
 	"irctl/internal/incident"
 	"irctl/internal/plural"
 	"irctl/internal/sanitize"
+	"irctl/internal/steps/contain"
+	"irctl/internal/timeline"
 )
 
 func (a *App) status() *cobra.Command {
@@ -106,11 +108,7 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 	if i.Title != "" {
 		fmt.Fprintf(a.Out, "  %s", sanitize.Line(i.Title))
 	}
-	fmt.Fprintf(a.Out, "\n  detected %s", s.Metrics.DetectedAt.UTC().Format(time.RFC3339))
-	if d, ok := s.Metrics.TimeToContain(); ok {
-		fmt.Fprintf(a.Out, ", contained %s later", d.Round(time.Second))
-	}
-	fmt.Fprintln(a.Out)
+	fmt.Fprintf(a.Out, "\n  %s\n", clocks(s))
 	printDoubts(a.Out, st, s.Doubts, s.Strays)
 	a.printRepair(a.Out, i)
 	for _, l := range s.Leftovers {
@@ -136,6 +134,25 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 	}
 	fmt.Fprintf(a.Out, "%s  %s, standing: %s (irctl undo --all --incident %s puts them back)\n",
 		verdict, plural.Count(len(s.Targets), "pod"), standingCount(s.Standing), i.ID)
+}
+
+// clocks are when it was detected, which is not known of an incident that somebody
+// opened by hand, and how long it took until it was contained.
+func clocks(s *engine.StatusResult) string {
+	m := s.Metrics
+	text := "detected "
+	if m.Sources[timeline.Detected] == 0 {
+		text = "opened "
+	}
+	text += m.DetectedAt.UTC().Format(time.RFC3339)
+	if d, ok := m.TimeToContain(); ok {
+		was := ", contained "
+		if s.Verdict != contain.Contained && s.Verdict != contain.Exposed {
+			was = ", had been contained "
+		}
+		text += was + d.Round(time.Second).String() + " later"
+	}
+	return text
 }
 
 // standingCount counts what stands of the changes: what somebody put back, or

@@ -98,13 +98,30 @@ func (e *Engine) LookFor(ctx context.Context, in *report.Input) {
 	looking, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
 	res := e.Status(looking, in.Incident, in.Entries)
-	switch {
-	case looking.Err() != nil:
+	if looking.Err() != nil {
 		in.NotLooked = fmt.Sprintf("it did not answer within %s", reportTime)
-	case res.OtherCluster:
+		return
+	}
+	res.Tell(in, e.Now())
+	if res.OtherCluster {
 		in.NotLooked = strings.TrimPrefix(e.notHere(in.Incident).Error(), ErrUndetermined.Error()+": ")
-	case res.Verdict != "":
-		in.Look = &report.Look{At: e.Now(), Assessment: record.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}}
+	}
+}
+
+// Tell puts into a report of an open incident what a look at the cluster found.
+func (r *StatusResult) Tell(in *report.Input, at time.Time) {
+	switch {
+	case in.Incident.ID != r.Incident.ID || in.Incident.State != incident.StateOpen:
+	case r.OtherCluster:
+		in.NotLooked = "the one that was reached is another cluster than the incident's"
+	case r.Verdict != "":
+		in.Look = &report.Look{At: at, Accepted: Accepted(r.Targets, r.Unsettled),
+			Assessment: record.Assessment{Verdict: r.Verdict, Findings: r.Targets, Workloads: r.Workloads}}
+		for _, u := range r.Unsettled {
+			if u.Accepted == nil {
+				in.Look.Unsettled = append(in.Look.Unsettled, u.Summary+": "+u.Reason)
+			}
+		}
 	}
 }
 

@@ -11,11 +11,18 @@ import (
 	"irctl/internal/timeline"
 )
 
-// Verdict is the last verdict on containment.
+// Verdict is how the containment stands: by a look at the cluster for this report,
+// or else by what the journal tells.
 type Verdict struct {
+	// Seq and Time are those of the last verdict in the journal, or of the look; 0:
+	// there is none.
 	Seq     int64     `json:"seq"`
-	Time    time.Time `json:"time"`
+	Time    time.Time `json:"time,omitzero"`
 	Verdict Text      `json:"verdict"`
+	// Last is the last verdict in the journal where the containment stands otherwise
+	// by now, and Since is why.
+	Last  Text   `json:"last,omitempty"`
+	Since string `json:"since,omitempty"`
 	// Accepted is how many findings weigh no more in it, since somebody took them
 	// upon himself.
 	Accepted int `json:"accepted,omitempty"`
@@ -132,12 +139,21 @@ func accepted(j *record.Assessment) int {
 // or, without one, what the journal tells: what was meant and did not happen weighs
 // in it, whatever was judged before.
 func (h *history) stands(in Input) {
-	told := casefile.Of(in.Entries)
-	g := told.Contained("contain", usualSteps)
-	if g.Verdict == "" {
+	g := casefile.Of(in.Entries).Contained("contain", usualSteps)
+	switch look := in.Look; {
+	case look != nil:
+		h.Verdict = &Verdict{Time: look.At, Verdict: Text(look.Assessment.Verdict), Looked: true}
+		h.assessed(0, look.At, "a look at the cluster for this report", &look.Assessment)
+		h.Verdict.Accepted = look.Accepted
+		for _, u := range look.Unsettled {
+			h.Verdict.Unsettled = append(h.Verdict.Unsettled, Text(u))
+		}
 		return
+	case h.Verdict == nil && g.Verdict == "":
+		return // nothing was contained
+	case h.Verdict == nil:
+		h.Verdict = &Verdict{}
 	}
-	var unsettled []Text
 	for _, a := range g.Unsettled {
 		text := Text(a.Intent.Summary)
 		if a.Outcome == nil {
@@ -145,26 +161,31 @@ func (h *history) stands(in Input) {
 		} else if a.Outcome.Error != "" {
 			text += ": " + Text(a.Outcome.Error)
 		}
-		unsettled = append(unsettled, text)
+		h.Verdict.Unsettled = append(h.Verdict.Unsettled, text)
 	}
-	switch look := in.Look; {
-	case look != nil:
-		h.Verdict = &Verdict{Time: look.At, Verdict: Text(look.Assessment.Verdict), Looked: true}
-		h.assessed(0, look.At, "a look at the cluster for this report", &look.Assessment)
-		if look.Assessment.Verdict == record.NotContained {
-			h.Verdict.Unsettled = unsettled
-		}
-		return
-	case h.Verdict == nil:
-		h.Verdict = &Verdict{}
-		if n := len(in.Entries); n > 0 {
-			h.Verdict.Time = in.Entries[n-1].Time
-		}
-		h.Verdict.Verdict = Text(g.Verdict)
+	h.Verdict.Accepted, h.Verdict.NotLooked = h.Verdict.Accepted+g.Accepted, Text(in.NotLooked)
+	now := orNot(Text(g.Verdict), nothingContained)
+	if last := h.Verdict.Verdict; last != now {
+		h.Verdict.Last, h.Verdict.Verdict, h.Verdict.Since = last, now, h.since(g)
+	}
+}
+
+// nothingContained is how a containment stands that was put back.
+const nothingContained Text = "nothing is contained"
+
+// since is why the last verdict in the journal is not how the containment stands.
+func (h *history) since(g casefile.Grade) string {
+	switch {
+	case h.Verdict.Seq == 0:
+		return "nobody has judged it"
+	case g.Verdict == "":
+		return "what was contained was put back since"
 	case len(g.Unsettled) > 0:
-		h.Verdict.Verdict = Text(g.Verdict)
+		return "something was meant and did not happen"
+	case g.Assessment == nil:
+		return "what it says cannot be read"
 	}
-	h.Verdict.Unsettled, h.Verdict.NotLooked = unsettled, Text(in.NotLooked)
+	return "something was changed since, and nobody has looked"
 }
 
 // usualSteps are those of a containment of which nothing else is said.

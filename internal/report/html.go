@@ -76,6 +76,8 @@ func verdictClass(verdict Text) string {
 		return "good"
 	case "contained with exposures", Text(undetermined):
 		return "warn"
+	case nothingContained:
+		return ""
 	}
 	return "bad"
 }

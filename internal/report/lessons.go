@@ -72,6 +72,9 @@ func summary(r *Report, entries []timeline.Entry) []Text {
 	if text := replaced(r.Rotations); text != "" {
 		list = append(list, text)
 	}
+	if text := eradicated(entries); text != "" {
+		list = append(list, text)
+	}
 	if text := later(r.Durations); text != "" {
 		list = append(list, text)
 	}
@@ -180,14 +183,23 @@ func later(list []Duration) Text {
 	return Text("It was " + strings.Join(parts, ", and ") + ".")
 }
 
-// fate is whether it was contained, and how fast.
+// fate is whether it is contained, and how fast that was.
 func fate(r *Report) Text {
 	if r.Verdict == nil {
 		return "No verdict on containment is recorded."
 	}
-	text := "The last verdict on containment, of " + Text(when(r.Verdict.Time)) + ": " + r.Verdict.Words() + "."
-	if r.Verdict.Looked {
-		text = "The verdict on containment, of a look at the cluster at " + Text(when(r.Verdict.Time)) + ": " + r.Verdict.Words() + "."
+	v := r.Verdict
+	at := Text(when(v.Time))
+	var text Text
+	switch {
+	case v.Looked:
+		text = "The verdict on containment, of a look at the cluster at " + at + ": " + v.Words() + "."
+	case v.Last != "":
+		text = "The last verdict on containment, of " + at + ": " + v.Last + ". But " + Text(v.Since) + ": " + v.Words() + "."
+	case v.Seq == 0:
+		text = "No verdict on containment is recorded: " + v.Words() + "."
+	default:
+		text = "The last verdict on containment, of " + at + ": " + v.Words() + "."
 	}
 	if n := len(r.Verdict.Unsettled); n > 0 {
 		text += Text(" Meant and not done, " + plural.Count(n, "change") + ": ")
@@ -200,13 +212,13 @@ func fate(r *Report) Text {
 		text += "."
 	}
 	for _, d := range r.Durations {
-		if d.Name == "contain" && d.Seconds != nil {
-			text += Text(" It took " + d.Text() + " from the moment it was " + d.From + ".")
+		if d.Name != "contain" || d.Seconds == nil {
+			continue
 		}
-	}
-	for _, a := range r.Actions {
-		if a.Undo != nil && a.Undo.State == timeline.Undone && a.Undo.Time.After(r.Verdict.Time) {
-			return text + " Changes that it rests on were undone since."
+		if now := record.Verdict(v.Verdict); now == record.Contained || now == record.Exposed {
+			text += Text(" It took " + d.Text() + " from the moment it was " + d.From + ".")
+		} else {
+			text += Text(" It had been contained " + d.Text() + " after it was " + d.From + ".")
 		}
 	}
 	return text
@@ -222,12 +234,33 @@ func recovery(r *Report, entries []timeline.Entry) []Text {
 		}
 	}
 	for _, e := range slices.Backward(entries) {
+		if w, ok := timeline.Payload[record.Watched](&e); ok && len(w.Hits) > 0 {
+			list = append(list, Text(fmt.Sprintf("The watch that ended at %s saw %s of the attacker's return, such as: ",
+				when(e.Time), plural.Count(len(w.Hits), "sign")))+Text(w.Hits[0].Text)+".")
+		}
 		verdict, ok := timeline.Payload[record.Recovery](&e)
 		if ok && e.Kind == timeline.KindVerdict && verdict.Verdict != "" {
 			return append(list, "The last verdict on the recovery, of "+Text(when(e.Time))+": "+Text(verdict.Verdict)+".")
 		}
 	}
 	return list
+}
+
+// eradicated is what stands against the eradication: the last verdict that says that
+// not all is done. That a runbook's steps are done takes none back.
+func eradicated(entries []timeline.Entry) Text {
+	for _, e := range slices.Backward(entries) {
+		if e.Kind != timeline.KindVerdict || e.Phase != eradicate {
+			continue
+		}
+		if e.Outcome == timeline.OutcomeFailed {
+			return Text("The last verdict on the eradication, of "+when(e.Time)+": ") + Text(e.Summary) + "."
+		}
+		if _, run := timeline.Payload[record.Run](&e); !run {
+			return ""
+		}
+	}
+	return ""
 }
 
 func changes(actions []Action) Text {

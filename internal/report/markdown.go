@@ -125,7 +125,14 @@ func verdictText(r *Report) Text {
 	if r.Verdict == nil {
 		return "none is recorded"
 	}
-	text := r.Verdict.Words() + Text(" ("+when(r.Verdict.Time)+")")
+	v := r.Verdict
+	text := v.Words() + Text(" ("+when(v.Time)+")")
+	switch {
+	case v.Last != "":
+		text = v.Words() + ": " + Text(v.Since) + "; the last verdict: " + v.Last + Text(" ("+when(v.Time)+")")
+	case v.Since != "":
+		text = v.Words() + ": " + Text(v.Since)
+	}
 	if r.Verdict.NotLooked != "" {
 		text += "; the cluster was not looked at for this report: " + r.Verdict.NotLooked
 	}

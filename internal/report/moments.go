@@ -115,9 +115,9 @@ var missing = map[timeline.Moment]string{
 	timeline.Started:      "when it began is not recorded",
 	timeline.Detected:     "when it was detected is not recorded",
 	timeline.Acknowledged: "when somebody took it on is not recorded",
-	timeline.Contained:    "no verdict says that it was contained",
-	timeline.Eradicated:   "nothing says that the cause was eradicated",
-	timeline.Recovered:    "nothing says that the service recovered",
+	timeline.Contained:    "no verdict that holds says that it was contained",
+	timeline.Eradicated:   "nothing that holds says that the cause was eradicated",
+	timeline.Recovered:    "nothing that holds says that the service recovered",
 }
 
 func between(m timeline.Metrics, name string, from, to timeline.Moment) Duration {

@@ -76,6 +76,10 @@ type Input struct {
 type Look struct {
 	At         time.Time
 	Assessment record.Assessment
+	// Unsettled is what was meant, did not happen, and weighs; Accepted is how many
+	// findings weigh no more.
+	Unsettled []string
+	Accepted  int
 }
 
 // Read reads an incident and its journal, without a lock. That the chain is

@@ -181,6 +181,84 @@ func TestTimesThatAreNotKnown(t *testing.T) {
 	}
 }
 
+// What a later verdict, or a watch, takes back has not happened: the summary does not
+// say it of the phase, and no time to it is told.
+func TestWhatALaterLookTakesBack(t *testing.T) {
+	t.Parallel()
+	verdict := func(phase string, outcome timeline.Outcome, summary string, payload any) timeline.Entry {
+		return carry(t, timeline.Entry{Kind: timeline.KindVerdict, Phase: phase, Outcome: outcome, Summary: summary}, payload)
+	}
+	contained := func(v record.Verdict, outcome timeline.Outcome) timeline.Entry {
+		return verdict("contain", outcome, string(v)+": a/p", record.Assessment{Verdict: v})
+	}
+	recovered := verdict("recover", timeline.OutcomeDone, "recovered: 3 checks", record.Recovery{Verdict: "recovered"})
+	eradicated := verdict("eradicate", timeline.OutcomeDone, "eradicated: 2 of 2", record.Eradication{})
+	not := verdict("eradicate", timeline.OutcomeFailed, "not eradicated: 1 of 2", record.Eradication{})
+	phaseEnd := func(outcome timeline.Outcome, summary string) timeline.Entry {
+		return verdict("eradicate", outcome, summary, record.Run{Event: record.RunEvent{Event: "phase-ended", Phase: "eradicate"}})
+	}
+	watch := func(hits ...record.Hit) timeline.Entry {
+		at := time.Date(2026, 2, 12, 9, 0, 0, 0, time.UTC)
+		return carry(t, timeline.Entry{Kind: timeline.KindObservation, Phase: "recover", Step: "monitor", Action: "ended"},
+			record.Watched{From: at, Until: at, Hits: hits})
+	}
+	sign := record.Hit{Code: "image", Text: "a pod runs the suspects' image"}
+	for name, tt := range map[string]struct {
+		entries []timeline.Entry
+		known   string // the durations that are
+		says    string
+		not     string
+	}{
+		"recovered":                     {[]timeline.Entry{recovered}, "recover", "It was recovered", "sign"},
+		"recovered, and a watch":        {[]timeline.Entry{recovered, watch()}, "recover", "It was recovered", "sign"},
+		"recovered, and a return":       {[]timeline.Entry{recovered, watch(sign)}, "", "saw 1 sign of the attacker's return, such as: a pod runs", "It was recovered"},
+		"a return, and recovered":       {[]timeline.Entry{recovered, watch(sign), recovered}, "recover", "It was recovered", "sign"},
+		"eradicated":                    {[]timeline.Entry{eradicated}, "eradicate", "It was eradicated", "not eradicated"},
+		"eradicated, then not":          {[]timeline.Entry{eradicated, not}, "", "not eradicated: 1 of 2", "It was eradicated"},
+		"not, then eradicated":          {[]timeline.Entry{not, eradicated}, "eradicate", "It was eradicated", "not eradicated"},
+		"a step of the runbook skipped": {[]timeline.Entry{eradicated, phaseEnd(timeline.OutcomeFailed, "eradicate: not all is done: deactivate")}, "", "not all is done: deactivate", "It was eradicated"},
+		"all steps done, and not eradicated": {[]timeline.Entry{not, phaseEnd(timeline.OutcomeDone, "eradicate: all steps of the runbook are done")},
+			"", "not eradicated: 1 of 2", "It was eradicated"},
+		"all steps done": {[]timeline.Entry{phaseEnd(timeline.OutcomeDone, "eradicate: all steps of the runbook are done")}, "eradicate", "It was eradicated", ""},
+		"contained":      {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone)}, "contain", "contained. It took", "had been"},
+		"not contained":  {[]timeline.Entry{contained(record.NotContained, timeline.OutcomeFailed)}, "", "not contained.", "It took"},
+		"contained, then not": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone), contained(record.NotContained, timeline.OutcomeFailed)},
+			"", "not contained.", "It took"},
+		"contained, then could not tell": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone), contained(record.Undetermined, timeline.OutcomeUnknown)},
+			"contain", "could not tell. It had been contained", "It took"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			entries := append([]timeline.Entry{{Kind: timeline.KindObservation, Phase: "detect"}, {Kind: timeline.KindOpened},
+				{Kind: timeline.KindIntent, Phase: "contain", Step: "detach", Action: "detach"},
+				{Kind: timeline.KindOutcome, Intent: 3, Outcome: timeline.OutcomeDone}}, tt.entries...)
+			for i := range entries {
+				entries[i].Seq, entries[i].Time = int64(i+1), time.Date(2026, 2, 12, 8, i, 0, 0, time.UTC)
+			}
+			r := report.New(report.Input{Entries: entries})
+			var known []string
+			for _, d := range r.Durations {
+				if d.Seconds != nil && d.Name != "acknowledge" {
+					known = append(known, d.Name)
+				}
+			}
+			text := fmt.Sprint(r.Summary)
+			if strings.Join(known, " ") != tt.known || !strings.Contains(text, tt.says) || tt.not != "" && strings.Contains(text, tt.not) {
+				t.Errorf("known: %q, and it says: %s", known, text)
+			}
+		})
+	}
+}
+
+// carry is an entry with a payload.
+func carry(t *testing.T, e timeline.Entry, payload any) timeline.Entry {
+	t.Helper()
+	e, err := e.With(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 func TestExposuresComeAndGo(t *testing.T) {
 	at := time.Date(2026, 2, 12, 8, 0, 0, 0, time.UTC)
 	verdict := func(minute int, data string) timeline.Entry {

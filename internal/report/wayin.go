@@ -36,7 +36,8 @@ var patches = []string{"image", "apply"}
 // waysIn are those of the workloads that were contained. It does not matter by
 // which command: a containment without a patched image leaves the way in open.
 func waysIn(r *Report, entries []timeline.Entry) []WayIn {
-	if !slices.ContainsFunc(entries, func(e timeline.Entry) bool { return e.Kind == timeline.KindVerdict && e.Phase == "contain" }) {
+	contains := func(e timeline.Entry) bool { return e.Kind == timeline.KindIntent && e.Phase == "contain" }
+	if !slices.ContainsFunc(entries, contains) {
 		return nil
 	}
 	var list []WayIn

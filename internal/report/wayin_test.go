@@ -16,7 +16,7 @@ import (
 // until an image is changed, and again once that is taken back.
 func TestWayIn(t *testing.T) {
 	backend := &timeline.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "todo-app", Name: "backend"}
-	contained := timeline.Entry{Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: record.Verbatim([]byte(`{"verdict":"contained","targets":[]}`))}
+	contained := timeline.Entry{Kind: timeline.KindIntent, Phase: "contain", Step: "detach"}
 	change := func(step, after string, object *timeline.Object) timeline.Entry {
 		return timeline.Entry{Kind: timeline.KindIntent, Phase: "eradicate", Step: step, Object: object, Summary: "change it",
 			Data: record.Verbatim([]byte(fmt.Sprintf(`{"object":{"group":"apps","version":"v1","resource":"deployments","kind":"Deployment","namespace":"todo-app","name":"backend"},"fields":[{"path":["spec","template","spec","containers"],"before":[{"name":"backend","image":"old"}],"after":[%s]}]}`, after)))}

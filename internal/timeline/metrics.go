@@ -15,9 +15,9 @@ type Metrics struct {
 	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // the alert of the first entry of the phase detect, see record.Detection; else OpenedAt
 	OpenedAt       time.Time `json:"openedAt,omitzero"`       // first opened entry
 	AcknowledgedAt time.Time `json:"acknowledgedAt,omitzero"` // OpenedAt, if something had told of it before
-	ContainedAt    time.Time `json:"containedAt,omitzero"`    // first verdict of the phase contain with outcome done
+	ContainedAt    time.Time `json:"containedAt,omitzero"`    // first verdict of the phase contain with outcome done that none took back
 	EradicatedAt   time.Time `json:"eradicatedAt,omitzero"`   // the same of the phase eradicate
-	RecoveredAt    time.Time `json:"recoveredAt,omitzero"`    // and of recover
+	RecoveredAt    time.Time `json:"recoveredAt,omitzero"`    // and of recover, unless a watch saw the attacker's return since
 	ClosedAt       time.Time `json:"closedAt,omitzero"`       // last closed entry, unless reopened after it
 
 	// Sources are the entries from which the moments are known, by Seq. Where
@@ -84,6 +84,7 @@ func MetricsOf(entries []Entry) Metrics {
 			seen[moment] = sighting{at, e.Seq}
 		}
 	}
+	aims := aims{}
 	for i, e := range entries {
 		if e.Phase == "detect" {
 			d := detectionOf(&entries[i])
@@ -95,8 +96,15 @@ func MetricsOf(entries []Entry) Metrics {
 			first(&m.OpenedAt, e.Time)
 			see(Acknowledged, e, e.Time)
 		case KindVerdict:
-			if aim, ok := phaseAim[e.Phase]; ok && e.Outcome == OutcomeDone {
+			switch aim := phaseAim[e.Phase]; aims.judge(&entries[i]) {
+			case reached:
 				see(aim, e, e.Time)
+			case takenBack:
+				delete(seen, aim)
+			}
+		case KindObservation:
+			if w, ok := Payload[record.Watched](&entries[i]); ok && len(w.Hits) > 0 {
+				delete(seen, Recovered)
 			}
 		case KindChanged:
 			hear(said, e)
@@ -113,6 +121,32 @@ func MetricsOf(entries []Entry) Metrics {
 	m.fill(seen, said)
 	first(&m.DetectedAt, m.OpenedAt)
 	return m
+}
+
+// aims are the phases whose own verdict says that they have not reached their aim.
+type aims map[string]bool
+
+// What a verdict does to the moment at which its phase reached its aim.
+const (
+	leaves    = iota // nothing: it could not tell, or is of a phase without such a moment
+	reached          // the phase has reached it
+	takenBack        // it has not, or no more
+)
+
+// judge takes in a verdict. That all steps of a runbook's phase are done is none on
+// what they were done for: it does not outweigh one that says no.
+func (a aims) judge(e *Entry) int {
+	if phaseAim[e.Phase] == "" || e.Outcome != OutcomeDone && e.Outcome != OutcomeFailed {
+		return leaves
+	}
+	failed := e.Outcome == OutcomeFailed
+	if _, run := Payload[record.Run](e); !run {
+		a[e.Phase] = failed
+	}
+	if failed || a[e.Phase] {
+		return takenBack
+	}
+	return reached
 }
 
 // hear takes down what a person said of a moment, or took back.

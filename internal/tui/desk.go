@@ -382,6 +382,7 @@ type failed struct{ err error }
 type looked struct {
 	status *engine.StatusResult
 	at     time.Time
+	seq    int64 // the last entry of the journal that it was judged by
 }
 
 func (d *desk) status(e *engine.Engine, f *file) tea.Cmd {
@@ -390,10 +391,18 @@ func (d *desk) status(e *engine.Engine, f *file) tea.Cmd {
 		defer cancel()
 		res := e.Status(ctx, f.Incident, f.entries)
 		if ctx.Err() != nil {
-			return looked{nil, d.o.Now()} // what could not be looked at in time says nothing
+			return looked{at: d.o.Now()} // what could not be looked at in time says nothing
 		}
-		return looked{res, d.o.Now()}
+		return looked{res, d.o.Now(), lastOf(f.entries)}
 	}
+}
+
+// lastOf is the number of the last entry.
+func lastOf(entries []timeline.Entry) int64 {
+	if len(entries) == 0 {
+		return 0
+	}
+	return entries[len(entries)-1].Seq
 }
 
 // reported is the post-mortem as it stands.
@@ -413,8 +422,8 @@ func (d *desk) report(id incident.ID, looked *looked) tea.Cmd {
 			return reported{id, "", nil, err}
 		}
 		in.Now, in.Tool, in.Contacts = d.o.Now(), d.o.Tool, d.o.Contacts
-		if s := looked; s != nil && s.status.Incident.ID == id && s.status.Verdict != "" && in.Incident.State == incident.StateOpen {
-			in.Look = &report.Look{At: s.at, Assessment: record.Assessment{Verdict: s.status.Verdict, Findings: s.status.Targets, Workloads: s.status.Workloads}}
+		if looked != nil {
+			looked.status.Tell(&in, looked.at)
 		}
 		r := report.New(in)
 		var text bytes.Buffer
@@ -430,6 +439,7 @@ type judged struct {
 	unmet    []contain.Check
 	accepted int
 	at       time.Time
+	seq      int64 // the last entry of the journal that bears on it
 }
 
 // judgedBy is what the journal alone tells.
@@ -443,7 +453,8 @@ func judgedBy(entries []timeline.Entry) judged {
 	for _, a := range g.Unsettled {
 		j.unmet = append(j.unmet, contain.Check{Text: "not done: " + a.Intent.Summary})
 	}
-	j.at = g.At
+	j.accepted += g.Accepted
+	j.at, j.seq = g.At, g.Last
 	return j
 }
 

@@ -322,7 +322,7 @@ func (m *root) lookNow() tea.Cmd {
 		return nil
 	}
 	m.stale, m.touched = false, false
-	if len(m.file.standing) == 0 {
+	if len(m.file.standing) == 0 && m.file.judged.verdict == "" {
 		return nil
 	}
 	m.looking = true
@@ -399,11 +399,20 @@ func (m *root) containment() judged {
 	if m.file == nil {
 		return judged{}
 	}
-	j := m.file.judged
-	if s := m.status; s != nil && s.status.Incident.ID == m.file.ID && !s.at.Before(j.at) && s.status.Verdict != "" {
-		j = judgement(s.status.Verdict, s.status.Targets, s.status.Unsettled)
+	if s := m.lastLook(); s != nil {
+		return judgement(s.status.Verdict, s.status.Targets, s.status.Unsettled)
 	}
-	return j
+	return m.file.judged
+}
+
+// lastLook is the last one at the cluster, if it has a verdict, and nothing was
+// changed, judged or accepted since; nil: there is none such.
+func (m *root) lastLook() *looked {
+	s := m.status
+	if s == nil || m.file == nil || s.status.Incident.ID != m.file.ID || s.seq < m.file.judged.seq || s.status.Verdict == "" {
+		return nil
+	}
+	return s
 }
 
 // leave quits, once nothing is under way any more.

@@ -85,7 +85,7 @@ func (m *root) openView(g *page, p place) {
 	}
 	a := &after{title: "How the containment stands", word: "NOTHING CONTAINED", style: danger}
 	at := m.file.judged.at
-	if s := m.status; s != nil && s.status.Verdict != "" && !s.at.Before(at) {
+	if s := m.lastLook(); s != nil {
 		a.judge(s.status.Verdict, s.status.Targets, s.status.Workloads, s.status.Unsettled)
 		at = s.at
 	} else if v := m.file.judged; v.verdict != "" {

@@ -94,7 +94,7 @@ func (m *root) lookUp(a action) tea.Cmd {
 	m.overlay = overlay{kind: a}
 	if a == actReport && id != "" {
 		m.report = nil
-		cmds = append(cmds, m.desk.report(id, m.status))
+		cmds = append(cmds, m.desk.report(id, m.lastLook()))
 	}
 	return tea.Batch(cmds...)
 }

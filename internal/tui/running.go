@@ -192,7 +192,7 @@ func (m *root) ended(e ended) tea.Cmd {
 		if w.after == nil && m.screen == onWalk {
 			m.screen, m.endScroll = onEnd, 0
 		}
-		cmds = append(cmds, m.desk.report(w.begin.incident, m.status))
+		cmds = append(cmds, m.desk.report(w.begin.incident, m.lastLook()))
 	}
 	if then := w.then; then != nil {
 		w.then = nil
