@@ -178,14 +178,11 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 
 // containExit turns a result into the exit code.
 func containExit(res *engine.ContainResult) error {
-	if res.Cancelled {
-		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	}
-	codes, first := outcomeCodes(res.Actions, len(res.Refusals), len(res.Failures))
+	o := outcome{cancelled: res.Cancelled, actions: res.Actions, refusals: res.Refusals, failures: res.Failures}
 	if !res.DryRun {
-		codes = append(codes, verdictCode(res.Verdict))
+		o.also = []exitError{{code: verdictCode(res.Verdict)}}
 	}
-	return ended(first, codes...)
+	return o.exit()
 }
 
 // printNotDone prints what was refused, with what would allow it, and what

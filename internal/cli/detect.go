@@ -182,7 +182,7 @@ func suspectsExit(res *detect.Result, high bool) error {
 	if len(res.Gaps) > 0 {
 		codes = append(codes, ExitUndetermined)
 	}
-	return ended(nil, codes...)
+	return ended(coded(codes...)...)
 }
 
 // detectResult is what -o json prints.

@@ -14,7 +14,6 @@ import (
 	"irctl/internal/sanitize"
 	"irctl/internal/steps"
 	"irctl/internal/steps/eradicate"
-	"irctl/internal/timeline"
 )
 
 // eradicateOptions are the flags of eradicate.
@@ -133,34 +132,14 @@ func eradicateExit(res *engine.EradicateResult, planOnly bool) error {
 	if planOnly {
 		return nil
 	}
-	if res.Cancelled {
-		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	}
-	var first error
-	var codes []int
-	if len(res.Failures) > 0 {
-		codes = append(codes, ExitError)
-	}
-	if len(res.Refusals) > 0 {
-		codes = append(codes, ExitRefused)
-	}
-	for _, r := range res.Actions {
-		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
-			if r.Err() != nil && first == nil {
-				first, codes = r.Err(), append(codes, ExitError)
-			}
-		case timeline.OutcomeRefused:
-			codes = append(codes, ExitRefused)
-		}
-	}
+	o := outcome{cancelled: res.Cancelled, actions: res.Actions, refusals: res.Refusals, failures: res.Failures}
 	switch res.Verdict {
 	case engine.NotEradicated:
-		codes = append(codes, ExitNotContained)
+		o.also = []exitError{{code: ExitNotContained}}
 	case engine.EradicationUnknown:
-		codes = append(codes, ExitUndetermined)
+		o.also = []exitError{{code: ExitUndetermined}}
 	}
-	return ended(first, codes...)
+	return o.exit()
 }
 
 func (a *App) printEradicate(res *engine.EradicateResult, planOnly bool) error {

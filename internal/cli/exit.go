@@ -7,6 +7,7 @@ import (
 
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
 )
@@ -82,40 +83,84 @@ func verdictCode(v contain.Verdict) int {
 	return ExitNotContained
 }
 
-// ended is how a run that has these codes ends: with the weightiest, and with an
-// error only if that is one, since the result has said the rest.
-func ended(err error, codes ...int) error {
-	code := weightiest(codes...)
-	switch {
-	case code == ExitDone:
-		return nil
-	case code != ExitError:
-		err = nil
-	}
-	return exitError{code: code, err: err}
+// outcome is what a command came to that may have changed something. Every one of
+// them ends by it, so that the same ends the same.
+type outcome struct {
+	cancelled bool // the answer was no
+	actions   []engine.ActionResult
+	// told are the actions of which the verdict tells that they did not succeed; nil: none.
+	told     func(engine.ActionResult) bool
+	refusals []steps.Refusal
+	failures []string
+	// also is what else holds: a verdict, a watch, a doubt.
+	also []exitError
 }
 
-// outcomeCodes are the exit codes of what came of a run's actions and of what
-// was refused, and the first error.
-func outcomeCodes(actions []engine.ActionResult, refusals, failures int) (codes []int, first error) {
-	if refusals > 0 {
-		codes = append(codes, ExitRefused)
+// exit is how the command ends: by the weightiest of all that holds. The error is
+// printed, so it is only what the result has not said.
+func (o outcome) exit() error {
+	if o.cancelled {
+		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
 	}
-	if failures > 0 {
-		codes = append(codes, ExitError)
-	}
-	for _, r := range actions {
-		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown:
-			codes = append(codes, ExitError)
-			if first == nil {
-				first = r.Err()
-			}
-		case timeline.OutcomeRefused:
-			codes = append(codes, ExitRefused)
+	grounds := slices.Clone(o.also)
+	for _, r := range o.actions {
+		if code := actionCode(r); code != ExitError {
+			grounds = append(grounds, exitError{code: code})
+		} else if o.told == nil || !o.told(r) {
+			grounds = append(grounds, exitError{code, r.Err()})
 		}
 	}
-	return codes, first
+	if len(o.failures) > 0 {
+		grounds = append(grounds, exitError{code: ExitError})
+	}
+	if len(o.refusals) > 0 {
+		grounds = append(grounds, exitError{code: ExitRefused})
+	}
+	return ended(grounds...)
+}
+
+// actionCode is the exit code of what came of an action. One that was not begun,
+// since the run was ended, has an error; one of a dry run has none.
+func actionCode(r engine.ActionResult) int {
+	switch r.Outcome {
+	case timeline.OutcomeRefused:
+		return ExitRefused
+	case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown:
+		return ExitError
+	}
+	if r.Err() != nil {
+		return ExitError
+	}
+	return ExitDone
+}
+
+// coded are exit codes of which the result has said why.
+func coded(codes ...int) []exitError {
+	list := make([]exitError, len(codes))
+	for i, c := range codes {
+		list[i].code = c
+	}
+	return list
+}
+
+// ended is how a run ends of which all these hold: by the weightiest, with the
+// first error of those that weigh as much.
+func ended(grounds ...exitError) error {
+	var codes []int
+	for _, g := range grounds {
+		codes = append(codes, g.code)
+	}
+	end := exitError{code: weightiest(codes...)}
+	if end.code == ExitDone {
+		return nil
+	}
+	for _, g := range grounds {
+		if g.code == end.code && g.err != nil {
+			end.err = g.err
+			break
+		}
+	}
+	return end
 }
 
 func exitCode(err error) int {

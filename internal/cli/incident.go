@@ -432,8 +432,11 @@ func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
 	}
 	for _, s := range c.Gone {
 		text := "somebody put it back"
-		if s.State == change.Missing {
+		switch {
+		case s.State == change.Missing:
 			text = "the object is gone"
+		case s.Uncertain:
+			text = "it was begun and not done"
 		}
 		line("·", s, text)
 	}

@@ -243,7 +243,7 @@ func (a *App) printInvestigation(res *engine.InvestigateResult, err error, dryRu
 	if res.Nothing() || len(res.NotUnderstood) > 0 {
 		codes = append(codes, ExitUndetermined)
 	}
-	return ended(nil, codes...)
+	return ended(coded(codes...)...)
 }
 
 // printCollection says what would be fetched, and roughly how much.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
 	recovery "irctl/internal/steps/recover"
-	"irctl/internal/timeline"
 )
 
 // recoverOptions are the flags of recover.
@@ -231,50 +231,44 @@ func (a *App) suspectFate(ctx context.Context, o *recoverOptions) (recovery.Fate
 // recoverExit turns a result into the exit code. In the watch a sign of the
 // attacker's return stays above a refusal.
 func recoverExit(res recovered) error {
-	var first error
-	refused := len(res.Refusals) > 0
-	for _, r := range res.Actions {
-		switch r.Outcome {
-		case timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeUnknown, timeline.OutcomeSkipped:
-			// That a rollout did not succeed is what the verdict says.
-			if r.Err() != nil && first == nil && (r.Step != recovery.StepRollout || errors.Is(r.Err(), context.Canceled)) {
-				first = r.Err()
-			}
-		case timeline.OutcomeRefused:
-			refused = true
+	o := outcome{cancelled: res.Cancelled, actions: res.Actions, told: toldByVerdict, refusals: res.Refusals, failures: res.Failures}
+	if !res.DryRun {
+		o.also = []exitError{{code: recoveryCode(res.Verdict)}}
+	}
+	if m := res.Monitor; m != nil {
+		if m.Failure != "" {
+			o.also = append(o.also, exitError{ExitError, fmt.Errorf("watching for the attacker's return: %s", m.Failure)})
+		}
+		if m.Interrupted && m.Undetermined == "" && len(m.Hits) == 0 { // what was to be watched was not; a signal has a code of its own
+			o.also = append(o.also, exitError{ExitError, errors.New("the watch was ended before its time was over; nothing was seen until then")})
+		}
+		if m.Undetermined != "" {
+			o.also = append(o.also, exitError{ExitUndetermined, fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)})
+		}
+		if len(m.Hits) > 0 {
+			o.refusals = nil
+			o.actions = slices.DeleteFunc(slices.Clone(o.actions), func(r engine.ActionResult) bool { return actionCode(r) == ExitRefused })
+			o.also = append(o.also, exitError{code: ExitNotContained})
 		}
 	}
-	m := res.Monitor
-	switch {
-	case res.Cancelled:
-		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	case first != nil:
-		return exitError{code: ExitError, err: first}
-	case len(res.Failures) > 0:
-		return exitError{code: ExitError}
-	case m != nil && m.Failure != "":
-		return exitError{code: ExitError, err: fmt.Errorf("watching for the attacker's return: %s", m.Failure)}
-	case m != nil && len(m.Hits) > 0:
-		return exitError{code: ExitNotContained}
-	case m != nil && m.Interrupted && m.Undetermined == "": // what was to be watched was not; a signal has a code of its own
-		return exitError{code: ExitError, err: errors.New("the watch was ended before its time was over; nothing was seen until then")}
+	return o.exit()
+}
+
+// toldByVerdict: that a rollout did not succeed is what the verdict says, unless it
+// was interrupted.
+func toldByVerdict(r engine.ActionResult) bool {
+	return r.Step == recovery.StepRollout && !errors.Is(r.Err(), context.Canceled)
+}
+
+// recoveryCode is the exit code of a verdict on a recovery.
+func recoveryCode(v engine.RecoverVerdict) int {
+	switch v {
+	case engine.Recovered:
+		return ExitDone
+	case engine.NothingRecovered:
+		return ExitUndetermined
 	}
-	codes := []int{ExitDone}
-	if refused {
-		codes = append(codes, ExitRefused)
-	}
-	switch {
-	case res.DryRun, res.Verdict == engine.Recovered:
-	case res.Verdict == engine.NothingRecovered:
-		codes = append(codes, ExitUndetermined)
-	default:
-		codes = append(codes, ExitNotContained)
-	}
-	if m != nil && m.Undetermined != "" && weightiest(codes...) == ExitDone {
-		err := fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)
-		return exitError{code: ExitUndetermined, err: err}
-	}
-	return ended(nil, codes...)
+	return ExitNotContained
 }
 
 func (a *App) printRecovered(res *engine.RecoverResult) {

@@ -206,35 +206,37 @@ func contactsOf(book *runbook.Runbook, conf config.Config) []string {
 	return lines
 }
 
-// runExit turns a result into the exit code.
+// runExit turns a result into the exit code: that of the weightiest of its steps, and
+// of the verdict on the suspects.
 func runExit(res *engine.RunResult) error {
-	codes := []int{ExitDone}
-	var first error
+	var grounds []exitError
 	for _, s := range res.Steps {
-		switch {
-		case blind(s):
-			codes = append(codes, ExitUndetermined)
-		case s.Done() || res.DryRun && s.Err() == nil:
-		case s.Outcome == "failed" && errors.Is(s.Err(), engine.ErrUndetermined), s.Results["verdict"] == string(contain.Undetermined):
-			codes = append(codes, ExitUndetermined)
-		case s.Outcome == "failed":
-			if first == nil {
-				first = s.Err()
-			}
-			codes = append(codes, ExitError)
-		case s.Outcome == "refused":
-			codes = append(codes, ExitRefused)
-		default:
-			codes = append(codes, ExitNotContained)
-		}
+		grounds = append(grounds, stepGround(s, res.DryRun))
 	}
 	if !res.DryRun {
-		codes = append(codes, verdictCode(res.Verdict))
+		grounds = append(grounds, exitError{code: verdictCode(res.Verdict)})
 	}
-	if !res.DryRun && res.State != engine.RunFinished && weightiest(codes...) == ExitDone {
-		codes = append(codes, ExitNotContained) // something was left undone
+	if !res.DryRun && res.State != engine.RunFinished && ended(grounds...) == nil {
+		grounds = append(grounds, exitError{code: ExitNotContained}) // something was left undone
 	}
-	return ended(first, codes...)
+	return ended(grounds...)
+}
+
+// stepGround is what a step of a run ends with.
+func stepGround(s engine.StepResult, dryRun bool) exitError {
+	switch {
+	case blind(s):
+		return exitError{code: ExitUndetermined}
+	case s.Done() || dryRun && s.Err() == nil:
+		return exitError{code: ExitDone}
+	case s.Outcome == "failed" && errors.Is(s.Err(), engine.ErrUndetermined), s.Results["verdict"] == string(contain.Undetermined):
+		return exitError{code: ExitUndetermined}
+	case s.Outcome == "failed":
+		return exitError{ExitError, s.Err()}
+	case s.Outcome == "refused":
+		return exitError{code: ExitRefused}
+	}
+	return exitError{code: ExitNotContained}
 }
 
 // blind: the step is done, and not everything that it was to look at could be.

@@ -77,7 +77,7 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 	if err := a.listErrors(unreadable); err != nil {
 		return err
 	}
-	return a.explained(ended(nil, verdictCode(engine.Verdicts(results))), func(people *App) error { return people.printStatus(results) })
+	return a.explained(ended(coded(verdictCode(engine.Verdicts(results)))...), func(people *App) error { return people.printStatus(results) })
 }
 
 func (a *App) printStatus(list []*engine.StatusResult) error {
@@ -159,11 +159,19 @@ func clocks(s *engine.StatusResult) string {
 // whose object is gone, does not.
 func standingCount(list []engine.StandingChange) string {
 	count := map[change.State]int{}
+	notDone := 0
 	for _, c := range list {
+		if c.Uncertain && c.State == change.Before {
+			notDone++
+			continue
+		}
 		count[c.State]++
 	}
 	var others []string
-	known := count[change.After]
+	if notDone > 0 {
+		others = append(others, fmt.Sprintf("%d not done", notDone))
+	}
+	known := count[change.After] + notDone
 	for _, s := range []struct {
 		state change.State
 		text  string
@@ -207,6 +215,9 @@ func standingText(st style, c engine.StandingChange) (sign, text string) {
 	case change.After:
 		return st.good("✓"), ""
 	case change.Before:
+		if c.Uncertain {
+			return st.bad("✗"), ": it was begun and not done"
+		}
 		return st.bad("✗"), ": somebody put it back"
 	case change.Drifted:
 		return st.bad("✗"), ": somebody changed it since"

@@ -163,31 +163,11 @@ func incidentToUndo(ctx context.Context, store *incident.Store, prefix string) (
 }
 
 func undoExit(res *engine.UndoResult) error {
-	code := ExitDone
-	var first error
-	for _, r := range res.Actions {
-		switch {
-		case r.Err() == nil:
-		case r.Outcome == timeline.OutcomeRefused:
-			code = weightiest(code, ExitRefused)
-		default:
-			if first == nil {
-				first = r.Err()
-			}
-		}
-	}
+	o := outcome{cancelled: res.Cancelled, actions: res.Actions}
 	if res.Weighs() {
-		code = weightiest(code, ExitUndetermined)
+		o.also = []exitError{{code: ExitUndetermined}}
 	}
-	switch {
-	case res.Cancelled:
-		return exitError{code: ExitRefused, err: fmt.Errorf("nothing was changed: the answer was no")}
-	case first != nil:
-		return exitError{code: ExitError, err: first}
-	case code != ExitDone:
-		return exitError{code: code}
-	}
-	return nil
+	return o.exit()
 }
 
 func (a *App) printUndo(res *engine.UndoResult, step string) error {

@@ -56,12 +56,13 @@ type StandingChange struct {
 	// State: "after" as irctl left it; "before" somebody put it back; "drifted"
 	// somebody changed it otherwise; "missing" the object is gone; "unknown".
 	State change.State `json:"state"`
-	Error string       `json:"error,omitempty"`
+	// Uncertain: irctl was ended, or got no answer, before it knew whether it was made;
+	// where the state is "before", it was not.
+	Uncertain bool   `json:"uncertain,omitempty"`
+	Error     string `json:"error,omitempty"`
 
 	phase  string
 	change change.Change
-	// begun: nobody knows what became of it, since irctl was ended or had no answer.
-	begun bool
 }
 
 // stateUnknown: the object could not be read.
@@ -89,8 +90,6 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		}
 	}()
 	cluster.Parallel(len(res.Standing), func(n int) { res.Standing[n].observe(ctx, e.Client) })
-	// What was begun and is not there never happened: nobody has put it back.
-	res.Standing = slices.DeleteFunc(res.Standing, func(s StandingChange) bool { return s.begun && s.State == change.Before })
 	recorded := make([]contain.Recorded, len(res.Standing))
 	for n, c := range res.Standing {
 		recorded[n] = contain.Recorded{Step: c.Step, Change: c.change}
@@ -138,8 +137,8 @@ func standing(entries []timeline.Entry) []StandingChange {
 			continue // not a change to the cluster
 		}
 		list = append(list, StandingChange{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action,
-			Object: c.Object.String(), Summary: a.Intent.Summary, phase: a.Intent.Phase, change: c,
-			begun: a.Outcome == nil || a.Outcome.Outcome == timeline.OutcomeUnknown})
+			Uncertain: a.Outcome == nil || a.Outcome.Outcome == timeline.OutcomeUnknown,
+			Object:    c.Object.String(), Summary: a.Intent.Summary, phase: a.Intent.Phase, change: c})
 	}
 	return list
 }

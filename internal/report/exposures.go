@@ -14,10 +14,10 @@ import (
 // Verdict is how the containment stands: by a look at the cluster for this report,
 // or else by what the journal tells.
 type Verdict struct {
-	// Seq and Time are those of the last verdict in the journal, or of the look; 0:
-	// there is none.
+	// Seq and Time are those of the last verdict in the journal, or of the look. Where
+	// there is neither, Seq is 0, and Time is that of the last entry.
 	Seq     int64     `json:"seq"`
-	Time    time.Time `json:"time,omitzero"`
+	Time    time.Time `json:"time"`
 	Verdict Text      `json:"verdict"`
 	// Last is the last verdict in the journal where the containment stands otherwise
 	// by now, and Since is why.
@@ -152,7 +152,7 @@ func (h *history) stands(in Input) {
 	case h.Verdict == nil && g.Verdict == "":
 		return // nothing was contained
 	case h.Verdict == nil:
-		h.Verdict = &Verdict{}
+		h.Verdict = &Verdict{Time: in.Entries[len(in.Entries)-1].Time}
 	}
 	for _, a := range g.Unsettled {
 		text := Text(a.Intent.Summary)
