@@ -2,8 +2,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,7 +34,7 @@ func TestInvestigatorMayNotContain(t *testing.T) {
 		t.Errorf("verdict %q, want %q", c.Verdict, notContained)
 	}
 	for _, action := range c.Actions {
-		if action.Outcome != "failed" && action.Outcome != "refused" {
+		if action.Outcome != "denied" && action.Outcome != "refused" {
 			t.Errorf("%s of %s: %s", action.Action, action.Object, action.Outcome)
 		}
 	}
@@ -60,9 +65,44 @@ func TestInvestigatorMayLook(t *testing.T) {
 	}
 }
 
-// denyQuarantine is an admission policy that lets nobody mark a pod of one
-// namespace as quarantined.
-const denyQuarantine = `
+// denial is an admission policy that denies a namespace something, and what shows
+// that it bites.
+type denial struct {
+	// rule is what it looks at, and what has to hold.
+	rule  string
+	says  string
+	probe func(ctx context.Context, n *Namespace, pod string) error
+}
+
+// nobodyQuarantines lets nobody mark a pod as quarantined.
+var nobodyQuarantines = denial{
+	rule: `{apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [pods]}]
+  validations:
+  - expression: "!has(object.metadata.labels) || !('quarantine' in object.metadata.labels)"`,
+	says: "nobody quarantines on my watch",
+	probe: func(ctx context.Context, n *Namespace, pod string) error {
+		patch := []byte(`{"metadata":{"labels":{"quarantine":"true"}}}`)
+		_, err := world.Client.CoreV1().Pods(n.name).Patch(ctx, pod, types.MergePatchType, patch, dryRun)
+		return err
+	},
+}
+
+// nobodyScales lets nobody scale a Deployment.
+var nobodyScales = denial{
+	rule: `{apiGroups: [apps], apiVersions: [v1], operations: [UPDATE], resources: [deployments/scale]}]
+  validations:
+  - expression: "false"`,
+	says: "nobody scales on my watch",
+	probe: func(ctx context.Context, n *Namespace, _ string) error {
+		patch := []byte(`{"spec":{"replicas":1}}`)
+		_, err := world.Client.AppsV1().Deployments(n.name).Patch(ctx, "deployment", types.MergePatchType, patch, dryRun, "scale")
+		return err
+	},
+}
+
+var dryRun = metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}
+
+const denying = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: NAME}
@@ -70,10 +110,8 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     namespaceSelector: {matchLabels: {name: NAME}}
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [pods]}]
-  validations:
-  - expression: "!has(object.metadata.labels) || !('quarantine' in object.metadata.labels)"
-    message: nobody quarantines on my watch
+    resourceRules: [RULE
+    message: SAYS
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -88,7 +126,7 @@ func TestAdmissionDenialKeepsTheSuspectAlive(t *testing.T) {
 	n := newNamespace(t)
 	n.workload("deployment", 2)
 	suspect := n.pod("app=deployment")
-	n.denyQuarantine(suspect.Name)
+	n.denies(nobodyQuarantines, suspect.Name)
 	before := n.settled(suspect)
 	jane := newPerson(t, responder)
 
@@ -97,7 +135,7 @@ func TestAdmissionDenialKeepsTheSuspectAlive(t *testing.T) {
 	if c.Verdict != notContained {
 		t.Errorf("verdict %q, want %q", c.Verdict, notContained)
 	}
-	if outcomes := fmt.Sprint(c.outcomes("quarantine"), c.outcomes("detach"), c.outcomes("scale")); outcomes != "[done] [failed] [refused]" {
+	if outcomes := fmt.Sprint(c.outcomes("quarantine"), c.outcomes("detach"), c.outcomes("scale")); outcomes != "[done] [denied] [refused]" {
 		t.Errorf("quarantine, detach, scale: %s%s", outcomes, c)
 	}
 	if !strings.Contains(c.stderr, "nobody quarantines on my watch") {
@@ -110,13 +148,112 @@ func TestAdmissionDenialKeepsTheSuspectAlive(t *testing.T) {
 	jane.irctl("timeline", "verify").exits(exitDone)
 }
 
-// denyQuarantine installs the policy for this namespace, and waits until it bites.
-func (n *Namespace) denyQuarantine(pod string) {
+// What was denied weighs until it is done: contain, status, the terminal UI and the
+// report say the same, and once the policy is gone the same command clears it. The
+// timeline has both.
+func TestADenialWeighsUntilTheSameCommandSucceeds(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("tmux"); err != nil {
+		t.Fatal("tmux is not installed; test/e2e/install-deps.sh gets it")
+	}
+	for name, tc := range map[string]struct {
+		denial denial
+		step   string
+	}{
+		"scaling": {nobodyScales, "scale"},
+		"labels":  {nobodyQuarantines, "detach"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNamespace(t)
+			n.workload("deployment", 2)
+			suspect := n.pod("app=deployment")
+			allow := n.denies(tc.denial, suspect.Name)
+			jane := newPerson(t, responder)
+			args := []string{"--pod", suspect.Name, "-n", n.name, brief}
+
+			c := jane.contain(args...).exits(exitError)
+
+			if got := fmt.Sprint(c.outcomes(tc.step)); got != "[denied]" || !strings.Contains(c.stderr, tc.denial.says) {
+				t.Errorf("%s: %s%s", tc.step, got, c)
+			}
+			s := jane.screen()
+			s.write(world.Irctl + " -n " + n.name + "\n")
+			s.until("1 open incident", c.Incident)
+			s.press("Enter")
+			jane.everybodySays(notContained, jane.status(exitNotContained).Verdict, c.Verdict)
+			s.until("NOT CONTAINED")
+
+			allow()
+			c = jane.contain(args...).exitsContained()
+
+			if c.Opened {
+				t.Errorf("the second one opened an incident%s", c)
+			}
+			jane.everybodySays(c.Verdict, jane.status(c.code).Verdict)
+			s.await("CONTAINED", func(screen string) bool {
+				return strings.Contains(screen, "CONTAINED") && !strings.Contains(screen, "NOT CONTAINED")
+			})
+			if got := fmt.Sprint(jane.told("outcome", tc.step), jane.told("verdict", "verify")); got != "[denied done] [failed done]" {
+				t.Errorf("the timeline has of %s, and of verdicts: %s", tc.step, got)
+			}
+			n.survives(suspect)
+		})
+	}
+}
+
+// everybodySays fails the test unless the verdicts, and that of the report, are the
+// one that is wanted.
+func (p *Person) everybodySays(want string, verdicts ...string) {
+	p.t.Helper()
+	var report struct {
+		Verdict struct {
+			Verdict string `json:"verdict"`
+			Looked  bool   `json:"looked"`
+		} `json:"verdict"`
+	}
+	run := p.irctl("report", "--format", "json").exits(exitDone)
+	run.decode(&report)
+	for _, v := range append(verdicts, report.Verdict.Verdict) {
+		if v != want {
+			p.t.Errorf("the verdicts are %q, and in the report %+v; all have to be %q", verdicts, report.Verdict, want)
+			return
+		}
+	}
+	if !report.Verdict.Looked {
+		p.t.Errorf("the report did not look at the cluster%s", run)
+	}
+}
+
+// told are the outcomes of the entries of a kind and step, in the journal of the only
+// incident.
+func (p *Person) told(kind, step string) (outcomes []string) {
+	p.t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.incidents()[0], "timeline.jsonl"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var e struct{ Kind, Step, Outcome string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			p.t.Fatal(err)
+		}
+		if e.Kind == kind && e.Step == step {
+			outcomes = append(outcomes, e.Outcome)
+		}
+	}
+	return outcomes
+}
+
+// denies installs a policy for this namespace, and waits until it bites. allow takes
+// it away, and waits until it does not; else the test's end does.
+func (n *Namespace) denies(d denial, pod string) (allow func()) {
 	n.t.Helper()
-	if err := manifest.Apply(n.ctx(), world.Admin, "", []byte(strings.ReplaceAll(denyQuarantine, "NAME", n.name))); err != nil {
+	text := strings.NewReplacer("NAME", n.name, "RULE", d.rule, "SAYS", d.says).Replace(denying)
+	if err := manifest.Apply(n.ctx(), world.Admin, "", []byte(text)); err != nil {
 		n.t.Fatal(err)
 	}
-	n.t.Cleanup(func() {
+	remove := sync.OnceFunc(func() {
 		admission := world.Client.AdmissionregistrationV1()
 		if err := admission.ValidatingAdmissionPolicyBindings().Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
 			n.t.Error(err)
@@ -125,65 +262,21 @@ func (n *Namespace) denyQuarantine(pod string) {
 			n.t.Error(err)
 		}
 	})
-	n.await("the admission policy to bite", func(ctx context.Context) (bool, error) {
-		patch := []byte(`{"metadata":{"labels":{"quarantine":"true"}}}`)
-		_, err := world.Client.CoreV1().Pods(n.name).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
-		if err != nil && !strings.Contains(err.Error(), "on my watch") {
-			return false, err
-		}
-		return err != nil, nil
-	})
-}
-
-// A quota that is used up forbids the quarantine policy. That is said, what was
-// done instead is recorded, and undo leaves nothing behind.
-func TestQuotaDenialIsReportedAndUndone(t *testing.T) {
-	t.Parallel()
-	n := newNamespace(t)
-	n.workload("deployment", 2)
-	n.apply(`
-apiVersion: v1
-kind: ResourceQuota
-metadata: {name: no-policies}
-spec: {hard: {count/networkpolicies.networking.k8s.io: "0"}}
-`)
-	n.await("the quota to be counted", func(ctx context.Context) (bool, error) {
-		quota, err := world.Client.CoreV1().ResourceQuotas(n.name).Get(ctx, "no-policies", metav1.GetOptions{})
-		return err == nil && len(quota.Status.Used) > 0, err
-	})
-	suspect := n.pod("app=deployment")
-	before := n.settled(suspect)
-	jane := newPerson(t, responder)
-
-	c := jane.contain("--pod", suspect.Name, "-n", n.name, brief).exits(exitError)
-
-	if c.Verdict != notContained {
-		t.Errorf("verdict %q, want %q", c.Verdict, notContained)
+	n.t.Cleanup(remove)
+	bites := func(want bool) {
+		n.t.Helper()
+		n.await(fmt.Sprintf("the admission policy to bite: %v", want), func(ctx context.Context) (bool, error) {
+			err := d.probe(ctx, n, pod)
+			if err != nil && !strings.Contains(err.Error(), d.says) {
+				return false, err
+			}
+			return (err != nil) == want, nil
+		})
 	}
-	if outcomes := fmt.Sprint(c.outcomes("quarantine")); outcomes != "[failed]" {
-		t.Errorf("quarantine: %s, want it failed%s", outcomes, c)
+	bites(true)
+	return func() {
+		n.t.Helper()
+		remove()
+		bites(false)
 	}
-	if !strings.Contains(c.stderr, "no-policies") {
-		t.Errorf("the quota is not named%s", c)
-	}
-	n.survives(suspect)
-	jane.undo("--all").exits(exitDone)
-	n.restored(before, nil, suspect)
-}
-
-// What cannot be detached would be destroyed by scaling: that takes a word more.
-func TestScalingThatDestroysEvidenceIsRefused(t *testing.T) {
-	t.Parallel()
-	n := newNamespace(t)
-	n.workload("deployment", 2)
-	suspect := n.pod("app=deployment")
-	jane := newPerson(t, responder)
-
-	c := jane.contain("--pod", suspect.Name, "-n", n.name, "--keep-labels", brief).exits(exitRefused)
-
-	if len(c.Refusals) != 1 || c.Refusals[0].Override != "--allow-evidence-loss" {
-		t.Errorf("refusals: %+v, want the scale, unless evidence loss is allowed", c.Refusals)
-	}
-	n.survives(suspect)
-	n.awaitPods("app=deployment", 2)
 }
