@@ -27,6 +27,8 @@ type call struct {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
+	case len(parts) == 1 && parts[0] == "api":
+		reply(w, http.StatusOK, metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"}, Versions: []string{"v1"}})
 	case r.URL.Path == "/version":
 		reply(w, http.StatusOK, map[string]any{"gitVersion": "v1.37.2"})
 	case r.URL.Path == "/apis":

@@ -57,6 +57,8 @@ type Opening struct {
 	// pod without which it would not select the pod. None: it would still.
 	SelectedBy string
 	LabelKeys  []string
+	// Selector is the policy's pod selector itself.
+	Selector metav1.LabelSelector
 
 	peers []networkingv1.NetworkPolicyPeer
 	ports []networkingv1.NetworkPolicyPort
@@ -143,7 +145,7 @@ func (v *Verdict) unreadable(p *networkingv1.NetworkPolicy, err error) {
 }
 
 func opening(p *networkingv1.NetworkPolicy, rule int, by string, keys []string, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) Opening {
-	return Opening{Policy: p.Name, Rule: rule, SelectedBy: by, LabelKeys: keys, Peers: peersText(p.Namespace, peers), Ports: portsText(ports), peers: peers, ports: ports}
+	return Opening{Policy: p.Name, Rule: rule, SelectedBy: by, LabelKeys: keys, Selector: p.Spec.PodSelector, Peers: peersText(p.Namespace, peers), Ports: portsText(ports), peers: peers, ports: ports}
 }
 
 // Closed reports that nothing passes in either direction.

@@ -224,6 +224,21 @@ func where(g Grant) string {
 	return " in " + g.Scope
 }
 
+// Bindings are those that give more than everyone has, or may once somebody makes
+// the role that they name.
+func (r Rights) Bindings() []string {
+	var names []string
+	for _, g := range r.Beyond() {
+		names = append(names, g.Binding)
+	}
+	for _, m := range r.Missing {
+		_, binding, _ := strings.Cut(m, " of ")
+		names = append(names, binding)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // Summary is what the subject may do beyond the defaults, in at most so many
 // phrases, the most dangerous first.
 func (r Rights) Summary(limit int) []string {

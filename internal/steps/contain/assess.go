@@ -127,7 +127,7 @@ func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPo
 	} else {
 		f.Checks = append(f.Checks, Check{Code: "policy", Unknown: true, Text: policyErr.Error()})
 	}
-	f.Exposures = exposures(ob.scene, ob.Options, t, pod, policy, facts)
+	f.Exposures = exposures(ob.scene, t, pod, policy, policyErr, facts)
 	for _, g := range slices.Concat(facts.Gaps, ob.around(t), ob.unseen) {
 		f.Exposures = append(f.Exposures, g.exposure())
 	}

@@ -288,6 +288,45 @@ func do(t *testing.T, l *lab, plans []steps.Plan) []change.Change {
 	return done
 }
 
+// Whoever carries out the commands that are printed gets what irctl does.
+func TestThePrintedCommandDoesTheSame(t *testing.T) {
+	for name, s := range scenarios {
+		t.Run(name, func(t *testing.T) {
+			by, hand := s.pair(t)
+			plans, _ := plan(t, by.scene(incident, "backend-1"), by.options)
+			do(t, by.lab, plans)
+			plans, _ = plan(t, hand.scene(incident, "backend-1"), hand.options)
+			for _, p := range plans {
+				for _, a := range p.Actions {
+					if a.Guard != nil {
+						if err := a.Guard(bounded(t)); err != nil {
+							t.Fatalf("%s: %v", a.Summary, err)
+						}
+					}
+					if err := apifake.Kubectl(bounded(t), hand.Config(), a.Command); err != nil {
+						t.Fatalf("%s: %v", a.Summary, err)
+					}
+				}
+			}
+			if diff := cmp.Diff(specs(t, by.State()), specs(t, hand.State())); diff != "" {
+				t.Errorf("irctl does otherwise than its commands (-irctl +by hand):\n%s", diff)
+			}
+		})
+	}
+}
+
+type played struct {
+	*lab
+	options contain.Options
+}
+
+// pair is a scenario twice.
+func (s scenario) pair(t *testing.T) (one, other played) {
+	one.lab, one.options = s.lab(t)
+	other.lab, other.options = s.lab(t)
+	return one, other
+}
+
 func TestWhatIsPlannedIsDoneOnceAndUndone(t *testing.T) {
 	for name, s := range scenarios {
 		t.Run(name, func(t *testing.T) {

@@ -73,7 +73,7 @@ func (d detach) target(scene *steps.Scene, t *cluster.Target, plan *steps.Plan) 
 		return
 	}
 	a := steps.Action{ID: detachID(t), Name: StepDetach, Targets: []string{t.Key()},
-		Change: c, Summary: summary(t, keys), Command: labelCommand(scene, t, keys)}
+		Change: c, Summary: summary(t, keys), Command: detachCommand(scene, t, keys, c)}
 	if slices.Contains(d.Steps, StepQuarantine) {
 		a.Needs = []string{policyID(t.Pod.Namespace)}
 	} else if w := d.opened(scene, t, keys); w != nil {
@@ -181,12 +181,20 @@ func summary(t *cluster.Target, keys []string) string {
 	return "quarantine and detach " + t.Ref().String() + from
 }
 
-func labelCommand(scene *steps.Scene, t *cluster.Target, keys []string) string {
+// detachCommand does the same by hand. What is to be remembered stands on the pod
+// before the labels go.
+func detachCommand(scene *steps.Scene, t *cluster.Target, keys []string, c change.Change) string {
+	remember := ""
+	for _, f := range c.Fields {
+		if note, ok := f.After.(string); ok && slices.Contains(f.Path, DetachedAnnotation) {
+			remember = kubectl("annotate", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", DetachedAnnotation+"="+note) + " && "
+		}
+	}
 	words := []string{"label", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", QuarantineLabel + "=" + QuarantineValue, IncidentLabel + "=" + scene.Incident}
 	for _, k := range keys {
 		words = append(words, k+"-")
 	}
-	return kubectl(words...)
+	return remember + kubectl(words...)
 }
 
 func podWarnings(t *cluster.Target) []steps.Warning {

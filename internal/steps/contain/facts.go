@@ -30,7 +30,7 @@ type Facts struct {
 	OtherPolicies map[string][]string
 
 	accounts     map[string]*corev1.ServiceAccount
-	accountErrs  map[string]error
+	accountErrs  map[string]error // also that there is none
 	enforcersErr error
 	rbac         rights.Sources
 	rbacErr      error
@@ -44,7 +44,7 @@ type Facts struct {
 type Gap struct{ cluster.Gap }
 
 func (g Gap) exposure() Exposure {
-	return Exposure{Code: "unknown", Severity: Risk, Text: "not checked: " + g.String(), Close: cluster.ToRead(g.Err, "get the right to read it, and look again")}
+	return Exposure{Code: codeUnknown, Severity: Risk, Text: "not checked: " + g.String(), Close: cluster.ToRead(g.Err, "get the right to read it, and look again")}
 }
 
 // around are the gaps of the survey of a suspect's namespace. Its NetworkPolicies
@@ -102,9 +102,6 @@ func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Fact
 		a := accounts[key]
 		tasks = append(tasks, func() {
 			sa, err := kube.CoreV1().ServiceAccounts(a[0]).Get(ctx, a[1], metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return
-			}
 			mu.Lock()
 			defer mu.Unlock()
 			if f.accountErrs[key] = err; err == nil {

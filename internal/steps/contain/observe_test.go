@@ -421,6 +421,14 @@ func TestExposures(t *testing.T) {
 	ready := appsv1.DaemonSetStatus{NumberReady: 1, DesiredNumberScheduled: 1}
 	enforcer := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"}, Status: ready}
 	token := corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}}
+	holdsToken := func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }
+	now := time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC)
+	endedBy := func(end time.Time) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			holdsToken(p)
+			p.DeletionTimestamp, p.Finalizers = &metav1.Time{Time: end}, []string{"example.com/stays"}
+		}
+	}
 	account := func(annotations map[string]string) *corev1.ServiceAccount {
 		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default", Annotations: annotations}}
 	}
@@ -453,11 +461,17 @@ func TestExposures(t *testing.T) {
 		"allowed": {options: func(o *contain.Options) { o.AllowDNS = true }, objects: []runtime.Object{enforcer}},
 		"other-policies": {objects: []runtime.Object{enforcer, object("cilium.io/v2", "CiliumNetworkPolicy", ns, "here", nil), object("cilium.io/v2", "CiliumNetworkPolicy", "elsewhere", "there", nil),
 			object("cilium.io/v2", "CiliumClusterwideNetworkPolicy", "", "everywhere", nil)}},
-		"token-of-nothing": {pod: func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }, objects: []runtime.Object{enforcer}},
-		"token-of-admin": {pod: func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }, objects: []runtime.Object{enforcer, binding("ClusterRole", "admin"),
+		"token-of-nothing": {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil)}},
+		"token-of-admin": {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "admin"),
 			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "admin"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}}}},
-		"token-of-a-role-to-come": {pod: func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }, objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there")}},
-		"cloud-by-pod-identity": {objects: []runtime.Object{enforcer}, pod: func(p *corev1.Pod) {
+		"token-of-a-role-to-come":          {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-an-account-that-is-gone": {pod: holdsToken, objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there")}},
+		"token-of-an-account-made-anew": {pod: holdsToken, objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there"),
+			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default", CreationTimestamp: metav1.Time{Time: now}}}}},
+		"token-of-a-terminating-pod":  {pod: endedBy(now.Add(time.Minute)), objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-a-pod-past-its-end": {pod: endedBy(now.Add(-61 * time.Second)), objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-a-pod-just-ended":   {pod: endedBy(now.Add(-59 * time.Second)), objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"cloud-by-pod-identity": {objects: []runtime.Object{enforcer, account(nil)}, pod: func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "eks-pod-identity-token", VolumeSource: corev1.VolumeSource{
 				Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
 					ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "pods.eks.amazonaws.com"}}}}}}}
@@ -480,6 +494,7 @@ func TestExposures(t *testing.T) {
 				c.options(&o)
 			}
 			scene := l.scene(incident, "backend-1")
+			scene.Now = func() time.Time { return now }
 			facts := contain.Gather(bounded(t), scene, "v1.37.2")
 			plans, _ := plan(t, scene, o)
 			do(t, l, plans)
