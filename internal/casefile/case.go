@@ -122,6 +122,12 @@ func (c *Case) Apply(e timeline.Entry) {
 		c.Kept = p.Kept
 	case *record.Closing:
 		c.Closing = p
+		if p.LeaveStanding != "" {
+			c.accept(Acceptance{e.Seq, e.Time, e.Actor, record.Acceptance{Code: Standing, Reason: p.LeaveStanding}})
+		}
+	}
+	if e.Kind == timeline.KindReopened {
+		c.accept(Acceptance{Acceptance: record.Acceptance{Code: Standing, Withdrawn: true}})
 	}
 }
 
@@ -296,7 +302,7 @@ func (c *Case) Contained(phase string, usual []string) Grade {
 		}
 	}
 	for _, a := range c.Unsettled(phase) {
-		if c.AcceptanceOf(Unsettled, objectOf(a)) != nil {
+		if c.Borne(a) != nil {
 			g.Accepted++
 			continue
 		}
@@ -306,9 +312,26 @@ func (c *Case) Contained(phase string, usual []string) Grade {
 	return g
 }
 
-// Unsettled is the code by which a change that was meant and did not happen can be
-// accepted.
-const Unsettled = "unsettled"
+// The codes of what is accepted beside the exposures of a look.
+const (
+	// Unsettled is a change that was meant and did not happen.
+	Unsettled = "unsettled"
+	// Standing is containment that stays when the incident is closed, until it is
+	// opened again.
+	Standing = "standing"
+)
+
+// Bearable tells whether a person can take it upon himself that a step of containment
+// did not happen. Without the cut itself nothing is contained, whoever says so.
+func Bearable(step string) bool { return step != "quarantine" && step != "detach" }
+
+// Borne is who accepted that an action did not happen; nil: nobody did, or nobody can.
+func (c *Case) Borne(a *timeline.Action) *Acceptance {
+	if !Bearable(a.Intent.Step) {
+		return nil
+	}
+	return c.AcceptanceOf(Unsettled, objectOf(a))
+}
 
 // Grade is how a containment stands.
 type Grade struct {

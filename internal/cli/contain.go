@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ type containOptions struct {
 func (a *App) contain() *cobra.Command {
 	o := &containOptions{}
 	cmd := &cobra.Command{
-		Use:   "contain (--pod NAME | -l SELECTOR | TYPE/NAME …)",
+		Use:   "contain (--pod NAME | -l SELECTOR | TYPE/NAME … | --incident INCIDENT)",
 		Short: "Cut suspect pods off, keep them alive as evidence, take their workload down",
 		Long: `Cut suspect pods off from the network and from their Services, keep them running
 for forensics, and take their workload down. In this order, each step checked:
@@ -48,7 +49,8 @@ for forensics, and take their workload down. In this order, each step checked:
                (a Job or CronJob is suspended, a DaemonSet kept off the node)
 
 Then it waits until that is observed, and says what still remains open.
-Doing it twice changes nothing the second time. irctl undo --all puts it back.
+Doing it twice changes nothing the second time. With --incident alone it is done again
+as the incident remembers it. irctl undo --all puts it back.
 
 Exit codes: 0 contained; 1 error; 2 usage; 3 not fully contained (with exposures,
 or not contained); 4 refused; 5 could not tell.`,
@@ -95,7 +97,7 @@ or not contained); 4 refused; 5 could not tell.`,
 // complete checks the flags, and derives the steps from them. given is the
 // namespace of -n.
 func (o *containOptions) complete(given string) error {
-	if _, err := o.targets.query(given); err != nil {
+	if _, err := o.targets.query(given); err != nil && !o.again() {
 		return err
 	}
 	if o.keepReplicas {
@@ -135,7 +137,7 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
-	req := engine.ContainRequest{Options: o.options, DryRun: o.dryRun, Title: o.title, Severity: incident.Severity(o.severity), SecondLook: o.secondLook}
+	var req engine.ContainRequest
 	var err error
 	// Before anything else: a key that cannot be used must not be found out afterwards.
 	if req.Snapshot, req.EvidenceNote, err = a.snapshot(ctx, o.recipients); err != nil {
@@ -156,16 +158,10 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 			return fmt.Errorf("--allow-namespace: %w", err)
 		}
 	}
-	q, err := a.query(o.targets)
-	if err != nil {
+	if err := a.containsWhat(ctx, e, o, &req, c.Flags().Changed); err != nil {
 		return err
 	}
-	t, id, err := e.Recall(ctx, q, req.Incident)
-	if err != nil {
-		return err
-	}
-	req.Incident = id
-	req = req.Of(t)
+	req.DryRun, req.Title, req.Severity, req.SecondLook = o.dryRun, o.title, incident.Severity(o.severity), o.secondLook
 	res, err := e.Contain(c.Context(), req) // it bounds itself, without the time for the answer
 	if err != nil {
 		return err
@@ -175,6 +171,39 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 	}
 	return a.explained(containExit(res), func(people *App) error { return people.printContain(res) })
 }
+
+// howFlags are those that say how to contain.
+var howFlags = []string{"steps", "skip", "keep-labels", "keep-replicas", "remove-label", "cordon", "suspend-controllers", "allow-evidence-loss",
+	"allow-dns", "allow-namespace", "allow-cidr"}
+
+// containsWhat finds the suspects, or, where none are named, those of the incident.
+func (a *App) containsWhat(ctx context.Context, e *engine.Engine, o *containOptions, req *engine.ContainRequest, given func(string) bool) error {
+	if o.again() {
+		again, err := e.Again(ctx, req.Incident)
+		if err != nil {
+			return err
+		}
+		again.Snapshot, again.EvidenceNote = req.Snapshot, req.EvidenceNote
+		if *req = again; slices.ContainsFunc(howFlags, given) {
+			req.Options = o.options
+		}
+		return nil
+	}
+	q, err := a.query(o.targets)
+	if err != nil {
+		return err
+	}
+	t, id, err := e.Recall(ctx, q, req.Incident)
+	if err != nil {
+		return err
+	}
+	req.Incident, req.Options = id, o.options
+	*req = req.Of(t)
+	return nil
+}
+
+// again: only an incident is named, so what it remembers is done again.
+func (o *containOptions) again() bool { return o.incident != "" && !o.targets.any() }
 
 // containExit turns a result into the exit code.
 func containExit(res *engine.ContainResult) error {
@@ -366,6 +395,9 @@ func (a *App) printUnsettled(list []engine.Unsettled, st style) {
 			continue
 		}
 		fmt.Fprintf(a.Out, "%s not done: %s: %s\n", st.bad("✗"), sanitize.Line(u.Summary), sanitize.Line(unsettledText(u)))
+		if u.Close != "" {
+			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("→"), sanitize.Line(u.Close))
+		}
 	}
 }
 

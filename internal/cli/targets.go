@@ -24,12 +24,17 @@ type targetRequest struct {
 // podHelp is the usage of a flag that takes a suspect.
 const podHelp = "the suspect pod, as NAME or NAMESPACE/NAME; may be repeated"
 
+// any: something is named.
+func (r targetRequest) any() bool {
+	return len(r.pods) > 0 || r.selector != "" || len(r.args) > 0 || r.all
+}
+
 // query finds what is wrong with the words before a cluster is asked. given is the
 // namespace of -n, or "".
 func (r targetRequest) query(given string) (engine.SuspectQuery, error) {
 	q := engine.SuspectQuery{Selector: r.selector, AllNamespaces: r.allNamespaces, All: r.all}
 	switch {
-	case len(r.pods) == 0 && r.selector == "" && len(r.args) == 0 && !r.all:
+	case !r.any():
 		return q, usagef("which suspects? give --pod NAME, -l SELECTOR or TYPE/NAME")
 	case r.allNamespaces && r.selector == "":
 		return q, usagef("-A goes with -l SELECTOR")

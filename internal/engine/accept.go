@@ -37,8 +37,9 @@ type Acceptable struct {
 func (a Acceptable) Named() string { return a.Code + "=" + a.Object }
 
 // Acceptables are the findings of a status that a person can accept: what remains
-// open beside what irctl was to do, and what it was to do and could not. A check
-// that failed is not among them: nothing that a person says makes it so.
+// open beside what irctl was to do, and what it was to do and could not, but for the
+// cut itself. A check that failed is not among them: nothing that a person says makes
+// it so.
 func (r *StatusResult) Acceptables() []Acceptable {
 	list := []Acceptable{}
 	for _, f := range r.Targets {
@@ -49,6 +50,9 @@ func (r *StatusResult) Acceptables() []Acceptable {
 		}
 	}
 	for _, u := range r.Unsettled {
+		if !casefile.Bearable(u.Step) {
+			continue
+		}
 		list = append(list, Acceptable{casefile.Unsettled, u.Object, "not done: " + u.Summary, u.Accepted})
 	}
 	return list
@@ -61,13 +65,21 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 	if err := e.usable(h.Incident()); err != nil {
 		return nil, err
 	}
+	if err := e.notHere(h.Incident()); err != nil {
+		return nil, err
+	}
 	if strings.TrimSpace(req.Reason) == "" && !req.Withdraw {
 		return nil, fmt.Errorf("%w: an acceptance needs a reason: --reason TEXT", ErrRefused)
 	}
+	looking, cancel := e.within(ctx)
+	defer cancel()
 	if req.Withdraw {
-		return nil, withdraw(h, req)
+		if err := withdraw(h, req); err != nil {
+			return nil, err
+		}
+		return nil, e.judgeAnew(looking, h)
 	}
-	all, err := e.Acceptables(ctx, h.Incident(), h.Log.Entries())
+	all, err := e.Acceptables(looking, h.Incident(), h.Log.Entries())
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +102,24 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 	for i := range found {
 		found[i].Accepted = acceptedIn(told)(found[i].Code, found[i].Object)
 	}
-	return found, nil
+	return found, e.judgeAnew(looking, h)
+}
+
+// judgeAnew journals how the containment stands with what is accepted now, so that who
+// reads the journal alone is told the same.
+func (e *Engine) judgeAnew(ctx context.Context, h *incident.Handle) error {
+	s := e.Status(ctx, h.Incident(), h.Log.Entries())
+	if len(s.Targets) == 0 {
+		return nil
+	}
+	entry, err := verdictEntry(contain.Assessment{Verdict: s.Verdict, Findings: s.Targets, Workloads: s.Workloads}, "accept", 0)
+	if err == nil {
+		_, err = h.Log.Append(entry)
+	}
+	if err != nil {
+		return fmt.Errorf("it is journaled, but the verdict that follows could not be: %w", err)
+	}
+	return nil
 }
 
 // Acceptables looks what of an incident weighs and can be accepted, and what is.

@@ -30,6 +30,8 @@ type Unsettled struct {
 	Reason string `json:"reason,omitempty"`
 	// State is where the object stands now with regard to the change.
 	State change.State `json:"state"`
+	// Close is what settles it.
+	Close string `json:"close,omitempty"`
 	// Accepted: somebody took it upon himself, and it weighs no more.
 	Accepted *record.Accepted `json:"accepted,omitempty"`
 }
@@ -49,7 +51,6 @@ func (e *Engine) grade(ctx context.Context, c *casefile.Case, i incident.Inciden
 		more = append(more, contain.Finding{Namespace: "", Pod: "", Checks: []contain.Check{{Code: "pod", Unknown: true, Text: err.Error()}}})
 	}
 	a.Findings = append(a.Findings, more...)
-	contain.Accept(a, acceptedIn(c))
 	open := c.Unsettled(contain.Phase)
 	seen := make([]*Unsettled, len(open))
 	cluster.Parallel(len(open), func(n int) { seen[n] = e.unsettled(looking, c, open[n]) })
@@ -58,7 +59,13 @@ func (e *Engine) grade(ctx context.Context, c *casefile.Case, i incident.Inciden
 		if u == nil {
 			continue
 		}
-		list = append(list, *u)
+		u.Close = reopenedFirst(i, settling(i.ID, *u))
+		if list = append(list, *u); u.Accepted != nil {
+			contain.Leave(a, u.Object)
+		}
+	}
+	contain.Accept(a, acceptedIn(c))
+	for _, u := range list {
 		switch {
 		case u.Accepted != nil:
 		case u.State == stateUnknown:
@@ -90,19 +97,22 @@ func (e *Engine) unsettled(ctx context.Context, c *casefile.Case, a *timeline.Ac
 			u.State = state
 		}
 	}
-	u.Accepted = acceptedIn(c)(casefile.Unsettled, u.Object)
+	u.Accepted = acceptedBy(c.Borne(a))
 	return &u
 }
 
 // acceptedIn tells of a finding who accepted it; nil: nobody did.
 func acceptedIn(c *casefile.Case) func(code, object string) *record.Accepted {
 	return func(code, object string) *record.Accepted {
-		a := c.AcceptanceOf(code, object)
-		if a == nil {
-			return nil
-		}
-		return &record.Accepted{By: a.Who.Name(), At: a.Time, Reason: a.Reason}
+		return acceptedBy(c.AcceptanceOf(code, object))
 	}
+}
+
+func acceptedBy(a *casefile.Acceptance) *record.Accepted {
+	if a == nil {
+		return nil
+	}
+	return &record.Accepted{By: a.Who.Name(), At: a.Time, Reason: a.Reason}
 }
 
 // Accepted counts the findings that weigh no more, since somebody accepted them.

@@ -349,7 +349,7 @@ func (e *Engine) newMatches(ctx context.Context, c *casefile.Case, i incident.In
 				where = "-A"
 			}
 			list = append(list, contain.Finding{Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Node: p.Spec.NodeName, Checks: []contain.Check{},
-				Exposures: []contain.Exposure{{Code: "new-match", Severity: contain.Risk,
+				Exposures: []contain.Exposure{{Code: contain.CodeNewMatch, Severity: contain.Risk,
 					Text:  fmt.Sprintf("it matches -l %s now, and did not when the containment was asked for: it is not contained", r.Selector),
 					Close: fmt.Sprintf("irctl contain -l %s %s --incident %s --include-new", change.ShellQuote(r.Selector), where, i.ID)}}})
 		}

@@ -128,7 +128,10 @@ func TestWhatMatchesSinceIsNew(t *testing.T) {
 	if len(found) != 1 || !strings.Contains(found[0].Close, "--include-new") {
 		t.Fatalf("the newcomer %s is told as %+v", newcomer, found)
 	}
-	q := bySelector
+	if want := "irctl contain -l app=backend -n todo-app --incident " + id + " --include-new"; found[0].Close != want {
+		t.Errorf("the remedy is %q, expected %q", found[0].Close, want)
+	}
+	q := bySelector // as it says
 	q.IncludeNew = true
 	all, err := p.containQuery(t.Context(), q)
 	if err != nil || all.Incident != id || len(newIn(all.Targets)) != 0 || len(all.Targets) != len(first.Targets)+1 {

@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +14,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/steps"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
@@ -37,6 +36,8 @@ type StatusResult struct {
 	Unsettled []Unsettled `json:"unsettled,omitempty"`
 	// Standing are the changes that were made and not undone.
 	Standing []StandingChange `json:"standing"`
+	// LeftStanding is who closed the incident although containment stands, and why.
+	LeftStanding *record.Accepted `json:"leftStanding,omitempty"`
 	// OtherCluster: the one we talk to is not the incident's, so only its journal speaks.
 	OtherCluster bool `json:"otherCluster,omitempty"`
 	// Leftovers are what killed processes left of evidence that they were writing.
@@ -76,6 +77,8 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	if res.Leftovers, err = Leftovers(e.Store, i.ID, entries); err != nil {
 		e.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
 	}
+	told := casefile.Of(entries)
+	res.LeftStanding = acceptedIn(told)(casefile.Standing, "")
 	res.doubtful = e.doubtsOf(ctx, i, entries)
 	if e.placeOf(i) != here {
 		res.OtherCluster, res.Verdict = true, contain.Undetermined
@@ -90,12 +93,7 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		}
 	}()
 	cluster.Parallel(len(res.Standing), func(n int) { res.Standing[n].observe(ctx, e.Client) })
-	recorded := make([]contain.Recorded, len(res.Standing))
-	for n, c := range res.Standing {
-		recorded[n] = contain.Recorded{Step: c.Step, Change: c.change}
-	}
-	told := casefile.Of(entries)
-	options := contain.OptionsOf(recorded)
+	options := contain.OptionsOf(recordedBy(res.Standing))
 	if options.Steps = told.Meant(contain.Phase, contain.DefaultSteps); len(options.Steps) == 0 {
 		return res
 	}
@@ -111,22 +109,12 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 			res.Verdict = contain.Worse(res.Verdict, contain.Exposed) // a change that may not hold is a risk
 		}
 	}
-	if i.State == incident.StateClosed {
-		reopenFirst(i.ID, res.Targets)
-	}
-	return res
-}
-
-// reopenFirst makes the advice on a closed incident true: contain refuses it.
-func reopenFirst(id incident.ID, findings []contain.Finding) {
-	again := "irctl contain --incident " + string(id)
-	for _, f := range findings {
-		for n, e := range f.Exposures {
-			if strings.HasPrefix(e.Close, again) {
-				f.Exposures[n].Close = fmt.Sprintf("irctl incident reopen %s; then %s", id, e.Close)
-			}
+	for _, f := range res.Targets {
+		for n := range f.Exposures {
+			f.Exposures[n].Close = reopenedFirst(i, f.Exposures[n].Close)
 		}
 	}
+	return res
 }
 
 func standing(entries []timeline.Entry) []StandingChange {

@@ -127,6 +127,10 @@ func byHand(ref cluster.Ref, o metav1.Object) string {
 			words += " " + change.ShellQuote(k+"="+note.Labels[k])
 		}
 	}
+	if _, ok := o.GetAnnotations()[contain.DetachedAnnotation]; ok {
+		// Before the labels: a controller that takes the pod back may end it.
+		return fmt.Sprintf("kubectl annotate pod %s -n %s %s- && %s", name, ns, contain.DetachedAnnotation, words)
+	}
 	return words
 }
 

@@ -67,6 +67,8 @@ type Check struct {
 	// Unknown: it could not be looked at, so it is neither so nor not so.
 	Unknown bool   `json:"unknown,omitempty"`
 	Text    string `json:"text"`
+	// Object is the controller that it is about; "": the suspect.
+	Object string `json:"-"`
 }
 
 // Exposure is a way in or out that remains, and what would close it.

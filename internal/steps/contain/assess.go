@@ -105,6 +105,16 @@ func Accept(a *Assessment, accepted func(code, object string) *record.Accepted) 
 	total(a)
 }
 
+// Leave takes out of an assessment the checks that failed of a controller which
+// somebody leaves as it is.
+func Leave(a *Assessment, object string) {
+	left := func(c Check) bool { return c.Object == object && !c.OK }
+	for i := range a.Findings {
+		a.Findings[i].Checks = slices.DeleteFunc(a.Findings[i].Checks, left)
+	}
+	a.Workloads = slices.DeleteFunc(a.Workloads, left)
+}
+
 func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {
 	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName, Checks: ob.checks(t)}
 	_, warning := toStop(t.Owners)
@@ -145,7 +155,7 @@ func (ob *observer) bareWorkloads() []Check {
 			if st == nil {
 				continue
 			}
-			c := Check{Code: "workload", OK: st.down(), Unknown: st.err != nil, Text: o.Ref.String() + " is down"}
+			c := Check{Code: "workload", OK: st.down(), Unknown: st.err != nil, Text: o.Ref.String() + " is down", Object: o.Ref.String()}
 			if !c.OK {
 				c.Text = st.why()
 			}

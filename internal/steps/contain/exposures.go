@@ -36,13 +36,15 @@ const (
 	codeToken              = "token"
 	codeCloudIdentity      = "cloud-identity"
 	codeUnknown            = "unknown"
+	// CodeNewMatch is of a pod that the selector of a containment matches by now.
+	CodeNewMatch = "new-match"
 
 	asAsked = "-as-asked" // added to the code of an opening that somebody asked for
 )
 
 // Codes are those of the exposures that weigh, so that they can be accepted.
 var Codes = []string{codeHostNetwork, codePolicyUnknown, codeOtherPolicies, codeEnforcementUnknown, codeIngressOpen, codeEgressOpen,
-	codeHostPort, codeExternalService, codeNodeSuspect, codeToken, codeCloudIdentity, codeUnknown}
+	codeHostPort, codeExternalService, codeNodeSuspect, codeToken, codeCloudIdentity, codeUnknown, CodeNewMatch}
 
 // exposures lists every way in or out of a suspect that containment did not
 // close. pod is the pod as it is now, policyErr why its policies could not be read.

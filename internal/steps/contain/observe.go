@@ -296,16 +296,21 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 			} else if o.Stop == cluster.ByExclusion {
 				down = "is kept off the node"
 			}
+			first := len(list)
 			if st.err != nil && !st.read {
 				unread("workload", st.err)
-				continue
+			} else {
+				add("workload", st.problem == "", o.Ref.String()+" "+down, st.problem)
 			}
-			add("workload", st.problem == "", o.Ref.String()+" "+down, st.problem)
-			if st.err != nil {
+			switch {
+			case st.err == nil:
+				add("siblings", len(st.siblings) == 0, "no other pod of it is left", "other pods of it are left: "+bounded(st.siblings))
+			case st.read:
 				unread("siblings", st.err)
-				continue
 			}
-			add("siblings", len(st.siblings) == 0, "no other pod of it is left", "other pods of it are left: "+bounded(st.siblings))
+			for n := first; n < len(list); n++ {
+				list[n].Object = o.Ref.String()
+			}
 		}
 	}
 	return list

@@ -252,7 +252,8 @@ func TestWorkloadsWithoutSuspects(t *testing.T) {
 	}
 	do(t, l, plans)
 	a := contain.Assess(bounded(t), scene, all(), &contain.Facts{}, func(string) {})
-	if diff := cmp.Diff([]contain.Check{{Code: "workload", OK: true, Text: "Deployment todo-app/backend is down"}, {Code: "workload", OK: true, Text: "DaemonSet todo-app/backend is down"}}, a.Workloads); diff != "" {
+	if diff := cmp.Diff([]contain.Check{{Code: "workload", OK: true, Text: "Deployment todo-app/backend is down", Object: "Deployment todo-app/backend"},
+		{Code: "workload", OK: true, Text: "DaemonSet todo-app/backend is down", Object: "DaemonSet todo-app/backend"}}, a.Workloads); diff != "" {
 		t.Error(diff)
 	}
 	if a.Verdict != contain.Undetermined {
@@ -294,7 +295,7 @@ func TestReplicasThatAreStillCountedKeepAWorkloadUp(t *testing.T) {
 	do(t, l, plans)
 	l.Edit("deployments.apps", ns, "backend", func(m map[string]any) { m["status"] = map[string]any{"replicas": 1} })
 	f := contain.Look(bounded(t), scene, all(), &contain.Facts{}).Findings[0]
-	want := contain.Check{Code: "workload", Text: "Deployment todo-app/backend still has 1 pods"}
+	want := contain.Check{Code: "workload", Text: "Deployment todo-app/backend still has 1 pods", Object: "Deployment todo-app/backend"}
 	if !slices.Contains(f.Checks, want) || f.Verdict != contain.NotContained {
 		t.Errorf("%q: %+v", f.Verdict, f.Checks)
 	}

@@ -31,6 +31,8 @@ const (
 	observed remedied = "observed"
 	// granted: the right that is missing is given, and irctl looks again.
 	granted remedied = "granted"
+	// included: by contain, with what the engine adds; its test carries that out.
+	included remedied = "included"
 	// accepted: irctl cannot see it, says so, and names what closes it.
 	accepted remedied = "accepted"
 	// weightless: it weighs nothing, so there is nothing to clear.
@@ -129,6 +131,7 @@ var remedies = map[string][]remedyCase{
 			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "AWS_CONTAINER_CREDENTIALS_FULL_URI"}}
 		}},
 	},
+	contain.CodeNewMatch: {{by: included}},
 	"unknown": {
 		{name: "Services", by: granted, unread: "/services"},
 		{name: "the account", by: granted, unread: "/serviceaccounts/default", objects: []runtime.Object{accountWith(nil)}},
@@ -148,6 +151,9 @@ func outward() runtime.Object {
 func TestEveryFindingCanBeCleared(t *testing.T) {
 	for code, cases := range remedies {
 		for _, c := range cases {
+			if c.by == included {
+				continue
+			}
 			t.Run(strings.TrimSuffix(code+"/"+c.name, "/"), func(t *testing.T) { c.clear(t, code) })
 		}
 	}
@@ -280,8 +286,11 @@ func TestEveryCodeHasARemedy(t *testing.T) {
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.ValueSpec:
-				if len(n.Values) == 1 && strings.HasPrefix(n.Names[0].Name, "code") {
-					text, err := strconv.Unquote(n.Values[0].(*ast.BasicLit).Value)
+				if len(n.Values) != 1 || !strings.HasPrefix(strings.ToLower(n.Names[0].Name), "code") {
+					return true
+				}
+				if value, ok := n.Values[0].(*ast.BasicLit); ok {
+					text, err := strconv.Unquote(value.Value)
 					if err != nil {
 						t.Fatal(err)
 					}
