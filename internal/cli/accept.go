@@ -3,13 +3,16 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"irctl/internal/casefile"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/sanitize"
+	"irctl/internal/steps/contain"
 )
 
 type acceptOptions struct {
@@ -30,15 +33,15 @@ lists what can be accepted. --withdraw takes an acceptance back.
 
 CODE is that of an exposure, as -o json tells it, or "unsettled": a change that was meant
 and did not happen. OBJECT is the pod, NAMESPACE/NAME, or the object of the change; without
-it the finding is accepted wherever it is. What was to be done and is not so (a label, the
+it the finding is accepted wherever it is, also of pods to come. The cut itself (a label, the
 quarantine) cannot be accepted: do it, or undo it.
 
 Exit codes: 0 accepted; 1 there is no such finding; 2 usage; 4 refused.`,
 		Example: `  irctl accept
   irctl accept cloud-identity --reason "role revoked in AWS by ops, 14:20"
-  irctl accept node-traffic=todo-app/backend-688d67cddc-dxv5m --reason "the node is drained"
+  irctl accept node-suspect=todo-app/backend-688d67cddc-dxv5m --reason "the node is drained"
   irctl accept cloud-identity --withdraw`,
-		Args: atMostOneArg, ValidArgsFunction: cobra.NoFileCompletions,
+		Args: atMostOneArg, ValidArgsFunction: cobra.FixedCompletions(append(slices.Clone(contain.Codes), casefile.Unsettled), noFiles),
 		RunE: func(c *cobra.Command, args []string) error { return a.runAccept(c, o, first(args)) },
 	}
 	f := cmd.Flags()
@@ -119,8 +122,8 @@ func (a *App) printAcceptables(id incident.ID, list []engine.Acceptable, withdra
 	}
 	for _, f := range list {
 		if f.Accepted != nil {
-			fmt.Fprintf(a.Out, "%s %s  %s\n    accepted by %s: %s\n", st.dim("·"), sanitize.Line(f.Named()), sanitize.Line(f.Text),
-				sanitize.Line(f.Accepted.By), sanitize.Line(f.Accepted.Reason))
+			fmt.Fprintf(a.Out, "%s %s  %s\n    %s\n", st.dim("·"), sanitize.Line(f.Named()), sanitize.Line(f.Text),
+				sanitize.Line(f.Accepted.String()))
 			continue
 		}
 		fmt.Fprintf(a.Out, "%s %s  %s\n", st.warn("!"), sanitize.Line(f.Named()), sanitize.Line(f.Text))

@@ -366,8 +366,7 @@ func (a *App) printFindings(findings []contain.Finding, st style) {
 			}
 			sign := st.warn("!")
 			if e.Accepted != nil {
-				fmt.Fprintf(a.Out, "  %s %s; accepted by %s at %s: %s\n", st.dim("·"), sanitize.Line(e.Text),
-					sanitize.Line(e.Accepted.By), e.Accepted.At.UTC().Format(time.RFC3339), sanitize.Line(e.Accepted.Reason))
+				fmt.Fprintf(a.Out, "  %s %s; %s\n", st.dim("·"), sanitize.Line(e.Text), sanitize.Line(e.Accepted.String()))
 				continue
 			}
 			if e.Severity == contain.Open {
@@ -390,8 +389,7 @@ func (a *App) printFindings(findings []contain.Finding, st style) {
 func (a *App) printUnsettled(list []engine.Unsettled, st style) {
 	for _, u := range list {
 		if u.Accepted != nil {
-			fmt.Fprintf(a.Out, "%s not done: %s; accepted by %s at %s: %s\n", st.dim("·"), sanitize.Line(u.Summary),
-				sanitize.Line(u.Accepted.By), u.Accepted.At.UTC().Format(time.RFC3339), sanitize.Line(u.Accepted.Reason))
+			fmt.Fprintf(a.Out, "%s not done: %s; %s\n", st.dim("·"), sanitize.Line(u.Summary), sanitize.Line(u.Accepted.String()))
 			continue
 		}
 		fmt.Fprintf(a.Out, "%s not done: %s: %s\n", st.bad("✗"), sanitize.Line(u.Summary), sanitize.Line(unsettledText(u)))

@@ -220,6 +220,10 @@ func (a *App) printIncident(i incident.Incident, entries []timeline.Entry) error
 func (a *App) printIncidentWith(i incident.Incident, entries []timeline.Entry, more map[string]any) error {
 	metrics := timeline.MetricsOf(entries)
 	object := map[string]any{"incident": i, "metrics": metrics}
+	left := engine.LeftStanding(entries)
+	if left != nil {
+		object["leftStanding"] = left
+	}
 	maps.Copy(object, more)
 	if done, err := a.printNamed(object, "incident/"+string(i.ID)); done || err != nil {
 		return err
@@ -245,6 +249,9 @@ func (a *App) printIncidentWith(i incident.Incident, entries []timeline.Entry, m
 	rows = append(rows, []string{"opened", i.OpenedAt.UTC().Format(time.RFC3339)})
 	if i.ClosedAt != nil {
 		rows = append(rows, []string{"closed", i.ClosedAt.UTC().Format(time.RFC3339)})
+	}
+	if left != nil {
+		rows = append(rows, []string{"left standing", sanitize.Line(left.String())})
 	}
 	optional("context", i.Cluster.Context)
 	optional("server", i.Cluster.Server)

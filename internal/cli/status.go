@@ -109,6 +109,9 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 		fmt.Fprintf(a.Out, "  %s", sanitize.Line(i.Title))
 	}
 	fmt.Fprintf(a.Out, "\n  %s\n", clocks(s))
+	if s.LeftStanding != nil {
+		fmt.Fprintf(a.Out, "%s closed with containment left standing; %s\n", st.dim("·"), sanitize.Line(s.LeftStanding.String()))
+	}
 	printDoubts(a.Out, st, s.Doubts, s.Strays)
 	a.printRepair(a.Out, i)
 	for _, l := range s.Leftovers {

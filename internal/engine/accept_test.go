@@ -190,12 +190,7 @@ func TestNothingIsAcceptedOfAnIncidentThatCannotBeUsed(t *testing.T) {
 	t.Run("of another cluster", func(t *testing.T) {
 		w, dir := newWorld(t), t.TempDir()
 		id := w.mustStart(t, dir).mustContain(t).Incident
-		c, err := sim.New(sim.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		elsewhere := &world{Cluster: c}
-		_, err = elsewhere.mustStart(t, dir).acceptNow(t, id, token)
+		_, err := anotherCluster(t).mustStart(t, dir).acceptNow(t, id, token)
 		if !errors.Is(err, engine.ErrUndetermined) {
 			t.Errorf("got %v", err)
 		}

@@ -78,7 +78,7 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		e.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
 	}
 	told := casefile.Of(entries)
-	res.LeftStanding = acceptedIn(told)(casefile.Standing, "")
+	res.LeftStanding = LeftStanding(entries)
 	res.doubtful = e.doubtsOf(ctx, i, entries)
 	if e.placeOf(i) != here {
 		res.OtherCluster, res.Verdict = true, contain.Undetermined
@@ -115,6 +115,12 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 		}
 	}
 	return res
+}
+
+// LeftStanding is who closed an incident although containment stands, and why; nil:
+// nobody did, or it was opened again.
+func LeftStanding(entries []timeline.Entry) *record.Accepted {
+	return acceptedIn(casefile.Of(entries))(casefile.Standing, "")
 }
 
 func standing(entries []timeline.Entry) []StandingChange {

@@ -90,6 +90,11 @@ type Accepted struct {
 	Reason string    `json:"reason"`
 }
 
+// String is that in a few words.
+func (a Accepted) String() string {
+	return "accepted by " + a.By + " at " + a.At.UTC().Format(time.RFC3339) + ": " + a.Reason
+}
+
 // Eradication is what an eradication leaves open.
 type Eradication struct {
 	Kept      []string `json:"kept"`

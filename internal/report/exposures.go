@@ -58,6 +58,34 @@ type Exposure struct {
 	FirstSeen time.Time `json:"firstSeen"`
 	LastSeen  time.Time `json:"lastSeen"`
 	GoneBy    time.Time `json:"goneBy,omitzero"`
+	// Accepted: somebody took it upon himself when it was last looked at.
+	Accepted *Accepted `json:"accepted,omitempty"`
+}
+
+// Accepted is who took something upon himself, when and why.
+type Accepted struct {
+	By     Text      `json:"by"`
+	At     time.Time `json:"at"`
+	Reason Text      `json:"reason"`
+}
+
+// String is that in a few words.
+func (a Accepted) String() string {
+	return fmt.Sprintf("accepted by %s on %s: %s", a.By, when(a.At), a.Reason)
+}
+
+func acceptedOf(a *record.Accepted) *Accepted {
+	if a == nil {
+		return nil
+	}
+	return &Accepted{By: Text(a.By), At: writable(a.At), Reason: Text(a.Reason)}
+}
+
+func acceptanceOf(a *casefile.Acceptance) *Accepted {
+	if a == nil {
+		return nil
+	}
+	return &Accepted{By: who(a.Who), At: a.Time, Reason: Text(a.Reason)}
 }
 
 // The severities of exposures.
@@ -74,9 +102,14 @@ func (x Exposure) Open() bool { return x.GoneBy.IsZero() }
 // Weighs: it is more than a remark that is true of every contained pod.
 func (x Exposure) Weighs() bool { return x.Severity != note }
 
+// Left: it weighed when it was last looked at.
+func (x Exposure) Left() bool { return x.Open() && x.Weighs() && x.Accepted == nil }
+
 // Fate is what became of it, and how long it was seen open.
 func (x Exposure) Fate() string {
 	switch {
+	case x.Open() && x.Accepted != nil:
+		return x.Accepted.String()
 	case !x.Open():
 		return "gone within " + took(x.GoneBy.Sub(x.FirstSeen))
 	case x.LastSeen.Equal(x.FirstSeen):
@@ -139,7 +172,12 @@ func accepted(j *record.Assessment) int {
 // or, without one, what the journal tells: what was meant and did not happen weighs
 // in it, whatever was judged before.
 func (h *history) stands(in Input) {
-	g := casefile.Of(in.Entries).Contained("contain", usualSteps)
+	told := casefile.Of(in.Entries)
+	h.LeftStanding = acceptanceOf(told.AcceptanceOf(casefile.Standing, ""))
+	g := told.Contained("contain", usualSteps)
+	if g.Verdict != "" {
+		h.borne(told)
+	}
 	switch look := in.Look; {
 	case look != nil:
 		h.Verdict = &Verdict{Time: look.At, Verdict: Text(look.Assessment.Verdict), Looked: true}
@@ -188,13 +226,26 @@ func (h *history) since(g casefile.Grade) string {
 	return "something was changed since, and nobody has looked"
 }
 
+// borne takes down what was meant and did not happen, and somebody accepted that.
+func (h *history) borne(told *casefile.Case) {
+	for _, a := range told.Unsettled("contain") {
+		accepted := acceptanceOf(told.Borne(a))
+		if accepted == nil {
+			continue
+		}
+		h.Exposures = append(h.Exposures, Exposure{Code: casefile.Unsettled, Severity: unmet, Text: "not done: " + Text(a.Intent.Summary),
+			FirstSeen: a.Intent.Time, LastSeen: accepted.At, Accepted: accepted})
+	}
+}
+
 // usualSteps are those of a containment of which nothing else is said.
 var usualSteps = []string{"quarantine", "detach", "scale"}
 
 func exposuresOf(list []record.Exposure) []Exposure {
 	var out []Exposure
 	for _, x := range list {
-		out = append(out, Exposure{Code: Text(x.Code), Severity: Text(x.Severity), Text: Text(x.Text), Close: Text(x.Close)})
+		out = append(out, Exposure{Code: Text(x.Code), Severity: Text(x.Severity), Text: Text(x.Text), Close: Text(x.Close),
+			Accepted: acceptedOf(x.Accepted)})
 	}
 	return out
 }
@@ -253,9 +304,9 @@ func unmetOf(checks []record.Check) []Exposure {
 // sighted compares what a verdict saw of one target with what was open before.
 func (h *history) sighted(at time.Time, uid string, target Text, seen []Exposure) {
 	type key struct{ code, text Text }
-	there := map[key]bool{}
+	there, accepted := map[key]bool{}, map[key]*Accepted{}
 	for _, x := range seen {
-		there[key{x.Code, x.Text}] = true
+		there[key{x.Code, x.Text}], accepted[key{x.Code, x.Text}] = true, x.Accepted
 	}
 	var still []int
 	for _, n := range h.open[uid+" "+string(target)] {
@@ -265,7 +316,7 @@ func (h *history) sighted(at time.Time, uid string, target Text, seen []Exposure
 			x.GoneBy = at
 			continue
 		}
-		x.LastSeen = at
+		x.LastSeen, x.Accepted = at, accepted[k]
 		delete(there, k)
 		still = append(still, n)
 	}

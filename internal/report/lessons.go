@@ -33,7 +33,7 @@ func actionItems(r *Report) []ActionItem {
 		}
 	}
 	for _, x := range byWeight(r.Exposures) {
-		if x.Open() && x.Weighs() {
+		if x.Left() {
 			list = append(list, ActionItem{Text: "Close what was still open: " + x.Text, How: x.Close})
 		}
 	}
@@ -286,22 +286,30 @@ func changes(actions []Action) Text {
 }
 
 func exposed(list []Exposure) Text {
-	total, left := 0, 0
+	total, left, borne := 0, 0, ""
+	accepted := 0
 	for _, x := range list {
-		if x.Weighs() {
-			total++
-			if x.Open() {
-				left++
-			}
+		if !x.Weighs() {
+			continue
 		}
+		total++
+		switch {
+		case x.Left():
+			left++
+		case x.Open():
+			accepted++
+		}
+	}
+	if accepted > 0 {
+		borne = fmt.Sprintf(" Of %d somebody accepted that.", accepted)
 	}
 	switch {
 	case total == 0:
 		return "The verdicts name nothing that was open after the containment."
 	case left == 0:
-		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of them when last looked at.", plural.Count(total, "thing")))
+		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of them when last looked at.%s", plural.Count(total, "thing"), borne))
 	}
-	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them also when last looked at.", plural.Count(total, "thing"), left))
+	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them also when last looked at.%s", plural.Count(total, "thing"), left, borne))
 }
 
 // Checklist is a list of things to tick off.

@@ -103,6 +103,9 @@ func (d *document) facts(r *Report) {
 		rows = append(rows, [2]any{"Closed", when(*i.ClosedAt)})
 	}
 	rows = append(rows, [2]any{"Verdict", verdictText(r)}, [2]any{"Cluster", clusterText(i)})
+	if r.LeftStanding != nil {
+		rows = append(rows, [2]any{"Containment left standing", Text(r.LeftStanding.String())})
+	}
 	for _, t := range i.Targets[:min(len(i.Targets), maxRows)] {
 		text := t.Label()
 		if t.Workload != "" {

@@ -36,17 +36,19 @@ type Report struct {
 	Contacts  []Contact  `json:"contacts"`
 	People    []Person   `json:"people"`
 	// Verdict is the last one on containment; nil: there is none.
-	Verdict     *Verdict     `json:"verdict,omitempty"`
-	Exposures   []Exposure   `json:"exposures"`
-	WayIn       []WayIn      `json:"wayIn"`
-	PutBack     []Observed   `json:"putBack"`
-	Evidence    []Evidence   `json:"evidence"`
-	Rotations   []Action     `json:"rotations"`
-	Deviations  []Deviation  `json:"deviations"`
-	ActionItems []ActionItem `json:"actionItems"`
-	Actions     []Action     `json:"actions"`
-	Timeline    []Event      `json:"timeline"`
-	Checklists  []Checklist  `json:"checklists"`
+	Verdict *Verdict `json:"verdict,omitempty"`
+	// LeftStanding is who closed the incident although containment stands, and why.
+	LeftStanding *Accepted    `json:"leftStanding,omitempty"`
+	Exposures    []Exposure   `json:"exposures"`
+	WayIn        []WayIn      `json:"wayIn"`
+	PutBack      []Observed   `json:"putBack"`
+	Evidence     []Evidence   `json:"evidence"`
+	Rotations    []Action     `json:"rotations"`
+	Deviations   []Deviation  `json:"deviations"`
+	ActionItems  []ActionItem `json:"actionItems"`
+	Actions      []Action     `json:"actions"`
+	Timeline     []Event      `json:"timeline"`
+	Checklists   []Checklist  `json:"checklists"`
 
 	phases []span // of the drawing
 }

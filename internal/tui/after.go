@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"irctl/internal/casefile"
 	"irctl/internal/engine"
 	"irctl/internal/evidence"
 	"irctl/internal/plural"
@@ -201,8 +200,11 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 	a.checks = append(a.checks, workloads...)
 	for _, u := range unsettled {
 		if u.Accepted == nil {
-			a.checks = append(a.checks, contain.Check{Code: casefile.Unsettled, Text: fmt.Sprintf("not done: %s: %s", u.Summary, u.Reason)})
+			a.open = append(a.open, contain.Exposure{Code: "not done", Severity: contain.Open, Text: u.Summary + ": " + u.Reason, Close: u.Close})
+			a.fixes = append(a.fixes, u.Close)
+			continue
 		}
+		a.notes = append(a.notes, contain.Exposure{Text: "not done: " + u.Summary, Accepted: u.Accepted})
 	}
 	if n := engine.Accepted(findings, unsettled); n > 0 {
 		a.word += fmt.Sprintf(", %d ACCEPTED", n)
@@ -400,7 +402,11 @@ func (a *after) view(g *page, p place) {
 		}
 	}
 	for _, x := range a.notes {
-		g.text(faint, p.g.todo+" ", x.Text)
+		text := x.Text
+		if x.Accepted != nil {
+			text += "; " + x.Accepted.String()
+		}
+		g.text(faint, p.g.todo+" ", text)
 	}
 }
 

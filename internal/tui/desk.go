@@ -444,7 +444,8 @@ type judged struct {
 
 // judgedBy is what the journal alone tells.
 func judgedBy(entries []timeline.Entry) judged {
-	g := casefile.Of(entries).Contained(contain.Phase, contain.DefaultSteps)
+	told := casefile.Of(entries)
+	g := told.Contained(contain.Phase, contain.DefaultSteps)
 	var findings []contain.Finding
 	if g.Assessment != nil {
 		findings = g.Assessment.Findings
