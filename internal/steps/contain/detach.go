@@ -181,20 +181,20 @@ func summary(t *cluster.Target, keys []string) string {
 	return "quarantine and detach " + t.Ref().String() + from
 }
 
-// detachCommand does the same by hand. What is to be remembered stands on the pod
-// before the labels go.
+// detachCommand does the same by hand: first what cuts the pod off, then what is to be
+// remembered of it.
 func detachCommand(scene *steps.Scene, t *cluster.Target, keys []string, c change.Change) string {
 	remember := ""
 	for _, f := range c.Fields {
 		if note, ok := f.After.(string); ok && slices.Contains(f.Path, DetachedAnnotation) {
-			remember = kubectl("annotate", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", DetachedAnnotation+"="+note) + " && "
+			remember = " && " + kubectl("annotate", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", DetachedAnnotation+"="+note)
 		}
 	}
 	words := []string{"label", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", QuarantineLabel + "=" + QuarantineValue, IncidentLabel + "=" + scene.Incident}
 	for _, k := range keys {
 		words = append(words, k+"-")
 	}
-	return remember + kubectl(words...)
+	return kubectl(words...) + remember
 }
 
 func podWarnings(t *cluster.Target) []steps.Warning {
