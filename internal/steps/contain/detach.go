@@ -343,7 +343,7 @@ func (l *Loose) service(s *corev1.Service, left labels.Set, take func([]string))
 	if !ok {
 		l.warnOnce(steps.Warning{Code: "service",
 			Text: fmt.Sprintf("Service %s/%s selects pods by %q: it sends to whatever is quarantined", s.Namespace, s.Name, sel),
-			Fix:  "if nobody needs it to reach the suspects, delete it"})
+			Fix:  "if nobody needs it to reach the suspects: " + kubectl("delete", "service", s.Name, "-n", s.Namespace)})
 	}
 	take(keys)
 }
