@@ -231,7 +231,8 @@ func (a *App) suspectFate(ctx context.Context, o *recoverOptions) (recovery.Fate
 // recoverExit turns a result into the exit code. In the watch a sign of the
 // attacker's return stays above a refusal.
 func recoverExit(res recovered) error {
-	o := outcome{cancelled: res.Cancelled, actions: res.Actions, told: toldByVerdict, refusals: res.Refusals, failures: res.Failures}
+	o := outcome{cancelled: res.Cancelled, actions: res.Actions, told: toldByVerdict, refusals: res.Refusals,
+		failures: res.Failures}
 	if !res.DryRun {
 		o.also = []exitError{{code: recoveryCode(res.Verdict)}}
 	}
@@ -243,11 +244,12 @@ func recoverExit(res recovered) error {
 			o.also = append(o.also, exitError{ExitError, errors.New("the watch was ended before its time was over; nothing was seen until then")})
 		}
 		if m.Undetermined != "" {
-			o.also = append(o.also, exitError{ExitUndetermined, fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)})
+			err := fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)
+			o.also = append(o.also, exitError{ExitUndetermined, err})
 		}
 		if len(m.Hits) > 0 {
-			o.refusals = nil
-			o.actions = slices.DeleteFunc(slices.Clone(o.actions), func(r engine.ActionResult) bool { return actionCode(r) == ExitRefused })
+			refused := func(r engine.ActionResult) bool { return actionCode(r) == ExitRefused }
+			o.refusals, o.actions = nil, slices.DeleteFunc(slices.Clone(o.actions), refused)
 			o.also = append(o.also, exitError{code: ExitNotContained})
 		}
 	}

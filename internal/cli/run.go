@@ -229,7 +229,8 @@ func stepGround(s engine.StepResult, dryRun bool) exitError {
 		return exitError{code: ExitUndetermined}
 	case s.Done() || dryRun && s.Err() == nil:
 		return exitError{code: ExitDone}
-	case s.Outcome == "failed" && errors.Is(s.Err(), engine.ErrUndetermined), s.Results["verdict"] == string(contain.Undetermined):
+	case s.Outcome == "failed" && errors.Is(s.Err(), engine.ErrUndetermined),
+		s.Results["verdict"] == string(contain.Undetermined):
 		return exitError{code: ExitUndetermined}
 	case s.Outcome == "failed":
 		return exitError{ExitError, s.Err()}

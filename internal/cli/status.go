@@ -77,7 +77,8 @@ func (a *App) runStatus(c *cobra.Command, prefix string) error {
 	if err := a.listErrors(unreadable); err != nil {
 		return err
 	}
-	return a.explained(ended(coded(verdictCode(engine.Verdicts(results)))...), func(people *App) error { return people.printStatus(results) })
+	end := ended(coded(verdictCode(engine.Verdicts(results)))...)
+	return a.explained(end, func(people *App) error { return people.printStatus(results) })
 }
 
 func (a *App) printStatus(list []*engine.StatusResult) error {

@@ -15,10 +15,13 @@ type Metrics struct {
 	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // the alert of the first entry of the phase detect, see record.Detection; else OpenedAt
 	OpenedAt       time.Time `json:"openedAt,omitzero"`       // first opened entry
 	AcknowledgedAt time.Time `json:"acknowledgedAt,omitzero"` // OpenedAt, if something had told of it before
-	ContainedAt    time.Time `json:"containedAt,omitzero"`    // first verdict of the phase contain with outcome done that none took back
-	EradicatedAt   time.Time `json:"eradicatedAt,omitzero"`   // the same of the phase eradicate
-	RecoveredAt    time.Time `json:"recoveredAt,omitzero"`    // and of recover, unless a watch saw the attacker's return since
-	ClosedAt       time.Time `json:"closedAt,omitzero"`       // last closed entry, unless reopened after it
+	// ContainedAt is the first verdict of the phase contain with outcome done that none
+	// took back; EradicatedAt and RecoveredAt are the same of theirs, the latter unless
+	// a watch saw the attacker's return since.
+	ContainedAt  time.Time `json:"containedAt,omitzero"`
+	EradicatedAt time.Time `json:"eradicatedAt,omitzero"`
+	RecoveredAt  time.Time `json:"recoveredAt,omitzero"`
+	ClosedAt     time.Time `json:"closedAt,omitzero"` // last closed entry, unless reopened after it
 
 	// Sources are the entries from which the moments are known, by Seq. Where
 	// detection is known from the opening alone, it has none.

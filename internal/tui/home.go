@@ -216,7 +216,7 @@ func (m home) row(p place, here bool, width int, text string) string {
 }
 
 func (m home) incidentRow(p place, s *summary, width int) string {
-	right := p.age(p.now.Sub(s.OpenedAt)) + "  " + p.verdictWord(s.judged.verdict, len(s.judged.open)+len(s.judged.unmet))
+	right := p.age(p.now.Sub(s.OpenedAt)) + "  " + p.verdictWord(s.judged)
 	severity := string(s.Severity)
 	if severity == "" {
 		severity = "sev?"
@@ -269,14 +269,22 @@ func (t theme) severity(s detect.Severity) string {
 	return string(s)
 }
 
-// verdictWord is the state of containment in a word, and how much is open.
-func (t theme) verdictWord(v contain.Verdict, open int) string {
+// verdictWord is the state of containment in a word, and how much is open. What is
+// only accepted has no ✓.
+func (t theme) verdictWord(j judged) string {
+	open := len(j.open) + len(j.unmet)
 	more := ""
 	if open > 0 {
 		more = ", " + itoa(open) + " open"
 	}
-	switch v {
+	if j.accepted > 0 {
+		more += ", " + itoa(j.accepted) + " accepted"
+	}
+	switch j.verdict {
 	case contain.Contained:
+		if j.accepted > 0 {
+			return t.paint(warning, "contained"+more)
+		}
 		return t.paint(good, t.g.done+" contained"+more)
 	case contain.Exposed:
 		return t.paint(warning, t.g.warn+" contained"+more+exposedWord(open))
@@ -314,7 +322,7 @@ func (m home) incidentDetail(g *page, p place, s *summary) {
 		g.text(none, "", s.Title)
 		g.blank()
 	}
-	g.line(p.verdictWord(s.judged.verdict, len(s.judged.open)+len(s.judged.unmet)))
+	g.line(p.verdictWord(s.judged))
 	put := func(mark string, text string) {
 		if wide {
 			g.text(none, mark, text)

@@ -409,7 +409,8 @@ func (m *root) containment() judged {
 // changed, judged or accepted since; nil: there is none such.
 func (m *root) lastLook() *looked {
 	s := m.status
-	if s == nil || m.file == nil || s.status.Incident.ID != m.file.ID || s.seq < m.file.judged.seq || s.status.Verdict == "" {
+	switch {
+	case s == nil, m.file == nil, s.status.Incident.ID != m.file.ID, s.seq < m.file.judged.seq, s.status.Verdict == "":
 		return nil
 	}
 	return s

@@ -52,18 +52,22 @@ func TestVerdictsInTheJournalDecideNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			without := in
-			without.Entries = slices.DeleteFunc(slices.Clone(in.Entries), func(e timeline.Entry) bool { return e.Kind == timeline.KindVerdict })
+			verdict := func(e timeline.Entry) bool { return e.Kind == timeline.KindVerdict }
+			without.Entries = slices.DeleteFunc(slices.Clone(in.Entries), verdict)
 			looking, blind := desks(t, f, store, false), desks(t, f, store, true)
 
 			open := f.Name != "closed" // of a closed one the report looks at nothing
-			if a, b := tellings(t, looking, in), tellings(t, looking, without); open && !cmp.Equal(a, b) || a.Status != b.Status || a.Header != b.Header {
+			a, b := tellings(t, looking, in), tellings(t, looking, without)
+			switch {
+			case open && !cmp.Equal(a, b), a.Status != b.Status, a.Header != b.Header:
 				t.Errorf("the verdict depends on verdicts (-with +without):\n%s", cmp.Diff(a, b))
-			} else if open && (a.Status != a.Header || a.Status != a.Report) {
+			case open && (a.Status != a.Header || a.Status != a.Report):
 				t.Errorf("they do not tell the same: %+v", a)
 			}
 			for name, e := range map[string]*engine.Engine{"no right to look": blind, "nobody has looked": nil} {
 				a, b := tellings(t, e, in), tellings(t, e, without)
-				for who, pair := range map[string][2]contain.Verdict{"status": {a.Status, b.Status}, "header": {a.Header, b.Header}, "report": {a.Report, b.Report}} {
+				for who, pair := range map[string][2]contain.Verdict{"status": {a.Status, b.Status},
+					"header": {a.Header, b.Header}, "report": {a.Report, b.Report}} {
 					if contain.Worse(pair[0], pair[1]) != pair[1] {
 						t.Errorf("%s: %s says %q, and without verdicts %q", name, who, pair[0], pair[1])
 					}

@@ -9,6 +9,7 @@ import (
 	"irctl/internal/runbook"
 	"irctl/internal/steps/contain"
 	"irctl/internal/steps/detect"
+	"irctl/internal/timeline"
 )
 
 // What is always on the screen, in lines.
@@ -159,7 +160,11 @@ func (m *root) clocks() string {
 	if at := f.metrics.ClosedAt; !at.IsZero() {
 		now, closed = at, "  closed"
 	}
-	since := m.paint(faint, "detected ") + m.title(clock(now.Sub(f.metrics.DetectedAt)))
+	word := "detected "
+	if f.metrics.Sources[timeline.Detected] == 0 { // somebody opened it by hand
+		word = "opened "
+	}
+	since := m.paint(faint, word) + m.title(clock(now.Sub(f.metrics.DetectedAt)))
 	if !f.metrics.ContainedAt.IsZero() && (j.verdict == contain.Contained || j.verdict == contain.Exposed) {
 		since += m.paint(faint, "  contained ") + m.title(clock(now.Sub(f.metrics.ContainedAt)))
 	}
