@@ -6,6 +6,7 @@ package casefile
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"irctl/internal/record"
@@ -27,8 +28,10 @@ type Case struct {
 	Accepted []Acceptance
 	// Receipts are the bundles that were sealed.
 	Receipts []record.Receipt
-	// Kept are the intents whose changes the last recovery decided to leave.
-	Kept []int64
+	// Kept is what the last recovery decided to leave; nil: nothing was decided.
+	Kept *Kept
+	// Traces are what collections left in the cluster and nobody can take back.
+	Traces []Trace
 	// Closing is how it was closed last; nil: never.
 	Closing *record.Closing
 	// Unread are entries whose payloads this version does not know, or cannot read.
@@ -53,6 +56,32 @@ type Acceptance struct {
 	Who  timeline.Actor
 	record.Acceptance
 }
+
+// Kept is that somebody decided what of a containment stays.
+type Kept struct {
+	Seq  int64
+	Time time.Time
+	Who  timeline.Actor
+	// Summary says what.
+	Summary string
+	Intents []int64
+}
+
+// Trace is one that a collection left, or was about to leave when it was ended.
+type Trace struct {
+	Seq  int64
+	Time time.Time
+	Who  timeline.Actor
+	// What says it in words.
+	What string
+	// Outcome is empty where it is not known.
+	Outcome timeline.Outcome
+	// Trace is empty in journals of irctl 1.
+	record.Trace
+}
+
+// AboutToMake stands in front of what a trace is, before it is left.
+const AboutToMake = "about to make: "
 
 // Verdict is one that was journaled.
 type Verdict struct {
@@ -110,6 +139,9 @@ func (c *Case) Apply(e timeline.Entry) {
 		v.Assessment, _ = payload.(*record.Assessment)
 		c.Verdicts[e.Phase] = v
 	}
+	if e.Kind == timeline.KindObservation && e.Data.IsZero() {
+		c.trace(e, record.Trace{}) // as irctl 1 told it
+	}
 	switch p := payload.(type) {
 	case *record.Request:
 		c.Requests = append(c.Requests, Request{e.Seq, e.Time, e.Actor, *p})
@@ -119,7 +151,9 @@ func (c *Case) Apply(e timeline.Entry) {
 	case *record.Receipt:
 		c.Receipts = append(c.Receipts, *p)
 	case *record.Kept:
-		c.Kept = p.Kept
+		c.Kept = &Kept{e.Seq, e.Time, e.Actor, e.Summary, p.Kept}
+	case *record.Trace:
+		c.trace(e, *p)
 	case *record.Closing:
 		c.Closing = p
 		if p.LeaveStanding != "" {
@@ -128,6 +162,20 @@ func (c *Case) Apply(e timeline.Entry) {
 	}
 	if e.Kind == timeline.KindReopened {
 		c.accept(Acceptance{Acceptance: record.Acceptance{Code: Standing, Withdrawn: true}})
+	}
+}
+
+// trace takes in that something is about to be left, and then what came of it.
+func (c *Case) trace(e timeline.Entry, t record.Trace) {
+	if what, announced := strings.CutPrefix(e.Summary, AboutToMake); announced {
+		c.Traces = append(c.Traces, Trace{Seq: e.Seq, Time: e.Time, Who: e.Actor, What: what, Trace: t})
+		return
+	}
+	for i := range c.Traces {
+		if known := &c.Traces[i]; known.What == e.Summary && known.Trace == t && known.Outcome == "" {
+			known.Outcome = e.Outcome
+			return
+		}
 	}
 }
 
@@ -332,6 +380,10 @@ func (c *Case) Borne(a *timeline.Action) *Acceptance {
 	}
 	return c.AcceptanceOf(Unsettled, objectOf(a))
 }
+
+// Stray is the code by which an object that carries the incident's label, and that
+// the journal does not know, can be accepted.
+const Stray = "stray"
 
 // Grade is how a containment stands.
 type Grade struct {

@@ -30,6 +30,10 @@ import (
 // FieldManager is the name under which the API server records irctl's writes.
 const FieldManager = "irctl"
 
+// IncidentLabel is on what irctl creates, and on what it marks, with the incident's
+// ID. What cannot carry it is in the incident's journal.
+const IncidentLabel = "irctl/incident"
+
 // Change is one reversible change to one object. The zero value is not usable;
 // make one with NewEdit, NewCreate or PlanApply, or read one from the journal with In.
 type Change struct {

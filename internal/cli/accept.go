@@ -31,8 +31,9 @@ revoked, a port that a firewall blocks. It no longer weighs in the verdict and t
 code; status, report and timeline say who accepted it, when and why. Without CODE it
 lists what can be accepted. --withdraw takes an acceptance back.
 
-CODE is that of an exposure, as -o json tells it, or "unsettled": a change that was meant
-and did not happen. OBJECT is the pod, NAMESPACE/NAME, or the object of the change; without
+CODE is that of an exposure, as -o json tells it; "unsettled", a change that was meant and
+did not happen; or "stray", what carries the incident's label and is not in its timeline.
+OBJECT is the pod, NAMESPACE/NAME, or the object, KIND NAMESPACE/NAME; without
 it the finding is accepted wherever it is, also of pods to come. The cut itself (a label, the
 quarantine) cannot be accepted: do it, or undo it.
 

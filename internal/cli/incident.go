@@ -15,6 +15,7 @@ import (
 	"irctl/internal/cluster"
 	"irctl/internal/engine"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/sanitize"
 	"irctl/internal/timeline"
 )
@@ -347,7 +348,10 @@ func (a *App) incidentClose() *cobra.Command {
 quarantine, a detached suspect, a workload at zero, a cordoned node or a suspended
 controller, that is refused (exit code 4), and each is named with the command that
 ends it. What eradication changed, and what recovery decided to keep, is listed and
-does not matter. What somebody has put back by hand does not stand.
+does not matter. What somebody has put back by hand does not stand. What irctl made and
+does not take away, a Secret in the place of another or an ephemeral container, is named
+with who agreed to it; what carries the incident's label and is not in its timeline
+hinders the closing until somebody accepts it (irctl accept stray=OBJECT).
 
 With --leave-standing REASON it is closed all the same, also where the cluster cannot be
 reached; the timeline keeps what was left, by whom and why. "irctl incident reopen" opens
@@ -435,7 +439,14 @@ func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
 	}
 	printDoubts(a.Err, a.style(a.ErrTerminal), c.Doubts, c.Strays)
 	for _, s := range c.OnPurpose {
-		line("·", s, "left on purpose")
+		line("·", s, "left on purpose"+acceptedBy(s.Accepted))
+	}
+	for _, m := range c.Made {
+		text := m.Text
+		if m.Error != "" {
+			text = "whether it is there could not be read: " + m.Error
+		}
+		fmt.Fprintf(a.Err, "· %s: %s%s\n", sanitize.Line(m.Object), sanitize.Line(text), sanitize.Line(acceptedBy(m.Accepted)))
 	}
 	for _, s := range c.Gone {
 		text := "somebody put it back"
@@ -447,6 +458,14 @@ func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
 		}
 		line("·", s, text)
 	}
+}
+
+// acceptedBy says who agreed that something stays.
+func acceptedBy(a *record.Accepted) string {
+	if a == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (%s, %s)", a.By, a.At.UTC().Format(time.RFC3339))
 }
 
 func (a *App) incidentReopen() *cobra.Command {

@@ -200,6 +200,11 @@ func printDoubts(w io.Writer, st style, doubts []string, strays []engine.Stray) 
 		fmt.Fprintf(w, "%s %s\n", st.warn("!"), sanitize.Line(d))
 	}
 	for _, s := range strays {
+		if s.Accepted != nil {
+			fmt.Fprintf(w, "%s %s carries the incident's label, and the journal does not know it: accepted by %s: %s\n",
+				st.dim("·"), sanitize.Line(s.Object), sanitize.Line(s.Accepted.By), sanitize.Line(s.Accepted.Reason))
+			continue
+		}
 		fmt.Fprintf(w, "%s %s carries the incident's label, and the journal does not know it\n    %s %s\n",
 			st.warn("!"), sanitize.Line(s.Object), st.dim("→"), sanitize.Line(s.Undo))
 	}

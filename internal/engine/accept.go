@@ -55,6 +55,9 @@ func (r *StatusResult) Acceptables() []Acceptable {
 		}
 		list = append(list, Acceptable{casefile.Unsettled, u.Object, "not done: " + u.Summary, u.Accepted})
 	}
+	for _, t := range r.Strays {
+		list = append(list, Acceptable{casefile.Stray, t.Object, "it carries the incident's label, and the journal does not know it", t.Accepted})
+	}
 	return list
 }
 

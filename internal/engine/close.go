@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
@@ -38,6 +39,8 @@ type Closing struct {
 	// Gone is what somebody else has put back, and what was done to objects that
 	// do not exist any more.
 	Gone []StandingChange `json:"gone"`
+	// Made is what irctl put there besides and does not take away, with who agreed to it.
+	Made []Made `json:"made"`
 	// Unseen is why the cluster could not be looked at; "": it was.
 	Unseen        string `json:"unseen,omitempty"`
 	LeaveStanding string `json:"leaveStanding,omitempty"`
@@ -84,7 +87,8 @@ func (e *Engine) lookToClose(ctx context.Context, h *incident.Handle) *Closing {
 	list := standing(entries)
 	cluster.Parallel(len(list), func(n int) { list[n].observe(looking, e.Client) })
 	c := sortForClosing(list, entries)
-	c.doubtful = e.doubtsOf(looking, i, entries)
+	c.Made = e.lookAtMade(looking, entries)
+	c.doubtful = e.doubtsOf(looking, i, entries, ofAll)
 	return c
 }
 
@@ -102,13 +106,17 @@ func unseen(entries []timeline.Entry, cause error) *Closing {
 
 // sortForClosing tells what hinders the closing from what does not.
 func sortForClosing(list []StandingChange, entries []timeline.Entry) *Closing {
-	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{}}
-	kept := keptBy(entries)
+	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{}, Made: madeBy(entries)}
+	kept := casefile.Of(entries).Kept
 	for _, s := range slices.Backward(list) {
 		switch {
 		case s.State == change.Before || s.State == change.Missing:
 			c.Gone = append(c.Gone, s)
-		case s.phase != contain.Phase || slices.Contains(kept, s.Seq):
+		case kept != nil && slices.Contains(kept.Intents, s.Seq):
+			s.Accepted = &record.Accepted{By: kept.Who.Name(), At: kept.Time, Reason: kept.Summary}
+			c.OnPurpose = append(c.OnPurpose, s)
+		case s.phase != contain.Phase:
+			s.Accepted = &record.Accepted{By: s.who.Name(), At: s.at, Reason: s.Summary}
 			c.OnPurpose = append(c.OnPurpose, s)
 		default:
 			c.Containment = append(c.Containment, s)
@@ -123,7 +131,8 @@ const maxNamed = 5
 // refusal says why the incident is not closed, and what would end each thing
 // that is in the way.
 func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
-	if len(c.Containment)+len(c.Strays) == 0 && c.elsewhere == nil || strings.TrimSpace(req.LeaveStanding) != "" {
+	strays := c.open()
+	if len(c.Containment)+len(strays) == 0 && c.elsewhere == nil || strings.TrimSpace(req.LeaveStanding) != "" {
 		return nil
 	}
 	anyway := fmt.Sprintf("irctl incident close %s --leave-standing REASON closes it all the same", id)
@@ -142,8 +151,12 @@ func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
 	if more := len(c.Containment) - maxNamed; more > 0 {
 		named = append(named, fmt.Sprintf("%d more (irctl status %s lists them)", more, id))
 	}
-	for _, s := range c.Strays[:min(len(c.Strays), maxNamed)] {
-		named = append(named, fmt.Sprintf("%s carries the incident's label, and the journal does not know it (%s)", s.Object, s.Undo))
+	for _, s := range strays[:min(len(strays), maxNamed)] {
+		named = append(named, fmt.Sprintf("%s carries the incident's label, and the journal does not know it (%s; or irctl accept %s --reason TEXT)",
+			s.Object, s.Undo, change.ShellQuote(casefile.Stray+"="+s.Object)))
+	}
+	if more := len(strays) - maxNamed; more > 0 {
+		named = append(named, fmt.Sprintf("%d more that the journal does not know (irctl status %s lists them)", more, id))
 	}
 	return &standingError{what: strings.Join(named, "; "), id: id,
 		ends: fmt.Sprintf("irctl recover --incident %s brings the service back and decides on the suspects, "+
@@ -187,10 +200,14 @@ func (s StandingChange) Ending(id incident.ID) string {
 func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
 	rec := record.Closing{Containment: seqsOf(c.Containment), OnPurpose: seqsOf(c.OnPurpose), Gone: seqsOf(c.Gone)}
 	note := req.Note
+	for _, m := range c.Made {
+		rec.Made = append(rec.Made, m.Object)
+	}
+	rec.Unlooked = c.Doubts
 	for _, s := range c.Strays {
 		rec.Strays = append(rec.Strays, s.Object)
 	}
-	if n := len(c.Strays); n > 0 {
+	if len(c.open()) > 0 {
 		c.LeaveStanding = strings.TrimSpace(req.LeaveStanding)
 		rec.LeaveStanding = c.LeaveStanding
 		note = strings.TrimPrefix(fmt.Sprintf("%s; left with the incident's label, and not known to the journal: %s: %s", note,
@@ -219,16 +236,6 @@ func seqsOf(list []StandingChange) []int64 {
 // actionKept is of the observation by which recovery puts down what of the
 // containment it leaves, since that was decided.
 const actionKept = "kept"
-
-// keptBy are the intents whose changes the last recovery decided to leave.
-func keptBy(entries []timeline.Entry) []int64 {
-	for _, e := range slices.Backward(entries) {
-		if rec, ok := timeline.Payload[record.Kept](&e); ok {
-			return rec.Kept
-		}
-	}
-	return nil
-}
 
 // recordKept puts down what of the containment stays by decision: suspects that
 // are kept, with the quarantine that they need, and nodes that are not to be used
@@ -263,7 +270,8 @@ func (x *recovering) recordKept() error {
 		}
 		rec.Kept = append(rec.Kept, r.Seq)
 	}
-	if slices.Equal(keptBy(x.handle.Log.Entries()), rec.Kept) || len(rec.Kept) == 0 {
+	known := casefile.Of(x.handle.Log.Entries()).Kept
+	if len(rec.Kept) == 0 || known != nil && slices.Equal(known.Intents, rec.Kept) {
 		return nil
 	}
 	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect, Action: actionKept,

@@ -12,9 +12,11 @@ import (
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/restmapper"
 
+	"irctl/internal/casefile"
 	"irctl/internal/cluster"
 	"irctl/internal/evidence"
 	"irctl/internal/incident"
+	"irctl/internal/record"
 	"irctl/internal/timeline"
 )
 
@@ -102,7 +104,9 @@ func (e *Engine) collect(ctx context.Context, h *incident.Handle, c collection) 
 		receipt, err := evidence.Snapshot(ctx, req)
 		return evidence.Result{Receipt: receipt}, err
 	}
-	req.Announce = func(_ context.Context, change string) (func(error), error) { return e.announce(h, c, change) }
+	req.Announce = func(_ context.Context, what string, trace record.Trace) (func(error), error) {
+		return e.announce(h, c, what, trace)
+	}
 	return evidence.Investigate(ctx, req)
 }
 
@@ -140,15 +144,22 @@ func (e *Engine) evidenceMeta(h *incident.Handle, tool evidence.Tool) evidence.M
 }
 
 // announce journals a trace before it is left, and what came of it.
-func (e *Engine) announce(h *incident.Handle, c collection, change string) (func(error), error) {
-	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: c.phase, Step: c.step, Summary: "about to make: " + change}
-	if _, err := h.Log.Append(entry); err != nil {
+func (e *Engine) announce(h *incident.Handle, c collection, what string, trace record.Trace) (func(error), error) {
+	entry, err := timeline.Entry{Kind: timeline.KindObservation, Phase: c.phase, Step: c.step,
+		Summary: casefile.AboutToMake + what}.With(trace)
+	if err == nil {
+		_, err = h.Log.Append(entry)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("it is not done, since it could not be journaled: %w", err)
 	}
 	return func(err error) {
-		entry.Summary, entry.Outcome = change, timeline.OutcomeDone
+		entry.Summary, entry.Outcome = what, timeline.OutcomeDone
 		if err != nil {
 			entry.Outcome, entry.Error = timeline.OutcomeFailed, err.Error()
+			if cluster.FailureOf(err).Denied() {
+				entry.Outcome = timeline.OutcomeDenied
+			}
 		}
 		if _, err := h.Log.Append(entry); err != nil {
 			e.Front.Observe(Event{Kind: Noticed, Step: c.step, Text: "what came of it could not be journaled: " + err.Error(), Err: err})

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -61,9 +62,13 @@ type StandingChange struct {
 	// where the state is "before", it was not.
 	Uncertain bool   `json:"uncertain,omitempty"`
 	Error     string `json:"error,omitempty"`
+	// Accepted is who agreed that it stays, where it is told how an incident is closed.
+	Accepted *record.Accepted `json:"accepted,omitempty"`
 
 	phase  string
 	change change.Change
+	who    timeline.Actor // who made it
+	at     time.Time
 }
 
 // stateUnknown: the object could not be read.
@@ -79,7 +84,7 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	}
 	told := casefile.Of(entries)
 	res.LeftStanding = LeftStanding(entries)
-	res.doubtful = e.doubtsOf(ctx, i, entries)
+	res.doubtful = e.doubtsOf(ctx, i, entries, ofContainment)
 	if e.placeOf(i) != here {
 		res.OtherCluster, res.Verdict = true, contain.Undetermined
 		for n := range res.Standing {
@@ -132,7 +137,8 @@ func standing(entries []timeline.Entry) []StandingChange {
 		}
 		list = append(list, StandingChange{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action,
 			Uncertain: a.Outcome == nil || a.Outcome.Outcome == timeline.OutcomeUnknown,
-			Object:    c.Object.String(), Summary: a.Intent.Summary, phase: a.Intent.Phase, change: c})
+			Object:    c.Object.String(), Summary: a.Intent.Summary, phase: a.Intent.Phase, change: c,
+			who: a.Intent.Actor, at: a.Intent.Time})
 	}
 	return list
 }

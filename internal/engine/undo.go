@@ -98,7 +98,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 				res.StandingSteps = append(res.StandingSteps, a.Intent.Step)
 			}
 		}
-		res.doubtful = e.doubtsOf(planning, i, h.Log.Entries())
+		res.doubtful = e.doubtsOf(planning, i, h.Log.Entries(), ofContainment)
 		return res, nil
 	}
 	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}, held: e.heldBy(planning, i.ID, objectsOf(chosen))}
@@ -128,7 +128,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		res.Actions = append(res.Actions, results...)
 		u.note(results)
 	}
-	res.doubtful = e.doubtsOf(doing, i, h.Log.Entries())
+	res.doubtful = e.doubtsOf(doing, i, h.Log.Entries(), ofContainment)
 	return res, nil
 }
 

@@ -9,12 +9,14 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
+	"irctl/internal/record"
+	"irctl/internal/rotate"
 	"irctl/internal/steps/contain"
 	"irctl/internal/timeline"
 )
@@ -30,29 +32,43 @@ type Stray struct {
 	Object    string `json:"object"`
 	// Undo is the command that takes it back by hand.
 	Undo string `json:"undo"`
+	// Accepted: somebody took it upon himself, and it weighs no more.
+	Accepted *record.Accepted `json:"accepted,omitempty"`
 }
 
-// labelled are the kinds of objects that are labelled with an incident.
-var labelled = []cluster.Ref{cluster.Pod, cluster.NetworkPolicy, cluster.Node}
+// labelled are the kinds of objects that irctl creates or marks with an incident's
+// label. Those of containment come first.
+var labelled = []cluster.Ref{cluster.Pod, cluster.NetworkPolicy, cluster.Node, rotate.SecretRef, rotate.AccountRef}
+
+// containing is how many of them are of containment.
+const containing = 3
+
+// reach is of which kinds it matters that they could not be looked at.
+type reach int
+
+const (
+	ofContainment reach = iota // an answer about containment needs no more
+	ofAll
+)
 
 // strays looks in the whole cluster for what carries an incident's label and is not
 // among what its journal says that stands; if that may not be read, in the incident's
 // namespaces. gaps are what could not be looked at.
-func (e *Engine) strays(ctx context.Context, i incident.Incident, entries []timeline.Entry) (list []Stray, gaps []string) {
-	known := knownObjects(entries)
+func (e *Engine) strays(ctx context.Context, i incident.Incident, entries []timeline.Entry, far reach) (list []Stray, gaps []string) {
+	known, accepted := knownObjects(entries), acceptedIn(casefile.Of(entries))
 	found, failed := make([][]Stray, len(labelled)), make([]error, len(labelled))
 	cluster.Parallel(len(labelled), func(n int) {
-		var objects []unstructured.Unstructured
+		var objects []metav1.PartialObjectMetadata
 		objects, failed[n] = e.carriers(ctx, labelled[n], i)
 		for _, o := range objects {
 			if ref := labelled[n].Named(o.GetNamespace(), o.GetName(), o.GetUID()); !known[keyOf(ref)] {
 				found[n] = append(found[n], Stray{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name, UID: string(ref.UID),
-					Object: ref.String(), Undo: byHand(ref, &o)})
+					Object: ref.String(), Undo: byHand(ref, &o), Accepted: accepted(casefile.Stray, ref.String())})
 			}
 		}
 	})
-	for _, err := range failed {
-		if err != nil {
+	for n, err := range failed {
+		if err != nil && (n < containing || far == ofAll) {
 			gaps = append(gaps, "whether more carries the incident's label is not known: "+err.Error())
 		}
 	}
@@ -62,18 +78,22 @@ func (e *Engine) strays(ctx context.Context, i incident.Incident, entries []time
 // keyOf names an object; one that the journal knows without its UID is any of its name.
 func keyOf(r cluster.Ref) string { return r.Kind + " " + r.Namespace + "/" + r.Name }
 
-// knownObjects are those that stand changed by the journal.
+// knownObjects are those that stand changed, or were made, by the journal.
 func knownObjects(entries []timeline.Entry) map[string]bool {
 	known := map[string]bool{}
 	for _, s := range standing(entries) {
 		known[keyOf(s.change.Object)] = true
 	}
+	for _, m := range madeBy(entries) {
+		known[keyOf(m.ref)] = true
+	}
 	return known
 }
 
 // carriers are the objects of a kind that carry an incident's label.
-func (e *Engine) carriers(ctx context.Context, kind cluster.Ref, i incident.Incident) ([]unstructured.Unstructured, error) {
-	all, err := e.listLabelled(ctx, kind, "", i.ID)
+func (e *Engine) carriers(ctx context.Context, kind cluster.Ref, i incident.Incident) ([]metav1.PartialObjectMetadata, error) {
+	selector := contain.IncidentLabel + "=" + string(i.ID)
+	all, err := e.Client.ListMetadata(ctx, kind, "", selector)
 	if err == nil || kind.Kind == cluster.Node.Kind {
 		return all, err
 	}
@@ -82,28 +102,13 @@ func (e *Engine) carriers(ctx context.Context, kind cluster.Ref, i incident.Inci
 		namespaces[t.Namespace] = true
 	}
 	for _, ns := range sorted(namespaces) {
-		more, inside := e.listLabelled(ctx, kind, ns, i.ID)
+		more, inside := e.Client.ListMetadata(ctx, kind, ns, selector)
 		if inside != nil {
 			return all, inside
 		}
 		all = append(all, more...)
 	}
 	return all, err
-}
-
-func (e *Engine) listLabelled(ctx context.Context, kind cluster.Ref, namespace string, id incident.ID) ([]unstructured.Unstructured, error) {
-	var list []unstructured.Unstructured
-	opts := metav1.ListOptions{LabelSelector: contain.IncidentLabel + "=" + string(id), Limit: 500}
-	for {
-		page, err := e.Client.Dynamic.Resource(kind.GVR()).Namespace(namespace).List(ctx, opts)
-		if err != nil {
-			return list, fmt.Errorf("listing %s: %w", kind.Resource, err)
-		}
-		list = append(list, page.Items...)
-		if opts.Continue = page.GetContinue(); opts.Continue == "" {
-			return list, nil
-		}
-	}
 }
 
 // byHand is the command that takes back what irctl has done to an object, as far as
@@ -116,6 +121,9 @@ func byHand(ref cluster.Ref, o metav1.Object) string {
 		return fmt.Sprintf("kubectl uncordon %s && kubectl label node %s %s-", name, name, contain.IncidentLabel)
 	case cluster.NetworkPolicy.Kind:
 		return fmt.Sprintf("kubectl delete networkpolicy %s -n %s", name, ns)
+	}
+	if ref.Kind != cluster.Pod.Kind { // what uses it needs it
+		return fmt.Sprintf("kubectl label %s -n %s %s-", change.ShellQuote(ref.KubectlName()), ns, contain.IncidentLabel)
 	}
 	words := fmt.Sprintf("kubectl label pod %s -n %s --overwrite %s- %s-", name, ns, contain.QuarantineLabel, contain.IncidentLabel)
 	var note struct {
@@ -146,16 +154,21 @@ type doubtful struct {
 
 // doubtsOf adds to them what the cluster has of the incident that its journal does not
 // know. What could not be looked at matters where the journal may not be whole.
-func (e *Engine) doubtsOf(ctx context.Context, i incident.Incident, entries []timeline.Entry) doubtful {
+func (e *Engine) doubtsOf(ctx context.Context, i incident.Incident, entries []timeline.Entry, far reach) doubtful {
 	u := doubtful{Doubts: incident.Doubts(i.Doubts), weighs: incident.Weighs(i.Doubts)}
 	if err := e.notHere(i); err != nil {
 		return doubtful{Doubts: append(u.Doubts, strings.TrimPrefix(err.Error(), ErrUndetermined.Error()+": ")), weighs: true}
 	}
 	var gaps []string
-	u.Strays, gaps = e.strays(ctx, i, entries)
-	u.weighs = u.weighs || len(u.Strays) > 0
+	u.Strays, gaps = e.strays(ctx, i, entries, far)
+	u.weighs = u.weighs || len(u.open()) > 0
 	u.Doubts = append(u.Doubts, gaps...)
 	return u
+}
+
+// open are the strays that nobody has accepted.
+func (u doubtful) open() []Stray {
+	return slices.DeleteFunc(slices.Clone(u.Strays), func(s Stray) bool { return s.Accepted != nil })
 }
 
 // Weighs: because of a doubt nobody can tell how the incident stands.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"irctl/internal/record"
 )
 
 // checkpointCollector has the kubelet write a checkpoint of each running
@@ -29,7 +31,8 @@ func (c *checkpointCollector) Collect(ctx context.Context, out *Output) error {
 			continue
 		}
 		path := fmt.Sprintf("/api/v1/nodes/%s/proxy/checkpoint/%s/%s/%s", facts.node, c.pod.Namespace, c.pod.Name, of.name)
-		done, err := c.change(ctx, fmt.Sprintf("checkpoint of container %s of pod %s, written to the disk of node %s", of.name, c.pod, facts.node))
+		done, err := c.change(ctx, fmt.Sprintf("checkpoint of container %s of pod %s, written to the disk of node %s", of.name, c.pod, facts.node),
+			record.Trace{Kind: record.Checkpoint, Namespace: c.pod.Namespace, Pod: c.pod.Name, UID: string(c.pod.UID), Container: of.name, Node: facts.node})
 		if err == nil {
 			err = out.Stream(ctx, "POST "+path, maxObject, func(ctx context.Context) (io.ReadCloser, error) {
 				return c.api.openPath(ctx, http.MethodPost, path)
@@ -42,11 +45,14 @@ func (c *checkpointCollector) Collect(ctx context.Context, out *Output) error {
 	return facts.tooMany
 }
 
+// Announce tells in words, and for the record, what is about to be left in the cluster.
+type Announce func(ctx context.Context, what string, trace record.Trace) (done func(error), err error)
+
 // change announces a change to the cluster. Nothing is changed in an incident
 // without a record of it.
-func (q *inquiry) change(ctx context.Context, what string) (done func(error), err error) {
+func (q *inquiry) change(ctx context.Context, what string, trace record.Trace) (done func(error), err error) {
 	if q.announce == nil {
 		return nil, fmt.Errorf("%w: that would change something in the cluster, which this collection may not", ErrAbsent)
 	}
-	return q.announce(ctx, what)
+	return q.announce(ctx, what, trace)
 }

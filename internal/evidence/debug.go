@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"irctl/internal/record"
 )
 
 const (
@@ -52,7 +54,8 @@ func (q *inquiry) debugContainer(ctx context.Context, p *pod, of container) (str
 
 func (q *inquiry) newDebugContainer(ctx context.Context, p *pod, of container) (string, error) {
 	name := debugPrefix + randomWord(5)
-	done, err := q.change(ctx, fmt.Sprintf("ephemeral container %s (%s) in pod %s, beside container %s; it ends by itself and cannot be removed", name, q.scope.DebugImage, p, of.name))
+	done, err := q.change(ctx, fmt.Sprintf("ephemeral container %s (%s) in pod %s, beside container %s; it ends by itself and cannot be removed", name, q.scope.DebugImage, p, of.name),
+		record.Trace{Kind: record.EphemeralContainer, Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Container: name})
 	if err != nil {
 		return "", err
 	}

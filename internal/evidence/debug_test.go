@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"irctl/internal/record"
 )
 
 // A container without a shell is looked at by one ephemeral container, which has
@@ -31,7 +33,7 @@ func TestAContainerWithoutAShellIsLookedAtFromBeside(t *testing.T) {
 	req := s.request(t, []Recipient{recipient}, ref)
 	req.Scope = Scope{Live: true, DebugImage: "registry.example/debug", Files: []string{"/etc/shadow", "/proc/1/status"}}
 	var announced []string
-	req.Announce = func(_ context.Context, change string) (func(error), error) {
+	req.Announce = func(_ context.Context, change string, _ record.Trace) (func(error), error) {
 		announced = append(announced, change)
 		return func(error) {}, nil
 	}

@@ -13,7 +13,7 @@ type inquiry struct {
 	pods     []*pod
 	scope    Scope
 	limits   Limits
-	announce func(ctx context.Context, change string) (func(error), error)
+	announce Announce
 	rights   *podRights
 	asked    *asked
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"irctl/internal/record"
 )
 
 // collectionOf decodes collection.json, by path.
@@ -406,7 +408,7 @@ func TestNothingIsChangedInTheClusterUnannounced(t *testing.T) {
 	var announced, ended []string
 	req = s.request(t, []Recipient{recipient}, ref)
 	req.Scope = Scope{Checkpoint: true}
-	req.Announce = func(_ context.Context, change string) (func(error), error) {
+	req.Announce = func(_ context.Context, change string, _ record.Trace) (func(error), error) {
 		announced = append(announced, change)
 		return func(err error) { ended = append(ended, fmt.Sprint(err)) }, nil
 	}

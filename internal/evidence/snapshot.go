@@ -45,7 +45,7 @@ type Request struct {
 	// Announce is called before anything is changed in the cluster (a debug
 	// container, a checkpoint); what it returns is called with what came of it.
 	// An error keeps it from being done. Nil: nothing is changed.
-	Announce func(ctx context.Context, change string) (done func(error), err error)
+	Announce Announce
 	// Now is the clock; nil is that of this machine.
 	Now func() time.Time
 

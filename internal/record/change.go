@@ -74,6 +74,9 @@ func (c *Change) valid() bool {
 type Rotation struct {
 	Rotator string          `json:"rotator"`
 	Secrets []RotatedSecret `json:"secrets,omitempty"`
+	// Keeper is the Certificate or ExternalSecret that was told to have the value
+	// made anew: by its status, or an annotation.
+	Keeper *Ref `json:"keeper,omitempty"`
 	// AccountUID is that of the ServiceAccount before.
 	AccountUID string `json:"accountUID,omitempty"`
 	// Account is the ServiceAccount that is made anew, as it will be: it holds

@@ -121,6 +121,27 @@ type Collector struct {
 	Groups []string `json:"groups,omitempty"`
 }
 
+// Trace is what a collection leaves in the cluster and nobody can take back: it
+// goes with the pod, or lies on the node's disk. The entry's summary tells of it.
+type Trace struct {
+	Kind      TraceKind `json:"kind"`
+	Namespace string    `json:"namespace"`
+	Pod       string    `json:"pod"`
+	UID       string    `json:"uid,omitempty"`
+	// Container is the ephemeral one, or the one whose checkpoint it is.
+	Container string `json:"container"`
+	Node      string `json:"node,omitempty"`
+}
+
+// TraceKind is what is left.
+type TraceKind string
+
+// The kinds of traces.
+const (
+	EphemeralContainer TraceKind = "ephemeral-container"
+	Checkpoint         TraceKind = "checkpoint"
+)
+
 // Elsewhere: evidence is written to another folder than the incident's.
 type Elsewhere struct {
 	Folder string `json:"folder"`

@@ -52,6 +52,7 @@ var forms = map[string]form{
 	"revocation/1":  formOf[Revocation](nil),
 	"rotation/1":    formOf(func(r *Rotation) bool { return r.Rotator != "" }),
 	"run/1":         formOf(func(r *Run) bool { return r.Event.Event != "" }),
+	"trace/1":       formOf(func(t *Trace) bool { return t.Kind != "" && t.Pod != "" }),
 	"torn/1":        formOf(func(t *Torn) bool { return t.SHA256 != "" }),
 	"watch/1":       formOf[Watch](nil),
 	"watched/1":     formOf(func(w *Watched) bool { return !w.From.IsZero() }),
@@ -79,6 +80,7 @@ var current = map[reflect.Type]string{
 	reflect.TypeFor[Rotation]():    "rotation/1",
 	reflect.TypeFor[Run]():         "run/1",
 	reflect.TypeFor[Torn]():        "torn/1",
+	reflect.TypeFor[Trace]():       "trace/1",
 	reflect.TypeFor[Watch]():       "watch/1",
 	reflect.TypeFor[Watched]():     "watched/1",
 }

@@ -37,6 +37,10 @@ type Closing struct {
 	Unseen        string  `json:"unseen,omitempty"`
 	// Strays carry the incident's label, and the journal does not know them.
 	Strays []string `json:"strays,omitempty"`
+	// Made is what irctl put into the cluster besides changes and does not take away.
+	Made []string `json:"made,omitempty"`
+	// Unlooked is why more may be left than is said here.
+	Unlooked []string `json:"unlooked,omitempty"`
 }
 
 // Opened is the record of an incident when its journal began, so that the journal

@@ -32,12 +32,15 @@ type Account struct {
 	tokens []*corev1.Secret
 }
 
-// NewAccount plans it. legacy are the account's token Secrets, of which those
+// NewAccount plans it in an incident, with whose ID it labels what it makes anew. legacy are the account's token Secrets, of which those
 // in use are made anew.
-func NewAccount(client *cluster.Client, live *corev1.ServiceAccount, legacy []*corev1.Secret, inUse func(name string) bool) (*Account, error) {
+func NewAccount(
+	client *cluster.Client, incident string, live *corev1.ServiceAccount, legacy []*corev1.Secret, inUse func(name string) bool,
+) (*Account, error) {
 	next := &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: live.Namespace, Name: live.Name, Labels: live.Labels, Annotations: live.Annotations, OwnerReferences: live.OwnerReferences},
-		Secrets:    live.Secrets, ImagePullSecrets: live.ImagePullSecrets, AutomountServiceAccountToken: live.AutomountServiceAccountToken}
+		ObjectMeta: metav1.ObjectMeta{Namespace: live.Namespace, Name: live.Name, Labels: labelled(live.Labels, incident),
+			Annotations: live.Annotations, OwnerReferences: live.OwnerReferences},
+		Secrets: live.Secrets, ImagePullSecrets: live.ImagePullSecrets, AutomountServiceAccountToken: live.AutomountServiceAccountToken}
 	record := Record{Rotator: "service-account", AccountUID: string(live.UID)}
 	var err error
 	if record.Account, err = json.Marshal(next); err != nil {
@@ -52,7 +55,7 @@ func NewAccount(client *cluster.Client, live *corev1.ServiceAccount, legacy []*c
 		delete(annotations, corev1.ServiceAccountUIDKey)
 		delete(annotations, corev1.LastAppliedConfigAnnotation)
 		token, err := json.Marshal(&corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Type: s.Type,
-			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, Labels: s.Labels, Annotations: annotations}})
+			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, Labels: labelled(s.Labels, incident), Annotations: annotations}})
 		if err != nil {
 			return nil, fmt.Errorf("recording Secret %s/%s: %w", s.Namespace, s.Name, err)
 		}

@@ -61,7 +61,7 @@ func (c *Certificate) Record() Record {
 	if c.prior != nil {
 		return *c.prior
 	}
-	return Record{Rotator: "cert-manager", Secrets: []SecretRecord{{Namespace: c.live.Namespace, Name: c.live.Name, UID: string(c.live.UID),
+	return Record{Rotator: "cert-manager", Keeper: keeper(c.source), Secrets: []SecretRecord{{Namespace: c.live.Namespace, Name: c.live.Name, UID: string(c.live.UID),
 		Keys: map[string]KeyDigests{corev1.TLSPrivateKeyKey: {Before: c.digests.Of(c.live.Data[corev1.TLSPrivateKeyKey])}}}}}
 }
 

@@ -69,7 +69,7 @@ func (x *External) Record() Record {
 			keys[key] = KeyDigests{Before: keys[key].Before, After: x.digests.Of(v.Reveal())}
 		}
 	}
-	return Record{Rotator: "external-secret", Secrets: []SecretRecord{{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Keys: keys}}}
+	return Record{Rotator: "external-secret", Keeper: keeper(x.source), Secrets: []SecretRecord{{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Keys: keys}}}
 }
 
 // keys are those that must change.

@@ -59,6 +59,32 @@ type SecretRecord = record.RotatedSecret
 // KeyDigests are the keyed digests of one key's value.
 type KeyDigests = record.KeyDigests
 
+func keeper(r cluster.Ref) *record.Ref {
+	return &record.Ref{Group: r.Group, Version: r.Version, Resource: r.Resource, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
+}
+
+// Creates are the objects that a rotation makes, by what the journal keeps of it.
+func Creates(r Record) []cluster.Ref {
+	var list []cluster.Ref
+	for _, s := range r.Secrets {
+		if s.Successor != "" {
+			list = append(list, SecretRef.Named(s.Namespace, s.Successor, ""))
+		}
+	}
+	if r.Account == nil {
+		return list
+	}
+	a, err := ResumeAccount(nil, r)
+	if err != nil {
+		return list // who goes on with the rotation says so
+	}
+	list = append(list, AccountRef.Named(a.next.Namespace, a.next.Name, ""))
+	for _, t := range a.tokens {
+		list = append(list, SecretRef.Named(t.Namespace, t.Name, ""))
+	}
+	return list
+}
+
 // Holder is the name of the Secret that holds the new values.
 func Holder(r SecretRecord) string {
 	if r.Successor != "" {

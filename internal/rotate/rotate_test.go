@@ -361,7 +361,7 @@ func TestAccountIsMadeAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := NewAccount(w.client, live, []*corev1.Secret{w.live(t, "token")}, func(string) bool { return false })
+		a, err := NewAccount(w.client, "inc-1", live, []*corev1.Secret{w.live(t, "token")}, func(string) bool { return false })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -208,7 +208,7 @@ func (s *Secrets) Update(ctx context.Context) (Outcome, error) {
 		return already("an earlier run did")
 	}
 	for i, e := range s.edits {
-		e.plan()
+		e.plan(s.command.Incident)
 		if _, err := write(ctx, s.client, e.change, s.all()...); err != nil {
 			return Outcome{}, errors.Join(err, s.revert(ctx, s.edits[:i]))
 		}
@@ -228,7 +228,7 @@ func (s *Secrets) DryRun(ctx context.Context) error {
 		if s.prior != nil {
 			continue
 		}
-		e.plan()
+		e.plan(s.command.Incident)
 		if err := e.change.DryRun(ctx, s.client.Dynamic); err != nil {
 			return untold(err, s.all())
 		}
@@ -238,9 +238,9 @@ func (s *Secrets) DryRun(ctx context.Context) error {
 
 // plan makes the change: fields of a Secret that can be changed, or another
 // Secret in place of one that cannot.
-func (e *secretEdit) plan() {
+func (e *secretEdit) plan(incident string) {
 	if e.successor != "" {
-		e.change = change.NewCreate(e.ref.Named(e.ref.Namespace, e.successor, ""), e.manifest())
+		e.change = change.NewCreate(e.ref.Named(e.ref.Namespace, e.successor, ""), e.manifest(incident))
 		return
 	}
 	var fields []change.Field
@@ -255,9 +255,9 @@ func (e *secretEdit) plan() {
 }
 
 // manifest is the successor: the same, with the new values.
-func (e *secretEdit) manifest() map[string]any {
+func (e *secretEdit) manifest(incident string) map[string]any {
 	next := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: metav1.ObjectMeta{Name: e.successor, Namespace: e.ref.Namespace, Labels: e.Live.Labels,
+		ObjectMeta: metav1.ObjectMeta{Name: e.successor, Namespace: e.ref.Namespace, Labels: labelled(e.Live.Labels, incident),
 			Annotations: maps.Clone(e.Live.Annotations), OwnerReferences: e.Live.OwnerReferences},
 		Type: e.Live.Type, Data: maps.Clone(e.Live.Data), Immutable: e.Live.Immutable}
 	delete(next.Annotations, corev1.LastAppliedConfigAnnotation) // it would hold the old values
@@ -270,6 +270,20 @@ func (e *secretEdit) manifest() map[string]any {
 	}
 	delete(m["metadata"].(map[string]any), "creationTimestamp")
 	return m
+}
+
+// labelled are the labels of what is created in the place of another object.
+func labelled(of map[string]string, incident string) map[string]string {
+	if incident == "" {
+		return of
+	}
+	next := map[string]string{change.IncidentLabel: incident}
+	for k, v := range of {
+		if k != change.IncidentLabel {
+			next[k] = v
+		}
+	}
+	return next
 }
 
 // revertTime bounds putting back what was written before something failed; it

@@ -22,6 +22,9 @@ func (c *Cluster) answerKubelet(req Request) (any, error) {
 		}
 	}
 	_, path, _ := strings.Cut(req.Path, "/proxy/")
+	if parts := strings.Split(path, "/"); req.Verb == "create" && parts[0] == "checkpoint" && len(parts) == 4 {
+		return map[string]any{"items": []any{"/var/lib/kubelet/checkpoints/checkpoint-" + strings.Join(parts[1:], "-") + ".tar"}}, nil
+	}
 	switch strings.Trim(path, "/") {
 	case "pods":
 		return pods, nil

@@ -284,7 +284,7 @@ func (c *Cluster) answer(hr *http.Request, req Request, kind *Kind, sub string, 
 		return stream(func(w http.ResponseWriter) error { return c.answerExec(w, hr, req, sub) }), nil
 	case kind.GVR() == Pods && sub == "ephemeralcontainers":
 		return c.answerEphemeral(hr, req, *kind, body)
-	case kind.GVR() == Nodes && sub == "proxy" && req.Verb == "get":
+	case kind.GVR() == Nodes && sub == "proxy" && (req.Verb == "get" || req.Verb == "create"):
 		return c.answerKubelet(req)
 	case kind.GVR() == Pods && sub == "portforward":
 		return nil, errNoExec(sub)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/steps"
 )
@@ -29,7 +30,7 @@ const Phase = "contain"
 const (
 	QuarantineLabel    = "quarantine"
 	QuarantineValue    = "true"
-	IncidentLabel      = "irctl/incident"
+	IncidentLabel      = change.IncidentLabel
 	DetachedAnnotation = "irctl/detached"
 )
 

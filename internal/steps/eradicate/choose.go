@@ -415,7 +415,7 @@ func (c *chooser) ofAccount(r *Rotation, i *Item) (err error) {
 			}
 		}
 	}
-	r.Rotator, err = rotate.NewAccount(c.client, i.account, legacy, func(name string) bool {
+	r.Rotator, err = rotate.NewAccount(c.client, c.Incident, i.account, legacy, func(name string) bool {
 		return slices.ContainsFunc(c.workloads[i.Namespace], func(w *Workload) bool {
 			return slices.ContainsFunc(references(w.spec()), func(ref reference) bool { return ref.name == name })
 		})

@@ -9,7 +9,6 @@ package eradicate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -337,7 +336,7 @@ func (f *finder) readable(ctx context.Context, who string, now, then rights.Righ
 		scopes = map[string]bool{"": true}
 	}
 	for _, ns := range slices.Sorted(maps.Keys(scopes)) {
-		all, err := f.list(ctx, ns)
+		all, err := f.client.ListMetadata(ctx, rotate.SecretRef, ns, "")
 		if err != nil {
 			f.warn(unreadable, who+" may read Secrets by its service account, and which there are is not known: "+err.Error(), cluster.ToRead(err, "get the right to list secrets"))
 		}
@@ -358,32 +357,6 @@ func readsSecrets(rule rbacv1.PolicyRule) bool {
 
 func may(r rights.Rights, namespace, name string) bool {
 	return slices.ContainsFunc([]string{"get", "list", "watch"}, func(verb string) bool { return r.Allows(verb, "", "secrets", namespace, name) })
-}
-
-// list reads the metadata of Secrets only: their values have no business here.
-func (f *finder) list(ctx context.Context, namespace string) ([]metav1.PartialObjectMetadata, error) {
-	const asMetadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
-	var found []metav1.PartialObjectMetadata
-	next := ""
-	for {
-		req := f.client.Kube.CoreV1().RESTClient().Get().Resource("secrets").NamespaceIfScoped(namespace, namespace != "").
-			SetHeader("Accept", asMetadata).Param("limit", "500")
-		if next != "" {
-			req = req.Param("continue", next)
-		}
-		body, err := req.Do(ctx).Raw()
-		if err != nil {
-			return found, fmt.Errorf("listing Secrets: %w", err)
-		}
-		var page metav1.PartialObjectMetadataList
-		if err := json.Unmarshal(body, &page); err != nil {
-			return found, fmt.Errorf("listing Secrets: the answer cannot be read: %w", err)
-		}
-		found = append(found, page.Items...)
-		if next = page.Continue; next == "" {
-			return found, nil
-		}
-	}
 }
 
 func (f *finder) add(ref cluster.Ref, how string) {
@@ -438,7 +411,7 @@ func (f *finder) pullSecrets(ctx context.Context) {
 		if i.Kind != rotate.AccountRef.Kind {
 			continue
 		}
-		all, err := f.list(ctx, i.Namespace)
+		all, err := f.client.ListMetadata(ctx, rotate.SecretRef, i.Namespace, "")
 		if err != nil {
 			f.warn(unreadable, "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(), cluster.ToRead(err, "get the right to list secrets"))
 		}
