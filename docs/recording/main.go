@@ -97,7 +97,7 @@ func tempDir() (string, error) {
 }
 
 func record(ctx context.Context, irctl, out string) (err error) {
-	scenario, err := drill.Find(drill.First)
+	scenario, err := drill.Find(ctx, drill.First)
 	if err != nil {
 		return err
 	}

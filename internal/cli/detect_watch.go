@@ -3,13 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	"irctl/internal/sanitize"
 	"irctl/internal/steps/detect"
+	"irctl/internal/userfile"
 )
 
 // The most that a watch that opens incidents opens, and records in each: who
@@ -24,7 +23,7 @@ const (
 func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Request) error {
 	w := detect.Watching{Every: o.interval, Noticed: func(text string) { fmt.Fprintf(a.Err, "%s\n", sanitize.Line(text)) }}
 	if o.listen != "" {
-		token, err := readToken(o.tokenFile)
+		token, err := readToken(ctx, o.tokenFile)
 		if err != nil {
 			return err
 		}
@@ -81,16 +80,11 @@ func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Re
 // maxToken bounds the file of a token.
 const maxToken = 4096
 
-func readToken(path string) (string, error) {
+func readToken(ctx context.Context, path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	text, err := io.ReadAll(io.LimitReader(f, maxToken))
+	text, err := userfile.ReadPiped(ctx, path, maxToken)
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
@@ -98,8 +92,6 @@ func readToken(path string) (string, error) {
 	switch {
 	case token == "":
 		return "", fmt.Errorf("the token in %s is empty", path)
-	case len(text) == maxToken:
-		return "", fmt.Errorf("the token in %s is longer than %d bytes", path, maxToken-1)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		// RFC 6750 has no such characters in a bearer token, and no sender could send them.
 		return "", fmt.Errorf("the token in %s is no bearer token: it has characters other than letters, digits and marks", path)

@@ -70,7 +70,7 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 		_, err := fmt.Fprint(a.Out, strings.Join(deploy.ClusterRoles, "---\n"))
 		return err
 	}
-	manifests, err := eradicate.ReadManifests(o.apply)
+	manifests, err := eradicate.ReadManifests(c.Context(), o.apply)
 	if err != nil {
 		return usagef("--apply: %w", err)
 	}

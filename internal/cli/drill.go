@@ -121,7 +121,7 @@ func (a *App) startDrill(ctx context.Context, o *drillOptions, told func(drill.D
 	if o.speed <= 0 || o.speed > drill.MaxSpeed {
 		return nil, usagef("--speed must be more than 0, and at most %d", drill.MaxSpeed)
 	}
-	s, err := drill.Find(o.scenario)
+	s, err := drill.Find(ctx, o.scenario)
 	if errors.Is(err, drill.ErrScenario) {
 		return nil, usageError{err}
 	}

@@ -84,7 +84,7 @@ func play(t *testing.T, scenario string, commands ...string) drill.Score {
 func played(t *testing.T, scenario string, commands ...string) (drill.Score, string) {
 	t.Helper()
 	a, _ := drillApp(t)
-	s, err := drill.Find(scenario)
+	s, err := drill.Find(t.Context(), scenario)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -77,8 +78,8 @@ with an old value or is not replaced; 4 refused; 5 nothing could be looked at.`,
 }
 
 // options checks the flags and reads the files that they name.
-func (o *eradicateOptions) options(stdin io.Reader) (eradicate.Options, error) {
-	out, err := o.in.Options(stdin)
+func (o *eradicateOptions) options(ctx context.Context, stdin io.Reader) (eradicate.Options, error) {
+	out, err := o.in.Options(ctx, stdin)
 	switch {
 	case errors.Is(err, eradicate.ErrTag):
 		return out, fmt.Errorf("%w: %w; --allow-tag takes it all the same", engine.ErrRefused, err)
@@ -97,7 +98,7 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 		return err
 	}
 	o.in.Namespace = a.givenNamespace()
-	options, err := o.options(a.In)
+	options, err := o.options(c.Context(), a.In)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"irctl/internal/evidence"
 	"irctl/internal/plural"
 	"irctl/internal/sanitize"
+	"irctl/internal/userfile"
 )
 
 func (a *App) evidenceCommand() *cobra.Command {
@@ -114,6 +115,9 @@ Exit codes: 0 nothing is wrong; 1 something is, or could not be told.`,
 	return cmd
 }
 
+// maxAuthorities bounds the file of certificates.
+const maxAuthorities = 4 << 20
+
 func (a *App) runVerify(c *cobra.Command, o *verifyOptions, bundle string) error {
 	var opts evidence.VerifyOptions
 	var err error
@@ -128,7 +132,7 @@ func (a *App) runVerify(c *cobra.Command, o *verifyOptions, bundle string) error
 		opts.Key = &key
 	}
 	if o.authorities != "" {
-		pem, err := os.ReadFile(o.authorities)
+		pem, err := userfile.ReadPiped(c.Context(), o.authorities, maxAuthorities)
 		if err != nil {
 			return fmt.Errorf("reading the authorities: %w", err)
 		}
@@ -160,7 +164,7 @@ func (a *App) trusted(ctx context.Context, named []string) (evidence.PublicKeys,
 	if err != nil || c.Signer == "" {
 		return evidence.PublicKeys{}, err
 	}
-	own, err := evidence.KeyOfSigner(string(c.Signer))
+	own, err := evidence.KeyOfSigner(ctx, string(c.Signer))
 	if err != nil { // it is not needed for what others have signed
 		return evidence.PublicKeys{}, nil
 	}

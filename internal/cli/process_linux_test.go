@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net/http/httptest"
@@ -606,4 +607,61 @@ func TestACommandThatReadsForEverEndsAtTheFirstSignal(t *testing.T) {
 	defer func() { _ = w.Close() }()
 	p.send(syscall.SIGTERM)
 	s.ends(143, p)
+}
+
+// TestAPipeWhereAFileIsNamed: what must be a file is refused at once where it is a
+// pipe, that it may be one is waited for until the first signal.
+func TestAPipeWhereAFileIsNamed(t *testing.T) {
+	t.Parallel()
+	s := newStand(t)
+	pipe := func(name string) string {
+		path := filepath.Join(s.dir, name)
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	sealed, fifo, other := filepath.Join(s.dir, "b.tar.gz.gpg"), pipe("fifo"), pipe("other.yaml")
+	if err := os.WriteFile(sealed, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe("b.tar.gz.gpg.json") // the receipt beside the bundle
+	for _, args := range [][]string{
+		{"evidence", "verify", sealed}, {"evidence", "verify", fifo}, {"evidence", "ls", fifo}, {"runbook", "lint", other}, {"evidence", "cat", fifo, "x"},
+		{"--config", fifo, "config", "validate"}, {"doctor", "--apply", other}, {"eradicate", "--apply", other},
+	} {
+		p := s.piped(args...)
+		if p.code() == 0 {
+			t.Errorf("%v: exit code 0", args)
+		}
+		if p.says("regular file"); p.ProcessState.ExitCode() > 128 {
+			t.Errorf("%v: killed", args)
+		}
+	}
+	for _, args := range [][]string{
+		{"evidence", "verify", sealed + "2", "--key", fifo}, {"evidence", "verify", sealed + "2", "--tsa-ca", fifo},
+		{"detect", "--falco", fifo, "--no-cluster"}, {"detect", "--falco", fifo, "--watch", "--listen", "127.0.0.1:0", "--listen-token-file", fifo},
+		{"investigate", "--pod", s.suspect, "-n", "todo-app", "-r", fifo}, {"drill", "serve", "--scenario", other},
+		{"eradicate", "--postgres-admin", fifo}, {"eradicate", "--set-from", "a/B=" + fifo, "--secret", "a"},
+	} {
+		p := s.piped(args...)
+		path := fifo
+		if slices.Contains(args, other) {
+			path = other
+		}
+		w, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		for began := time.Now(); errors.Is(err, unix.ENXIO) && time.Since(began) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+			w, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0) // until somebody reads it
+		}
+		if err != nil {
+			p.send(syscall.SIGTERM)
+			p.mu.Lock()
+			t.Errorf("%v does not read the pipe: %v: %s", args, err, p.text.String())
+			p.mu.Unlock()
+			continue
+		}
+		p.send(syscall.SIGTERM)
+		s.ends(143, p)
+		_ = w.Close()
+	}
 }

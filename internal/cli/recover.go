@@ -125,12 +125,12 @@ func (o *recoverOptions) validate() error {
 }
 
 // inputs are the files of alerts.
-func (o *recoverOptions) inputs(a *App) error {
+func (o *recoverOptions) inputs(ctx context.Context, a *App) error {
 	o.monitor.Inputs = append(a.inputs(detect.SourceFalco, o.falco), a.inputs(detect.SourceAudit, o.auditLogs)...)
 	if o.listen == "" {
 		return nil
 	}
-	token, err := readToken(o.tokenFile)
+	token, err := readToken(ctx, o.tokenFile)
 	o.monitor.Listener, o.monitor.Address = &detect.Listener{Token: token, Now: time.Now}, o.listen
 	return err
 }
@@ -145,7 +145,7 @@ func (a *App) runRecover(c *cobra.Command, o *recoverOptions) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	if err := o.inputs(a); err != nil {
+	if err := o.inputs(c.Context(), a); err != nil {
 		return err
 	}
 	ctx, cancel := a.context(c)

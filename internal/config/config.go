@@ -6,6 +6,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"irctl/internal/userfile"
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -92,17 +95,12 @@ func DefaultPath(getenv func(string) string) (string, error) {
 
 // Load reads a file that must be there.
 func Load(path string) (Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
+	data, err := userfile.Read(context.Background(), path, maxFile)
+	switch {
+	case errors.Is(err, userfile.ErrTooLarge):
+		return Config{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	case err != nil:
 		return Config{}, fmt.Errorf("reading the configuration: %w", err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return Config{}, fmt.Errorf("reading the configuration: %w", err)
-	}
-	if len(data) > maxFile {
-		return Config{}, fmt.Errorf("%w: %s is larger than %d bytes", ErrInvalid, path, maxFile)
 	}
 	c, err := Parse(data, filepath.Dir(path))
 	if err != nil {

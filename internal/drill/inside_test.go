@@ -42,7 +42,7 @@ func inPod(t *testing.T, w *drill.World, pod, script string) string {
 
 func world(t *testing.T, name string) (*drill.World, *drill.ManualClock) {
 	t.Helper()
-	s, err := drill.Find(name)
+	s, err := drill.Find(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}

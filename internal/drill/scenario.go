@@ -2,13 +2,13 @@ package drill
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"irctl/internal/cluster"
+	"irctl/internal/userfile"
 )
 
 // Scenario is a drill as it is written down. docs/drill.md describes the file.
@@ -270,7 +271,7 @@ func BuiltIn() ([]*Scenario, error) {
 const First = "crypto-miner"
 
 // Find loads a scenario by its name, which is also that of its file, or from a file.
-func Find(ref string) (*Scenario, error) {
+func Find(ctx context.Context, ref string) (*Scenario, error) {
 	if !strings.ContainsAny(ref, "/.") {
 		file := "scenarios/" + ref + ".yaml"
 		text, err := builtIn.ReadFile(file)
@@ -279,12 +280,7 @@ func Find(ref string) (*Scenario, error) {
 		}
 		return Parse(path.Base(file), text)
 	}
-	f, err := os.Open(ref)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrScenario, err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := userfile.ReadPiped(ctx, ref, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrScenario, err)
 	}

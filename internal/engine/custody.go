@@ -45,7 +45,7 @@ func HandOver(ctx context.Context, store *incident.Store, bundle string, h evide
 		return nil, err
 	}
 	if handle != nil {
-		err = journalCustody(handle, bundle)
+		err = journalCustody(ctx, handle, bundle)
 	}
 	return res, err
 }
@@ -53,7 +53,7 @@ func HandOver(ctx context.Context, store *incident.Store, bundle string, h evide
 // incidentOf opens the incident in which a bundle was sealed, if it is there and
 // its journal says so too; else the note says why not.
 func incidentOf(ctx context.Context, store *incident.Store, bundle string, actor timeline.Actor) (*incident.Handle, string, error) {
-	receipt, err := evidence.ReadReceipt(bundle)
+	receipt, err := evidence.ReadReceipt(ctx, bundle)
 	if err != nil {
 		return nil, "", err
 	}
@@ -77,8 +77,8 @@ func incidentOf(ctx context.Context, store *incident.Store, bundle string, actor
 
 // journalCustody takes down the entries of a bundle's chain that the journal
 // does not have.
-func journalCustody(h *incident.Handle, bundle string) error {
-	chain, err := evidence.Custody(bundle)
+func journalCustody(ctx context.Context, h *incident.Handle, bundle string) error {
+	chain, err := evidence.Custody(ctx, bundle)
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (x *eradication) plan(ctx context.Context) error {
 		return err
 	}
 	x.result.Radius = radius
-	key, err := x.digestKey()
+	key, err := x.digestKey(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"irctl/internal/rotate"
+	"irctl/internal/userfile"
 )
 
 // keyFile holds the key of an incident's digests. It stays with the incident:
@@ -16,7 +18,7 @@ const keyFile = "digests.key"
 
 // digestKey reads the key, or makes one. Where nothing may be written, and
 // none is there, no digest was written either: any key does.
-func (x *eradication) digestKey() ([]byte, error) {
+func (x *eradication) digestKey(ctx context.Context) ([]byte, error) {
 	if x.incident.ID == "" {
 		return rotate.NewKey(), nil
 	}
@@ -25,7 +27,7 @@ func (x *eradication) digestKey() ([]byte, error) {
 		return nil, err
 	}
 	path := filepath.Join(filepath.Dir(timelinePath), keyFile)
-	key, err := os.ReadFile(path)
+	key, err := userfile.Read(ctx, path, 4<<10)
 	switch {
 	case err == nil && len(key) >= 32:
 		return key, nil

@@ -103,7 +103,7 @@ func (x *bundleJournal) compare(ctx context.Context, store *incident.Store) erro
 		x.problem("it cannot be relied on: %v", err)
 	}
 	x.entries = entries
-	x.receipt()
+	x.receipt(ctx)
 	return nil
 }
 
@@ -120,7 +120,7 @@ func receiptAmong(entries []timeline.Entry, fits func(evidence.Receipt) bool) (*
 }
 
 // receipt compares the bundle and its receipt.
-func (x *bundleJournal) receipt() {
+func (x *bundleJournal) receipt(ctx context.Context) {
 	r, entry := receiptAmong(x.entries, func(r evidence.Receipt) bool { return r.SHA256 == x.v.SHA256 })
 	if r == nil {
 		// Perhaps it was altered: then it is known by its name, or by what the receipt says.
@@ -143,7 +143,7 @@ func (x *bundleJournal) receipt() {
 		}
 	}
 	x.head(*r)
-	x.custody(r.SHA256)
+	x.custody(ctx, r.SHA256)
 }
 
 // differ names the fields in which two receipts differ; a journal's has no
@@ -183,8 +183,8 @@ func (x *bundleJournal) head(r evidence.Receipt) {
 
 // custody compares the hand-overs: an entry that was cut off the end of the
 // chain only the journal knows.
-func (x *bundleJournal) custody(sha string) {
-	chain, err := evidence.Custody(x.bundle) // an entry that cannot be read is a problem already
+func (x *bundleJournal) custody(ctx context.Context, sha string) {
+	chain, err := evidence.Custody(ctx, x.bundle) // an entry that cannot be read is a problem already
 	if err != nil {
 		x.note("the hand-overs after the entry that cannot be read were not compared with the journal: %v", err)
 	}

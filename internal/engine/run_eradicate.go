@@ -84,14 +84,14 @@ func describeEradicate(in runbook.Inputs) string {
 }
 
 // eradication reads the inputs of a step, and the files that they name.
-func (w *work) eradication() (eradicate.Options, error) {
+func (w *work) eradication(ctx context.Context) (eradicate.Options, error) {
 	in := w.in
 	given := eradicate.Inputs{Secrets: in.Texts("secrets"), All: in.Yes("allSecrets", false) && len(in.Texts("secrets")) == 0, Again: in.Yes("again", false),
 		Generate: in.Texts("generate"), GenerateRest: in.Text("generateRest"), SetFrom: in.Texts("setFrom"), Keep: in.Texts("keep"),
 		Postgres: in.Texts("postgres"), PostgresAdmin: in.Text("postgresAdmin"), PostgresForward: in.Text("postgresForward"), Context: w.req.Namespace,
 		StoreCommands: in.Texts("storeCommands"), Revoked: in.Texts("revoked"), Images: notEmpty(in.Texts("images")), AllowTag: in.Yes("allowTag", false),
 		Apply: in.Texts("apply"), Namespace: in.Text("namespace"), ForceConflicts: in.Yes("forceConflicts", false), RemoveBindings: in.Yes("removeBindings", false)}
-	options, err := given.Options(nil)
+	options, err := given.Options(ctx, nil)
 	var wrong *eradicate.InputError
 	if errors.As(err, &wrong) {
 		return options, fmt.Errorf("%w: %w", ErrRefused, err)
@@ -105,7 +105,7 @@ func notEmpty(list []string) []string {
 }
 
 func doEradicate(ctx context.Context, w *work) (outcome, error) {
-	options, err := w.eradication()
+	options, err := w.eradication(ctx)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -122,7 +122,7 @@ func doEradicate(ctx context.Context, w *work) (outcome, error) {
 // planEradicate shows what would be done. Where there is no incident yet, the
 // suspects are the pods among the parameters.
 func planEradicate(ctx context.Context, w *work) (outcome, error) {
-	options, err := w.eradication()
+	options, err := w.eradication(ctx)
 	if err != nil {
 		return outcome{}, err
 	}

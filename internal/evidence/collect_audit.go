@@ -8,10 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"irctl/internal/userfile"
 )
 
 // auditCollector takes from a file of the API server's audit log the entries
@@ -31,8 +32,8 @@ func (c *auditCollector) Collect(ctx context.Context, out *Output) error {
 	path := c.scope.AuditLog
 	f := c.filter(ctx)
 	var reading sync.WaitGroup
-	_ = out.Stream(ctx, "the file "+path, maxAuditKept, func(context.Context) (io.ReadCloser, error) {
-		file, err := os.Open(path)
+	_ = out.Stream(ctx, "the file "+path, maxAuditKept, func(ctx context.Context) (io.ReadCloser, error) {
+		file, err := userfile.Stream(ctx, path)
 		if err != nil {
 			return nil, err
 		}

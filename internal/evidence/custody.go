@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"irctl/internal/record"
+	"irctl/internal/userfile"
 )
 
 // CustodyEntry records that a bundle changed hands. Entries are files of their
@@ -111,7 +112,7 @@ type custodyFile struct {
 
 // readCustody reads the entries in order, up to the first number that is not
 // there. Files that do not belong to them are named in stray.
-func readCustody(bundle string) (files []custodyFile, stray []string, err error) {
+func readCustody(ctx context.Context, bundle string) (files []custodyFile, stray []string, err error) {
 	dir := bundle + CustodySuffix
 	names, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +124,7 @@ func readCustody(bundle string) (files []custodyFile, stray []string, err error)
 	expected := map[string]bool{}
 	for seq := 1; seq <= maxCustody; seq++ {
 		f := custodyFile{name: custodyName(seq)}
-		f.data, err = readSmallFile(filepath.Join(dir, f.name), maxCustodyEntry)
+		f.data, err = userfile.Read(ctx, filepath.Join(dir, f.name), maxCustodyEntry)
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -132,7 +133,7 @@ func readCustody(bundle string) (files []custodyFile, stray []string, err error)
 		}
 		expected[f.name], expected[f.name+".asc"] = true, true
 		// Without it, it is reported as not signed.
-		f.signature, _ = readSmallFile(filepath.Join(dir, f.name+".asc"), maxSignature)
+		f.signature, _ = userfile.Read(ctx, filepath.Join(dir, f.name+".asc"), maxSignature)
 		files = append(files, f)
 	}
 	for _, name := range names {
@@ -148,8 +149,8 @@ type CustodyFile = record.Custody
 
 // Custody reads the entries of a bundle's chain, up to the first that cannot
 // be read. VerifyBundle checks them.
-func Custody(bundle string) ([]CustodyFile, error) {
-	files, _, err := readCustody(bundle)
+func Custody(ctx context.Context, bundle string) ([]CustodyFile, error) {
+	files, _, err := readCustody(ctx, bundle)
 	if err != nil {
 		return nil, err
 	}

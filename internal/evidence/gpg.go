@@ -13,7 +13,7 @@ import (
 )
 
 // openWithGpg has gpg decrypt a bundle as it is read.
-func openWithGpg(ctx context.Context, bundle *os.File) (*Reader, error) {
+func openWithGpg(ctx context.Context, bundle io.Reader) (*Reader, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, "gpg", "--batch", "--no-auto-check-trustdb", "--status-fd", "2", "--decrypt")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")

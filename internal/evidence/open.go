@@ -8,8 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"irctl/internal/userfile"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
@@ -63,7 +64,7 @@ func LoadKey(ctx context.Context, path string, ask Passphrase) (Key, error) {
 
 // OpenFile begins to read the bundle at path. The reader must be closed.
 func OpenFile(ctx context.Context, path string, key Key) (*Reader, error) {
-	f, err := os.Open(path)
+	f, err := userfile.Open(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the bundle: %w", err)
 	}

@@ -374,7 +374,7 @@ func TestASignatureByAnUnknownKeyIsNoSuccess(t *testing.T) {
 	}
 	own := func(email string) VerifyOptions {
 		t.Helper()
-		keys, err := KeyOfSigner(writeFile(t, g.run("--armor", "--export-secret-keys", email)))
+		keys, err := KeyOfSigner(t.Context(), writeFile(t, g.run("--armor", "--export-secret-keys", email)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -431,7 +431,7 @@ func TestTimestamps(t *testing.T) {
 		}
 	})
 	t.Run("a query for an authority that is not reached from here", func(t *testing.T) {
-		query, err := WriteTimestampQuery(path)
+		query, err := WriteTimestampQuery(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 
 	"irctl/internal/record"
+	"irctl/internal/userfile"
 )
 
 // Receipt says which file a bundle is and what is in it, without opening it. It
@@ -57,8 +59,8 @@ const (
 var ErrReceipt = errors.New("malformed receipt")
 
 // ReadReceipt reads the receipt of a bundle.
-func ReadReceipt(bundle string) (Receipt, error) {
-	data, err := readSmallFile(receiptPath(bundle), maxReceipt)
+func ReadReceipt(ctx context.Context, bundle string) (Receipt, error) {
+	data, err := userfile.Read(ctx, receiptPath(bundle), maxReceipt)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("reading the receipt: %w", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"irctl/internal/userfile"
+
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -122,7 +124,7 @@ func loadKeys(ctx context.Context, ref string) ([]*openpgp.Entity, error) {
 	case emailAddress.MatchString(ref) && len(ref) <= 254:
 		return keyringByEmail(ctx, ref)
 	}
-	entities, err := readKeyFile(ref)
+	entities, err := readKeyFile(ctx, ref)
 	if errors.Is(err, os.ErrNotExist) {
 		if keyID.MatchString(ref) {
 			return nil, fmt.Errorf("%w: short key IDs can be forged, give the whole fingerprint (gpg --fingerprint %s)", ErrKeyNotFound, ref)
@@ -132,23 +134,13 @@ func loadKeys(ctx context.Context, ref string) ([]*openpgp.Entity, error) {
 	return entities, err
 }
 
-func readKeyFile(path string) ([]*openpgp.Entity, error) {
-	f, err := os.Open(path)
+func readKeyFile(ctx context.Context, path string) ([]*openpgp.Entity, error) {
+	data, err := userfile.ReadPiped(ctx, path, maxKeyFile)
+	if errors.Is(err, userfile.ErrNotAFile) || errors.Is(err, userfile.ErrTooLarge) {
+		return nil, fmt.Errorf("%w: %w", ErrKeyUnreadable, err)
+	}
 	if err != nil {
 		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if info.IsDir() {
-		return nil, fmt.Errorf("%w: it is a directory", ErrKeyUnreadable)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("%w: larger than %d bytes", ErrKeyUnreadable, maxKeyFile)
 	}
 	return parseKeys(data)
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"irctl/internal/userfile"
+
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -169,7 +171,7 @@ func (s *Signer) Sign(ctx context.Context, data []byte) ([]byte, error) {
 
 // readPrivateKey reads a file with one private key, and unlocks it.
 func readPrivateKey(ctx context.Context, path string, ask Passphrase) (*openpgp.Entity, error) {
-	e, err := privateKeyIn(path)
+	e, err := privateKeyIn(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +179,8 @@ func readPrivateKey(ctx context.Context, path string, ask Passphrase) (*openpgp.
 }
 
 // privateKeyIn is the one private key of a file, as locked as it is there.
-func privateKeyIn(path string) (*openpgp.Entity, error) {
-	data, err := readSmallFile(path, maxKeyFile)
+func privateKeyIn(ctx context.Context, path string) (*openpgp.Entity, error) {
+	data, err := userfile.ReadPiped(ctx, path, maxKeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -360,11 +362,11 @@ type PublicKeys struct {
 
 // KeyOfSigner is that of a signer as LoadSigner finds it, and besides whoever is
 // in the user's GnuPG keyring. Nobody is asked for a passphrase.
-func KeyOfSigner(ref string) (PublicKeys, error) {
+func KeyOfSigner(ctx context.Context, ref string) (PublicKeys, error) {
 	if isKeyringRef(ref) {
 		return PublicKeys{}, nil
 	}
-	e, err := privateKeyIn(ref)
+	e, err := privateKeyIn(ctx, ref)
 	if err != nil {
 		return PublicKeys{}, fmt.Errorf("signing key %q: %w", ref, err)
 	}
@@ -454,18 +456,4 @@ func issuerOf(signature []byte) (string, error) {
 		return "", fmt.Errorf("%w: it does not name the fingerprint of its key", ErrSignature)
 	}
 	return strings.ToUpper(fmt.Sprintf("%x", sig.IssuerFingerprint)), nil
-}
-
-// readSmallFile reads a file of at most limit bytes.
-func readSmallFile(path string, limit int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
-	if err == nil && len(data) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, err
 }

@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"time"
 
+	"irctl/internal/userfile"
+
 	"github.com/digitorus/timestamp"
 )
 
@@ -32,8 +34,8 @@ const (
 // WriteTimestampQuery writes the question about a bundle's receipt beside it,
 // to be carried to an authority by other means; its answer belongs into
 // BUNDLE.json.tsr. It returns the file's path.
-func WriteTimestampQuery(bundle string) (string, error) {
-	query, _, err := timestampQuery(bundle)
+func WriteTimestampQuery(ctx context.Context, bundle string) (string, error) {
+	query, _, err := timestampQuery(ctx, bundle)
 	if err != nil {
 		return "", err
 	}
@@ -46,7 +48,7 @@ func WriteTimestampQuery(bundle string) (string, error) {
 
 // Timestamp asks the authority at url and keeps its answer beside the bundle.
 func Timestamp(ctx context.Context, bundle, url string) (time.Time, error) {
-	query, nonce, err := timestampQuery(bundle)
+	query, nonce, err := timestampQuery(ctx, bundle)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -54,7 +56,7 @@ func Timestamp(ctx context.Context, bundle, url string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%w: asking %s: %w", ErrTimestamp, url, err)
 	}
-	ts, err := checkTimestamp(bundle, answer, nil)
+	ts, err := checkTimestamp(ctx, bundle, answer, nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -67,8 +69,8 @@ func Timestamp(ctx context.Context, bundle, url string) (time.Time, error) {
 	return ts.Time, nil
 }
 
-func timestampQuery(bundle string) ([]byte, *big.Int, error) {
-	receipt, err := readSmallFile(receiptPath(bundle), maxReceipt)
+func timestampQuery(ctx context.Context, bundle string) ([]byte, *big.Int, error) {
+	receipt, err := userfile.Read(ctx, receiptPath(bundle), maxReceipt)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the receipt: %w", err)
 	}
@@ -108,12 +110,12 @@ func askAuthority(ctx context.Context, url string, query []byte) ([]byte, error)
 
 // checkTimestamp checks an answer against the receipt as it is now. Roots are
 // whom to trust; nil says whether the answer is consistent, not who made it.
-func checkTimestamp(bundle string, answer []byte, roots *x509.CertPool) (*timestamp.Timestamp, error) {
+func checkTimestamp(ctx context.Context, bundle string, answer []byte, roots *x509.CertPool) (*timestamp.Timestamp, error) {
 	ts, err := parseTimestamp(answer)
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := readSmallFile(receiptPath(bundle), maxReceipt)
+	receipt, err := userfile.Read(ctx, receiptPath(bundle), maxReceipt)
 	if err != nil {
 		return nil, fmt.Errorf("reading the receipt: %w", err)
 	}
@@ -172,7 +174,7 @@ func parseTimestamp(answer []byte) (ts *timestamp.Timestamp, err error) {
 // none, and says in a line what came of it.
 func Stamp(ctx context.Context, bundle, url string) (string, error) {
 	if url == "" {
-		path, err := WriteTimestampQuery(bundle)
+		path, err := WriteTimestampQuery(ctx, bundle)
 		if err != nil {
 			return "", err
 		}

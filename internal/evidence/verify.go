@@ -12,11 +12,12 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"irctl/internal/userfile"
 )
 
 // Verification is what was found out about a bundle.
@@ -90,7 +91,7 @@ func VerifyBundle(ctx context.Context, path string, opts VerifyOptions) (Verific
 		return v, fmt.Errorf("reading the bundle: %w", err)
 	}
 	v.SHA256, v.Size = sum.hex(), sum.size
-	receipt, err := readSmallFile(receiptPath(path), maxReceipt)
+	receipt, err := userfile.Read(ctx, receiptPath(path), maxReceipt)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		v.problem(v.Bundle+receiptSuffix, "the receipt is missing")
@@ -102,7 +103,7 @@ func VerifyBundle(ctx context.Context, path string, opts VerifyOptions) (Verific
 		if err := v.checkReceiptSignature(ctx, path, receipt, opts.Signers); err != nil {
 			return v, err
 		}
-		if err := v.checkReceiptTime(path, opts.Authorities); err != nil {
+		if err := v.checkReceiptTime(ctx, path, opts.Authorities); err != nil {
 			return v, err
 		}
 	}
@@ -117,7 +118,7 @@ func VerifyBundle(ctx context.Context, path string, opts VerifyOptions) (Verific
 }
 
 func digestFile(ctx context.Context, path string) (*fileDigest, error) {
-	f, err := os.Open(path)
+	f, err := userfile.Open(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +194,7 @@ func differences(r Receipt, sum *fileDigest) string {
 
 func (v *Verification) checkReceiptSignature(ctx context.Context, path string, receipt []byte, keys PublicKeys) error {
 	name := v.Bundle + SignatureSuffix
-	signature, err := readSmallFile(path+SignatureSuffix, maxSignature)
+	signature, err := userfile.Read(ctx, path+SignatureSuffix, maxSignature)
 	signed := v.Receipt != nil && v.Receipt.Signer != ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && signed:
@@ -221,8 +222,8 @@ func (v *Verification) signatureProblem(name string, err error) {
 	v.Problems = append(v.Problems, Problem{Path: name, What: err.Error(), unknown: errors.Is(err, ErrUnknownSigner)})
 }
 
-func (v *Verification) checkReceiptTime(path string, authorities *x509.CertPool) error {
-	answer, err := readSmallFile(path+TimestampSuffix, maxTimestamp)
+func (v *Verification) checkReceiptTime(ctx context.Context, path string, authorities *x509.CertPool) error {
+	answer, err := userfile.Read(ctx, path+TimestampSuffix, maxTimestamp)
 	if errors.Is(err, fs.ErrNotExist) {
 		v.Notes = append(v.Notes, "the receipt has no time stamp")
 		return nil
@@ -230,7 +231,7 @@ func (v *Verification) checkReceiptTime(path string, authorities *x509.CertPool)
 	if err != nil {
 		return fmt.Errorf("reading the time stamp: %w", err)
 	}
-	ts, err := checkTimestamp(path, answer, authorities)
+	ts, err := checkTimestamp(ctx, path, answer, authorities)
 	if err != nil {
 		v.problem(v.Bundle+TimestampSuffix, "%v", err)
 		return nil
@@ -244,7 +245,7 @@ func (v *Verification) checkReceiptTime(path string, authorities *x509.CertPool)
 
 // checkCustody checks each entry, its link and its signature.
 func (v *Verification) checkCustody(ctx context.Context, path string, keys PublicKeys) error {
-	files, stray, err := readCustody(path)
+	files, stray, err := readCustody(ctx, path)
 	if err != nil {
 		return err
 	}

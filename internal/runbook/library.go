@@ -1,15 +1,16 @@
 package runbook
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
+
+	"irctl/internal/userfile"
 )
 
 // Library finds runbooks by name: first in a folder that was named, then in
@@ -232,16 +233,7 @@ func (s shelf) list() ([]string, error) {
 
 // ReadFile reads a file of at most MaxFile bytes.
 func ReadFile(path string) ([]byte, error) {
-	// Not blocking: a named pipe must not hang whoever opens it.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("reading the runbook: %w", err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading the runbook: %s is not a regular file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	data, err := userfile.Read(context.Background(), path, MaxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the runbook: %w", err)
 	}

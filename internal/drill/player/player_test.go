@@ -73,7 +73,7 @@ func newDesk(t *testing.T, scenario string, columns, lines int) *desk {
 	if err := built(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := drill.Find(scenario)
+	s, err := drill.Find(t.Context(), scenario)
 	if err != nil {
 		t.Fatal(err)
 	}

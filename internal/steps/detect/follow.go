@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"irctl/internal/userfile"
 )
 
 // followEvery is how often a file is looked at for more.
@@ -17,12 +19,12 @@ const followEvery = 500 * time.Millisecond
 type followed struct {
 	ctx  context.Context
 	path string
-	file *os.File
+	file *userfile.File
 	at   int64
 }
 
 func openFollowed(ctx context.Context, path string) (*followed, error) {
-	f, err := os.Open(path)
+	f, err := userfile.Stream(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,10 @@ func (f *followed) Read(p []byte) (int, error) {
 	for {
 		n, err := f.file.Read(p)
 		f.at += int64(n)
-		if n > 0 || err != nil && !errors.Is(err, io.EOF) {
+		switch {
+		case f.ctx.Err() != nil && n == 0:
+			return 0, io.EOF // which is how following ends
+		case n > 0 || err != nil && !errors.Is(err, io.EOF):
 			return n, err
 		}
 		if again, err := f.renew(); err != nil {
@@ -70,10 +75,10 @@ func (f *followed) renew() (bool, error) {
 			return false, nil
 		}
 		f.at = 0
-		_, err = f.file.Seek(0, io.SeekStart)
+		err = f.file.Rewind()
 		return err == nil, err
 	}
-	next, err := os.Open(f.path)
+	next, err := userfile.Stream(f.ctx, f.path)
 	if err != nil {
 		return false, err
 	}

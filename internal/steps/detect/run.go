@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"irctl/internal/cluster"
+	"irctl/internal/userfile"
 )
 
 // Request is where to look for suspects.
@@ -301,7 +301,7 @@ func (in Input) open(ctx context.Context, follow bool) (io.ReadCloser, error) {
 	case follow:
 		return openFollowed(ctx, in.Path)
 	}
-	return os.Open(in.Path)
+	return userfile.Stream(ctx, in.Path)
 }
 
 // parser is what makes findings of the lines of a source.

@@ -52,7 +52,7 @@ func TestTwoImagesForOneContainer(t *testing.T) {
 		"one repository": {[]string{a, b}, false}, "two containers": {[]string{"web=" + a, "worker=" + b}, true},
 		"two repositories": {[]string{a, "x/worker@" + digest("b")}, true},
 	} {
-		_, err := Inputs{Images: c.images}.Options(nil)
+		_, err := Inputs{Images: c.images}.Options(t.Context(), nil)
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}

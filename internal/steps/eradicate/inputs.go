@@ -2,7 +2,9 @@ package eradicate
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"irctl/internal/rotate"
+	"irctl/internal/userfile"
 )
 
 // Inputs are the options as a person, or a runbook, writes them. No value of a
@@ -69,8 +72,8 @@ const maxValue = 1 << 20
 
 // Options checks the inputs and reads the files that they name. stdin is what
 // "-" stands for; nil: there is none. Errors are InputErrors.
-func (in Inputs) Options(stdin io.Reader) (Options, error) {
-	r := &inputReader{in: in, stdin: stdin, out: Options{Secrets: in.Secrets, All: in.All, Sources: map[string]rotate.Source{}, Revoked: in.Revoked, Again: in.Again,
+func (in Inputs) Options(ctx context.Context, stdin io.Reader) (Options, error) {
+	r := &inputReader{ctx: ctx, in: in, stdin: stdin, out: Options{Secrets: in.Secrets, All: in.All, Sources: map[string]rotate.Source{}, Revoked: in.Revoked, Again: in.Again,
 		Namespace: in.Namespace, ForceConflicts: in.ForceConflicts, RemoveBindings: in.RemoveBindings}}
 	if in.All && len(in.Secrets) > 0 {
 		return r.out, inputError("secret", "", "give either --secret or --all-secrets")
@@ -84,6 +87,7 @@ func (in Inputs) Options(stdin io.Reader) (Options, error) {
 }
 
 type inputReader struct {
+	ctx       context.Context
 	in        Inputs
 	stdin     io.Reader
 	stdinUsed bool
@@ -178,15 +182,17 @@ func (r *inputReader) values() error {
 }
 
 func (r *inputReader) value(key, file string) ([]byte, error) {
-	in := r.stdin
 	switch {
 	case file != "-":
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, inputError("set-from", key, "its second half must be a file; a value has no place on a command line: %w", withoutPath(err))
+		data, err := userfile.ReadPiped(r.ctx, file, maxValue)
+		switch {
+		case errors.Is(err, userfile.ErrTooLarge):
+			return nil, inputError("set-from", key, "the value is larger than %d bytes", maxValue)
+		case err != nil:
+			return nil, inputError("set-from", key,
+				"its second half must be a file; a value has no place on a command line: %w", withoutPath(err))
 		}
-		defer func() { _ = f.Close() }() // it was only read
-		in = f
+		return oneValue(key, data)
 	case r.stdin == nil:
 		return nil, inputError("set-from", key, "there is no standard input here: name a file")
 	case r.stdinUsed:
@@ -194,10 +200,14 @@ func (r *inputReader) value(key, file string) ([]byte, error) {
 	default:
 		r.stdinUsed = true
 	}
-	data, err := io.ReadAll(io.LimitReader(in, maxValue+1))
+	data, err := io.ReadAll(io.LimitReader(r.stdin, maxValue+1))
 	if err != nil {
 		return nil, inputError("set-from", key, "%w", withoutPath(err))
 	}
+	return oneValue(key, data)
+}
+
+func oneValue(key string, data []byte) ([]byte, error) {
 	text := bytes.TrimRight(data, "\r\n")
 	if len(text) == 0 || len(data) > maxValue {
 		return nil, inputError("set-from", key, "the value is empty or larger than %d bytes", maxValue)
@@ -241,7 +251,7 @@ func (r *inputReader) database() error {
 	case r.in.PostgresAdmin == "":
 		return nil
 	}
-	text, err := os.ReadFile(r.in.PostgresAdmin)
+	text, err := userfile.ReadPiped(r.ctx, r.in.PostgresAdmin, maxValue)
 	if err != nil {
 		return inputError("postgres-admin", "", "it must be a file: %w", withoutPath(err))
 	}
@@ -267,7 +277,7 @@ func (r *inputReader) manifests() (err error) {
 		}
 		return nil
 	}
-	if r.out.Manifests, err = ReadManifests(r.in.Apply); err != nil {
+	if r.out.Manifests, err = ReadManifests(r.ctx, r.in.Apply); err != nil {
 		return &InputError{Input: "apply", Err: err}
 	}
 	return nil

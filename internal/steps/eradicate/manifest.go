@@ -3,6 +3,7 @@ package eradicate
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"irctl/internal/userfile"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -43,7 +46,7 @@ const (
 
 // ReadManifests reads files, and of folders the files whose names end in
 // .yaml, .yml or .json. Its errors are about what was written.
-func ReadManifests(paths []string) ([]Manifest, error) {
+func ReadManifests(ctx context.Context, paths []string) ([]Manifest, error) {
 	var files []string
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -70,7 +73,7 @@ func ReadManifests(paths []string) ([]Manifest, error) {
 	}
 	var all []Manifest
 	for _, file := range files {
-		list, err := readManifestFile(file)
+		list, err := readManifestFile(ctx, file)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -81,25 +84,13 @@ func ReadManifests(paths []string) ([]Manifest, error) {
 	return all, nil
 }
 
-func readManifestFile(path string) ([]Manifest, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, errors.Unwrap(err)
-	}
-	if !info.Mode().IsRegular() { // a pipe could keep us waiting
-		return nil, errors.New("it is not a file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	data, err := io.ReadAll(io.LimitReader(f, maxManifestFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxManifestFile {
+func readManifestFile(ctx context.Context, path string) ([]Manifest, error) {
+	data, err := userfile.Read(ctx, path, maxManifestFile)
+	switch {
+	case errors.Is(err, userfile.ErrTooLarge):
 		return nil, fmt.Errorf("it is larger than %d bytes", maxManifestFile)
+	case err != nil:
+		return nil, withoutPath(err)
 	}
 	return ParseManifests(path, data)
 }

@@ -28,7 +28,7 @@ func TestReadManifests(t *testing.T) {
 	write("team/a.json", `{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"j"}}]}`)
 	write("team/README.md", "not a manifest")
 	write("team/deeper/c.yaml", "not: read")
-	list, err := eradicate.ReadManifests([]string{filepath.Join(dir, "team")})
+	list, err := eradicate.ReadManifests(t.Context(), []string{filepath.Join(dir, "team")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestReadManifests(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ path, want string }{
 		"missing":            {filepath.Join(dir, "nowhere"), "no such file"},
-		"a pipe":             {filepath.Join(dir, "pipe"), "it is not a file"},
+		"a pipe":             {filepath.Join(dir, "pipe"), "it is not a regular file"},
 		"no YAML":            {write("x1", "a: [b"), "document 1"},
 		"a text":             {write("x2", "hello"), "document 1"},
 		"a key twice":        {write("x3", configMap+"data: {a: b, a: c}\n"), "already"},
@@ -58,7 +58,7 @@ func TestReadManifests(t *testing.T) {
 		"a folder of others": {filepath.Dir(write("others/notes.txt", "x")), "no file whose name ends in"},
 		"a bomb":             {write("x10", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n"), "document 1"},
 	} {
-		_, err := eradicate.ReadManifests([]string{tc.path})
+		_, err := eradicate.ReadManifests(t.Context(), []string{tc.path})
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
