@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
@@ -69,29 +68,13 @@ func (a *App) fromCluster(c *cobra.Command, list func(ctx context.Context, clien
 
 func (a *App) completePods(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return a.fromCluster(c, func(ctx context.Context, client *cluster.Client, namespace string) ([]string, error) {
-		l, err := client.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 500})
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, p := range l.Items {
-			names = append(names, p.Name)
-		}
-		return names, nil
+		return client.Names(ctx, cluster.Pod, namespace)
 	})
 }
 
 func (a *App) completeNamespaces(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return a.fromCluster(c, func(ctx context.Context, client *cluster.Client, _ string) ([]string, error) {
-		l, err := client.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 500})
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, n := range l.Items {
-			names = append(names, n.Name)
-		}
-		return names, nil
+		return client.Names(ctx, cluster.NamespaceRef, "")
 	})
 }
 
@@ -100,12 +83,12 @@ func (a *App) completeWorkloads(c *cobra.Command, _ []string, _ string) ([]cobra
 	return a.fromCluster(c, func(ctx context.Context, client *cluster.Client, namespace string) ([]string, error) {
 		var names []string
 		for _, kind := range []cluster.Ref{cluster.Deployment, cluster.StatefulSet, cluster.DaemonSet, cluster.CronJob, cluster.Job} {
-			l, err := client.Dynamic.Resource(kind.GVR()).Namespace(namespace).List(ctx, metav1.ListOptions{Limit: 500})
+			found, err := client.Names(ctx, kind, namespace)
 			if err != nil {
 				return names, err
 			}
-			for i := range l.Items {
-				names = append(names, kind.Named(namespace, l.Items[i].GetName(), "").KubectlName())
+			for _, name := range found {
+				names = append(names, kind.Named(namespace, name, "").KubectlName())
 			}
 		}
 		return names, nil

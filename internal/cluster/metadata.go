@@ -38,6 +38,16 @@ func (c *Client) ListMetadata(ctx context.Context, kind Ref, namespace, selector
 	return found, nil
 }
 
+// Names are those of the objects of a kind.
+func (c *Client) Names(ctx context.Context, kind Ref, namespace string) ([]string, error) {
+	list, err := c.ListMetadata(ctx, kind, namespace, "")
+	names := make([]string, len(list))
+	for i := range list {
+		names[i] = list[i].Name
+	}
+	return names, err
+}
+
 // GetMetadata reads that of one object.
 func (c *Client) GetMetadata(ctx context.Context, ref Ref) (*metav1.PartialObjectMetadata, error) {
 	object := &metav1.PartialObjectMetadata{}

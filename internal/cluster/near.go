@@ -34,13 +34,9 @@ func (c *Client) CheckNamespace(ctx context.Context, name string) error {
 	if _, err := c.Kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		return nil
 	}
-	list, err := c.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{Limit: 500})
+	names, err := c.Names(ctx, NamespaceRef, "")
 	if err != nil {
 		return &NoNamespaceError{Name: name}
-	}
-	names := make([]string, len(list.Items))
-	for i := range list.Items {
-		names[i] = list.Items[i].Name
 	}
 	return &NoNamespaceError{Name: name, Near: Near(name, names)}
 }
@@ -48,13 +44,9 @@ func (c *Client) CheckNamespace(ctx context.Context, name string) error {
 // nearPods names up to three pods of the namespace whose names are close to
 // one that does not exist: the same workload's, or a slip of the fingers.
 func (c *Client) nearPods(ctx context.Context, namespace, name string) ([]string, error) {
-	pods, err := c.ListPods(ctx, namespace, "")
+	names, err := c.Names(ctx, Pod, namespace)
 	if err != nil {
 		return nil, err
-	}
-	names := make([]string, len(pods))
-	for i := range pods {
-		names[i] = pods[i].Name
 	}
 	return Near(name, names), nil
 }

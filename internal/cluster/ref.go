@@ -57,6 +57,7 @@ func (r Ref) Named(namespace, name string, uid types.UID) Ref {
 
 // The kinds that irctl knows without asking the server's discovery.
 var (
+	NamespaceRef            = Ref{Version: "v1", Resource: "namespaces", Kind: "Namespace"} // Namespace is what surrounds a target
 	Pod                     = Ref{Version: "v1", Resource: "pods", Kind: "Pod"}
 	Node                    = Ref{Version: "v1", Resource: "nodes", Kind: "Node"}
 	ReplicationController   = Ref{Version: "v1", Resource: "replicationcontrollers", Kind: "ReplicationController"}

@@ -234,7 +234,7 @@ func TestHandOversAreJournaled(t *testing.T) {
 	if _, err := engine.HandOver(ctx, p.Store, bundle, evidence.HandOver{From: "a", To: "f"}, signer, time.Now); err == nil {
 		t.Error("signed, and not journaled")
 	}
-	if chain, err := evidence.Custody(bundle); err != nil || len(chain) != 4 {
+	if chain, err := evidence.Custody(t.Context(), bundle); err != nil || len(chain) != 4 {
 		t.Errorf("%v, %d entries", err, len(chain))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -193,10 +194,29 @@ func (l listing) source() string {
 // errPage: a page is larger than is read at a time.
 var errPage = errors.New("the page is too large")
 
-// each calls visit for the items of a list, page by page.
+// ErrInconsistent: a list was read at more than one moment. What was created or
+// deleted between them may be missing, or be there although it was gone.
+var ErrInconsistent = errors.New("the list is inconsistent: it expired while it was read, and the rest is of a later moment")
+
+// resumptions bounds how often a list may expire while it is read.
+const resumptions = 10
+
+// resumed is where a list goes on that has expired half-way (410), of a later
+// moment; "": it cannot.
+func resumed(err error) string {
+	var s apierrors.APIStatus
+	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) || !errors.As(err, &s) {
+		return ""
+	}
+	return s.Status().Continue
+}
+
+// each calls visit for the items of a list, page by page. ErrInconsistent is the
+// error of one that was read to its end.
 func (a *api) each(ctx context.Context, l listing, visit func(json.RawMessage) error) error {
 	opts := metav1.ListOptions{LabelSelector: l.labelSelector, Limit: pageSize}
 	seen := 0 // of the page, when it is read again
+	expired := 0
 	for {
 		count := 0
 		next, err := a.page(ctx, l, opts, func(item json.RawMessage) error {
@@ -209,13 +229,21 @@ func (a *api) each(ctx context.Context, l listing, visit func(json.RawMessage) e
 			seen, opts.Limit = max(seen, count), smallPage
 			continue
 		}
+		if at := resumed(err); at != "" && opts.Continue != "" && expired < resumptions {
+			expired, opts.Continue = expired+1, at
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		seen = max(0, seen-count)
-		if opts.Continue = next; next == "" {
-			return nil
+		if opts.Continue = next; next != "" {
+			continue
 		}
+		if expired > 0 {
+			return ErrInconsistent
+		}
+		return nil
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -315,5 +317,63 @@ func opened(t testing.TB, path string, key Key) map[string][]byte {
 			t.Fatal(err)
 		}
 		files[entry.Path] = content.Bytes()
+	}
+}
+
+// TestAListThatExpiresGoesOnWhereItWas: at the token that the 410 carries; every item
+// is there once, and the artefact says that it is of more than one moment.
+func TestAListThatExpiresGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		resume string // what the 410 carries
+		times  int
+		items  int
+		want   error
+	}{
+		"never": {times: 0, items: 3}, "once": {"again", 1, 3, ErrInconsistent}, "twice": {"again", 2, 3, ErrInconsistent},
+		"for ever": {"again", 1000, 1, nil}, "without a token": {"", 1, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			expired := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				w.Header().Set("Content-Type", "application/json")
+				next := ""
+				item := map[string]string{"": "a", "b": "b", "again": "b", "c": "c"}[r.URL.Query().Get("continue")]
+				switch {
+				case item == "b" && expired < tc.times:
+					expired++
+					w.WriteHeader(http.StatusGone)
+					_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure",
+						Reason: metav1.StatusReasonExpired, Code: http.StatusGone, ListMeta: metav1.ListMeta{Continue: tc.resume}})
+					return
+				case item == "a":
+					next = "b"
+				case item == "b":
+					next = "c"
+				}
+				fmt.Fprintf(w, `{"kind":"PodList","apiVersion":"v1","metadata":{"continue":%q},"items":[{"metadata":{"name":%q}}]}`, next, item)
+			}))
+			defer server.Close()
+			kube, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL, QPS: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			items := 0
+			err = newAPI(kube, nil, nil, newRequests(Limits{Concurrency: 1, Stall: time.Minute})).each(t.Context(), listing{resource: core("pods", "Pod")}, func(json.RawMessage) error {
+				items++
+				return nil
+			})
+			complete := tc.items == 3
+			if items != tc.items || complete && !errors.Is(err, tc.want) || !complete && (!apierrors.IsResourceExpired(err) || errors.Is(err, ErrInconsistent)) {
+				t.Errorf("%d items: %v", items, err)
+			}
+			if tc.want == nil && complete && err != nil || tc.want != nil && statusOf(err) != Truncated {
+				t.Errorf("%v: %s", err, statusOf(err))
+			}
+		})
 	}
 }

@@ -256,7 +256,7 @@ func statusOf(err error) Status {
 		return Complete
 	case errors.Is(err, ErrAbsent):
 		return Absent
-	case errors.Is(err, ErrTruncated):
+	case errors.Is(err, ErrTruncated), errors.Is(err, ErrInconsistent):
 		return Truncated
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err), errors.Is(err, errForbidden):
 		return Forbidden

@@ -156,13 +156,20 @@ func readEvents(ctx context.Context, a *api, api eventAPI, s eventSubject, limit
 		list.items = append(list.items, item)
 		return nil
 	}
-	for {
+	for expired := 0; ; {
 		err := a.requests.do(ctx, func(ctx context.Context) (io.ReadCloser, error) {
 			return a.list(ctx, api.gvr, s.namespace, opts)
 		}, func(body io.Reader) (err error) {
 			opts.Continue, err = decodeList(io.LimitReader(body, int64(2*limit)), keep)
 			return err
 		})
+		if at := resumed(err); at != "" && opts.Continue != "" && expired < resumptions {
+			expired, opts.Continue = expired+1, at
+			continue
+		}
+		if err == nil && opts.Continue == "" && expired > 0 {
+			err = ErrInconsistent
+		}
 		if err != nil {
 			list.err = fmt.Errorf("events of %s %s: %w", s.kind, s.name, err)
 		}

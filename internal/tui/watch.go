@@ -266,20 +266,31 @@ func (d *desk) followPods(ctx context.Context, e *engine.Engine) tea.Cmd {
 
 func (d *desk) listPods(ctx context.Context, e *engine.Engine) (map[string]podRow, string, error) {
 	rows := map[string]podRow{}
-	o := metav1.ListOptions{Limit: 500}
-	for {
+	version, read := "", 0
+	list := func(ctx context.Context, o metav1.ListOptions) (*corev1.PodList, error) {
+		if o.Continue == "" {
+			read = 0 // it begins, perhaps anew
+		}
 		page, err := e.Client.Kube.CoreV1().Pods(d.o.Only).List(ctx, o)
 		if err != nil {
-			return rows, "", fmt.Errorf("listing pods: %w", err)
+			return nil, err
 		}
+		if read += len(page.Items); read >= maxPods {
+			page.Continue = ""
+		}
+		return page, nil
+	}
+	err := cluster.Pages(ctx, list, metav1.ListOptions{}, func(page *corev1.PodList) {
+		version = page.ResourceVersion
 		for i := range page.Items {
 			r := rowOf(&page.Items[i])
 			rows[r.key()] = r
 		}
-		if o.Continue = page.Continue; o.Continue == "" || len(rows) >= maxPods {
-			return rows, page.ResourceVersion, nil
-		}
+	})
+	if err != nil {
+		return rows, "", fmt.Errorf("listing pods: %w", err)
 	}
+	return rows, version, nil
 }
 
 // watchPods applies what the server's watch tells, at most once in a second,

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"irctl/internal/cluster"
@@ -207,16 +208,17 @@ func otherPolicies(ctx context.Context, scene *steps.Scene) (map[string][]string
 			namespaces = namespacesOf(scene.Targets)
 		}
 		for _, ns := range namespaces {
-			list, err := scene.Client.Dynamic.Resource(k.gvr).Namespace(ns).List(ctx, metav1.ListOptions{Limit: 500})
+			list := scene.Client.Dynamic.Resource(k.gvr).Namespace(ns).List
+			err := cluster.Pages(ctx, list, metav1.ListOptions{}, func(page *unstructured.UnstructuredList) {
+				for _, o := range page.Items {
+					found[ns] = append(found[ns], k.kind+" "+o.GetName())
+				}
+			})
 			if apierrors.IsNotFound(err) {
 				continue // the group has other kinds
 			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("listing %s: %w", k.gvr.GroupResource(), err))
-				continue
-			}
-			for _, o := range list.Items {
-				found[ns] = append(found[ns], k.kind+" "+o.GetName())
 			}
 		}
 	}
