@@ -217,7 +217,7 @@ func TestWhatEntriesTell(t *testing.T) {
 		t.Errorf("left out %v", c.LeftOut)
 	case len(c.Receipts) != 1 || c.Receipts[0].SHA256 != "ab":
 		t.Errorf("receipts %+v", c.Receipts)
-	case !slices.Equal(c.Kept, []int64{3}):
+	case c.Kept == nil || !slices.Equal(c.Kept.Intents, []int64{3}):
 		t.Errorf("kept %v", c.Kept)
 	case c.Closing == nil || c.Closing.LeaveStanding != "evidence":
 		t.Errorf("closing %+v", c.Closing)

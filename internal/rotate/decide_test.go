@@ -100,7 +100,7 @@ func TestAnAccountThatIsStillTheOldOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := NewAccount(w.client, live, nil, func(string) bool { return false })
+		a, err := NewAccount(w.client, "", live, nil, func(string) bool { return false })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestALegacyTokenIsOfTheNewAccount(t *testing.T) {
 			Data: map[string][]byte{corev1.ServiceAccountTokenKey: []byte("leaked")}}
 	}
 	live := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "app", UID: "uid-old", ResourceVersion: "7", Labels: map[string]string{"c": "d"}}}
-	a, err := NewAccount(nil, live, []*corev1.Secret{token("unused"), token("used"), token("used-too")}, func(name string) bool { return strings.HasPrefix(name, "used") })
+	a, err := NewAccount(nil, "", live, []*corev1.Secret{token("unused"), token("used"), token("used-too")}, func(name string) bool { return strings.HasPrefix(name, "used") })
 	if err != nil {
 		t.Fatal(err)
 	}

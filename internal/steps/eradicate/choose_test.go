@@ -435,7 +435,7 @@ func TestAnAccountIsGoneOnWith(t *testing.T) {
 		}
 		return a
 	}
-	made, err := rotate.NewAccount(nil, account("before"), nil, func(string) bool { return false })
+	made, err := rotate.NewAccount(nil, "", account("before"), nil, func(string) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -409,7 +409,7 @@ func TestInputs(t *testing.T) {
 		"no manifests, and no force":     {Inputs{}, ""},
 		"manifests that are no manifest": {Inputs{Apply: []string{value}, ForceConflicts: true}, "--apply"},
 	} {
-		_, err := c.in.Options(strings.NewReader("from stdin\n"))
+		_, err := c.in.Options(t.Context(), strings.NewReader("from stdin\n"))
 		if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), strings.TrimPrefix(c.want, "~")) && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -417,7 +417,7 @@ func TestInputs(t *testing.T) {
 			t.Errorf("%s: the value is told: %v", name, err)
 		}
 	}
-	if _, err := (Inputs{SetFrom: []string{"a=-"}}).Options(nil); err == nil || !strings.Contains(err.Error(), "no standard input") {
+	if _, err := (Inputs{SetFrom: []string{"a=-"}}).Options(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no standard input") {
 		t.Errorf("%v", err)
 	}
 	for name, c := range map[string]struct{ text, want string }{
@@ -426,12 +426,12 @@ func TestInputs(t *testing.T) {
 		"without line end": {"word", "word"},
 		"binary":           {"\xff\xfe\n", "\xff\xfe\n"},
 	} {
-		o, err := Inputs{SetFrom: []string{"a=" + file("v", c.text)}}.Options(nil)
+		o, err := Inputs{SetFrom: []string{"a=" + file("v", c.text)}}.Options(t.Context(), nil)
 		if err != nil || string(o.Sources["a"].Value.Reveal()) != c.want || o.Sources["a"].Kind != rotate.Supplied {
 			t.Errorf("%s: %q, %v", name, o.Sources["a"].Value.Reveal(), err)
 		}
 	}
-	o, err := Inputs{Generate: []string{"a=rsa:b"}, StoreCommands: []string{`a=["x", "y"]`}, Revoked: []string{"r"}, Again: true, Namespace: "n", RemoveBindings: true, GenerateRest: "password", Secrets: []string{"s"}, Apply: []string{file("m.yaml", configMapText)}, ForceConflicts: true}.Options(nil)
+	o, err := Inputs{Generate: []string{"a=rsa:b"}, StoreCommands: []string{`a=["x", "y"]`}, Revoked: []string{"r"}, Again: true, Namespace: "n", RemoveBindings: true, GenerateRest: "password", Secrets: []string{"s"}, Apply: []string{file("m.yaml", configMapText)}, ForceConflicts: true}.Options(t.Context(), nil)
 	a := o.Sources["a"]
 	if err != nil || a.Kind != rotate.RSA || a.Public != "b" || len(a.Command) != 2 || !slices.Equal(o.Revoked, []string{"r"}) || !o.Again || o.Namespace != "n" || !o.RemoveBindings || o.Rest != rotate.Password || len(o.Secrets) != 1 || len(o.Manifests) != 1 || !o.ForceConflicts {
 		t.Errorf("%+v, %v", o, err)
