@@ -329,3 +329,40 @@ func TestEveryCodeHasARemedy(t *testing.T) {
 		t.Errorf("can be accepted: %q, weigh: %q", known, weighs)
 	}
 }
+
+// What a plan warns of, and has a command for, is not warned of once that is carried out.
+func TestAWarningsCommandEndsIt(t *testing.T) {
+	for name, objects := range map[string][]runtime.Object{
+		"what puts the workload back":      opposed(),
+		"a Service of what is quarantined": append(deployment(), lure()...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, objects...)
+			command := regexp.MustCompile(`kubectl .*`)
+			warned := func() (fixes []string) {
+				_, text := plan(t, l.scene(incident, "backend-1"), all())
+				for _, o := range contain.Opponents(bounded(t), l.scene(incident, "backend-1")) {
+					fixes = append(fixes, command.FindString(o.Warning().Fix))
+				}
+				for line := range strings.Lines(text) {
+					if strings.HasPrefix(line, "warning service:") {
+						fixes = append(fixes, strings.TrimSuffix(command.FindString(line), ")"))
+					}
+				}
+				return slices.DeleteFunc(fixes, func(f string) bool { return f == "" })
+			}
+			fixes := warned()
+			if len(fixes) == 0 {
+				t.Fatal("there is nothing to try")
+			}
+			for _, f := range fixes {
+				if err := apifake.Kubectl(bounded(t), l.Config(), f); err != nil {
+					t.Error(err)
+				}
+			}
+			if left := warned(); len(left) > 0 {
+				t.Errorf("after %q it says still: %q", fixes, left)
+			}
+		})
+	}
+}
