@@ -134,8 +134,8 @@ func (h holders) byLabels(ctx context.Context, client *cluster.Client, namespace
 }
 
 // keeps says why an object is not given back; nil: no other incident holds it, or who
-// asked agrees.
-func (h holders) keeps(object cluster.Ref, despite []incident.ID) error {
+// asked agrees. command is what would take it, in a shell: not every front end can ask.
+func (h holders) keeps(object cluster.Ref, despite []incident.ID, command string) error {
 	var ids, flags []string
 	for _, id := range h[keyOf(object)] {
 		if !slices.Contains(despite, id) {
@@ -145,8 +145,8 @@ func (h holders) keeps(object cluster.Ref, despite []incident.ID) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return fmt.Errorf("incident %s holds %s as well (irctl status %s shows it); to take it from there all the same: %s",
-		strings.Join(ids, " and incident "), object, ids[0], strings.Join(flags, " "))
+	return fmt.Errorf("incident %s holds %s as well (irctl status %s shows it); to take it from there all the same: %s %s",
+		strings.Join(ids, " and incident "), object, ids[0], command, strings.Join(flags, " "))
 }
 
 // agreed journals, in both incidents, that what the other holds is given back.
@@ -168,9 +168,9 @@ func (e *Engine) agreed(h *incident.Handle, held holders, object cluster.Ref) er
 
 // leave takes out of a list of actions those on what another incident holds, and
 // returns a refusal for each.
-func (h holders) leave(actions []steps.Action, step string, despite []incident.ID) (kept []steps.Action, refused []steps.Refusal) {
+func (h holders) leave(actions []steps.Action, step string, despite []incident.ID, command string) (kept []steps.Action, refused []steps.Refusal) {
 	for _, a := range actions {
-		err := h.keeps(a.Change.Object, despite)
+		err := h.keeps(a.Change.Object, despite, command)
 		if err == nil {
 			kept = append(kept, a)
 			continue

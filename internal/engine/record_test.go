@@ -203,7 +203,7 @@ func TestTwoIncidentsOverOneWorkload(t *testing.T) {
 		}
 		for _, dry := range []bool{true, false} {
 			res := undo(engine.UndoRequest{DryRun: dry})
-			if a := res.Actions[0]; a.Outcome != timeline.OutcomeRefused || !strings.Contains(a.Error, "--despite "+string(second)) {
+			if a := res.Actions[0]; a.Outcome != timeline.OutcomeRefused || !strings.Contains(a.Error, "irctl undo --step scale --incident "+string(first)+" --despite "+string(second)) {
 				t.Errorf("dry run %v: %+v", dry, a)
 			}
 		}

@@ -379,7 +379,7 @@ func (x *recovering) leaveHeld(ctx context.Context) {
 		step    string
 		actions *[]steps.Action
 	}{{recovery.StepRestore, &x.restore.Plan.Actions}, {recovery.StepLift, &x.lift}, {recovery.StepResume, &x.resume.Plan.Actions}} {
-		kept, refused := x.held.leave(*list.actions, list.step, x.req.Despite)
+		kept, refused := x.held.leave(*list.actions, list.step, x.req.Despite, "irctl recover --incident "+string(x.incident.ID))
 		*list.actions, x.result.Refusals = kept, append(x.result.Refusals, refused...)
 	}
 }

@@ -298,7 +298,8 @@ func (u *undoing) tell(e Event) {
 }
 
 func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Change) (timeline.Outcome, error) {
-	harm := u.held.keeps(c.Object, u.req.Despite)
+	harm := u.held.keeps(c.Object, u.req.Despite,
+		fmt.Sprintf("irctl undo --step %s --incident %s", a.Intent.Step, u.handle.Incident().ID))
 	if harm != nil {
 		harm = fmt.Errorf("not undone, since %w", harm)
 	}

@@ -40,6 +40,7 @@ var page = sync.OnceValue(func() *template.Template {
 		"when":     when,
 		"size":     size,
 		"entries":  entries,
+		"weigh":    doubtsWeigh,
 		"lessons":  func() any { return lessons },
 		"cluster":  clusterText,
 		"head":     func(c Chain) Text { return Text(c.Head.SHA256) },

@@ -21,6 +21,7 @@ func (r *Report) Markdown(w io.Writer) error {
 		d.printf("# Post-mortem of incident %s\n", r.Incident.ID)
 	}
 	d.integrityWarning(r.Chain)
+	d.doubts(r.Doubts)
 	d.facts(r)
 	d.printf("\n## Summary\n\n")
 	for _, s := range r.Summary {
@@ -85,6 +86,21 @@ func (d *document) integrityWarning(c Chain) {
 		}
 	case Torn:
 		d.printf("\n> The last line of the journal is torn: its writer was killed, or is writing now. It was never acknowledged.\n")
+	}
+}
+
+// doubts come before everything that may be less than all.
+func (d *document) doubts(list []Doubt) {
+	if len(list) == 0 {
+		return
+	}
+	title := "What the files of this incident do not tell, or tell otherwise than they should:"
+	if doubtsWeigh(list) {
+		title = "More may stand, or have been done, than this report tells:"
+	}
+	d.printf("\n> **%s**\n>\n", title)
+	for _, t := range list {
+		d.printf("> - %s\n", t.Text)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"irctl/internal/casefile"
 	"irctl/internal/incident"
 	"irctl/internal/record"
 	"irctl/internal/timeline"
@@ -27,7 +28,10 @@ type Report struct {
 	GeneratedAt time.Time `json:"generatedAt"`
 	Tool        Text      `json:"tool"`
 
-	Chain    Chain    `json:"chain"`
+	Chain Chain `json:"chain"`
+	// Doubts are what the incident's files do not tell, or tell otherwise than they
+	// should, and what carried its label unknown to it when it was closed.
+	Doubts   []Doubt  `json:"doubts"`
 	Incident Incident `json:"incident"`
 	// Summary is what happened, in sentences.
 	Summary   []Text     `json:"summary"`
@@ -51,6 +55,36 @@ type Report struct {
 	Checklists   []Checklist  `json:"checklists"`
 
 	phases []span // of the drawing
+}
+
+// Doubt is why more may stand, or have been done, than is told here.
+type Doubt struct {
+	Text Text `json:"text"`
+	// Weighs: no good verdict is drawn with it.
+	Weighs bool `json:"weighs"`
+}
+
+// doubtsOf are those of the incident's files, and of how it was closed.
+func doubtsOf(in Input) []Doubt {
+	list := []Doubt{}
+	for _, d := range in.Incident.Doubts {
+		list = append(list, Doubt{Text(d.Text), d.Weighs})
+	}
+	closing := casefile.Of(in.Entries).Closing
+	if closing == nil {
+		return list
+	}
+	for _, s := range closing.Strays {
+		list = append(list, Doubt{Text("when it was closed, " + s + " carried its label, and the journal did not know it"), true})
+	}
+	for _, u := range closing.Unlooked {
+		list = append(list, Doubt{Text("when it was closed: " + u), false})
+	}
+	return list
+}
+
+func doubtsWeigh(list []Doubt) bool {
+	return slices.ContainsFunc(list, func(d Doubt) bool { return d.Weighs })
 }
 
 // Format is the value of Report.Format.
@@ -116,6 +150,7 @@ func New(in Input) *Report {
 	}
 	r := &Report{Format: Format, GeneratedAt: in.Now.Round(time.Second), Tool: Text(in.Tool), Chain: chainOf(in.Chain, len(in.Entries)),
 		Incident: incidentOf(in.Incident), Contacts: contactsOf(in.Contacts), People: people(in.Entries), Checklists: checklists}
+	r.Doubts = doubtsOf(in)
 	metrics := timeline.MetricsOf(in.Entries)
 	r.Moments = moments(metrics, in.Entries)
 	r.Durations = durations(metrics)

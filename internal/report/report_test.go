@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"irctl/internal/incident"
 	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/timeline"
@@ -348,5 +349,31 @@ func TestEradicationIsTold(t *testing.T) {
 	}
 	if strings.Contains(text.String(), "(by irctl alone)") {
 		t.Error("what is no command is in the block of commands")
+	}
+}
+
+// TestDoubtsComeFirst: what the files of an incident do not tell is said before anything
+// that may be less than all, in every format.
+func TestDoubtsComeFirst(t *testing.T) {
+	t.Parallel()
+	in := read(t, filepath.Join("testdata", "state"))
+	for weighs, title := range map[bool]string{true: "More may stand", false: "do not tell, or tell otherwise"} {
+		in.Incident.Doubts = []incident.Doubt{{Text: "the head of its journal is lost", Weighs: weighs}}
+		for name, text := range render(t, in) {
+			top, _, _ := strings.Cut(text, "opened at")
+			if !strings.Contains(top, "the head of its journal is lost") || name != "report.json" && !strings.Contains(top, title) {
+				t.Errorf("weighs %t: %s does not begin with it", weighs, name)
+			}
+		}
+	}
+	in.Incident.Doubts = nil
+	closed, err := timeline.Entry{Seq: int64(len(in.Entries)) + 1, Kind: timeline.KindClosed}.With(
+		record.Closing{Strays: []string{"Secret shop/copied"}, Unlooked: []string{"listing nodes: forbidden"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Entries = append(in.Entries, closed)
+	if r := report.New(in); len(r.Doubts) != 2 || !r.Doubts[0].Weighs || r.Doubts[1].Weighs {
+		t.Errorf("%+v", r.Doubts)
 	}
 }

@@ -71,6 +71,9 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 	case *engine.StatusResult:
 		a.live = true
 		a.judge(d.Verdict, d.Targets, d.Workloads, d.Unsettled)
+		for _, text := range doubtsOf(d) {
+			a.unknown = append(a.unknown, contain.Exposure{Code: "doubt", Text: text})
+		}
 		for _, c := range d.Standing {
 			if c.State != "after" {
 				a.failures = append(a.failures, fmt.Sprintf("%s: it is %s", c.Summary, c.State))

@@ -106,7 +106,7 @@ func (d *desk) list() tea.Cmd {
 				errs = append(errs, err)
 			}
 			s.metrics = timeline.MetricsOf(entries)
-			s.judged = judgedBy(entries)
+			s.judged = judgedBy(entries).doubted(incident.Doubts(s.Doubts), incident.Weighs(s.Doubts))
 			s.remember(entries)
 			if walks := engine.WalksOf(entries); len(walks) > 0 {
 				s.walk = &walks[len(walks)-1]
@@ -171,7 +171,8 @@ func (d *desk) read(id incident.ID, known int64) tea.Cmd {
 }
 
 func fileOf(i incident.Incident, entries []timeline.Entry, dir string, size int64) *file {
-	f := &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries), standing: timeline.Standing(entries), judged: judgedBy(entries), dir: dir, size: size}
+	f := &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries), standing: timeline.Standing(entries), dir: dir, size: size}
+	f.judged = judgedBy(entries).doubted(incident.Doubts(i.Doubts), incident.Weighs(i.Doubts))
 	if walks := engine.WalksOf(entries); len(walks) > 0 {
 		f.walk = &walks[len(walks)-1]
 	}
@@ -438,8 +439,31 @@ type judged struct {
 	open     []contain.Exposure
 	unmet    []contain.Check
 	accepted int
-	at       time.Time
-	seq      int64 // the last entry of the journal that bears on it
+	// doubts are why more may stand than the journal says.
+	doubts []string
+	at     time.Time
+	seq    int64 // the last entry of the journal that bears on it
+}
+
+// doubted is a judgement of an incident of whose files, or of what carries its label,
+// something is not known: no good verdict is drawn where that weighs.
+func (j judged) doubted(doubts []string, weighs bool) judged {
+	j.doubts = doubts
+	if weighs && (j.verdict == contain.Contained || j.verdict == contain.Exposed) {
+		j.verdict = contain.Undetermined
+	}
+	return j
+}
+
+// doubtsOf are the doubts of a status in words, and what carries the label unknown.
+func doubtsOf(s *engine.StatusResult) []string {
+	list := slices.Clone(s.Doubts)
+	for _, t := range s.Strays {
+		if t.Accepted == nil {
+			list = append(list, t.Object+" carries the incident's label, and the journal does not know it: "+t.Undo)
+		}
+	}
+	return list
 }
 
 // judgedBy is what the journal alone tells.

@@ -330,6 +330,9 @@ func (m home) incidentDetail(g *page, p place, s *summary) {
 			g.line(mark + p.safe(text)) // every line tells another thing
 		}
 	}
+	for _, text := range s.judged.doubts {
+		put("  "+p.paint(warning, p.g.warn)+" ", text)
+	}
 	for _, c := range s.judged.unmet {
 		put("  "+p.paint(bad, p.g.failed)+" ", c.Text)
 	}

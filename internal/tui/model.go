@@ -400,7 +400,8 @@ func (m *root) containment() judged {
 		return judged{}
 	}
 	if s := m.lastLook(); s != nil {
-		return judgement(s.status.Verdict, s.status.Targets, s.status.Unsettled)
+		j := judgement(s.status.Verdict, s.status.Targets, s.status.Unsettled)
+		return j.doubted(doubtsOf(s.status), s.status.Weighs())
 	}
 	return m.file.judged
 }

@@ -143,6 +143,9 @@ func (m *root) clocks() string {
 	if j.accepted > 0 {
 		more += ", " + itoa(j.accepted) + " ACCEPTED"
 	}
+	if n := len(j.doubts); n > 0 {
+		more += ", " + strings.ToUpper(plural.Count(n, "doubt"))
+	}
 	switch j.verdict {
 	case contain.Contained:
 		state = m.paint(fine, " "+m.g.done+" CONTAINED"+more+" ")
