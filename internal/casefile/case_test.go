@@ -394,8 +394,8 @@ func TestContained(t *testing.T) {
 
 		"denied":                         {denied, record.NotContained, "detach p#1 @3", 0},
 		"denied, whatever was judged":    {denied + "verdict contained", record.NotContained, "detach p#1 @3", 5},
-		"denied and accepted":            {denied + "verdict contained; accept unsettled Pod a/p", record.Contained, "", 5},
-		"denied and accepted everywhere": {denied + "verdict contained; accept unsettled", record.Contained, "", 5},
+		"the cut denied, and accepted": {denied + "verdict contained; accept unsettled Pod a/p",
+			record.NotContained, "detach p#1 @3", 5},
 		"denied, and another accepted": {denied + "verdict contained; " +
 			"accept unsettled Pod a/q", record.NotContained, "detach p#1 @3", 5},
 		"denied on a node, and accepted": {"do cordon /n denied; verdict contained; " +
@@ -476,7 +476,7 @@ func TestTheLastEntryThatBearsOnTheGrade(t *testing.T) {
 		"an undo that was begun":  {done + "undo quarantine", 3, 0, 0},
 		"an undo that failed":     {done + "undo quarantine failed", 4, 0, 0},
 		"what was done elsewhere": {done + "eradicate image d#1 done", 2, 0, 0},
-		"an acceptance":           {done + "do detach p#1 denied; eradicate image d#1 done; accept unsettled", 7, 1, 0},
+		"an acceptance":           {done + "do scale d#1 denied; eradicate image d#1 done; accept unsettled", 7, 1, 0},
 		"one that is taken back":  {done + "do detach p#1 denied; accept unsettled; withdraw unsettled", 6, 0, 1},
 	} {
 		g := casefile.Of(play(t, tt.journal)).Contained(phase, usual)

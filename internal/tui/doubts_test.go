@@ -52,7 +52,7 @@ func TestDoubtsAreInTheHeader(t *testing.T) {
 		m.screen = onWalk
 		status := &engine.StatusResult{Incident: i, Verdict: contain.Undetermined}
 		status.Strays = []engine.Stray{{Object: "Pod a/c", Undo: "kubectl label pod c"}}
-		m.status = &looked{status, time.Now().Add(time.Minute)}
+		m.status = &looked{status, time.Now().Add(time.Minute), 1 << 40}
 		if line := m.clocks(); !strings.Contains(line, "COULD NOT TELL, 1 DOUBT") {
 			t.Errorf("%s: the status: %q", name, line)
 		}

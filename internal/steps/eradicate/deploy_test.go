@@ -383,7 +383,7 @@ func TestInputs(t *testing.T) {
 		"no file":                        {Inputs{SetFrom: []string{"s3cret"}}, "--set-from: it needs"},
 		"a value where a file is due":    {Inputs{SetFrom: []string{"a=s3cret"}}, "--set-from a: its second half must be a file"},
 		"an empty file":                  {Inputs{SetFrom: []string{"a=" + empty}}, "empty or larger"},
-		"a huge file":                    {Inputs{SetFrom: []string{"a=" + huge}}, "empty or larger"},
+		"a huge file":                    {Inputs{SetFrom: []string{"a=" + huge}}, "larger than"},
 		"standard input":                 {Inputs{SetFrom: []string{"a=-"}}, ""},
 		"standard input twice":           {Inputs{SetFrom: []string{"a=-", "b=-"}}, "can hold one value only"},
 		"a folder":                       {Inputs{SetFrom: []string{"a=" + dir}}, "--set-from a"},
