@@ -1,6 +1,7 @@
 package casefile_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -369,6 +370,7 @@ func TestContained(t *testing.T) {
 	t.Parallel()
 	const all = "do quarantine n done; do detach p#1 done; do scale d#2 done; "
 	const denied = "do quarantine n done; do detach p#1 denied; "
+	const left = "do quarantine n done; do scale p#1 denied; " // which a person can take upon himself
 	for name, tt := range map[string]struct {
 		journal   string
 		want      record.Verdict
@@ -392,16 +394,20 @@ func TestContained(t *testing.T) {
 		"partly undone since":        {all + "verdict contained; undo scale done", record.Undetermined, "", 7},
 		"an undo since was killed":   {all + "verdict contained; undo scale", record.Undetermined, "", 7},
 
-		"denied":                         {denied, record.NotContained, "detach p#1 @3", 0},
-		"denied, whatever was judged":    {denied + "verdict contained", record.NotContained, "detach p#1 @3", 5},
-		"the cut denied, and accepted": {denied + "verdict contained; accept unsettled Pod a/p",
+		"denied":                      {denied, record.NotContained, "detach p#1 @3", 0},
+		"denied, whatever was judged": {denied + "verdict contained", record.NotContained, "detach p#1 @3", 5},
+		"the cut itself, accepted": {denied + "verdict contained; accept unsettled Pod a/p",
 			record.NotContained, "detach p#1 @3", 5},
-		"denied, and another accepted": {denied + "verdict contained; " +
-			"accept unsettled Pod a/q", record.NotContained, "detach p#1 @3", 5},
+		"no quarantine, accepted": {"do quarantine n denied; do scale d done; verdict contained; accept unsettled",
+			record.NotContained, "quarantine n @1", 5},
+		"denied and accepted":            {left + "verdict contained; accept unsettled Pod a/p", record.Contained, "", 5},
+		"denied and accepted everywhere": {left + "verdict contained; accept unsettled", record.Contained, "", 5},
+		"denied, and another accepted": {left + "verdict contained; " +
+			"accept unsettled Pod a/q", record.NotContained, "scale p#1 @3", 5},
 		"denied on a node, and accepted": {"do cordon /n denied; verdict contained; " +
 			"accept unsettled Pod n", record.Contained, "", 3},
-		"accepted, and taken back": {denied + "verdict contained; accept unsettled Pod a/p; withdraw unsettled Pod a/p",
-			record.NotContained, "detach p#1 @3", 5},
+		"accepted, and taken back": {left + "verdict contained; accept unsettled Pod a/p; withdraw unsettled Pod a/p",
+			record.NotContained, "scale p#1 @3", 5},
 		"denied, then done, not judged": {denied + "verdict not contained; do detach p#1 done", record.Undetermined, "", 5},
 		"denied, then done": {denied + "verdict not contained; do detach p#1 done; " +
 			"verdict contained", record.Contained, "", 8},
@@ -460,6 +466,32 @@ func TestAcceptances(t *testing.T) {
 	}
 }
 
+// Who closes an incident with containment left standing has accepted that, until it is
+// opened again.
+func TestWhatIsLeftStandingIsAccepted(t *testing.T) {
+	t.Parallel()
+	closed := timeline.Entry{Seq: 1, Kind: timeline.KindClosed, Actor: timeline.Actor{OSUser: "responder"}}
+	left, err := closed.With(record.Closing{LeaveStanding: "evidence"})
+	nothing, err2 := closed.With(record.Closing{})
+	if err = errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	reopened := timeline.Entry{Seq: 2, Kind: timeline.KindReopened}
+	for name, tt := range map[string]struct {
+		journal []timeline.Entry
+		reason  string
+	}{
+		"closed":                 {[]timeline.Entry{nothing}, ""},
+		"closed, and left":       {[]timeline.Entry{left}, "evidence"},
+		"closed, left, reopened": {[]timeline.Entry{left, reopened}, ""},
+	} {
+		a := casefile.Of(tt.journal).AcceptanceOf(casefile.Standing, "")
+		if (a != nil) != (tt.reason != "") || a != nil && a.Reason != tt.reason {
+			t.Errorf("%s: %+v, want %q", name, a, tt.reason)
+		}
+	}
+}
+
 // A look at the cluster counts as long as nothing that bears on the grade is written
 // after it.
 func TestTheLastEntryThatBearsOnTheGrade(t *testing.T) {
@@ -477,7 +509,7 @@ func TestTheLastEntryThatBearsOnTheGrade(t *testing.T) {
 		"an undo that failed":     {done + "undo quarantine failed", 4, 0, 0},
 		"what was done elsewhere": {done + "eradicate image d#1 done", 2, 0, 0},
 		"an acceptance":           {done + "do scale d#1 denied; eradicate image d#1 done; accept unsettled", 7, 1, 0},
-		"one that is taken back":  {done + "do detach p#1 denied; accept unsettled; withdraw unsettled", 6, 0, 1},
+		"one that is taken back":  {done + "do scale d#1 denied; accept unsettled; withdraw unsettled", 6, 0, 1},
 	} {
 		g := casefile.Of(play(t, tt.journal)).Contained(phase, usual)
 		if g.Last != tt.last || g.Accepted != tt.accepted || len(g.Unsettled) != tt.open {
