@@ -46,9 +46,9 @@ Exit codes: 0 accepted; 1 there is no such finding; 2 usage; 4 refused.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.runAccept(c, o, first(args)) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.incident, "incident", "", "the incident (default: the only open one)")
 	f.StringVar(&o.reason, "reason", "", "why it no longer weighs, for the timeline and the report")
 	f.BoolVar(&o.withdraw, "withdraw", false, "take an acceptance back")
+	takesIncident(cmd, &o.incident, onlyOpen)
 	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
 	return cmd
 }

@@ -504,8 +504,8 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 }
 
 func (a *App) incidentRepair() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{Use: "repair INCIDENT", Short: "Go on in an incident whose journal has lost its head", Args: exactlyOneArg,
+	var reason, prefix string
+	cmd := &cobra.Command{Use: "repair [INCIDENT]", Short: "Go on in an incident whose journal has lost its head", Args: noArgs,
 		Long: `The head of a journal (timeline.head) names its last entry. Where it is lost, say by a
 power cut, nobody can tell whether entries are missing, and nothing is written to the
 incident. repair looks in the cluster for what carries the incident's label, and says what
@@ -517,14 +517,14 @@ A journal without its beginning is not repaired.`,
 		Example: `  irctl incident repair inc-20261124-143000-k7qm
   irctl incident repair inc-20261124-143000-k7qm --reason "power cut, and the cluster has nothing more"`,
 		ValidArgsFunction: a.completeIncidents,
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := a.context(c)
 			defer cancel()
 			e, err := a.engineFor(ctx, a.frontEnd(false), reason == "")
 			if err != nil {
 				return err
 			}
-			id, err := e.Store.Find(args[0])
+			id, err := findIncident(ctx, e.Store, prefix)
 			if err != nil {
 				return err
 			}
@@ -548,6 +548,7 @@ A journal without its beginning is not repaired.`,
 			return a.printIncident(i, entries)
 		}}
 	cmd.Flags().StringVar(&reason, "reason", "", "why it can be gone on with, for the timeline; without it nothing is changed")
+	takesIncident(cmd, &prefix, onlyOpen)
 	return cmd
 }
 

@@ -14,7 +14,7 @@ func TestAnIncidentIsNamedInOneWayEverywhere(t *testing.T) {
 	// What a command needs before it looks at the incident.
 	words := map[string]string{
 		"irctl run": "compromised-pod", "irctl incident set": "severity=sev1", "irctl timeline note": "seen", "irctl contain": "pod/x",
-		"irctl investigate": "pod/x", "irctl": "",
+		"irctl investigate": "pod/x", "irctl": "", "irctl accept": "token --reason why",
 	}
 	taking := 0
 	for _, c := range everyCommand() {

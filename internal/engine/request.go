@@ -314,6 +314,9 @@ func (e *Engine) takenByAnother(ctx context.Context, namespace string, selector 
 		if json.Unmarshal([]byte(p.Annotations[contain.DetachedAnnotation]), &had) != nil {
 			continue
 		}
+		if _, err := e.Store.Load(incident.ID(p.Labels[contain.IncidentLabel])); err == nil {
+			continue // it is here, and what was asked for then is not known: of an irctl that did not journal it
+		}
 		if selector.Matches(labels.Merge(p.Labels, had.Labels)) {
 			c := &containment{Engine: e, req: ContainRequest{Targets: []*cluster.Target{{Pod: &p}}}}
 			return c.foreign()
