@@ -552,13 +552,6 @@ A journal without its beginning is not repaired.`,
 	return cmd
 }
 
-func exactlyOneArg(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return usagef("name one incident")
-	}
-	return nil
-}
-
 // incidentToReopen is the one named, or the only closed one.
 func incidentToReopen(ctx context.Context, store *incident.Store, prefix string) (incident.ID, error) {
 	if prefix != "" {

@@ -114,7 +114,7 @@ func foreignPods(entries []timeline.Entry) map[string]bool {
 	for _, r := range recontainsOf(entries) {
 		for _, p := range r.Pods {
 			if p.Foreign {
-				pods[string(p.UID)] = true
+				pods[p.UID] = true
 			}
 		}
 	}
