@@ -605,7 +605,7 @@ func TestAContainmentThatDidNotHoldIsDoneAgain(t *testing.T) {
 	t.Run("from the next step on", func(t *testing.T) {
 		doneAgain(t, func(d *driver) {
 			d.press("enter")
-			d.until("Tell the Incident Commander", "NOT CONTAINED")
+			d.until("Tell the Incident Commander", "NOT CONTAINED", "1 done") // before it is asked, u is no key
 			d.press("u")
 			d.until("do again what does not hold: Cut the pod off")
 			d.press("G", "enter")
