@@ -98,7 +98,7 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 	}
 	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Action: casefile.ActionAccepted,
 		Summary: fmt.Sprintf("accepted: %s of %s: %s", req.Code, summarize(objects), req.Reason)}
-	if _, err := note(h, entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason}); err != nil {
+	if _, err := h.Log.AppendWith(entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason}); err != nil {
 		return nil, fmt.Errorf("the acceptance could not be journaled: %w", err)
 	}
 	told := casefile.Of(h.Log.Entries())
@@ -115,11 +115,7 @@ func (e *Engine) judgeAnew(ctx context.Context, h *incident.Handle) error {
 	if len(s.Targets) == 0 {
 		return nil
 	}
-	entry, err := verdictEntry(contain.Assessment{Verdict: s.Verdict, Findings: s.Targets, Workloads: s.Workloads}, "accept", 0)
-	if err == nil {
-		_, err = h.Log.Append(entry)
-	}
-	if err != nil {
+	if err := appendVerdict(h, s.assessment(), "accept", 0); err != nil {
 		return fmt.Errorf("it is journaled, but the verdict that follows could not be: %w", err)
 	}
 	return nil
@@ -175,7 +171,7 @@ func withdraw(h *incident.Handle, req AcceptRequest) error {
 		summary += ": " + req.Reason
 	}
 	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Action: casefile.ActionWithdrawn, Summary: summary}
-	if _, err := note(h, entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason, Withdrawn: true}); err != nil {
+	if _, err := h.Log.AppendWith(entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason, Withdrawn: true}); err != nil {
 		return fmt.Errorf("that it is withdrawn could not be journaled: %w", err)
 	}
 	return nil

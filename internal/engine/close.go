@@ -276,7 +276,7 @@ func (x *recovering) recordKept() error {
 	}
 	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect, Action: actionKept,
 		Summary: "left on purpose: " + strings.Join(texts, "; ")}
-	if _, err := note(x.handle, e, rec); err != nil {
+	if _, err := x.handle.Log.AppendWith(e, rec); err != nil {
 		return errors.Join(errors.New("what was left on purpose could not be journaled"), err)
 	}
 	return nil

@@ -542,17 +542,13 @@ func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
 		}
 		return
 	}
-	e, err := verdictEntry(a, "verify", took)
-	if err == nil {
-		_, err = c.handle.Log.Append(e)
-	}
-	if err != nil {
+	if err := appendVerdict(c.handle, a, "verify", took); err != nil {
 		c.result.Failures = append(c.result.Failures, "the verdict could not be journaled: "+err.Error())
 	}
 }
 
-// verdictEntry is the journal's entry of a verdict on the suspects.
-func verdictEntry(a contain.Assessment, step string, took time.Duration) (timeline.Entry, error) {
+// appendVerdict journals a verdict on the suspects.
+func appendVerdict(h *incident.Handle, a contain.Assessment, step string, took time.Duration) error {
 	outcome := timeline.OutcomeDone
 	switch a.Verdict {
 	case contain.NotContained:
@@ -570,7 +566,8 @@ func verdictEntry(a contain.Assessment, step string, took time.Duration) (timeli
 	}
 	e := timeline.Entry{Kind: timeline.KindVerdict, Phase: contain.Phase, Step: step, Summary: summary,
 		Targets: keys, Outcome: outcome, DurationMS: took.Milliseconds()}
-	return carrying(e, a, contain.Assessment{Verdict: a.Verdict, PutBack: a.PutBack, Cut: true})
+	_, err := h.Log.AppendWith(e, a, contain.Assessment{Verdict: a.Verdict, PutBack: a.PutBack, Cut: true})
+	return err
 }
 
 func summarize(keys []string) string {
@@ -596,7 +593,7 @@ func (c *containment) snapshot(ctx context.Context) {
 		if s.Receipt != nil {
 			payload = *s.Receipt
 		}
-		if _, appendErr := note(c.handle, e, payload); appendErr != nil {
+		if _, appendErr := c.handle.Log.AppendWith(e, payload); appendErr != nil {
 			c.result.Failures = append(c.result.Failures, "the snapshot could not be journaled: "+appendErr.Error())
 		}
 	}

@@ -94,7 +94,7 @@ func journalCustody(ctx context.Context, h *incident.Handle, bundle string) erro
 		}
 		e := timeline.Entry{Kind: timeline.KindObservation, Phase: "investigate", Step: "custody", Outcome: timeline.OutcomeDone,
 			Summary: fmt.Sprintf("%s was handed over from %s to %s, signed by %s (custody entry %d)", f.Bundle, f.From, f.To, f.Signer, f.Seq)}
-		if _, err := note(h, e, f); err != nil {
+		if _, err := h.Log.AppendWith(e, f); err != nil {
 			return fmt.Errorf("the hand-over is signed, but it could not be journaled; the next one will journal it too: %w", err)
 		}
 	}

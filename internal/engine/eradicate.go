@@ -664,7 +664,7 @@ func (x *eradication) judge() {
 	}
 	rec := record.Eradication{Kept: x.result.Kept, Left: x.result.Left, Unrotated: x.result.Unrotated,
 		KeptKeys: x.result.KeptKeys, Unknown: x.result.Unknown}
-	if _, err := note(x.handle, e, rec); err != nil {
+	if _, err := x.handle.Log.AppendWith(e, rec); err != nil {
 		x.result.Failures = append(x.result.Failures, "the verdict could not be journaled: "+err.Error())
 	}
 }

@@ -181,14 +181,14 @@ func journalEvidence(h *incident.Handle, c collection, result evidence.Result, f
 	if r := result.Receipt; r.Path != "" {
 		payload, e.Summary = journaledReceipt(r), sealedText(c, r)
 	}
-	if _, err := note(h, e, payload); err != nil {
+	if _, err := h.Log.AppendWith(e, payload); err != nil {
 		return fmt.Errorf("the evidence could not be journaled: %w", err)
 	}
 	if result.Shared == nil {
 		return nil
 	}
 	e.Summary, e.Outcome, e.Error = fmt.Sprintf("the same to be shared, redacted, sealed in %s, sha256 %s", filepath.Base(result.Shared.Path), result.Shared.SHA256), timeline.OutcomeDone, ""
-	if _, err := note(h, e, journaledReceipt(*result.Shared)); err != nil {
+	if _, err := h.Log.AppendWith(e, journaledReceipt(*result.Shared)); err != nil {
 		return fmt.Errorf("the evidence could not be journaled: %w", err)
 	}
 	return nil

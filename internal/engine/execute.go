@@ -229,7 +229,7 @@ func (e *Engine) object(r cluster.Ref) *timeline.Object {
 func (r *run) outcome(intent timeline.Entry, done steps.Result, outcome timeline.Outcome, err error, took time.Duration) error {
 	e := outcomeEntry(intent, outcome, err, took)
 	e.Summary = noted(e.Summary, done.Note)
-	_, appendErr := note(r.handle, e, done.Data)
+	_, appendErr := r.handle.Log.AppendWith(e, done.Data)
 	return appendErr
 }
 

@@ -598,12 +598,9 @@ func (x *recovering) judge(took time.Duration) {
 	}
 	smaller := rec
 	smaller.Workloads, smaller.Cut = nil, true
-	e, err := carrying(timeline.Entry{Kind: timeline.KindVerdict, Phase: recovery.Phase, Step: recovery.StepChecks, Summary: summary,
-		Targets: slices.Sorted(maps.Keys(x.keys())), Outcome: outcome, DurationMS: took.Milliseconds()}, rec, smaller)
-	if err == nil {
-		_, err = x.handle.Log.Append(e)
-	}
-	if err != nil {
+	e := timeline.Entry{Kind: timeline.KindVerdict, Phase: recovery.Phase, Step: recovery.StepChecks, Summary: summary,
+		Targets: slices.Sorted(maps.Keys(x.keys())), Outcome: outcome, DurationMS: took.Milliseconds()}
+	if _, err := x.handle.Log.AppendWith(e, rec, smaller); err != nil {
 		x.result.Failures = append(x.result.Failures, "the verdict could not be journaled: "+err.Error())
 	}
 }

@@ -405,11 +405,7 @@ func (m *monitoring) note(action string, e timeline.Entry, data any) error {
 // appendNote writes an entry of the watch into a journal that is open.
 func appendNote(h *incident.Handle, action string, e timeline.Entry, data any) (timeline.Entry, error) {
 	e.Kind, e.Phase, e.Step, e.Action = timeline.KindObservation, recovery.Phase, recovery.StepMonitor, action
-	written, err := note(h, e, data)
-	if errors.Is(err, record.ErrTooLarge) {
-		return h.Log.Append(e)
-	}
-	return written, err
+	return h.Log.AppendWith(e, data, nil)
 }
 
 // journalTime bounds how long an entry waits for the incident's lock.

@@ -40,7 +40,7 @@ func (x *recovering) recordWayIn() error {
 	case slices.ContainsFunc(rec.WayIn, func(in recovery.WayIn) bool { return in.State != recovery.Closed }):
 		e.Summary = "the way in: " + strings.Join(texts, "; ")
 	}
-	if _, err := note(x.handle, e, rec); err != nil {
+	if _, err := x.handle.Log.AppendWith(e, rec); err != nil {
 		return fmt.Errorf("nothing was changed, since the journal could not be written: %w", err)
 	}
 	return nil

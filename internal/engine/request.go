@@ -44,7 +44,7 @@ func (e *Engine) journalRequest(h *incident.Handle, r record.Request) error {
 	}
 	r.Words, r.From = e.Asked.Words, e.Asked.From
 	entry := timeline.Entry{Kind: timeline.KindObservation, Action: casefile.ActionRequested, Summary: requested(r)}
-	if _, err := note(h, entry, r); err != nil {
+	if _, err := h.Log.AppendWith(entry, r); err != nil {
 		return fmt.Errorf("nothing was changed, since what was asked for could not be journaled: %w", err)
 	}
 	return nil

@@ -128,11 +128,7 @@ func (r *runner) append(h *incident.Handle, rec runRecord, e timeline.Entry) err
 	}
 	smaller := rec
 	smaller.Detail, smaller.Inputs = "left out, since it is too large", nil
-	e, err := carrying(e, record.Run{Event: rec}, record.Run{Event: smaller})
-	if err == nil {
-		_, err = h.Log.Append(e)
-	}
-	if err != nil {
+	if _, err := h.Log.AppendWith(e, record.Run{Event: rec}, record.Run{Event: smaller}); err != nil {
 		return fmt.Errorf("the run cannot go on, since its journal could not be written: %w", err)
 	}
 	return nil

@@ -214,12 +214,7 @@ func doStatus(ctx context.Context, w *work) (outcome, error) {
 		return out, err
 	}
 	return out, w.journal(ctx, func(h *incident.Handle) error {
-		a := contain.Assessment{Verdict: res.Verdict, Findings: res.Targets, Workloads: res.Workloads}
-		e, err := verdictEntry(a, "status", w.Now().Sub(started))
-		if err == nil {
-			_, err = h.Log.Append(e)
-		}
-		return err
+		return appendVerdict(h, res.assessment(), "status", w.Now().Sub(started))
 	})
 }
 

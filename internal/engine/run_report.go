@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"irctl/internal/incident"
-	"irctl/internal/record"
 	"irctl/internal/report"
 	"irctl/internal/runbook"
 	"irctl/internal/timeline"
@@ -116,7 +115,7 @@ func (r *StatusResult) Tell(in *report.Input, at time.Time) {
 		in.NotLooked = "the one that was reached is another cluster than the incident's"
 	case r.Verdict != "":
 		in.Look = &report.Look{At: at, Accepted: Accepted(r.Targets, r.Unsettled),
-			Assessment: record.Assessment{Verdict: r.Verdict, Findings: r.Targets, Workloads: r.Workloads}}
+			Assessment: r.assessment()}
 		for _, u := range r.Unsettled {
 			if u.Accepted == nil {
 				in.Look.Unsettled = append(in.Look.Unsettled, u.Summary+": "+u.Reason)

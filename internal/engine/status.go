@@ -122,6 +122,11 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	return res
 }
 
+// assessment is what it says of the suspects.
+func (r *StatusResult) assessment() contain.Assessment {
+	return contain.Assessment{Verdict: r.Verdict, Findings: r.Targets, Workloads: r.Workloads}
+}
+
 // LeftStanding is who closed an incident although containment stands, and why; nil:
 // nobody did, or it was opened again.
 func LeftStanding(entries []timeline.Entry) *record.Accepted {

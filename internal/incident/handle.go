@@ -152,7 +152,7 @@ func (s *Store) begin(dir string, i Incident, actor timeline.Actor) error {
 	first.Targets = i.Targets[:min(len(i.Targets), maxTargets)]
 	text, err := json.Marshal(first)
 	if err == nil {
-		err = appendWith(log, timeline.Entry{Kind: timeline.KindOpened, Targets: targetNames(i.Targets),
+		_, err = log.AppendWith(timeline.Entry{Kind: timeline.KindOpened, Targets: targetNames(i.Targets),
 			Summary: summary(openedSummary, i.Title)}, record.Opened{Incident: text})
 	}
 	if err == nil {
@@ -170,7 +170,7 @@ func tellTargets(log *timeline.Log, targets []Target) error {
 		names := targetNames(some)
 		text, err := json.Marshal(some)
 		if err == nil {
-			err = appendWith(log, timeline.Entry{Kind: timeline.KindChanged, Targets: names, Summary: "suspects of the incident: " + shortList(names)},
+			_, err = log.AppendWith(timeline.Entry{Kind: timeline.KindChanged, Targets: names, Summary: "suspects of the incident: " + shortList(names)},
 				record.Changed{Key: keyTargets, After: shortList(names), Targets: text})
 		}
 		if err != nil {
@@ -178,15 +178,6 @@ func tellTargets(log *timeline.Log, targets []Target) error {
 		}
 	}
 	return nil
-}
-
-// appendWith appends an entry with a payload of package record.
-func appendWith(log *timeline.Log, e timeline.Entry, payload any) error {
-	e, err := e.With(payload)
-	if err == nil {
-		_, err = log.Append(e)
-	}
-	return err
 }
 
 // AddTargets records suspects, and what was not known yet of those that there are.
@@ -335,7 +326,7 @@ func (h *Handle) settle() error {
 	if len(h.incident.Doubts) > 0 { // else a crash came between journal and file
 		d := h.incident.Doubts[0]
 		e := timeline.Entry{Kind: timeline.KindObservation, Action: actionRebuilt, Summary: d.Text}
-		if err := appendWith(h.Log, e, record.Rebuilt{Unknown: d.matters}); err != nil {
+		if _, err := h.Log.AppendWith(e, record.Rebuilt{Unknown: d.matters}); err != nil {
 			return err
 		}
 	}
@@ -574,10 +565,7 @@ func (h *Handle) CloseWith(note string, c record.Closing) error {
 	if h.incident.State == StateClosed {
 		return fmt.Errorf("%s: %w", h.incident.ID, ErrAlreadyClosed)
 	}
-	e, err := timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note)}.With(c)
-	if err == nil {
-		e, err = h.Log.Append(e)
-	}
+	e, err := h.Log.AppendWith(timeline.Entry{Kind: timeline.KindClosed, Summary: summary("incident closed", note)}, c)
 	if err != nil {
 		return err
 	}

@@ -174,11 +174,7 @@ func (h *Handle) record(c record.Changed) (timeline.Entry, error) {
 	case c.Before != "":
 		summary += "; it was " + c.Before
 	}
-	e, err := timeline.Entry{Kind: timeline.KindChanged, Summary: summary}.With(c)
-	if err != nil {
-		return e, err
-	}
-	return h.Log.Append(e)
+	return h.Log.AppendWith(timeline.Entry{Kind: timeline.KindChanged, Summary: summary}, c)
 }
 
 // catchUp makes the file what the journal says it should be.

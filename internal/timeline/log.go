@@ -184,6 +184,25 @@ type request struct {
 	finished bool // guarded by commitMu
 }
 
+// AppendWith is Append of an entry with the first of the payloads, structs of
+// package record, that an entry can hold; nil: with none. Of what is too large the
+// caller gives a smaller one behind it, which says what is left out.
+func (l *Log) AppendWith(e Entry, payloads ...any) (Entry, error) {
+	for n, payload := range payloads {
+		if payload == nil {
+			break
+		}
+		with, err := e.With(payload)
+		switch {
+		case err == nil:
+			return l.Append(with)
+		case !errors.Is(err, record.ErrTooLarge), n == len(payloads)-1:
+			return e, err
+		}
+	}
+	return l.Append(e)
+}
+
 // Append adds an entry and returns it as recorded: with Seq, Time, Incident
 // and Prev, and what its Actor left open. When it returns without error the
 // entry is on stable storage. On an error nothing was recorded, and what was

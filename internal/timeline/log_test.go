@@ -440,3 +440,30 @@ sed -n 2p timeline.jsonl | tr -d '\n' | sha256sum | cut -d' ' -f1
 		t.Errorf("the shell says\n%swant\n%s", out, want)
 	}
 }
+
+// TestAppendWith: of several payloads an entry has the first that it can hold.
+func TestAppendWith(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "timeline.jsonl"))
+	huge, small := record.Kept{Kept: make([]int64, record.Most)}, record.Kept{Kept: []int64{7}}
+	for name, tt := range map[string]struct {
+		payloads []any
+		form     string
+		fails    error
+	}{
+		"one":                       {[]any{small}, "kept/1", nil},
+		"none":                      {[]any{nil}, "", nil},
+		"one that is too large":     {[]any{huge}, "", record.ErrTooLarge},
+		"a smaller one behind it":   {[]any{huge, small}, "kept/1", nil},
+		"none behind it":            {[]any{huge, nil}, "", nil},
+		"the first that can be had": {[]any{small, huge}, "kept/1", nil},
+	} {
+		before := len(l.Entries())
+		e, err := l.AppendWith(timeline.Entry{Kind: timeline.KindObservation}, tt.payloads...)
+		if !errors.Is(err, tt.fails) || e.Payload != tt.form || (len(l.Entries()) > before) != (tt.fails == nil) {
+			t.Errorf("%s: %q, %v, %d entries more", name, e.Payload, err, len(l.Entries())-before)
+		}
+	}
+	if _, err := l.AppendWith(timeline.Entry{Kind: timeline.KindObservation}, struct{}{}, small); err == nil {
+		t.Error("what is no payload is passed over")
+	}
+}

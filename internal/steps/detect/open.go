@@ -133,14 +133,13 @@ func note(h *incident.Handle, s Suspect, found time.Time) error {
 	if d.Suspect, err = json.Marshal(worst); err != nil {
 		return fmt.Errorf("recording what speaks against %s %s: %w", s.Kind, s.Name, err)
 	}
-	e, err := timeline.Entry{Kind: timeline.KindObservation, Phase: Phase, Action: "detect", Targets: []string{s.Name},
+	e := timeline.Entry{Kind: timeline.KindObservation, Phase: Phase, Action: "detect", Targets: []string{s.Name},
 		Summary: fmt.Sprintf("%s %s is suspect (%s, score %d, %s): %s",
-			s.Kind, s.Name, s.Severity, s.Score, numberOf(len(s.Findings)), s.Findings[0].Reason)}.With(d)
-	if err != nil {
+			s.Kind, s.Name, s.Severity, s.Score, numberOf(len(s.Findings)), s.Findings[0].Reason)}
+	if _, err := h.Log.AppendWith(e, d); err != nil {
 		return fmt.Errorf("recording what speaks against %s %s: %w", s.Kind, s.Name, err)
 	}
-	_, err = h.Log.Append(e)
-	return err
+	return nil
 }
 
 func numberOf(n int) string {
