@@ -68,9 +68,6 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 	if err := e.usable(h.Incident()); err != nil {
 		return nil, err
 	}
-	if err := e.notHere(h.Incident()); err != nil {
-		return nil, err
-	}
 	if strings.TrimSpace(req.Reason) == "" && !req.Withdraw {
 		return nil, fmt.Errorf("%w: an acceptance needs a reason: --reason TEXT", ErrRefused)
 	}
@@ -82,10 +79,7 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 		}
 		return nil, e.judgeAnew(looking, h)
 	}
-	all, err := e.Acceptables(looking, h.Incident(), h.Log.Entries())
-	if err != nil {
-		return nil, err
-	}
+	all := e.Status(looking, h.Incident(), h.Log.Entries()).Acceptables()
 	found := slices.DeleteFunc(slices.Clone(all), func(a Acceptable) bool {
 		return a.Code != req.Code || req.Object != "" && a.Object != req.Object
 	})

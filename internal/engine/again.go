@@ -20,17 +20,9 @@ func (e *Engine) Again(ctx context.Context, id incident.ID) (ContainRequest, err
 	if err != nil {
 		return ContainRequest{}, err
 	}
-	s := &Suspects{}
-	scene := e.sceneOf(ctx, i)
-	for _, t := range scene.Targets {
-		switch {
-		case t.Err != nil:
-			s.Failures = append(s.Failures, fmt.Sprintf("pod %s: %v", t.Key(), t.Err))
-		case t.Pod.ResourceVersion != "": // else it is gone
-			s.add(t)
-		}
-	}
-	s.Workloads = scene.Workloads
+	pods, workloads := e.targetsOf(ctx, i.Targets)
+	s := &Suspects{Workloads: workloads}
+	s.remember(pods)
 	if len(s.Pods)+len(s.Workloads)+len(s.Failures) == 0 {
 		return ContainRequest{}, fmt.Errorf("%w: no suspect of incident %s is there any more (irctl status %s); "+
 			"give --pod NAME, -l SELECTOR or TYPE/NAME", ErrUndetermined, id, id)

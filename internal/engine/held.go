@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -114,17 +113,16 @@ func (h holders) byLabels(ctx context.Context, client *cluster.Client, namespace
 			continue // its journal is the truth
 		}
 		h.add(cluster.Pod.Named(p.Namespace, p.Name, p.UID), id)
-		var note struct {
-			Controller struct{ Kind, Name string } `json:"controller"`
-		}
-		if json.Unmarshal([]byte(p.Annotations[contain.DetachedAnnotation]), &note) != nil || note.Controller.Name == "" {
+		m, _ := contain.MemoryOf(p.Annotations) // what can be read of it counts
+		kind, name := m.Controller["kind"], m.Controller["name"]
+		if name == "" {
 			continue
 		}
-		h.add(cluster.Ref{Kind: note.Controller.Kind, Namespace: namespace, Name: note.Controller.Name}, id)
-		if note.Controller.Kind != "ReplicaSet" {
+		h.add(cluster.Ref{Kind: kind, Namespace: namespace, Name: name}, id)
+		if kind != cluster.ReplicaSet.Kind {
 			continue
 		}
-		if set, err := client.Kube.AppsV1().ReplicaSets(namespace).Get(ctx, note.Controller.Name, metav1.GetOptions{}); err == nil {
+		if set, err := client.Kube.AppsV1().ReplicaSets(namespace).Get(ctx, name, metav1.GetOptions{}); err == nil {
 			if o := metav1.GetControllerOf(set); o != nil {
 				h.add(cluster.Ref{Kind: o.Kind, Namespace: namespace, Name: o.Name}, id)
 			}

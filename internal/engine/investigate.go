@@ -154,8 +154,6 @@ type Suspects struct {
 	Workloads [][]*cluster.Owner
 	// Failures are those that were not.
 	Failures []string
-	// Gone are those that an incident remembers and that do not exist any more.
-	Gone []*cluster.Target
 	// Query is what named them.
 	Query SuspectQuery
 
@@ -262,6 +260,22 @@ func (s *Suspects) add(targets ...*cluster.Target) {
 			s.Pods = append(s.Pods, t)
 		}
 	}
+}
+
+// remember adds the suspects that an incident remembers. One that could not be read
+// is a failure; those that are gone are left out, and counted.
+func (s *Suspects) remember(targets []*cluster.Target) (gone int) {
+	for _, t := range targets {
+		switch {
+		case t.Err != nil:
+			s.Failures = append(s.Failures, fmt.Sprintf("pod %s: %v", t.Key(), t.Err))
+		case t.Pod.ResourceVersion != "":
+			s.add(t)
+		default:
+			gone++
+		}
+	}
+	return gone
 }
 
 // workload adds the pods of a workload, and the workload itself, which is

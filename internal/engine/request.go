@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -205,23 +204,14 @@ func (e *Engine) Recall(ctx context.Context, q SuspectQuery, in incident.ID) (*S
 			return slices.ContainsFunc(r.Targets, func(ref record.Ref) bool { return ref.UID == t.UID })
 		})
 	}
-	scene := e.sceneOf(ctx, incident.Incident{ID: i.ID, Targets: slices.DeleteFunc(slices.Clone(i.Targets), func(t incident.Target) bool {
+	pods, _ := e.targetsOf(ctx, slices.DeleteFunc(slices.Clone(i.Targets), func(t incident.Target) bool {
 		return t.Kind != cluster.Pod.Kind || !meant(t)
-	})})
-	for _, t := range scene.Targets {
-		switch {
-		case t.Err != nil:
-			s.Failures = append(s.Failures, fmt.Sprintf("pod %s: %v", t.Key(), t.Err))
-		case t.Pod.ResourceVersion != "": // else it is gone
-			s.add(t)
-		default:
-			s.Gone = append(s.Gone, t)
-		}
-	}
+	}))
+	gone := s.remember(pods)
 	for _, r := range requests {
 		s.resolved = append(s.resolved, r.Targets...)
 	}
-	if len(s.Pods)+len(s.Workloads)+len(s.Gone) == 0 {
+	if len(s.Pods)+len(s.Workloads)+gone == 0 {
 		return nil, id, cmp.Or(err, fmt.Errorf("%w: nothing of the request is left in incident %s (irctl status %s)", ErrUndetermined, id, id))
 	}
 	return s, id, nil
@@ -308,10 +298,8 @@ func (e *Engine) takenByAnother(ctx context.Context, namespace string, selector 
 		return nil // that nothing matches is said all the same
 	}
 	for _, p := range pods {
-		var had struct {
-			Labels map[string]string `json:"labels"`
-		}
-		if json.Unmarshal([]byte(p.Annotations[contain.DetachedAnnotation]), &had) != nil {
+		had, ok := contain.MemoryOf(p.Annotations)
+		if !ok {
 			continue
 		}
 		if _, err := e.Store.Load(incident.ID(p.Labels[contain.IncidentLabel])); err == nil {

@@ -156,14 +156,25 @@ func (s *StandingChange) observe(ctx context.Context, client *cluster.Client) {
 	}
 }
 
-// sceneOf is the scene of an incident from its record. A suspect that is gone, or
-// that cannot be read, stays in it, and the verdict says so.
+// sceneOf is the scene of an incident from its record, with what surrounds it.
 func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene {
 	scene := &steps.Scene{Client: e.Client, Incident: string(i.ID), Now: e.Now}
-	targets := make([]*cluster.Target, len(i.Targets))
-	workloads := make([][]*cluster.Owner, len(i.Targets))
-	cluster.Parallel(len(i.Targets), func(n int) {
-		t := i.Targets[n]
+	scene.Targets, scene.Workloads = e.targetsOf(ctx, i.Targets)
+	namespaces := map[string]bool{}
+	for _, t := range i.Targets {
+		namespaces[t.Namespace] = true
+	}
+	scene.Around = e.Client.Survey(ctx, sorted(namespaces))
+	return scene
+}
+
+// targetsOf are the suspects of an incident, and the workloads that are targets by
+// themselves. A suspect that is gone, or that cannot be read, stays among them, and
+// the verdict says so.
+func (e *Engine) targetsOf(ctx context.Context, list []incident.Target) (pods []*cluster.Target, bare [][]*cluster.Owner) {
+	targets, workloads := make([]*cluster.Target, len(list)), make([][]*cluster.Owner, len(list))
+	cluster.Parallel(len(list), func(n int) {
+		t := list[n]
 		if t.Kind != cluster.Pod.Kind {
 			workloads[n] = e.Client.WithOwners(ctx, &corev1.Pod{}, refsOf(t)).Owners
 			return
@@ -178,17 +189,14 @@ func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene 
 			targets[n].Err = err
 		}
 	})
-	namespaces := map[string]bool{}
-	for n, t := range i.Targets {
-		namespaces[t.Namespace] = true
-		if targets[n] != nil {
-			scene.Targets = append(scene.Targets, targets[n])
+	for n, target := range targets {
+		if target != nil {
+			pods = append(pods, target)
 		} else {
-			scene.Workloads = append(scene.Workloads, workloads[n])
+			bare = append(bare, workloads[n])
 		}
 	}
-	scene.Around = e.Client.Survey(ctx, sorted(namespaces))
-	return scene
+	return pods, bare
 }
 
 // Verdicts draws the worst verdict of several incidents; "" where none has one.

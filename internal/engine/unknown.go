@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -126,13 +125,10 @@ func byHand(ref cluster.Ref, o metav1.Object) string {
 		return fmt.Sprintf("kubectl label %s -n %s %s-", change.ShellQuote(ref.KubectlName()), ns, contain.IncidentLabel)
 	}
 	words := fmt.Sprintf("kubectl label pod %s -n %s --overwrite %s- %s-", name, ns, contain.QuarantineLabel, contain.IncidentLabel)
-	var note struct {
-		Labels map[string]string `json:"labels"`
-	}
-	_ = json.Unmarshal([]byte(o.GetAnnotations()[contain.DetachedAnnotation]), &note) // then nothing is remembered
-	for _, k := range slices.Sorted(maps.Keys(note.Labels)) {
-		if len(validation.IsQualifiedName(k)) == 0 && len(validation.IsValidLabelValue(note.Labels[k])) == 0 {
-			words += " " + change.ShellQuote(k+"="+note.Labels[k])
+	m, _ := contain.MemoryOf(o.GetAnnotations()) // what cannot be read is not remembered
+	for _, k := range slices.Sorted(maps.Keys(m.Labels)) {
+		if len(validation.IsQualifiedName(k)) == 0 && len(validation.IsValidLabelValue(m.Labels[k])) == 0 {
+			words += " " + change.ShellQuote(k+"="+m.Labels[k])
 		}
 	}
 	if _, ok := o.GetAnnotations()[contain.DetachedAnnotation]; ok {

@@ -142,29 +142,38 @@ func fits(annotations map[string]string, key, value string) bool {
 	return size <= validation.TotalAnnotationSizeLimitB
 }
 
-// remembered is what the annotation keeps for whoever finds the pod without
-// the journal. irctl itself restores from the journal, which an attacker in
-// the cluster cannot write.
+// Memory is what the annotation keeps for whoever finds the pod without the
+// journal. irctl itself restores from the journal, which an attacker in the
+// cluster cannot write.
+type Memory struct {
+	// Controller is the one that the pod was taken from: apiVersion, kind, name, uid.
+	Controller map[string]string `json:"controller,omitempty"`
+	Incident   string            `json:"incident"`
+	Labels     map[string]string `json:"labels"` // that were removed
+}
+
+// MemoryOf reads it; false: there is none that can be read as a whole.
+func MemoryOf(annotations map[string]string) (m Memory, ok bool) {
+	err := json.Unmarshal([]byte(annotations[DetachedAnnotation]), &m)
+	return m, err == nil
+}
+
+// remembered is what the annotation is to keep of a pod.
 func remembered(scene *steps.Scene, t *cluster.Target, removed map[string]string) string {
-	m := map[string]any{"incident": scene.Incident, "labels": removed}
+	m := Memory{Incident: scene.Incident, Labels: removed}
 	if len(t.Owners) > 0 {
 		o := t.Owners[0]
-		m["controller"] = map[string]string{"apiVersion": o.APIVersion(), "kind": o.Kind, "name": o.Name, "uid": string(o.UID)}
+		m.Controller = map[string]string{"apiVersion": o.APIVersion(), "kind": o.Kind, "name": o.Name, "uid": string(o.UID)}
 	}
 	// A second detachment, with further labels, keeps those of the first.
-	var before struct {
-		Incident   string            `json:"incident"`
-		Labels     map[string]string `json:"labels"`
-		Controller map[string]string `json:"controller"`
-	}
-	if json.Unmarshal([]byte(t.Pod.Annotations[DetachedAnnotation]), &before) == nil && before.Incident == scene.Incident {
+	if before, ok := MemoryOf(t.Pod.Annotations); ok && before.Incident == scene.Incident {
 		for k, v := range before.Labels {
 			if _, again := removed[k]; !again {
 				removed[k] = v
 			}
 		}
 		if before.Controller != nil {
-			m["controller"] = before.Controller
+			m.Controller = before.Controller
 		}
 	}
 	return jsonText(m)
