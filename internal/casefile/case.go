@@ -92,6 +92,13 @@ type Verdict struct {
 	Assessment *record.Assessment
 }
 
+// containment is the phase that a case has a grade of.
+const containment = "contain"
+
+// Usual are the steps of a containment of which nothing else is said; package
+// contain has them as its DefaultSteps.
+var Usual = []string{"quarantine", "detach", "scale"}
+
 // The actions of observations that a case knows by them.
 const (
 	ActionLeftOut   = "left-out"  // a step of containment was not to be done
@@ -204,19 +211,19 @@ func (c *Case) Standing() []*timeline.Action {
 	return list
 }
 
-// Unsettled are the actions of a phase that were meant and did not happen, or of
+// Unsettled are the actions of containment that were meant and did not happen, or of
 // which that is not known: denied, failed, refused, left out since the run was
 // ended, without an answer. A later attempt on the same object that succeeds
 // settles them, and so does undoing what they belong to. Each is the last attempt
 // of its kind.
-func (c *Case) Unsettled(phase string) []*timeline.Action {
+func (c *Case) Unsettled() []*timeline.Action {
 	var list []*timeline.Action
 	for i, a := range c.Actions {
-		if a.Intent.Phase != phase || a.Undo == timeline.Undone || a.Succeeded() {
+		if a.Intent.Phase != containment || a.Undo == timeline.Undone || a.Succeeded() {
 			continue
 		}
 		later := func(b *timeline.Action) bool { return sameAttempt(a.Intent, b.Intent) }
-		if !slices.ContainsFunc(c.Actions[i+1:], later) && !c.takenBack(phase, a.Intent.Seq) {
+		if !slices.ContainsFunc(c.Actions[i+1:], later) && !c.takenBack(a.Intent.Seq) {
 			list = append(list, a)
 		}
 	}
@@ -225,10 +232,10 @@ func (c *Case) Unsettled(phase string) []*timeline.Action {
 
 // takenBack: something of the phase was undone after an entry, and nothing of it
 // stands: whoever took that back did not want the rest either.
-func (c *Case) takenBack(phase string, since int64) bool {
+func (c *Case) takenBack(since int64) bool {
 	back := false
 	for _, a := range c.Actions {
-		if a.Intent.Phase != phase {
+		if a.Intent.Phase != containment {
 			continue
 		}
 		if a.Stands() {
@@ -256,9 +263,8 @@ func sameAttempt(a, b timeline.Entry) bool {
 }
 
 // Meant are the steps of containment that were to be done and were not undone or
-// left out since. usual are those that are done if nobody says otherwise: journals
-// of irctl 1 tell only what was left out of them.
-func (c *Case) Meant(phase string, usual []string) []string {
+// left out since. Journals of irctl 1 tell only what was left out of the usual ones.
+func (c *Case) Meant() []string {
 	var steps []string
 	wanted, undone, stands := map[string]int64{}, map[string]int64{}, map[string]bool{} // the last entry that says so
 	want := func(step string, seq int64) {
@@ -269,7 +275,7 @@ func (c *Case) Meant(phase string, usual []string) []string {
 	}
 	first := int64(0)
 	for _, a := range c.Actions {
-		if a.Intent.Phase != phase {
+		if a.Intent.Phase != containment {
 			continue
 		}
 		if first == 0 {
@@ -283,7 +289,7 @@ func (c *Case) Meant(phase string, usual []string) []string {
 	}
 	asked := false
 	for _, r := range c.Requests {
-		if r.Command != phase {
+		if r.Command != containment {
 			continue
 		}
 		asked = true
@@ -292,14 +298,14 @@ func (c *Case) Meant(phase string, usual []string) []string {
 		}
 	}
 	if !asked && first > 0 {
-		for _, step := range usual {
+		for _, step := range Usual {
 			want(step, first)
 		}
 	}
 	return slices.DeleteFunc(steps, func(step string) bool {
 		since := wanted[step]
 		return !stands[step] && (undone[step] > since || c.LeftOut[step] > since ||
-			c.leftOutBeforehand(step, asked) || c.takenBack(phase, since))
+			c.leftOutBeforehand(step, asked) || c.takenBack(since))
 	})
 }
 
@@ -323,14 +329,14 @@ func (c *Case) AcceptanceOf(code, object string) *Acceptance {
 // Contained is how the containment stands as far as the journal alone tells: the
 // last verdict, unless what was meant did not happen, or something was changed
 // since that nobody has looked at. It is nothing where nothing was to be contained.
-func (c *Case) Contained(phase string, usual []string) Grade {
-	if len(c.Meant(phase, usual)) == 0 {
+func (c *Case) Contained() Grade {
+	if len(c.Meant()) == 0 {
 		return Grade{}
 	}
-	g := Grade{Verdict: record.Undetermined, Last: max(c.accepted, c.Verdicts[phase].Seq)}
+	g := Grade{Verdict: record.Undetermined, Last: max(c.accepted, c.Verdicts[containment].Seq)}
 	last := int64(0)
 	for _, a := range c.Actions {
-		if a.Intent.Phase != phase {
+		if a.Intent.Phase != containment {
 			continue
 		}
 		last = max(last, a.Intent.Seq)
@@ -343,13 +349,13 @@ func (c *Case) Contained(phase string, usual []string) Grade {
 			}
 		}
 	}
-	if v, ok := c.Verdicts[phase]; ok && v.Assessment != nil && v.Assessment.Verdict != "" {
+	if v, ok := c.Verdicts[containment]; ok && v.Assessment != nil && v.Assessment.Verdict != "" {
 		g.Seq, g.At, g.Assessment = v.Seq, v.Time, v.Assessment
 		if v.Seq > last {
 			g.Verdict = v.Assessment.Verdict
 		}
 	}
-	for _, a := range c.Unsettled(phase) {
+	for _, a := range c.Unsettled() {
 		if c.Borne(a) != nil {
 			g.Accepted++
 			continue

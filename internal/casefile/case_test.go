@@ -293,7 +293,7 @@ func TestStandingAndUnsettled(t *testing.T) {
 		if got := steps(c.Standing()); got != tt.standing {
 			t.Errorf("%s: standing %q, want %q", name, got, tt.standing)
 		}
-		if got := steps(c.Unsettled(phase)); got != tt.unsettled {
+		if got := steps(c.Unsettled()); got != tt.unsettled {
 			t.Errorf("%s: unsettled %q, want %q", name, got, tt.unsettled)
 		}
 	}
@@ -360,7 +360,7 @@ func TestMeant(t *testing.T) {
 		"no request: a verdict changes nothing": {"do quarantine n done; verdict contained", "quarantine detach scale"},
 		"a request for what is less than usual": {"ask quarantine; do quarantine n done; verdict contained", "quarantine"},
 	} {
-		if got := strings.Join(casefile.Of(play(t, tt.journal)).Meant(phase, usual), " "); got != tt.want {
+		if got := strings.Join(casefile.Of(play(t, tt.journal)).Meant(), " "); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
@@ -413,7 +413,7 @@ func TestContained(t *testing.T) {
 			"verdict contained", record.Contained, "", 8},
 		"killed": {"do quarantine n done; do detach p#1", record.NotContained, "detach p#1 @3", 0},
 	} {
-		g := casefile.Of(play(t, tt.journal)).Contained(phase, usual)
+		g := casefile.Of(play(t, tt.journal)).Contained()
 		if g.Verdict != tt.want || steps(g.Unsettled) != tt.unsettled || g.Seq != tt.judged {
 			t.Errorf("%s: %q, unsettled %q, by @%d; want %q, %q, @%d", name,
 				g.Verdict, steps(g.Unsettled), g.Seq, tt.want, tt.unsettled, tt.judged)
@@ -511,7 +511,7 @@ func TestTheLastEntryThatBearsOnTheGrade(t *testing.T) {
 		"an acceptance":           {done + "do scale d#1 denied; eradicate image d#1 done; accept unsettled", 7, 1, 0},
 		"one that is taken back":  {done + "do scale d#1 denied; accept unsettled; withdraw unsettled", 6, 0, 1},
 	} {
-		g := casefile.Of(play(t, tt.journal)).Contained(phase, usual)
+		g := casefile.Of(play(t, tt.journal)).Contained()
 		if g.Last != tt.last || g.Accepted != tt.accepted || len(g.Unsettled) != tt.open {
 			t.Errorf("%s: @%d, %d accepted, %d unsettled", name, g.Last, g.Accepted, len(g.Unsettled))
 		}

@@ -18,7 +18,6 @@ import (
 	"irctl/internal/engine"
 	"irctl/internal/incident"
 	"irctl/internal/report"
-	"irctl/internal/steps/contain"
 )
 
 // reports are the formats of a report.
@@ -127,7 +126,7 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 // lookFor has a report say how the containment stands now, if the cluster can be
 // reached; that it cannot is said in the report, which is made all the same.
 func (a *App) lookFor(ctx context.Context, in *report.Input) error {
-	if in.Incident.State != incident.StateOpen || len(casefile.Of(in.Entries).Meant(contain.Phase, contain.DefaultSteps)) == 0 {
+	if in.Incident.State != incident.StateOpen || len(casefile.Of(in.Entries).Meant()) == 0 {
 		return nil
 	}
 	looking, cancel := context.WithTimeout(ctx, connectTime)

@@ -43,7 +43,7 @@ func (p *process) mustAccept(t *testing.T, id string, req engine.AcceptRequest) 
 func (p *process) standsAt(t *testing.T, id, dir string) string {
 	t.Helper()
 	s := p.statusOf(t, id, dir)
-	told := casefile.Of(journal(t, dir)).Contained(contain.Phase, contain.DefaultSteps)
+	told := casefile.Of(journal(t, dir)).Contained()
 	return fmt.Sprintf("%s, %d accepted; by the journal %s", s.Verdict, engine.Accepted(s.Targets, s.Unsettled), told.Verdict)
 }
 

@@ -84,20 +84,22 @@ func (e *Engine) lookToClose(ctx context.Context, h *incident.Handle) *Closing {
 	}
 	looking, cancel := e.within(ctx)
 	defer cancel()
-	list := standing(entries)
+	told := casefile.Of(entries)
+	list := standing(told)
 	cluster.Parallel(len(list), func(n int) { list[n].observe(looking, e.Client) })
-	c := sortForClosing(list, entries)
-	c.Made = e.lookAtMade(looking, entries)
-	c.doubtful = e.doubtsOf(looking, i, entries, ofAll)
+	c := sortForClosing(list, told)
+	c.Made = e.lookAt(looking, c.Made)
+	c.doubtful = e.doubtsOf(looking, i, told, ofAll)
 	return c
 }
 
 func unseen(entries []timeline.Entry, cause error) *Closing {
-	list := standing(entries)
+	told := casefile.Of(entries)
+	list := standing(told)
 	for n := range list {
 		list[n].State = stateUnknown
 	}
-	c := sortForClosing(list, entries)
+	c := sortForClosing(list, told)
 	if cause != nil {
 		c.Unseen = cause.Error()
 	}
@@ -105,9 +107,9 @@ func unseen(entries []timeline.Entry, cause error) *Closing {
 }
 
 // sortForClosing tells what hinders the closing from what does not.
-func sortForClosing(list []StandingChange, entries []timeline.Entry) *Closing {
-	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{}, Made: madeBy(entries)}
-	kept := casefile.Of(entries).Kept
+func sortForClosing(list []StandingChange, told *casefile.Case) *Closing {
+	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{}, Made: madeBy(told)}
+	kept := told.Kept
 	for _, s := range slices.Backward(list) {
 		switch {
 		case s.State == change.Before || s.State == change.Missing:

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
@@ -196,7 +197,7 @@ func (x *eradication) plan(ctx context.Context) error {
 // changedBy are the changes to the cluster that a journal says stand.
 func changedBy(entries []timeline.Entry) []eradicate.Changed {
 	var list []eradicate.Changed
-	for _, s := range standing(entries) {
+	for _, s := range standing(casefile.Of(entries)) {
 		list = append(list, eradicate.Changed{Seq: s.Seq, Change: s.change})
 	}
 	return list
@@ -248,7 +249,7 @@ func (x *eradication) add(step string, plan steps.Plan) {
 // held are the fields of an object that containment has set, and that stand.
 func (x *eradication) held(object cluster.Ref) [][]string {
 	var paths [][]string
-	for _, s := range standing(x.entries) {
+	for _, s := range standing(casefile.Of(x.entries)) {
 		o := s.change.Object
 		if s.phase != contain.Phase || o.Kind != object.Kind || o.Group != object.Group || o.Namespace != object.Namespace || o.Name != object.Name {
 			continue

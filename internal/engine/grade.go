@@ -51,7 +51,7 @@ func (e *Engine) grade(ctx context.Context, c *casefile.Case, i incident.Inciden
 		more = append(more, contain.Finding{Namespace: "", Pod: "", Checks: []contain.Check{{Code: "pod", Unknown: true, Text: err.Error()}}})
 	}
 	a.Findings = append(a.Findings, more...)
-	open := c.Unsettled(contain.Phase)
+	open := c.Unsettled()
 	seen := make([]*Unsettled, len(open))
 	cluster.Parallel(len(open), func(n int) { seen[n] = e.unsettled(looking, c, open[n]) })
 	var list []Unsettled

@@ -67,18 +67,18 @@ func (e *Engine) heldBy(ctx context.Context, own incident.ID, objects []cluster.
 // and, while it is open and not recovered from, the workloads of its suspects, which it
 // may have found at zero.
 func (h holders) byJournal(i incident.Incident, entries []timeline.Entry) {
-	contained := false
-	for _, s := range standing(entries) {
+	told, contained := casefile.Of(entries), false
+	for _, s := range standing(told) {
 		if s.phase == contain.Phase {
 			contained = true
 			h.add(s.change.Object, i.ID)
 		}
 	}
-	if !contained || i.State != incident.StateOpen || !keepsDown(entries) {
+	if !contained || i.State != incident.StateOpen || !keepsDown(told) {
 		return
 	}
 	undone := map[string]bool{}
-	for _, a := range timeline.Actions(entries) {
+	for _, a := range told.Actions {
 		if c, ok := change.In(&a.Intent); ok && a.Undo == timeline.Undone {
 			undone[keyOf(c.Object)] = true
 		}
@@ -94,11 +94,10 @@ func (h holders) byJournal(i incident.Incident, entries []timeline.Entry) {
 
 // keepsDown tells whether an incident's containment was to take workloads down,
 // and nothing was recovered since.
-func keepsDown(entries []timeline.Entry) bool {
-	told := casefile.Of(entries)
+func keepsDown(told *casefile.Case) bool {
 	recovered, ok := told.Verdicts[recovery.Phase]
 	return (!ok || told.Verdicts[contain.Phase].Seq > recovered.Seq) &&
-		slices.Contains(told.Meant(contain.Phase, contain.DefaultSteps), contain.StepScale)
+		slices.Contains(told.Meant(), contain.StepScale)
 }
 
 // byLabels adds the controllers from which incidents of other machines took pods.

@@ -41,9 +41,8 @@ type Made struct {
 
 // madeBy are, by an incident's journal, the things that irctl made and that are no
 // changes that it could undo. Nobody has looked at them yet.
-func madeBy(entries []timeline.Entry) []Made {
+func madeBy(told *casefile.Case) []Made {
 	list := []Made{}
-	told := casefile.Of(entries)
 	for _, a := range told.Actions {
 		r, ok := timeline.Payload[record.Rotation](&a.Intent)
 		if !ok || a.Outcome != nil && (a.Outcome.Outcome == timeline.OutcomeRefused || a.Outcome.Outcome == timeline.OutcomeSkipped) {
@@ -126,9 +125,8 @@ func (m *Made) observeContainer(ctx context.Context, client *cluster.Client) err
 	return nil
 }
 
-// lookAtMade looks at what irctl made, and leaves out what is gone.
-func (e *Engine) lookAtMade(ctx context.Context, entries []timeline.Entry) []Made {
-	list := madeBy(entries)
+// lookAt looks at what irctl made, and leaves out what is gone.
+func (e *Engine) lookAt(ctx context.Context, list []Made) []Made {
 	cluster.Parallel(len(list), func(n int) { list[n].observe(ctx, e.Client) })
 	return slices.DeleteFunc(list, func(m Made) bool { return m.State == change.Missing })
 }

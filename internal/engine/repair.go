@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"irctl/internal/casefile"
 	"irctl/internal/incident"
 	"irctl/internal/timeline"
 )
@@ -29,7 +30,7 @@ func (e *Engine) Repair(ctx context.Context, id incident.ID, reason string) (*Se
 	if entries, err = e.Store.Entries(id); err != nil {
 		return nil, fmt.Errorf("incident %s cannot be repaired: %w", id, err)
 	}
-	seen := &Seen{doubtful: e.doubtsOf(ctx, i, entries, ofAll)}
+	seen := &Seen{doubtful: e.doubtsOf(ctx, i, casefile.Of(entries), ofAll)}
 	repairs := false
 	for _, d := range i.Doubts {
 		repairs = repairs || d.Repair

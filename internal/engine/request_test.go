@@ -216,3 +216,17 @@ func TestSelectedByAnother(t *testing.T) {
 		t.Errorf("on a copy: %v, %+v", err, again)
 	}
 }
+
+// TestTheUsualSteps: package casefile knows nothing of how a step is done, and has
+// its name all the same.
+func TestTheUsualSteps(t *testing.T) {
+	t.Parallel()
+	if !slices.Equal(casefile.Usual, contain.DefaultSteps) {
+		t.Errorf("%v by the journal, %v by default", casefile.Usual, contain.DefaultSteps)
+	}
+	for _, step := range casefile.Usual {
+		if cut := step == contain.StepQuarantine || step == contain.StepDetach; casefile.Bearable(step) == cut {
+			t.Errorf("that %s did not happen can be accepted: %t", step, !cut)
+		}
+	}
+}

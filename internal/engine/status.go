@@ -77,14 +77,14 @@ const stateUnknown change.State = "unknown"
 // Status looks at an incident without changing anything: it takes no lock, and
 // writes neither to the cluster nor to the journal.
 func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []timeline.Entry) *StatusResult {
-	res := &StatusResult{Incident: i, Metrics: timeline.MetricsOf(entries), Targets: []contain.Finding{}, Standing: standing(entries)}
+	told := casefile.Of(entries)
+	res := &StatusResult{Incident: i, Metrics: timeline.MetricsOf(entries), Targets: []contain.Finding{},
+		Standing: standing(told), LeftStanding: leftStanding(told)}
 	var err error
 	if res.Leftovers, err = Leftovers(e.Store, i.ID, entries); err != nil {
 		e.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
 	}
-	told := casefile.Of(entries)
-	res.LeftStanding = LeftStanding(entries)
-	res.doubtful = e.doubtsOf(ctx, i, entries, ofContainment)
+	res.doubtful = e.doubtsOf(ctx, i, told, ofContainment)
 	if e.placeOf(i) != here {
 		res.OtherCluster, res.Verdict = true, contain.Undetermined
 		for n := range res.Standing {
@@ -99,7 +99,7 @@ func (e *Engine) Status(ctx context.Context, i incident.Incident, entries []time
 	}()
 	cluster.Parallel(len(res.Standing), func(n int) { res.Standing[n].observe(ctx, e.Client) })
 	options := contain.OptionsOf(recordedBy(res.Standing))
-	if options.Steps = told.Meant(contain.Phase, contain.DefaultSteps); len(options.Steps) == 0 {
+	if options.Steps = told.Meant(); len(options.Steps) == 0 {
 		return res
 	}
 	options.Isolated = isolatedPods(entries)
@@ -130,12 +130,16 @@ func (r *StatusResult) assessment() contain.Assessment {
 // LeftStanding is who closed an incident although containment stands, and why; nil:
 // nobody did, or it was opened again.
 func LeftStanding(entries []timeline.Entry) *record.Accepted {
-	return acceptedIn(casefile.Of(entries))(casefile.Standing, "")
+	return leftStanding(casefile.Of(entries))
 }
 
-func standing(entries []timeline.Entry) []StandingChange {
+func leftStanding(told *casefile.Case) *record.Accepted {
+	return acceptedIn(told)(casefile.Standing, "")
+}
+
+func standing(told *casefile.Case) []StandingChange {
 	list := []StandingChange{}
-	for _, a := range timeline.Standing(entries) {
+	for _, a := range told.Standing() {
 		c, ok := change.In(&a.Intent)
 		if !ok {
 			continue // not a change to the cluster

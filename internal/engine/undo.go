@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"irctl/internal/casefile"
 	"irctl/internal/change"
 	"irctl/internal/cluster"
 	"irctl/internal/incident"
@@ -98,7 +99,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 				res.StandingSteps = append(res.StandingSteps, a.Intent.Step)
 			}
 		}
-		res.doubtful = e.doubtsOf(planning, i, h.Log.Entries(), ofContainment)
+		res.doubtful = e.doubtsOf(planning, i, casefile.Of(h.Log.Entries()), ofContainment)
 		return res, nil
 	}
 	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}, held: e.heldBy(planning, i.ID, objectsOf(chosen))}
@@ -128,7 +129,7 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		res.Actions = append(res.Actions, results...)
 		u.note(results)
 	}
-	res.doubtful = e.doubtsOf(doing, i, h.Log.Entries(), ofContainment)
+	res.doubtful = e.doubtsOf(doing, i, casefile.Of(h.Log.Entries()), ofContainment)
 	return res, nil
 }
 

@@ -17,7 +17,6 @@ import (
 	"irctl/internal/record"
 	"irctl/internal/rotate"
 	"irctl/internal/steps/contain"
-	"irctl/internal/timeline"
 )
 
 // Stray is an object that carries an incident's label, and of which the incident's
@@ -53,8 +52,8 @@ const (
 // strays looks in the whole cluster for what carries an incident's label and is not
 // among what its journal says that stands; if that may not be read, in the incident's
 // namespaces. gaps are what could not be looked at.
-func (e *Engine) strays(ctx context.Context, i incident.Incident, entries []timeline.Entry, far reach) (list []Stray, gaps []string) {
-	known, accepted := knownObjects(entries), acceptedIn(casefile.Of(entries))
+func (e *Engine) strays(ctx context.Context, i incident.Incident, told *casefile.Case, far reach) (list []Stray, gaps []string) {
+	known, accepted := knownObjects(told), acceptedIn(told)
 	found, failed := make([][]Stray, len(labelled)), make([]error, len(labelled))
 	cluster.Parallel(len(labelled), func(n int) {
 		var objects []metav1.PartialObjectMetadata
@@ -78,12 +77,12 @@ func (e *Engine) strays(ctx context.Context, i incident.Incident, entries []time
 func keyOf(r cluster.Ref) string { return r.Kind + " " + r.Namespace + "/" + r.Name }
 
 // knownObjects are those that stand changed, or were made, by the journal.
-func knownObjects(entries []timeline.Entry) map[string]bool {
+func knownObjects(told *casefile.Case) map[string]bool {
 	known := map[string]bool{}
-	for _, s := range standing(entries) {
+	for _, s := range standing(told) {
 		known[keyOf(s.change.Object)] = true
 	}
-	for _, m := range madeBy(entries) {
+	for _, m := range madeBy(told) {
 		known[keyOf(m.ref)] = true
 	}
 	return known
@@ -150,13 +149,13 @@ type doubtful struct {
 
 // doubtsOf adds to them what the cluster has of the incident that its journal does not
 // know. What could not be looked at matters where the journal may not be whole.
-func (e *Engine) doubtsOf(ctx context.Context, i incident.Incident, entries []timeline.Entry, far reach) doubtful {
+func (e *Engine) doubtsOf(ctx context.Context, i incident.Incident, told *casefile.Case, far reach) doubtful {
 	u := doubtful{Doubts: incident.Doubts(i.Doubts), weighs: incident.Weighs(i.Doubts)}
 	if err := e.notHere(i); err != nil {
 		return doubtful{Doubts: append(u.Doubts, strings.TrimPrefix(err.Error(), ErrUndetermined.Error()+": ")), weighs: true}
 	}
 	var gaps []string
-	u.Strays, gaps = e.strays(ctx, i, entries, far)
+	u.Strays, gaps = e.strays(ctx, i, told, far)
 	u.weighs = u.weighs || len(u.open()) > 0
 	u.Doubts = append(u.Doubts, gaps...)
 	return u

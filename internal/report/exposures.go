@@ -174,7 +174,7 @@ func accepted(j *record.Assessment) int {
 func (h *history) stands(in Input) {
 	told := casefile.Of(in.Entries)
 	h.LeftStanding = acceptanceOf(told.AcceptanceOf(casefile.Standing, ""))
-	g := told.Contained("contain", usualSteps)
+	g := told.Contained()
 	if g.Verdict != "" {
 		h.borne(told)
 	}
@@ -228,7 +228,7 @@ func (h *history) since(g casefile.Grade) string {
 
 // borne takes down what was meant and did not happen, and somebody accepted that.
 func (h *history) borne(told *casefile.Case) {
-	for _, a := range told.Unsettled("contain") {
+	for _, a := range told.Unsettled() {
 		accepted := acceptanceOf(told.Borne(a))
 		if accepted == nil {
 			continue
@@ -237,9 +237,6 @@ func (h *history) borne(told *casefile.Case) {
 			FirstSeen: a.Intent.Time, LastSeen: accepted.At, Accepted: accepted})
 	}
 }
-
-// usualSteps are those of a containment of which nothing else is said.
-var usualSteps = []string{"quarantine", "detach", "scale"}
 
 func exposuresOf(list []record.Exposure) []Exposure {
 	var out []Exposure

@@ -469,7 +469,7 @@ func doubtsOf(s *engine.StatusResult) []string {
 // judgedBy is what the journal alone tells.
 func judgedBy(entries []timeline.Entry) judged {
 	told := casefile.Of(entries)
-	g := told.Contained(contain.Phase, contain.DefaultSteps)
+	g := told.Contained()
 	var findings []contain.Finding
 	if g.Assessment != nil {
 		findings = g.Assessment.Findings
