@@ -138,7 +138,8 @@ func (s *Server) Forget() {
 func (s *Server) Add(t testing.TB, objects ...runtime.Object) {
 	t.Helper()
 	for _, o := range objects {
-		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+		// An object may be of more than one test, and what is unstructured is not copied by the converter.
+		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.DeepCopyObject())
 		if err != nil {
 			t.Fatalf("apifake: %v", err)
 		}

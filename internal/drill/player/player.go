@@ -4,6 +4,7 @@
 package player
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -218,25 +219,39 @@ var chosen = regexp.MustCompile(`(?m)^▸ runbook +< (\S+) >`)
 // cursor is the name of the row of a form that keys act on.
 var cursor = regexp.MustCompile(`(?m)^▸ (\w+)`)
 
-// Fill goes down to a row of a form, and gives it another value.
+// Fill goes to a row of a form, and gives it another value.
 func (p *Player) Fill(ctx context.Context, name, value string) error {
-	row := func(text string) string {
+	// A screen that is being drawn may show the cursor on the row before, and the
+	// key that is pressed then leads past the next one without its being seen: a row
+	// counts once it was seen twice, and at the end of the form the way leads back.
+	key, seen, still := "Down", "", 0
+	var pressed error
+	_, err := p.Until(ctx, fmt.Sprintf("the row %q", name), func(text string) bool {
+		at := ""
 		if m := cursor.FindStringSubmatch(text); m != nil {
-			return m[1]
+			at = m[1]
 		}
-		return ""
-	}
-	for at := ""; at != name; {
-		if at != "" {
-			if err := p.Press(ctx, "Down"); err != nil {
-				return err
-			}
+		if at != seen {
+			seen, still = at, 0
+			return false
 		}
-		screen, err := p.Until(ctx, "a row further down than "+at, func(text string) bool { r := row(text); return r != "" && r != at })
-		if err != nil {
-			return fmt.Errorf("looking for the row %q: %w", name, err)
+		still++
+		if at == "" || at == name {
+			return at != ""
 		}
-		at = row(ansi.Strip(screen))
+		const end = 40 // looks at a row that no key leads away from
+		switch {
+		case still == 1:
+		case still%end == 0:
+			key = map[string]string{"Down": "Up", "Up": "Down"}[key]
+		default:
+			return false
+		}
+		pressed = p.Press(ctx, key)
+		return pressed != nil
+	})
+	if err := cmp.Or(err, pressed); err != nil {
+		return err
 	}
 	return p.Enter(ctx, "Enter", name+":", value)
 }
