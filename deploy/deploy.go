@@ -47,7 +47,8 @@ func RoleFor(verb, group, resource string) string {
 			continue // a test reads them all
 		}
 		for _, rule := range role.Rules {
-			if slices.Contains(rule.Verbs, verb) && slices.Contains(rule.APIGroups, group) && slices.Contains(rule.Resources, resource) {
+			if slices.Contains(rule.Verbs, verb) && slices.Contains(rule.APIGroups, group) &&
+				slices.Contains(rule.Resources, resource) {
 				return role.Name
 			}
 		}

@@ -25,8 +25,10 @@ func parse(t *testing.T, text string) rbacv1.ClusterRole {
 
 // grants is what a role allows when it is bound to somebody everywhere.
 func grants(role rbacv1.ClusterRole) rights.Rights {
-	return rights.For(rights.Subject{Namespace: "n", Name: "a"}, rights.Sources{ClusterRoles: []rbacv1.ClusterRole{role},
-		ClusterRoleBindings: []rbacv1.ClusterRoleBinding{{RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: role.Name}, Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "n", Name: "a"}}}}})
+	return rights.For(rights.Subject{Namespace: "n", Name: "a"},
+		rights.Sources{ClusterRoles: []rbacv1.ClusterRole{role},
+			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{{RoleRef: rbacv1.RoleRef{Kind: "ClusterRole",
+				Name: role.Name}, Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "n", Name: "a"}}}}})
 }
 
 func reads(verb string) bool { return verb == "get" || verb == "list" || verb == "watch" }
@@ -56,7 +58,8 @@ func TestEveryRightIsGrantedByTheRoleThatDoctorNames(t *testing.T) {
 func TestTheInvestigatorMayReadWhatEveryPhaseNeeds(t *testing.T) {
 	r := grants(parse(t, deploy.Investigator))
 	for _, need := range steps.Rights {
-		if need.Phase != steps.PhaseEradicate && need.Phase != steps.PhaseRecover && reads(need.Verb) && !r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
+		if need.Phase != steps.PhaseEradicate && need.Phase != steps.PhaseRecover && reads(need.Verb) &&
+			!r.Allows(need.Verb, need.Group, need.Resource, "any", "x") {
 			t.Errorf("may not %s %s/%s, to %s", need.Verb, need.Group, need.Resource, need.For)
 		}
 	}
@@ -65,15 +68,18 @@ func TestTheInvestigatorMayReadWhatEveryPhaseNeeds(t *testing.T) {
 // beyond are the writes that Rights does not list, since they are needed only
 // where a cluster has these kinds.
 var beyond = map[string][]string{
-	"irctl-responder": {"patch keda.sh/scaledobjects", "patch argoproj.io/applications", "patch argoproj.io/rollouts/scale",
+	"irctl-responder": {"patch keda.sh/scaledobjects", "patch argoproj.io/applications",
+		"patch argoproj.io/rollouts/scale",
 		"patch kustomize.toolkit.fluxcd.io/kustomizations", "patch helm.toolkit.fluxcd.io/helmreleases"},
 	"irctl-eradicator": {"patch external-secrets.io/externalsecrets", "patch cert-manager.io/certificates/status"},
 }
 
 func TestTheRoleForARightIsFound(t *testing.T) {
 	for _, c := range [][4]string{
-		{"patch", "", "pods", "irctl-responder"}, {"patch", "apps", "deployments/scale", "irctl-responder"}, {"patch", "keda.sh", "scaledobjects", "irctl-responder"},
-		{"patch", "", "secrets", "irctl-eradicator"}, {"patch", "rbac.authorization.k8s.io", "rolebindings", "irctl-unbinder"}, {"delete", "", "pods", "irctl-recoverer"},
+		{"patch", "", "pods", "irctl-responder"}, {"patch", "apps", "deployments/scale", "irctl-responder"},
+		{"patch", "keda.sh", "scaledobjects", "irctl-responder"},
+		{"patch", "", "secrets", "irctl-eradicator"}, {"patch", "rbac.authorization.k8s.io", "rolebindings",
+			"irctl-unbinder"}, {"delete", "", "pods", "irctl-recoverer"},
 		{"patch", "", "configmaps", ""}, {"get", "apps", "pods", ""},
 	} {
 		if got := deploy.RoleFor(c[0], c[1], c[2]); got != c[3] {

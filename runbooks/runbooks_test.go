@@ -107,7 +107,8 @@ func TestSchema(t *testing.T) {
 
 // TestDocumentation: the operations are documented as they are.
 func TestDocumentation(t *testing.T) {
-	const path, begin, end = "../docs/runbooks.md", "<!-- operations: go test ./runbooks -update -->\n\n", "<!-- end of operations -->\n"
+	const path, begin, end = "../docs/runbooks.md", "<!-- operations: go test ./runbooks -update -->\n\n",
+		"<!-- end of operations -->\n"
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -115,7 +115,8 @@ func record(ctx context.Context, irctl, out string) (err error) {
 		if err := os.Mkdir(own, 0o700); err != nil {
 			return nil, err
 		}
-		return player.Open(ctx, own, columns, lines, "IRCTL_STATE_DIR="+dir, "PATH="+filepath.Dir(irctl)+":"+os.Getenv("PATH"))
+		return player.Open(ctx, own, columns, lines, "IRCTL_STATE_DIR="+dir, "PATH="+filepath.Dir(irctl)+":"+
+			os.Getenv("PATH"))
 	}
 	if err := f.accessible(ctx, open); err != nil {
 		return err
@@ -129,7 +130,8 @@ func record(ctx context.Context, irctl, out string) (err error) {
 	if err := errors.Join(f.shoot(ctx), t.Close(ctx)); err != nil {
 		return err
 	}
-	return f.write("drill", "A miner in a pod, in irctl's terminal UI: found, contained, evidence sealed, secrets replaced, back in service, and the score of the drill", f.still, f.frames...)
+	return f.write("drill", "A miner in a pod, in irctl's terminal UI: found, contained, evidence sealed, secrets "+
+		"replaced, back in service, and the score of the drill", f.still, f.frames...)
 }
 
 // command is typed, and shown for a moment.
@@ -159,14 +161,17 @@ func (f *film) shoot(ctx context.Context) error {
 		return err
 	}
 	f.add(end, 4*s)
-	if err := f.draw("end", end, "The end of a walk: how long it took, how it stands, and the post-mortem"); err != nil {
+	if err := f.draw("end", end,
+		"The end of a walk: how long it took, how it stands, and the post-mortem"); err != nil {
 		return err
 	}
 	for range 2 {
 		if err := f.Press(ctx, "PageDown"); err != nil {
 			return err
 		}
-		screen, err := f.Until(ctx, "the report, further down", func(text string) bool { return !strings.Contains(text, "GONE THROUGH") })
+		screen, err := f.Until(ctx, "the report, further down", func(text string) bool {
+			return !strings.Contains(text, "GONE THROUGH")
+		})
 		if err != nil {
 			return err
 		}
@@ -206,14 +211,17 @@ func (f *film) saw(ctx context.Context, at player.Sight) error {
 	f.waited = 0
 	switch name {
 	case "home":
-		return errors.Join(f.draw("findings", at.Screen, "irctl's first screen: suspects, ranked, and why the first one is one"), f.pods(ctx))
+		return errors.Join(f.draw("findings", at.Screen,
+			"irctl's first screen: suspects, ranked, and why the first one is one"), f.pods(ctx))
 	case "plan cutOff":
-		return errors.Join(f.draw("plan", at.Screen, "The plan of the containment, with the diff of each change"), f.aside(ctx, "?", "Keys What changes", "help", "Every key, those that mean something here first"))
+		return errors.Join(f.draw("plan", at.Screen, "The plan of the containment, with the diff of each change"),
+			f.aside(ctx, "?", "Keys What changes", "help", "Every key, those that mean something here first"))
 	case "after cutOff":
 		f.still = len(f.frames) - 1
 		return f.draw("verdict", at.Screen, "The verdict after containment: what was verified, and what remains open")
 	case "after evidence":
-		return f.aside(ctx, "t", "Timeline of inc-", "timeline", "The timeline: who did what, when, each entry chained to the one before")
+		return f.aside(ctx, "t", "Timeline of inc-", "timeline",
+			"The timeline: who did what, when, each entry chained to the one before")
 	}
 	return nil
 }
@@ -240,7 +248,9 @@ func (f *film) back(ctx context.Context, shown string) error {
 	if err := f.Press(ctx, "Escape"); err != nil {
 		return err
 	}
-	_, err := f.Until(ctx, "the end of "+shown, func(text string) bool { return !strings.Contains(strings.Join(strings.Fields(text), " "), shown) })
+	_, err := f.Until(ctx, "the end of "+shown, func(text string) bool {
+		return !strings.Contains(strings.Join(strings.Fields(text), " "), shown)
+	})
 	return err
 }
 
@@ -259,7 +269,8 @@ func (f *film) pods(ctx context.Context) error {
 		return err
 	}
 	screen, err := f.Until(ctx, "the pods of "+filter, func(text string) bool {
-		return strings.Contains(text, "Filter: "+filter) && strings.Contains(text, "Deployment/backend") && !strings.Contains(text, "frontend-")
+		return strings.Contains(text, "Filter: "+filter) && strings.Contains(text, "Deployment/backend") &&
+			!strings.Contains(text, "frontend-")
 	})
 	if err != nil {
 		return err
@@ -306,7 +317,8 @@ func (f *film) draw(name, screen, alt string) error {
 }
 
 func (f *film) write(name, alt string, still int, frames ...frame) error {
-	return os.WriteFile(filepath.Join(f.out, name+".svg"), []byte(picture(frames, columns, lines, still, alt)), 0o644) //nolint:gosec // a picture for everybody
+	svg := picture(frames, columns, lines, still, alt)
+	return os.WriteFile(filepath.Join(f.out, name+".svg"), []byte(svg), 0o644) //nolint:gosec // a picture for everybody
 }
 
 // accessible draws the walk line by line.

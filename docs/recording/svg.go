@@ -177,7 +177,9 @@ func picture(frames []frame, columns, lines, still int, alt string) string {
 		total += f.lasts
 	}
 	var defs, body, css strings.Builder
-	css.WriteString(`text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,sans-serif}.f{visibility:hidden}`)
+	css.WriteString(
+		`text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,` +
+			`sans-serif}.f{visibility:hidden}`)
 	ids := map[string]string{}
 	use := func(row string) string { // every row is there once
 		if ids[row] == "" {
@@ -192,10 +194,13 @@ func picture(frames []frame, columns, lines, still int, alt string) string {
 		if len(frames) > 1 {
 			class = fmt.Sprintf(` class="f" id="f%d"`, i)
 			from, to := percent(begin, total), percent(begin+f.lasts, total)
-			fmt.Fprintf(&css, "@keyframes k%d{0%%{visibility:hidden}%s%%{visibility:visible}%s%%{visibility:hidden}}", i, from, to)
+			fmt.Fprintf(&css, "@keyframes k%d{0%%{visibility:hidden}%s%%{visibility:visible}%s%%{visibility:hidden}}",
+				i, from, to)
 			if i == 0 {
 				css.Reset()
-				css.WriteString(`text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,sans-serif}.f{visibility:hidden}`)
+				css.WriteString(
+					`text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,` +
+						`sans-serif}.f{visibility:hidden}`)
 				fmt.Fprintf(&css, "@keyframes k0{0%%{visibility:visible}%s%%{visibility:hidden}}", to)
 			} else if i == len(frames)-1 {
 				fmt.Fprintf(&css, "@keyframes k%d{0%%{visibility:hidden}%s%%{visibility:visible}}", i, from)
@@ -210,18 +215,26 @@ func picture(frames []frame, columns, lines, still int, alt string) string {
 			}
 		}
 		if captions > 0 && f.caption != "" {
-			fmt.Fprintf(&body, `<text class="c" x="0" y="%g" font-size="15" fill="#f2cc60">%s</text>`, float64(lines+1)*line+10, html.EscapeString(f.caption))
+			fmt.Fprintf(&body, `<text class="c" x="0" y="%g" font-size="15" fill="#f2cc60">%s</text>`,
+				float64(lines+1)*line+10, html.EscapeString(f.caption))
 		}
 		body.WriteString("</g>\n")
 	}
 	if len(frames) > 1 {
-		fmt.Fprintf(&css, "@media (prefers-reduced-motion:reduce){.f{animation:none!important}#f%d{visibility:visible}}", still)
+		fmt.Fprintf(&css,
+			"@media (prefers-reduced-motion:reduce){.f{animation:none!important}#f%d{visibility:visible}}", still)
 	}
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img"><title>%s</title><style>%s</style>
+	return fmt.Sprintf(
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img">
+<title>%s</title><style>%s</style>
 <rect width="100%%" height="100%%" rx="8" fill="%s"/><defs>%s</defs>
-<g transform="translate(%g %g)" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace" font-size="14" fill="%s" xml:space="preserve">
+<g transform="translate(%g %g)" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',
+'Liberation Mono',
+monospace"
+ font-size="14" fill="%s" xml:space="preserve">
 %s</g></svg>
-`, width, height, width, height, html.EscapeString(alt), css.String(), background, defs.String(), margin, margin, foreground, body.String())
+`, width, height, width, height, html.EscapeString(alt), css.String(), background, defs.String(), margin, margin,
+		foreground, body.String())
 }
 
 func percent(d, of time.Duration) string {

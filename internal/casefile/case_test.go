@@ -206,13 +206,15 @@ func TestWhatEntriesTell(t *testing.T) {
 	add(timeline.Entry{Kind: timeline.KindObservation}, record.Kept{Kept: []int64{3}})
 	add(timeline.Entry{Kind: timeline.KindClosed}, record.Closing{LeaveStanding: "evidence"})
 	entries = append(entries,
-		timeline.Entry{Seq: 8, Kind: timeline.KindNote, Payload: "tomorrow/7", Data: record.Verbatim([]byte(`{"a":1}`))},
+		timeline.Entry{Seq: 8, Kind: timeline.KindNote, Payload: "tomorrow/7",
+			Data: record.Verbatim([]byte(`{"a":1}`))},
 		timeline.Entry{Seq: 9, Kind: timeline.KindVerdict, Phase: phase, Payload: "assessment/1",
 			Data: record.Verbatim([]byte(`{"verdict":7}`))},
 		timeline.Entry{Seq: 10, Kind: timeline.KindVerdict, Phase: "eradicate", Outcome: timeline.OutcomeDone})
 	c := casefile.Of(entries)
 	switch {
-	case len(c.Requests) != 1 || c.Requests[0].Seq != 1 || c.Requests[0].Who.OSUser == "" || c.Requests[0].Time.IsZero():
+	case len(c.Requests) != 1 || c.Requests[0].Seq != 1 || c.Requests[0].Who.OSUser == "" ||
+		c.Requests[0].Time.IsZero():
 		t.Errorf("requests %+v", c.Requests)
 	case !reflect.DeepEqual(c.LeftOut, map[string]int64{"scale": 2}):
 		t.Errorf("left out %v", c.LeftOut)
@@ -284,9 +286,11 @@ func TestStandingAndUnsettled(t *testing.T) {
 			"do detach p#1 denied", "", "detach p#1 @5"},
 		"what another phase leaves standing is not the containment's": {"do quarantine n done; " +
 			"do detach p#1 denied; eradicate image d#2 done; undo quarantine done", "image d#2 @5", ""},
-		"an undo that failed takes nothing back": {"do detach p#1 denied; do quarantine n already; undo quarantine failed",
+		"an undo that failed takes nothing back": {"do detach p#1 denied; do quarantine n already; undo quarantine " +
+			"failed",
 			"", "detach p#1 @1"},
-		"an undo in another phase takes nothing back": {"eradicate image d#2 done; do detach p#1 denied; undo image done",
+		"an undo in another phase takes nothing back": {"eradicate image d#2 done; do detach p#1 denied; undo image " +
+			"done",
 			"", "detach p#1 @3"},
 	} {
 		c := casefile.Of(play(t, tt.journal))
@@ -358,7 +362,8 @@ func TestMeant(t *testing.T) {
 		"no request, what was to be done more":  {"do cordon n done", "cordon quarantine detach scale"},
 		"no request, undone":                    {"do quarantine n done; undo quarantine done", ""},
 		"no request: a verdict changes nothing": {"do quarantine n done; verdict contained", "quarantine detach scale"},
-		"a request for what is less than usual": {"ask quarantine; do quarantine n done; verdict contained", "quarantine"},
+		"a request for what is less than usual": {"ask quarantine; do quarantine n done; verdict contained",
+			"quarantine"},
 	} {
 		if got := strings.Join(casefile.Of(play(t, tt.journal)).Meant(), " "); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
@@ -400,7 +405,8 @@ func TestContained(t *testing.T) {
 			record.NotContained, "detach p#1 @3", 5},
 		"no quarantine, accepted": {"do quarantine n denied; do scale d done; verdict contained; accept unsettled",
 			record.NotContained, "quarantine n @1", 5},
-		"denied and accepted":            {left + "verdict contained; accept unsettled Pod a/p", record.Contained, "", 5},
+		"denied and accepted": {left + "verdict contained; accept unsettled Pod a/p", record.Contained, "",
+			5},
 		"denied and accepted everywhere": {left + "verdict contained; accept unsettled", record.Contained, "", 5},
 		"denied, and another accepted": {left + "verdict contained; " +
 			"accept unsettled Pod a/q", record.NotContained, "scale p#1 @3", 5},
@@ -408,7 +414,8 @@ func TestContained(t *testing.T) {
 			"accept unsettled Pod n", record.Contained, "", 3},
 		"accepted, and taken back": {left + "verdict contained; accept unsettled Pod a/p; withdraw unsettled Pod a/p",
 			record.NotContained, "scale p#1 @3", 5},
-		"denied, then done, not judged": {denied + "verdict not contained; do detach p#1 done", record.Undetermined, "", 5},
+		"denied, then done, not judged": {denied + "verdict not contained; do detach p#1 done", record.Undetermined, "",
+			5},
 		"denied, then done": {denied + "verdict not contained; do detach p#1 done; " +
 			"verdict contained", record.Contained, "", 8},
 		"killed": {"do quarantine n done; do detach p#1", record.NotContained, "detach p#1 @3", 0},
@@ -431,13 +438,14 @@ func TestAcceptances(t *testing.T) {
 		force   int    // how many are in force
 		holds   string // the finding, and by what it is accepted: of token of Pod a/p
 	}{
-		"none":                           {"", 0, ""},
-		"wherever it is":                 {"accept token", 1, "accept token"},
-		"of the object":                  {"accept token Pod a/p", 1, "accept token Pod a/p"},
-		"of another object":              {"accept token Pod a/q", 1, ""},
-		"another code":                   {"accept node Pod a/p", 1, ""},
-		"taken back":                     {"accept token; withdraw token", 0, ""},
-		"of one object taken back":       {"accept token; accept token Pod a/p; withdraw token Pod a/p", 1, "accept token"},
+		"none":              {"", 0, ""},
+		"wherever it is":    {"accept token", 1, "accept token"},
+		"of the object":     {"accept token Pod a/p", 1, "accept token Pod a/p"},
+		"of another object": {"accept token Pod a/q", 1, ""},
+		"another code":      {"accept node Pod a/p", 1, ""},
+		"taken back":        {"accept token; withdraw token", 0, ""},
+		"of one object taken back": {"accept token; accept token Pod a/p; withdraw token Pod a/p", 1,
+			"accept token"},
 		"another taken back":             {"accept token Pod a/p; withdraw token Pod a/q", 1, "accept token Pod a/p"},
 		"another code taken back":        {"accept token; withdraw node", 1, "accept token"},
 		"taken back and accepted again":  {"accept token; withdraw token; accept token", 1, "accept token"},

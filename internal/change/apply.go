@@ -44,7 +44,8 @@ func (e *ConflictError) Error() string {
 	if more := len(e.Conflicts) - most; more > 0 {
 		fields = append(fields, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("applying it to %s would take fields from %s: %s", e.Object, strings.Join(e.Managers(), ", "), strings.Join(fields, ", "))
+	return fmt.Sprintf("applying it to %s would take fields from %s: %s", e.Object, strings.Join(e.Managers(), ", "),
+		strings.Join(fields, ", "))
 }
 
 // Managers are the names of the managers, each once.
@@ -85,7 +86,8 @@ func conflictOf(object cluster.Ref, err error) error {
 // what would become of the object. needed is false where nothing would. The
 // error is a ConflictError where other field managers are in the way and force
 // does not take their fields; what irctl itself has set is in nobody's way.
-func PlanApply(ctx context.Context, client dynamic.Interface, object cluster.Ref, config map[string]any, force bool) (c Change, needed bool, err error) {
+func PlanApply(ctx context.Context, client dynamic.Interface, object cluster.Ref, config map[string]any,
+	force bool) (c Change, needed bool, err error) {
 	config, _ = plain(config).(map[string]any)
 	object.UID = ""
 	c = Change{Object: object, Apply: &Apply{Config: config}}
@@ -170,7 +172,8 @@ func differences(path []string, before, after any) []Field {
 
 // isOwned: the entry of managed fields is of irctl's apply.
 func isOwned(entry map[string]any) bool {
-	return entry["manager"] == FieldManager && entry["operation"] == string(metav1.ManagedFieldsOperationApply) && (entry["subresource"] == nil || entry["subresource"] == "")
+	return entry["manager"] == FieldManager && entry["operation"] == string(metav1.ManagedFieldsOperationApply) &&
+		(entry["subresource"] == nil || entry["subresource"] == "")
 }
 
 func owned(u *unstructured.Unstructured) map[string]any {
@@ -203,7 +206,8 @@ func (c Change) config() map[string]any {
 
 // applyOnce is one call. It is conditional on the object's UID and, if given,
 // its version.
-func (c Change) applyOnce(ctx context.Context, client dynamic.Interface, version string, dryRun []string) (*unstructured.Unstructured, error) {
+func (c Change) applyOnce(ctx context.Context, client dynamic.Interface, version string,
+	dryRun []string) (*unstructured.Unstructured, error) {
 	u := (&unstructured.Unstructured{Object: c.config()}).DeepCopy()
 	if c.Object.UID != "" {
 		u.SetUID(c.Object.UID)

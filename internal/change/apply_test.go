@@ -59,7 +59,8 @@ metadata: {name: frontend-network-policy, namespace: todo-app, labels: {team: we
 spec:
   podSelector: {matchLabels: {app: frontend}}
   policyTypes: [Ingress, Egress]
-  ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress}}}], ports: [{port: 3000, protocol: TCP}]}]
+  ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress}}}],
+      ports: [{port: 3000, protocol: TCP}]}]
 `
 	additional = `
 apiVersion: networking.k8s.io/v1
@@ -109,10 +110,13 @@ func TestAnApplyIsDoneOnceAndUndoneToTheLetter(t *testing.T) {
 		force  bool
 		want   string // a line of the diff
 	}{
-		"creates":           {policyRef("no-metadata-service"), additional, false, "+ kind: NetworkPolicy"},
-		"changes":           {policyRef("frontend-network-policy"), tighter, true, "+ metadata.labels: {\"team\":\"web\"}"},
-		"adds to a list":    {cluster.Deployment.Named("todo-app", "backend", ""), hardened, false, "runAsNonRoot"},
-		"of a cluster kind": {cluster.Ref{Version: "v1", Resource: "namespaces", Kind: "Namespace"}.Named("", "todo-app", ""), "{apiVersion: v1, kind: Namespace, metadata: {name: todo-app, labels: {pod-security.kubernetes.io/enforce: restricted}}}", false, "restricted"},
+		"creates": {policyRef("no-metadata-service"), additional, false, "+ kind: NetworkPolicy"},
+		"changes": {policyRef("frontend-network-policy"), tighter, true,
+			"+ metadata.labels: {\"team\":\"web\"}"},
+		"adds to a list": {cluster.Deployment.Named("todo-app", "backend", ""), hardened, false, "runAsNonRoot"},
+		"of a cluster kind": {cluster.Ref{Version: "v1", Resource: "namespaces", Kind: "Namespace"}.Named("",
+			"todo-app", ""), "{apiVersion: v1, kind: Namespace, metadata: {name: todo-app, labels: " +
+			"{pod-security.kubernetes.io/enforce: restricted}}}", false, "restricted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := bounded(t)
@@ -135,7 +139,8 @@ func TestAnApplyIsDoneOnceAndUndoneToTheLetter(t *testing.T) {
 			expect(t, change.Done)(p.Do(ctx, client))
 			expectState(t, p, client, change.After)
 			expect(t, change.Already)(p.Do(ctx, client))
-			if _, again, err := change.PlanApply(ctx, client, tc.ref, config(t, tc.config), tc.force); err != nil || again && !p.IsCreate() {
+			if _, again, err := change.PlanApply(ctx, client, tc.ref, config(t, tc.config), tc.force); err != nil ||
+				again && !p.IsCreate() {
 				t.Errorf("it is planned anew: %v", err)
 			}
 			read := journaled(t, p)
@@ -169,7 +174,8 @@ func TestAnApplyInTheWayOfOthersIsRefused(t *testing.T) {
 	ref := policyRef("frontend-network-policy")
 	_, _, err := change.PlanApply(ctx, client, ref, config(t, tighter), false)
 	var conflict *change.ConflictError
-	if !errors.As(err, &conflict) || !slices.Equal(conflict.Managers(), []string{"kubectl-client-side-apply"}) || !strings.Contains(err.Error(), ".spec.ingress") {
+	if !errors.As(err, &conflict) || !slices.Equal(conflict.Managers(), []string{"kubectl-client-side-apply"}) ||
+		!strings.Contains(err.Error(), ".spec.ingress") {
 		t.Fatalf("%v", err)
 	}
 	if snapshot(c) != before {
@@ -189,8 +195,11 @@ metadata: {name: default-deny-all, namespace: todo-app, labels: {team: web}}
 		t.Fatal(err)
 	}
 	force := true
-	_, err = client.Resource(sim.NetworkPolicies).Namespace("todo-app").Patch(ctx, "default-deny-all", types.ApplyPatchType,
-		[]byte(`{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"default-deny-all","labels":{"team":"flux"}}}`), metav1.PatchOptions{FieldManager: "flux", Force: &force})
+	_, err = client.Resource(sim.NetworkPolicies).Namespace("todo-app").
+		Patch(ctx, "default-deny-all", types.ApplyPatchType,
+			[]byte(
+				`{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"default-deny-all",`+
+					`"labels":{"team":"flux"}}}`), metav1.PatchOptions{FieldManager: "flux", Force: &force})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +219,8 @@ func TestAnApplyLeavesWhatItOwnedBefore(t *testing.T) {
 	c, client := applyWorld(t, nil)
 	ref := policyRef("frontend-network-policy")
 	label := func(labels string) map[string]any {
-		return config(t, "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: frontend-network-policy, namespace: todo-app, labels: "+labels+"}}")
+		return config(t, "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: "+
+			"frontend-network-policy, namespace: todo-app, labels: "+labels+"}}")
 	}
 	mine := func() (fields string) {
 		live, _ := c.Get(sim.NetworkPolicies, "todo-app", "frontend-network-policy")
@@ -254,14 +264,18 @@ func TestAnApplyThatOthersTookBackGivesUpItsFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	selector, _, _ := unstructured.NestedMap(live.Object, "spec", "podSelector")
-	p, _, err := change.PlanApply(ctx, client, ref, map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-		"metadata": map[string]any{"name": ref.Name, "namespace": ref.Namespace, "labels": map[string]any{"team": "web"}},
-		"spec":     map[string]any{"podSelector": selector}}, false)
+	p, _, err := change.PlanApply(ctx, client, ref,
+		map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+			"metadata": map[string]any{"name": ref.Name, "namespace": ref.Namespace,
+				"labels": map[string]any{"team": "web"}},
+			"spec": map[string]any{"podSelector": selector}}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect(t, change.Done)(p.Do(ctx, client))
-	if err := c.Edit(sim.NetworkPolicies, ref.Namespace, ref.Name, func(o *unstructured.Unstructured) { o.SetLabels(live.GetLabels()) }); err != nil {
+	if err := c.Edit(sim.NetworkPolicies, ref.Namespace, ref.Name, func(o *unstructured.Unstructured) {
+		o.SetLabels(live.GetLabels())
+	}); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, change.Done)(p.Undo(ctx, client))
@@ -287,7 +301,9 @@ func TestADriftedApplyIsNotUndone(t *testing.T) {
 		"a created policy selects other pods": {"no-metadata-service", additional, func(spec map[string]any) {
 			spec["podSelector"] = map[string]any{"matchLabels": map[string]any{"app": "x"}}
 		}},
-		"a changed policy was changed again": {"frontend-network-policy", tighter, func(spec map[string]any) { spec["ingress"] = []any{map[string]any{}} }},
+		"a changed policy was changed again": {"frontend-network-policy", tighter, func(spec map[string]any) {
+			spec["ingress"] = []any{map[string]any{}}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := bounded(t)
@@ -297,7 +313,9 @@ func TestADriftedApplyIsNotUndone(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(t, change.Done)(p.Do(ctx, client))
-			if err := c.Edit(sim.NetworkPolicies, "todo-app", tc.object, func(o *unstructured.Unstructured) { tc.edit(o.Object["spec"].(map[string]any)) }); err != nil {
+			if err := c.Edit(sim.NetworkPolicies, "todo-app", tc.object, func(o *unstructured.Unstructured) {
+				tc.edit(o.Object["spec"].(map[string]any))
+			}); err != nil {
 				t.Fatal(err)
 			}
 			before := snapshot(c)
@@ -317,8 +335,10 @@ func TestADriftedApplyIsNotUndone(t *testing.T) {
 // executed gets lost, the server throttles, the object is changed meanwhile
 // elsewhere.
 func TestAnApplyIsMadeOnceWhateverGoesWrong(t *testing.T) {
-	for name, fault := range map[string]sim.Fault{"lost": {Lose: true}, "broken": {Break: true}, "throttled": {Error: sim.Throttled(0)}, "500": {Error: sim.Broken()}} {
-		for _, tc := range []struct{ object, config string }{{"no-metadata-service", additional}, {"frontend-network-policy", tighter}} {
+	for name, fault := range map[string]sim.Fault{"lost": {Lose: true}, "broken": {Break: true},
+		"throttled": {Error: sim.Throttled(0)}, "500": {Error: sim.Broken()}} {
+		for _, tc := range []struct{ object, config string }{{"no-metadata-service", additional},
+			{"frontend-network-policy", tighter}} {
 			t.Run(name+" "+tc.object, func(t *testing.T) {
 				ctx := bounded(t)
 				armed := false
@@ -334,13 +354,17 @@ func TestAnApplyIsMadeOnceWhateverGoesWrong(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_ = c.Edit(sim.NetworkPolicies, "todo-app", tc.object, func(o *unstructured.Unstructured) { o.SetAnnotations(map[string]string{"seen": "yes"}) })
+				_ = c.Edit(sim.NetworkPolicies, "todo-app", tc.object, func(o *unstructured.Unstructured) {
+					o.SetAnnotations(map[string]string{"seen": "yes"})
+				})
 				armed = true
 				expect(t, change.Done)(p.Do(ctx, client))
 				expectState(t, p, client, change.After)
 				armed = true
 				expect(t, change.Done)(p.Undo(ctx, client))
-				_ = c.Edit(sim.NetworkPolicies, "todo-app", tc.object, func(o *unstructured.Unstructured) { o.SetAnnotations(nil) })
+				_ = c.Edit(sim.NetworkPolicies, "todo-app", tc.object, func(o *unstructured.Unstructured) {
+					o.SetAnnotations(nil)
+				})
 				if diff := cmp.Diff(before, snapshot(c)); diff != "" {
 					t.Error(diff)
 				}

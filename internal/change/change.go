@@ -127,7 +127,8 @@ func NewEdit(object cluster.Ref, subresource, resourceVersion string, fields ...
 			kept = append(kept, f)
 		}
 	}
-	return Change{Object: object, Subresource: subresource, Fields: kept, ResourceVersion: resourceVersion}, len(kept) > 0
+	return Change{Object: object, Subresource: subresource, Fields: kept, ResourceVersion: resourceVersion},
+		len(kept) > 0
 }
 
 // NewCreate plans to add an object. The manifest must spell out what the
@@ -162,7 +163,8 @@ func In(e *timeline.Entry) (Change, bool) {
 // its namespace kube-system.
 func (c Change) Record(cluster string) record.Change {
 	o := c.Object
-	r := record.Change{Object: record.Ref{Cluster: cluster, Group: o.Group, Version: o.Version, Resource: o.Resource, Kind: o.Kind,
+	r := record.Change{Object: record.Ref{Cluster: cluster, Group: o.Group, Version: o.Version, Resource: o.Resource,
+		Kind:      o.Kind,
 		Namespace: o.Namespace, Name: o.Name, UID: string(o.UID)},
 		Subresource: c.Subresource, Manifest: c.Manifest, Apply: c.Apply, ResourceVersion: c.ResourceVersion}
 	for _, f := range c.Fields {

@@ -44,7 +44,8 @@ func bounded(t *testing.T) context.Context {
 }
 
 func backend() *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: "backend", UID: "pod-uid", Labels: map[string]string{"app": "backend", "tier": "api"}}}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: "backend", UID: "pod-uid",
+		Labels: map[string]string{"app": "backend", "tier": "api"}}}
 }
 
 func label(key string, before, after any) change.Field {
@@ -67,8 +68,9 @@ func detachment(t *testing.T, s *apifake.Server) change.Change {
 func policy() change.Change {
 	return change.NewCreate(cluster.NetworkPolicy.Named("todo-app", "deny", ""), map[string]any{
 		"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-		"metadata": map[string]any{"name": "deny", "namespace": "todo-app", "labels": map[string]string{"irctl/incident": "i-1"}},
-		"spec":     map[string]any{"podSelector": map[string]any{}, "policyTypes": []string{"Ingress", "Egress"}},
+		"metadata": map[string]any{"name": "deny", "namespace": "todo-app",
+			"labels": map[string]string{"irctl/incident": "i-1"}},
+		"spec": map[string]any{"podSelector": map[string]any{}, "policyTypes": []string{"Ingress", "Egress"}},
 	})
 }
 
@@ -83,7 +85,8 @@ var cases = map[string]func(t *testing.T, s *apifake.Server) change.Change{
 	"create": func(*testing.T, *apifake.Server) change.Change { return policy() },
 	"scale": func(t *testing.T, s *apifake.Server) change.Change {
 		live := unstructured.Unstructured{Object: s.Object("deployments.apps", "todo-app", "backend")}
-		c, _ := change.NewEdit(cluster.Deployment.Named("todo-app", "backend", live.GetUID()), "scale", live.GetResourceVersion(),
+		c, _ := change.NewEdit(cluster.Deployment.Named("todo-app", "backend", live.GetUID()), "scale",
+			live.GetResourceVersion(),
 			change.Field{Path: []string{"spec", "replicas"}, Before: int64(3), After: int64(0)})
 		return c
 	},
@@ -92,7 +95,8 @@ var cases = map[string]func(t *testing.T, s *apifake.Server) change.Change{
 func todoApp(t *testing.T) *apifake.Server {
 	s := apifake.New(t)
 	three := int32(3)
-	s.Add(t, backend(), &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: "backend", UID: "deployment-uid"}, Spec: appsv1.DeploymentSpec{Replicas: &three}})
+	s.Add(t, backend(), &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: "backend",
+		UID: "deployment-uid"}, Spec: appsv1.DeploymentSpec{Replicas: &three}})
 	return s
 }
 
@@ -157,7 +161,8 @@ func expectState(t *testing.T, c change.Change, client dynamic.Interface, want c
 }
 
 func TestUndoneTwiceIsUndoneOnce(t *testing.T) {
-	for name, want := range map[string]change.Result{"edit": change.Already, "scale": change.Already, "create": change.Gone} {
+	for name, want := range map[string]change.Result{"edit": change.Already, "scale": change.Already,
+		"create": change.Gone} {
 		t.Run(name, func(t *testing.T) {
 			s, ctx := todoApp(t), bounded(t)
 			client := connect(t, s)
@@ -179,10 +184,12 @@ func TestWhatIsNotPartOfTheChangeStays(t *testing.T) {
 		m["metadata"].(map[string]any)["labels"].(map[string]any)["note"] = "of a colleague"
 	})
 	expect(t, change.Done)(c.Undo(ctx, client))
-	if diff := cmp.Diff(map[string]string{"app": "backend", "tier": "api", "note": "of a colleague"}, labelsOf(s)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"app": "backend", "tier": "api", "note": "of a colleague"},
+		labelsOf(s)); diff != "" {
 		t.Error(diff)
 	}
-	if spec := s.Object("pods", "todo-app", "backend")["spec"]; !cmp.Equal(spec, map[string]any{"fieldOfTomorrow": "x"}) {
+	if spec := s.Object("pods", "todo-app", "backend")["spec"]; !cmp.Equal(spec,
+		map[string]any{"fieldOfTomorrow": "x"}) {
 		t.Errorf("spec is %v", spec)
 	}
 }
@@ -221,10 +228,15 @@ func TestDriftIsRefusedWithTheDifference(t *testing.T) {
 		change func(map[string]any)
 		want   string
 	}{
-		"label":       {setLabel("irctl/incident", "i-2"), `metadata.labels[irctl/incident] is "i-2", expected "i-1"`},
-		"added rule":  {func(m map[string]any) { m["spec"].(map[string]any)["ingress"] = []any{map[string]any{}} }, `"ingress":[{}]`},
-		"other pods":  {func(m map[string]any) { delete(m["spec"].(map[string]any), "podSelector") }, `spec is {"policyTypes":["Ingress","Egress"]}`},
-		"policy type": {func(m map[string]any) { m["spec"].(map[string]any)["policyTypes"] = []any{"Ingress"} }, `["Ingress"]`},
+		"label": {setLabel("irctl/incident", "i-2"), `metadata.labels[irctl/incident] is "i-2", expected "i-1"`},
+		"added rule": {func(m map[string]any) {
+			m["spec"].(map[string]any)["ingress"] = []any{map[string]any{}}
+		}, `"ingress":[{}]`},
+		"other pods": {func(m map[string]any) { delete(m["spec"].(map[string]any), "podSelector") },
+			`spec is {"policyTypes":["Ingress","Egress"]}`},
+		"policy type": {func(m map[string]any) {
+			m["spec"].(map[string]any)["policyTypes"] = []any{"Ingress"}
+		}, `["Ingress"]`},
 	} {
 		t.Run("create/"+name, func(t *testing.T) {
 			s, ctx := todoApp(t), bounded(t)
@@ -369,7 +381,8 @@ func TestAnAttemptWhoseAnswerGotLostIsNotMadeTwice(t *testing.T) {
 		// client-go would repeat the request by itself, and blindly.
 		"500 with Retry-After": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "1")
-			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonServerTimeout, "etcdserver: request timed out")
+			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonServerTimeout,
+				"etcdserver: request timed out")
 		},
 	}
 	for fault, loses := range lose {
@@ -422,7 +435,8 @@ func TestWhatDoesNotPassIsNotRetried(t *testing.T) {
 					apifake.Fail(w, code, reason, "no: "+string(reason))
 				}
 				_, err := c.Do(bounded(t), connect(t, s))
-				if err == nil || !strings.Contains(err.Error(), c.Object.String()) || !strings.Contains(err.Error(), "no: "+string(reason)) {
+				if err == nil || !strings.Contains(err.Error(), c.Object.String()) ||
+					!strings.Contains(err.Error(), "no: "+string(reason)) {
 					t.Errorf("got %v; want an error that names object and cause", err)
 				}
 				if n := len(s.Requests()); n != 1 {
@@ -471,10 +485,12 @@ func TestAPartialUndoIsFinished(t *testing.T) {
 // template than one without.
 func TestUndoRestoresValuesToTheLetter(t *testing.T) {
 	for name, before := range map[string]any{
-		"absent":         nil,
-		"empty map":      map[string]any{},
-		"nested empties": map[string]any{"nodeAffinity": map[string]any{}, "podAffinity": map[string]any{"preferred": []any{}}},
-		"empty rules":    map[string]any{"ingress": []any{map[string]any{}}, "egress": []any{map[string]any{"to": []any{}}}},
+		"absent":    nil,
+		"empty map": map[string]any{},
+		"nested empties": map[string]any{"nodeAffinity": map[string]any{},
+			"podAffinity": map[string]any{"preferred": []any{}}},
+		"empty rules": map[string]any{"ingress": []any{map[string]any{}},
+			"egress": []any{map[string]any{"to": []any{}}}},
 		"update strategy": map[string]any{"type": "RollingUpdate",
 			"rollingUpdate": map[string]any{"maxSurge": int64(0), "maxUnavailable": "10%"}},
 		"false": false, "zero": int64(0), "empty string": "", "list": []any{"a", "b"},
@@ -490,7 +506,8 @@ func TestUndoRestoresValuesToTheLetter(t *testing.T) {
 			})
 			state := s.State()
 			c, ok := change.NewEdit(cluster.Pod.Named("todo-app", "backend", "pod-uid"), "", "",
-				change.Field{Path: []string{"spec", "value"}, Before: before, After: map[string]any{"type": "OnDelete"}})
+				change.Field{Path: []string{"spec", "value"}, Before: before,
+					After: map[string]any{"type": "OnDelete"}})
 			if !ok {
 				t.Fatal("nothing to do")
 			}
@@ -510,24 +527,30 @@ func TestEqualValuesAreNoChange(t *testing.T) {
 		before, after any
 		same          bool
 	}{
-		"nil and empty map":             {nil, none, true},
-		"nil and empty list":            {nil, []any{}, true},
-		"numbers of any type":           {one, 1.0, true},
-		"typed and plain maps":          {map[string]string{"a": "b"}, map[string]any{"a": "b"}, true},
-		"a struct and its JSON":         {metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}, map[string]any{"matchLabels": map[string]any{"a": "b"}}, true},
-		"nulls within":                  {map[string]any{"a": nil, "b": 1}, map[string]any{"b": 1}, true},
-		"absent and false":              {nil, false, false},
-		"absent and zero":               {nil, 0, false},
-		"absent and empty string":       {nil, "", false},
-		"a number and its text":         {1, "1", false},
-		"no rule and an empty rule":     {map[string]any{"ingress": []any{}}, map[string]any{"ingress": []any{none}}, false},
-		"a rule from nobody in special": {map[string]any{"ingress": []any{map[string]any{"from": []any{}}}}, map[string]any{"ingress": []any{none}}, true},
-		"no selector and an empty one":  {map[string]any{"podSelector": nil}, map[string]any{"podSelector": none}, false},
-		"an empty namespace selector":   {[]any{map[string]any{"namespaceSelector": none}}, []any{map[string]any{}}, false},
-		"lists in another order":        {[]any{"a", "b"}, []any{"b", "a"}, false},
+		"nil and empty map":    {nil, none, true},
+		"nil and empty list":   {nil, []any{}, true},
+		"numbers of any type":  {one, 1.0, true},
+		"typed and plain maps": {map[string]string{"a": "b"}, map[string]any{"a": "b"}, true},
+		"a struct and its JSON": {metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
+			map[string]any{"matchLabels": map[string]any{"a": "b"}}, true},
+		"nulls within":            {map[string]any{"a": nil, "b": 1}, map[string]any{"b": 1}, true},
+		"absent and false":        {nil, false, false},
+		"absent and zero":         {nil, 0, false},
+		"absent and empty string": {nil, "", false},
+		"a number and its text":   {1, "1", false},
+		"no rule and an empty rule": {map[string]any{"ingress": []any{}}, map[string]any{"ingress": []any{none}},
+			false},
+		"a rule from nobody in special": {map[string]any{"ingress": []any{map[string]any{"from": []any{}}}},
+			map[string]any{"ingress": []any{none}}, true},
+		"no selector and an empty one": {map[string]any{"podSelector": nil}, map[string]any{"podSelector": none},
+			false},
+		"an empty namespace selector": {[]any{map[string]any{"namespaceSelector": none}}, []any{map[string]any{}},
+			false},
+		"lists in another order": {[]any{"a", "b"}, []any{"b", "a"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, changes := change.NewEdit(cluster.Pod.Named("n", "p", ""), "", "", change.Field{Path: []string{"spec"}, Before: f.before, After: f.after})
+			_, changes := change.NewEdit(cluster.Pod.Named("n", "p", ""), "", "",
+				change.Field{Path: []string{"spec"}, Before: f.before, After: f.after})
 			if changes == f.same {
 				t.Errorf("a change: %t", changes)
 			}
@@ -536,43 +559,61 @@ func TestEqualValuesAreNoChange(t *testing.T) {
 }
 
 func TestShowing(t *testing.T) {
-	edit, _ := change.NewEdit(cluster.Pod.Named("todo-app", "backend", "u"), "", "1", label("quarantine", nil, "true"), label("app", "backend", nil))
+	edit, _ := change.NewEdit(cluster.Pod.Named("todo-app", "backend", "u"), "", "1", label("quarantine", nil, "true"),
+		label("app", "backend", nil))
 	scale, _ := change.NewEdit(cluster.StatefulSet.Named("todo-app", "db", "u"), "scale", "1",
 		change.Field{Path: []string{"spec", "replicas"}, Before: 3, After: 0})
-	node, _ := change.NewEdit(cluster.Node.Named("", "node-1", "u"), "", "1", change.Field{Path: []string{"spec", "unschedulable"}, After: true})
+	node, _ := change.NewEdit(cluster.Node.Named("", "node-1", "u"), "", "1",
+		change.Field{Path: []string{"spec", "unschedulable"}, After: true})
 	hostile, _ := change.NewEdit(cluster.Pod.Named("a;b", "$(reboot)", "u"), "", "", label("x", nil, "it's"))
-	custom, _ := change.NewEdit(cluster.Ref{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts", Kind: "Rollout", Namespace: "n", Name: "r"}, "scale", "",
+	custom, _ := change.NewEdit(cluster.Ref{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts",
+		Kind: "Rollout", Namespace: "n", Name: "r"}, "scale", "",
 		change.Field{Path: []string{"spec", "replicas"}, Before: 2, After: 0})
 	for name, c := range map[string]struct {
 		change               change.Change
 		diff, undoDiff       []string
 		command, undoCommand string
 	}{
-		"edit": {change: edit, diff: []string{`+ metadata.labels[quarantine]: "true"`, `- metadata.labels[app]: "backend"`},
-			undoDiff:    []string{`- metadata.labels[quarantine]: "true"`, `+ metadata.labels[app]: "backend"`},
-			command:     `kubectl patch pod/backend -n todo-app --type=merge -p '{"metadata":{"labels":{"app":null,"quarantine":"true"}}}'`,
-			undoCommand: `kubectl patch pod/backend -n todo-app --type=merge -p '{"metadata":{"labels":{"app":"backend","quarantine":null}}}'`},
-		"scale": {change: scale, diff: []string{"- spec.replicas: 3", "+ spec.replicas: 0"}, undoDiff: []string{"- spec.replicas: 0", "+ spec.replicas: 3"},
-			command:     `kubectl patch statefulset/db -n todo-app --subresource=scale --type=merge -p '{"spec":{"replicas":0}}'`,
-			undoCommand: `kubectl patch statefulset/db -n todo-app --subresource=scale --type=merge -p '{"spec":{"replicas":3}}'`},
-		"cluster-scoped": {change: node, diff: []string{"+ spec.unschedulable: true"}, undoDiff: []string{"- spec.unschedulable: true"},
+		"edit": {change: edit, diff: []string{`+ metadata.labels[quarantine]: "true"`,
+			`- metadata.labels[app]: "backend"`},
+			undoDiff: []string{`- metadata.labels[quarantine]: "true"`, `+ metadata.labels[app]: "backend"`},
+			command: `kubectl patch pod/backend -n todo-app --type=merge -p ` +
+				`'{"metadata":{"labels":{"app":null,"quarantine":"true"}}}'`,
+			undoCommand: `kubectl patch pod/backend -n todo-app --type=merge -p ` +
+				`'{"metadata":{"labels":{"app":"backend","quarantine":null}}}'`},
+		"scale": {change: scale, diff: []string{"- spec.replicas: 3", "+ spec.replicas: 0"},
+			undoDiff: []string{"- spec.replicas: 0", "+ spec.replicas: 3"},
+			command: `kubectl patch statefulset/db -n todo-app --subresource=scale --type=merge -p ` +
+				`'{"spec":{"replicas":0}}'`,
+			undoCommand: `kubectl patch statefulset/db -n todo-app --subresource=scale --type=merge -p ` +
+				`'{"spec":{"replicas":3}}'`},
+		"cluster-scoped": {change: node, diff: []string{"+ spec.unschedulable: true"},
+			undoDiff:    []string{"- spec.unschedulable: true"},
 			command:     `kubectl patch node/node-1 --type=merge -p '{"spec":{"unschedulable":true}}'`,
 			undoCommand: `kubectl patch node/node-1 --type=merge -p '{"spec":{"unschedulable":null}}'`},
-		"hostile names": {change: hostile, diff: []string{`+ metadata.labels[x]: "it's"`}, undoDiff: []string{`- metadata.labels[x]: "it's"`},
-			command:     `kubectl patch 'pod/$(reboot)' -n 'a;b' --type=merge -p '{"metadata":{"labels":{"x":"it'\''s"}}}'`,
+		"hostile names": {change: hostile, diff: []string{`+ metadata.labels[x]: "it's"`},
+			undoDiff: []string{`- metadata.labels[x]: "it's"`},
+			command: `kubectl patch 'pod/$(reboot)' -n 'a;b' --type=merge -p ` +
+				`'{"metadata":{"labels":{"x":"it'\''s"}}}'`,
 			undoCommand: `kubectl patch 'pod/$(reboot)' -n 'a;b' --type=merge -p '{"metadata":{"labels":{"x":null}}}'`},
-		"custom": {change: custom, diff: []string{"- spec.replicas: 2", "+ spec.replicas: 0"}, undoDiff: []string{"- spec.replicas: 0", "+ spec.replicas: 2"},
-			command:     `kubectl patch rollouts.argoproj.io/r -n n --subresource=scale --type=merge -p '{"spec":{"replicas":0}}'`,
-			undoCommand: `kubectl patch rollouts.argoproj.io/r -n n --subresource=scale --type=merge -p '{"spec":{"replicas":2}}'`},
+		"custom": {change: custom, diff: []string{"- spec.replicas: 2", "+ spec.replicas: 0"},
+			undoDiff: []string{"- spec.replicas: 0", "+ spec.replicas: 2"},
+			command: `kubectl patch rollouts.argoproj.io/r -n n --subresource=scale --type=merge -p ` +
+				`'{"spec":{"replicas":0}}'`,
+			undoCommand: `kubectl patch rollouts.argoproj.io/r -n n --subresource=scale --type=merge -p ` +
+				`'{"spec":{"replicas":2}}'`},
 		"create": {change: policy(), diff: policyLines("+ "), undoDiff: policyLines("- "),
-			command: `printf %s '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"labels":{"irctl/incident":"i-1"},"name":"deny","namespace":"todo-app"},` +
+			command: `printf %s ` +
+				`'{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy",` +
+				`"metadata":{"labels":{"irctl/incident":"i-1"},"name":"deny","namespace":"todo-app"},` +
 				`"spec":{"podSelector":{},"policyTypes":["Ingress","Egress"]}}' | kubectl create -f -`,
 			undoCommand: "kubectl delete networkpolicy/deny -n todo-app"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for what, pair := range map[string][2]string{
-				"diff": {strings.Join(c.change.Diff(), "\n"), strings.Join(c.diff, "\n")}, "undo diff": {strings.Join(c.change.UndoDiff(), "\n"), strings.Join(c.undoDiff, "\n")},
-				"command": {c.change.Command(), c.command}, "undo command": {c.change.UndoCommand(), c.undoCommand},
+				"diff":      {strings.Join(c.change.Diff(), "\n"), strings.Join(c.diff, "\n")},
+				"undo diff": {strings.Join(c.change.UndoDiff(), "\n"), strings.Join(c.undoDiff, "\n")},
+				"command":   {c.change.Command(), c.command}, "undo command": {c.change.UndoCommand(), c.undoCommand},
 			} {
 				if diff := cmp.Diff(pair[1], pair[0]); diff != "" {
 					t.Errorf("%s:\n%s", what, diff)
@@ -583,7 +624,8 @@ func TestShowing(t *testing.T) {
 }
 
 func policyLines(sign string) []string {
-	lines := []string{"apiVersion: networking.k8s.io/v1", "kind: NetworkPolicy", "metadata:", "  labels:", "    irctl/incident: i-1", "  name: deny", "  namespace: todo-app",
+	lines := []string{"apiVersion: networking.k8s.io/v1", "kind: NetworkPolicy", "metadata:", "  labels:",
+		"    irctl/incident: i-1", "  name: deny", "  namespace: todo-app",
 		"spec:", "  podSelector: {}", "  policyTypes:", "  - Ingress", "  - Egress"}
 	for i := range lines {
 		lines[i] = sign + lines[i]
@@ -629,12 +671,15 @@ func journaled(t testing.TB, c change.Change) change.Change {
 func TestWhatIsNoChangeIsNone(t *testing.T) {
 	object := `"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"}`
 	for name, data := range map[string]string{
-		"nothing": "", "not JSON": "{", "a list": "[]", "an empty object": "{}", "a snapshot's receipt": `{"file":"x","sha256":"y"}`,
-		"neither kind":    "{" + object + "}",
-		"both kinds":      "{" + object + `,"manifest":{"a":1},"fields":[{"path":["a"],"before":1,"after":2}]}`,
-		"a pathless edit": "{" + object + `,"fields":[{"path":[],"before":1,"after":2}]}`,
-		"no version":      `{"object":{"resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"before":1,"after":2}]}`,
-		"no name":         `{"object":{"version":"v1","resource":"pods","kind":"Pod"},"fields":[{"path":["a"],"before":1,"after":2}]}`,
+		"nothing": "", "not JSON": "{", "a list": "[]", "an empty object": "{}",
+		"a snapshot's receipt": `{"file":"x","sha256":"y"}`,
+		"neither kind":         "{" + object + "}",
+		"both kinds":           "{" + object + `,"manifest":{"a":1},"fields":[{"path":["a"],"before":1,"after":2}]}`,
+		"a pathless edit":      "{" + object + `,"fields":[{"path":[],"before":1,"after":2}]}`,
+		"no version": `{"object":{"resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],` +
+			`"before":1,"after":2}]}`,
+		"no name": `{"object":{"version":"v1","resource":"pods","kind":"Pod"},"fields":[{"path":["a"],"before":1,` +
+			`"after":2}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, form := range []string{"", "change/1", "change/2"} {
@@ -652,10 +697,12 @@ func TestWhatIsNoChangeIsNone(t *testing.T) {
 func TestWhatIsAnsweredSoForEverIsSentOnce(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"a field of the wrong type": func(w http.ResponseWriter, _ *http.Request) {
-			apifake.Fail(w, http.StatusInternalServerError, "", "failed to create typed patch object (todo-app/backend; /v1, Kind=Pod): .spec.replicas: expected numeric (int or float), got string")
+			apifake.Fail(w, http.StatusInternalServerError, "", "failed to create typed patch object "+
+				"(todo-app/backend; /v1, Kind=Pod): .spec.replicas: expected numeric (int or float), got string")
 		},
 		"a webhook that denies": func(w http.ResponseWriter, _ *http.Request) {
-			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, `admission webhook "w.example.com" denied the request: no`)
+			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError,
+				`admission webhook "w.example.com" denied the request: no`)
 		},
 		"a proxy": func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
@@ -688,7 +735,8 @@ func TestTheLastAnswerIsNamed(t *testing.T) {
 		case r.Method != http.MethodPatch:
 			serve(w, r)
 		case len(s.Requests("PATCH")) < 3:
-			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, `failed calling webhook "w.example.com": no`)
+			apifake.Fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError,
+				`failed calling webhook "w.example.com": no`)
 		default:
 			time.Sleep(1500 * time.Millisecond) // longer than there is time
 		}
@@ -696,7 +744,8 @@ func TestTheLastAnswerIsNamed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err := c.Do(ctx, connect(t, s))
-	if err == nil || !strings.Contains(err.Error(), "gave up after 3 attempts, the admission webhook w.example.com cannot be called") {
+	if err == nil || !strings.Contains(err.Error(),
+		"gave up after 3 attempts, the admission webhook w.example.com cannot be called") {
 		t.Errorf("got %v", err)
 	}
 }

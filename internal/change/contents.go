@@ -140,7 +140,8 @@ func (l *look) gather(ctx context.Context, live *unstructured.Unstructured) erro
 		if namespace == "" {
 			where = " in all namespaces"
 		}
-		return &HeldError{Object: c.Object, Reason: unseen + ", for lack of the right to list " + few(l.denied, 50) + where,
+		return &HeldError{Object: c.Object, Reason: unseen + ", for lack of the right to list " + few(l.denied, 50) +
+			where,
 			Advice: c.advice("have that right granted, or look at it with somebody who has it and")}
 	}
 	return errors.Join(errs...)

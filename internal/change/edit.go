@@ -17,7 +17,8 @@ import (
 // edit sets the fields to their after (or, to undo, before) values with one
 // merge patch that is conditional on the object's UID and on the version that
 // was looked at, so that it never overwrites what it has not seen.
-func (c Change) edit(ctx context.Context, client dynamic.Interface, fields []Field, version string, dryRun []string) (Result, error) {
+func (c Change) edit(ctx context.Context, client dynamic.Interface, fields []Field, version string,
+	dryRun []string) (Result, error) {
 	result := Done
 	left := fields
 	tried, unclear := false, false // unclear: whether an earlier attempt was executed
@@ -59,7 +60,8 @@ func (c Change) edit(ctx context.Context, client dynamic.Interface, fields []Fie
 func (c Change) remaining(live *unstructured.Unstructured, fields []Field) ([]Field, error) {
 	if c.replaced(live) {
 		return nil, &DriftError{Object: c.Object, Differences: []string{
-			fmt.Sprintf("it was deleted and another object of that name exists now (uid %s, expected %s)", live.GetUID(), c.Object.UID)}}
+			fmt.Sprintf("it was deleted and another object of that name exists now (uid %s, expected %s)",
+				live.GetUID(), c.Object.UID)}}
 	}
 	var left []Field
 	var drift []string

@@ -16,10 +16,14 @@ import (
 // round trip.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
-		`{"object":{"version":"v1","resource":"pods","kind":"Pod","namespace":"n","name":"p","uid":"u"},"resourceVersion":"7","fields":[{"path":["metadata","labels","app"],"before":"x","after":null}]}`,
-		`{"object":{"group":"networking.k8s.io","version":"v1","resource":"networkpolicies","kind":"NetworkPolicy","name":"p"},"manifest":{"spec":{"podSelector":{},"ingress":[{}]}}}`,
-		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"before":1e400,"after":[[[]]]},{"path":["a","b"],"before":{},"after":1}]}`,
-		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"after":1}],"apply":{"config":{"a":1},"force":true,"taken":[],"owned":{}}}`,
+		`{"object":{"version":"v1","resource":"pods","kind":"Pod","namespace":"n","name":"p","uid":"u"},` +
+			`"resourceVersion":"7","fields":[{"path":["metadata","labels","app"],"before":"x","after":null}]}`,
+		`{"object":{"group":"networking.k8s.io","version":"v1","resource":"networkpolicies","kind":"NetworkPolicy",` +
+			`"name":"p"},"manifest":{"spec":{"podSelector":{},"ingress":[{}]}}}`,
+		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"before":1e400,` +
+			`"after":[[[]]]},{"path":["a","b"],"before":{},"after":1}]}`,
+		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"fields":[{"path":["a"],"after":1}],` +
+			`"apply":{"config":{"a":1},"force":true,"taken":[],"owned":{}}}`,
 		`{"object":{"version":"v1","resource":"pods","kind":"Pod","name":"p"},"manifest":{"a":1},"apply":{}}`,
 		`null`, `{}`,
 	} {
@@ -39,7 +43,8 @@ func FuzzParse(f *testing.F) {
 
 // A real shell reads back the very bytes that were quoted, as one word.
 func FuzzShellQuote(f *testing.F) {
-	for _, seed := range []string{"", "plain", "-n", "it's", "'", "''", "$(reboot)", "`id`", "a b\tc\nd", `\`, `"`, "~root", "=ls", "*", "!!", "a;b|c&d<e>f", "#", "{a,b}", "é世\xff", "\x1b[31m"} {
+	for _, seed := range []string{"", "plain", "-n", "it's", "'", "''", "$(reboot)", "`id`", "a b\tc\nd", `\`, `"`,
+		"~root", "=ls", "*", "!!", "a;b|c&d<e>f", "#", "{a,b}", "é世\xff", "\x1b[31m"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, word string) {

@@ -26,9 +26,10 @@ import (
 
 // The kinds of these tests that a plain simulated cluster does not serve.
 var (
-	definitions = sim.Kind{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Kind: "CustomResourceDefinition", Cluster: true}
-	endpoints   = sim.Kind{Version: "v1", Resource: "endpoints", Kind: "Endpoints"}
-	claims      = sim.Kind{Version: "v1", Resource: "persistentvolumeclaims", Kind: "PersistentVolumeClaim"}
+	definitions = sim.Kind{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+		Kind: "CustomResourceDefinition", Cluster: true}
+	endpoints = sim.Kind{Version: "v1", Resource: "endpoints", Kind: "Endpoints"}
+	claims    = sim.Kind{Version: "v1", Resource: "persistentvolumeclaims", Kind: "PersistentVolumeClaim"}
 )
 
 // made is a cluster in which irctl has created an object.
@@ -98,7 +99,8 @@ func (m *made) as(t *testing.T, manager string, kind types.PatchType, patch stri
 	body, err := yaml.YAMLToJSON([]byte(patch))
 	if err == nil {
 		ref := m.change.Object
-		_, err = m.client.Dynamic.Resource(ref.GVR()).Namespace(ref.Namespace).Patch(bounded(t), ref.Name, kind, body, o, sub...)
+		_, err = m.client.Dynamic.Resource(ref.GVR()).Namespace(ref.Namespace).
+			Patch(bounded(t), ref.Name, kind, body, o, sub...)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -127,16 +129,26 @@ func (m *made) undo(t *testing.T, ours ...change.Change) (change.Result, error) 
 
 // What irctl makes in these tests. The first is made by a POST.
 const (
-	posted     = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: q, namespace: todo-app, labels: {a: b}, annotations: {test: posted}}, spec: {podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress]}}"
-	secret     = "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: todo-app, annotations: {test: posted}}, type: Opaque, data: {k: dg==}}"
-	settings   = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: todo-app, labels: {a: b}}, data: {x: why}}"
-	account    = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a, namespace: todo-app}}"
-	workload   = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d, namespace: todo-app}, spec: {replicas: 2, selector: {matchLabels: {d: d}}, template: {metadata: {labels: {d: d}}, spec: {containers: [{name: m, image: i}]}}}}"
+	posted = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: q, namespace: todo-app, " +
+		"labels: {a: b}, annotations: {test: posted}}, spec: {podSelector: {matchLabels: {a: b}}, policyTypes: " +
+		"[Ingress]}}"
+	secret = "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: todo-app, annotations: {test: " +
+		"posted}}, type: Opaque, data: {k: dg==}}"
+	settings = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: todo-app, labels: {a: b}}, data: " +
+		"{x: why}}"
+	account  = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a, namespace: todo-app}}"
+	workload = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d, namespace: todo-app}, spec: {replicas: " +
+		"2, selector: {matchLabels: {d: d}}, template: {metadata: {labels: {d: d}}, spec: {containers: [{name: m, " +
+		"image: i}]}}}}"
 	namespace  = "{apiVersion: v1, kind: Namespace, metadata: {name: clean-room, labels: {team: web}}}"
-	aggregated = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: r}, aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}}"
-	gadgets    = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: gadgets.example.com}, spec: {group: example.com, scope: Namespaced, " +
-		"names: {kind: Gadget, plural: gadgets}, versions: [{name: v0, served: false, storage: false}, {name: v1, served: true, storage: true}]}}"
-	claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: p, namespace: todo-app}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}"
+	aggregated = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: r}, " +
+		"aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}}"
+	gadgets = "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: " +
+		"gadgets.example.com}, spec: {group: example.com, scope: Namespaced, " +
+		"names: {kind: Gadget, plural: gadgets}, versions: [{name: v0, served: false, storage: false}, {name: v1, " +
+		"served: true, storage: true}]}}"
+	claim = "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: p, namespace: todo-app}, spec: " +
+		"{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}"
 )
 
 // What irctl made is deleted while it is as irctl made it; what somebody else
@@ -151,34 +163,56 @@ func TestWhatWasMadeIsDeletedOnlyWhileItIsAsItWasMade(t *testing.T) {
 		sub     string
 		want    string // of the refusal; "": it is deleted
 	}{
-		"nothing was done: posted":              {object: posted},
-		"nothing was done: a secret":            {object: secret},
-		"nothing was done: applied":             {object: settings},
-		"nothing was done: workload":            {object: workload},
-		"nothing was done: namespace":           {object: namespace},
-		"nothing was done: aggregated":          {object: aggregated},
-		"a label was added":                     {posted, "kubectl-label", merge, "{metadata: {labels: {owner: me}}}", "", "metadata.labels[owner] was set by kubectl-label"},
-		"a label was added to what was applied": {settings, "kubectl-label", merge, "{metadata: {labels: {owner: me}}}", "", "metadata.labels[owner] was set by kubectl-label"},
-		"a label was changed":                   {settings, "kubectl-label", merge, "{metadata: {labels: {a: c}}}", "", `metadata.labels[a] is "c", expected "b"`},
-		"a label was taken off":                 {posted, "kubectl-label", merge, "{metadata: {labels: {a: null}}}", "", "metadata.labels[a] is absent"},
-		"a rule was added":                      {posted, "kubectl-edit", merge, "{spec: {ingress: [{}]}}", "", `"ingress":[{}]`},
-		"data was added":                        {settings, "kubectl-edit", merge, "{data: {z: z}}", "", "data.z was set by kubectl-edit"},
-		"data was changed":                      {settings, "kubectl-edit", merge, "{data: {x: z}}", "", `data.x is "z"`},
-		"a secret was changed":                  {secret, "kubectl-edit", merge, "{data: {k: b3RoZXI=}}", "", "data has other values"},
-		"a field of the spec was added":         {workload, "kubectl-edit", merge, "{spec: {minReadySeconds: 3}}", "", "spec.minReadySeconds was set by kubectl-edit"},
-		"somebody applies the same":             {settings, "flux", apply, settings, "", "data.x was set by flux"},
-		"somebody applies it with kubectl":      {settings, "kubectl-client-side-apply", merge, `{metadata: {annotations: {kubectl.kubernetes.io/last-applied-configuration: "{}"}}}`, "", "last-applied-configuration] was set by kubectl-client-side-apply"},
-		"it was given to an owner":              {settings, "operator", merge, "{metadata: {ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: o, uid: u}]}}", "", "was set by operator"},
-		"irctl labelled it in a later incident": {settings, "irctl", merge, "{metadata: {labels: {later: l}}}", "", "metadata.labels[later] was set by irctl"},
-		"one who calls himself a controller":    {settings, "kube-controller-manager", merge, "{data: {z: z}}", "", "data.z was set by kube-controller-manager"},
-		"a namespace was labelled":              {namespace, "kubectl-label", merge, "{metadata: {labels: {owner: me}}}", "", "metadata.labels[owner] was set by kubectl-label"},
+		"nothing was done: posted":     {object: posted},
+		"nothing was done: a secret":   {object: secret},
+		"nothing was done: applied":    {object: settings},
+		"nothing was done: workload":   {object: workload},
+		"nothing was done: namespace":  {object: namespace},
+		"nothing was done: aggregated": {object: aggregated},
+		"a label was added": {posted, "kubectl-label", merge, "{metadata: {labels: {owner: me}}}",
+			"", "metadata.labels[owner] was set by kubectl-label"},
+		"a label was added to what was applied": {settings, "kubectl-label", merge, "{metadata: {labels: {owner: me}}}",
+			"", "metadata.labels[owner] was set by kubectl-label"},
+		"a label was changed": {settings, "kubectl-label", merge, "{metadata: {labels: {a: c}}}", "",
+			`metadata.labels[a] is "c", expected "b"`},
+		"a label was taken off": {posted, "kubectl-label", merge, "{metadata: {labels: {a: null}}}", "",
+			"metadata.labels[a] is absent"},
+		"a rule was added": {posted, "kubectl-edit", merge, "{spec: {ingress: [{}]}}", "",
+			`"ingress":[{}]`},
+		"data was added": {settings, "kubectl-edit", merge, "{data: {z: z}}", "",
+			"data.z was set by kubectl-edit"},
+		"data was changed": {settings, "kubectl-edit", merge, "{data: {x: z}}", "",
+			`data.x is "z"`},
+		"a secret was changed": {secret, "kubectl-edit", merge, "{data: {k: b3RoZXI=}}", "",
+			"data has other values"},
+		"a field of the spec was added": {workload, "kubectl-edit", merge, "{spec: {minReadySeconds: 3}}", "",
+			"spec.minReadySeconds was set by kubectl-edit"},
+		"somebody applies the same": {settings, "flux", apply, settings, "", "data.x was set by flux"},
+		"somebody applies it with kubectl": {settings, "kubectl-client-side-apply", merge,
+			`{metadata: {annotations: {kubectl.kubernetes.io/last-applied-configuration: "{}"}}}`, "",
+			"last-applied-configuration] was set by kubectl-client-side-apply"},
+		"it was given to an owner": {settings, "operator", merge,
+			"{metadata: {ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: o, uid: u}]}}", "",
+			"was set by operator"},
+		"irctl labelled it in a later incident": {settings, "irctl", merge, "{metadata: {labels: {later: l}}}", "",
+			"metadata.labels[later] was set by irctl"},
+		"one who calls himself a controller": {settings, "kube-controller-manager", merge, "{data: {z: z}}", "",
+			"data.z was set by kube-controller-manager"},
+		"a namespace was labelled": {namespace, "kubectl-label", merge, "{metadata: {labels: {owner: me}}}", "",
+			"metadata.labels[owner] was set by kubectl-label"},
 
-		"its status was set":                  {workload, "kube-controller-manager", merge, "{status: {observedGeneration: 1}}", "status", ""},
-		"a controller noted something":        {workload, "kube-controller-manager", merge, "{metadata: {annotations: {deployment.kubernetes.io/revision: '2'}}}", "", ""},
-		"a network plugin put a finalizer":    {posted, "controller", merge, "{metadata: {finalizers: [example.com/policy]}}", "", ""},
-		"the account was given its token":     {account, "kube-controller-manager", merge, "{secrets: [{name: a-token}]}", "", ""},
-		"the role was aggregated":             {aggregated, "clusterrole-aggregation-controller", merge, "{rules: [{apiGroups: [''], resources: [pods], verbs: [get]}]}", "", ""},
-		"the namespace is labelled by itself": {namespace, "kube-apiserver", merge, "{metadata: {labels: {kubernetes.io/metadata.name: clean-room}}}", "", ""},
+		"its status was set": {workload, "kube-controller-manager", merge,
+			"{status: {observedGeneration: 1}}", "status", ""},
+		"a controller noted something": {workload, "kube-controller-manager", merge,
+			"{metadata: {annotations: {deployment.kubernetes.io/revision: '2'}}}", "", ""},
+		"a network plugin put a finalizer": {posted, "controller", merge,
+			"{metadata: {finalizers: [example.com/policy]}}", "", ""},
+		"the account was given its token": {account, "kube-controller-manager", merge,
+			"{secrets: [{name: a-token}]}", "", ""},
+		"the role was aggregated": {aggregated, "clusterrole-aggregation-controller", merge,
+			"{rules: [{apiGroups: [''], resources: [pods], verbs: [get]}]}", "", ""},
+		"the namespace is labelled by itself": {namespace, "kube-apiserver", merge,
+			"{metadata: {labels: {kubernetes.io/metadata.name: clean-room}}}", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := makeIt(t, tc.object, nil)
@@ -219,7 +253,8 @@ func TestOnlyTheVersionThatWasLookedAtIsDeleted(t *testing.T) {
 			if err := m.Delete(m.change.Object.GVR(), "todo-app", m.change.Object.Name); err != nil {
 				t.Error(err)
 			}
-			if err := m.Cluster.Apply(strings.Replace(posted, "{a: b}, annotations", "{owner: me}, annotations", 1)); err != nil {
+			if err := m.Cluster.Apply(strings.Replace(posted, "{a: b}, annotations", "{owner: me}, annotations",
+				1)); err != nil {
 				t.Error(err)
 			}
 		},
@@ -261,7 +296,8 @@ func TestADeleteNamesTheUIDAndTheVersion(t *testing.T) {
 	}
 	expect(t, change.Done)(c.Undo(bounded(t), client))
 	p := options.Preconditions
-	if p == nil || p.UID == nil || *p.UID != live.GetUID() || p.ResourceVersion == nil || *p.ResourceVersion != live.GetResourceVersion() {
+	if p == nil || p.UID == nil || *p.UID != live.GetUID() || p.ResourceVersion == nil ||
+		*p.ResourceVersion != live.GetResourceVersion() {
 		t.Errorf("the preconditions are %+v, of %s %s", p, live.GetUID(), live.GetResourceVersion())
 	}
 }
@@ -269,7 +305,9 @@ func TestADeleteNamesTheUIDAndTheVersion(t *testing.T) {
 // Nothing that others made goes with what irctl made.
 func TestWhatHoldsWhatOthersMadeIsNotDeleted(t *testing.T) {
 	const inRoom = "{apiVersion: v1, kind: ConfigMap, metadata: {name: precious, namespace: clean-room}}"
-	const theirWorkload = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: clean-room}, spec: {replicas: 2, selector: {matchLabels: {d: d}}, template: {metadata: {labels: {d: d}}, spec: {containers: [{name: m, image: i}]}}}}"
+	const theirWorkload = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: clean-room}, " +
+		"spec: {replicas: 2, selector: {matchLabels: {d: d}}, template: {metadata: {labels: {d: d}}, spec: " +
+		"{containers: [{name: m, image: i}]}}}}"
 	const ofEvery = `
 apiVersion: v1
 kind: ServiceAccount
@@ -297,21 +335,38 @@ metadata: {name: s, namespace: clean-room, labels: {endpoints.kubernetes.io/mana
 		"an empty namespace":         {object: namespace},
 		"what is in every namespace": {object: namespace, others: ofEvery},
 		"a ConfigMap in it":          {object: namespace, others: inRoom, want: "ConfigMap clean-room/precious"},
-		"what the garbage collector is about to take": {object: namespace, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: left, namespace: clean-room, " +
-			"ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r, uid: gone, controller: true}]}}"},
-		"a workload, and not each pod":         {object: namespace, others: theirWorkload, want: "deleted with it: Deployment clean-room/web. What to do"},
-		"a custom resource in it":              {object: namespace, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: clean-room}}", want: "Gadget clean-room/g"},
-		"secrets may not be listed":            {object: namespace, deny: "secrets", want: "the right to list secrets in namespace clean-room"},
-		"a kind without objects":               {object: gadgets},
-		"a kind with an object":                {object: gadgets, others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: todo-app}}", want: "Gadget todo-app/g"},
-		"a kind that may not be listed":        {object: gadgets, deny: "gadgets", want: "the right to list gadgets.example.com in all namespaces"},
-		"a workload with its own pods":         {object: workload},
-		"a workload that owns a ConfigMap":     {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: UID}]}}", want: "ConfigMap todo-app/hangs"},
-		"a workload beside an owned ConfigMap": {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: another}]}}"},
-		"a workload that owns it with others":  {object: workload, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: d, uid: UID}, {apiVersion: v1, kind: ConfigMap, name: o, uid: gone}]}}", want: "ConfigMap todo-app/hangs"},
-		"what hangs on a ConfigMap stays":      {object: settings, others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: c, uid: UID}]}}", stays: true},
-		"a claim that is not bound":            {object: claim},
-		"a ConfigMap needs no rights to look":  {object: settings, deny: "secrets"},
+		"what the garbage collector is about to take": {object: namespace,
+			others: "{apiVersion: v1, kind: ConfigMap, metadata: {name: left, namespace: clean-room, " +
+				"ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r, uid: gone, controller: true}]}}"},
+		"a workload, and not each pod": {object: namespace, others: theirWorkload,
+			want: "deleted with it: Deployment clean-room/web. What to do"},
+		"a custom resource in it": {object: namespace,
+			others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: clean-room}}",
+			want:   "Gadget clean-room/g"},
+		"secrets may not be listed": {object: namespace, deny: "secrets",
+			want: "the right to list secrets in namespace clean-room"},
+		"a kind without objects": {object: gadgets},
+		"a kind with an object": {object: gadgets,
+			others: "{apiVersion: example.com/v1, kind: Gadget, metadata: {name: g, namespace: todo-app}}",
+			want:   "Gadget todo-app/g"},
+		"a kind that may not be listed": {object: gadgets, deny: "gadgets",
+			want: "the right to list gadgets.example.com in all namespaces"},
+		"a workload with its own pods": {object: workload},
+		"a workload that owns a ConfigMap": {object: workload, others: "{apiVersion: v1, kind: ConfigMap, " +
+			"metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, " +
+			"name: d, uid: UID}]}}", want: "ConfigMap todo-app/hangs"},
+		"a workload beside an owned ConfigMap": {object: workload, others: "{apiVersion: v1, kind: ConfigMap, " +
+			"metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, " +
+			"name: d, uid: another}]}}"},
+		"a workload that owns it with others": {object: workload, others: "{apiVersion: v1, kind: ConfigMap, " +
+			"metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, " +
+			"name: d, uid: UID}, {apiVersion: v1, kind: ConfigMap, name: o, uid: gone}]}}",
+			want: "ConfigMap todo-app/hangs"},
+		"what hangs on a ConfigMap stays": {object: settings, others: "{apiVersion: v1, kind: ConfigMap, " +
+			"metadata: {name: hangs, namespace: todo-app, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: " +
+			"c, uid: UID}]}}", stays: true},
+		"a claim that is not bound":           {object: claim},
+		"a ConfigMap needs no rights to look": {object: settings, deny: "secrets"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := makeIt(t, tc.object, nil)
@@ -336,7 +391,8 @@ metadata: {name: s, namespace: clean-room, labels: {endpoints.kubernetes.io/mana
 					t.Error("it was deleted")
 				}
 			}
-			if _, err := m.Get(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, "todo-app", "hangs"); tc.stays && err != nil {
+			if _, err := m.Get(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, "todo-app",
+				"hangs"); tc.stays && err != nil {
 				t.Error(err)
 			}
 		})
@@ -346,7 +402,8 @@ metadata: {name: s, namespace: clean-room, labels: {endpoints.kubernetes.io/mana
 func expectHeld(t *testing.T, err error, want string) {
 	t.Helper()
 	var held *change.HeldError
-	if !errors.As(err, &held) || !change.Refuses(err) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "What to do: ") {
+	if !errors.As(err, &held) || !change.Refuses(err) || !strings.Contains(err.Error(), want) ||
+		!strings.Contains(err.Error(), "What to do: ") {
 		t.Errorf("got %v; want a refusal that says %q, and what to do", err, want)
 	}
 }
@@ -364,9 +421,10 @@ func TestWhatTheIncidentMadeInANamespaceDoesNotHoldIt(t *testing.T) {
 	if err := m.change.DryRunUndo(bounded(t), m.client.Dynamic, change.Contents(m.client, ours)); err != nil {
 		t.Error(err)
 	}
-	if err := m.Edit(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, "clean-room", "c", func(o *unstructured.Unstructured) {
-		o.SetLabels(map[string]string{"a": "b", "owner": "me"})
-	}); err != nil {
+	if err := m.Edit(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, "clean-room", "c",
+		func(o *unstructured.Unstructured) {
+			o.SetLabels(map[string]string{"a": "b", "owner": "me"})
+		}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = m.undo(t, ours...)
@@ -419,7 +477,8 @@ func TestAnObjectOnItsWayOutIsWaitedFor(t *testing.T) {
 			}
 			if goes {
 				expect(t, change.Gone)(result, err)
-			} else if err == nil || !strings.Contains(err.Error(), "not gone yet: it waits for its finalizers: example.com/held") {
+			} else if err == nil || !strings.Contains(err.Error(),
+				"not gone yet: it waits for its finalizers: example.com/held") {
 				t.Errorf("%s %v", result, err)
 			}
 		})

@@ -42,7 +42,8 @@ Exit codes: 0 accepted; 1 there is no such finding; 2 usage; 4 refused.`,
   irctl accept cloud-identity --reason "role revoked in AWS by ops, 14:20"
   irctl accept node-suspect=todo-app/backend-688d67cddc-dxv5m --reason "the node is drained"
   irctl accept cloud-identity --withdraw`,
-		Args: atMostOneArg, ValidArgsFunction: cobra.FixedCompletions(append(slices.Clone(contain.Codes), casefile.Unsettled), noFiles),
+		Args: atMostOneArg, ValidArgsFunction: cobra.FixedCompletions(
+			append(slices.Clone(contain.Codes), casefile.Unsettled), noFiles),
 		RunE: func(c *cobra.Command, args []string) error { return a.runAccept(c, o, first(args)) },
 	}
 	f := cmd.Flags()
@@ -81,7 +82,8 @@ func (a *App) runAccept(c *cobra.Command, o *acceptOptions, what string) error {
 		return err
 	}
 	defer func() { _ = h.Close() }() // every entry is on disk already
-	found, err := e.Accept(ctx, h, engine.AcceptRequest{Code: code, Object: object, Reason: o.reason, Withdraw: o.withdraw})
+	found, err := e.Accept(ctx, h, engine.AcceptRequest{Code: code, Object: object, Reason: o.reason,
+		Withdraw: o.withdraw})
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,8 @@ func (m *accessible) where(ctx context.Context) (*start, error) {
 		rows = append(rows, fmt.Sprintf("Open incident %s: %s %s", i.ID, i.Severity, i.Title))
 	}
 	for _, s := range found {
-		rows = append(rows, fmt.Sprintf("Suspect, %s, score %d: %s %s: %s", s.Severity, s.Score, s.Kind, s.Name, reasons(s)))
+		rows = append(rows, fmt.Sprintf("Suspect, %s, score %d: %s %s: %s", s.Severity, s.Score, s.Kind, s.Name,
+			reasons(s)))
 	}
 	rows = append(rows, "Another pod, which you name", "No pod: a secret that leaked, a token that was stolen")
 	n, err := m.number(ctx, "What is it about?", rows)
@@ -202,9 +203,11 @@ func (m *accessible) where(ctx context.Context) (*start, error) {
 // suspects are the likeliest; where there are signs of an attack, only who shows them.
 func (m *accessible) suspects(ctx context.Context) []detect.Suspect {
 	const most = 20
-	req := detect.Request{Client: m.engine.Client, Namespace: *m.kube.Namespace, Timeout: m.timeout, NewSince: time.Now().Add(-newSince)}
+	req := detect.Request{Client: m.engine.Client, Namespace: *m.kube.Namespace, Timeout: m.timeout,
+		NewSince: time.Now().Add(-newSince)}
 	if m.o.drill != nil {
-		req.Inputs = []detect.Input{{Source: detect.SourceFalco, Path: "the alerts", Reader: bytes.NewReader(m.o.drill.alerts())}}
+		req.Inputs = []detect.Input{{Source: detect.SourceFalco, Path: "the alerts",
+			Reader: bytes.NewReader(m.o.drill.alerts())}}
 	}
 	found, err := detect.Find(ctx, req)
 	if err != nil {
@@ -222,7 +225,8 @@ func (m *accessible) suspects(ctx context.Context) []detect.Suspect {
 		return found.Suspects
 	}
 	if more := len(found.Suspects) - len(signs) + found.More; more > 0 {
-		fmt.Fprintf(m.out, "%s of less weight, with no sign of an attack, are left out; irctl detect -v shows them.\n", plural.Count(more, "suspect"))
+		fmt.Fprintf(m.out, "%s of less weight, with no sign of an attack, are left out; irctl detect -v shows them.\n",
+			plural.Count(more, "suspect"))
 	}
 	return signs
 }
@@ -283,7 +287,8 @@ func (m *accessible) request(ctx context.Context, s *start) (*engine.RunRequest,
 	if err != nil {
 		return nil, err
 	}
-	req := &engine.RunRequest{Given: map[string]string{}, Namespace: namespace, Guide: m, StepByStep: true, Environ: os.Environ(), Tool: "irctl " + versionText()}
+	req := &engine.RunRequest{Given: map[string]string{}, Namespace: namespace, Guide: m, StepByStep: true,
+		Environ: os.Environ(), Tool: "irctl " + versionText()}
 	if d := m.o.drill; d != nil {
 		req.Title = d.title
 	}
@@ -309,8 +314,10 @@ func (m *accessible) request(ctx context.Context, s *start) (*engine.RunRequest,
 		return req, nil
 	}
 	id := m.engine.Identity()
-	opened, err := detect.Open(ctx, m.engine.Store, detect.Opening{Suspect: *s.suspect, Client: m.engine.Client, Actor: m.engine.Actor(), Now: m.engine.Now,
-		Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: m.engine.Context}, Title: req.Title})
+	opened, err := detect.Open(ctx, m.engine.Store,
+		detect.Opening{Suspect: *s.suspect, Client: m.engine.Client, Actor: m.engine.Actor(), Now: m.engine.Now,
+			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: m.engine.Context},
+			Title:   req.Title})
 	req.Incident = opened.Incident.ID
 	return req, err
 }
@@ -327,7 +334,8 @@ func (m *accessible) chooseRunbook(ctx context.Context, library *runbook.Library
 		case l.Error != "":
 			fmt.Fprintf(m.out, "%s cannot be used: %s\n", sanitize.Line(l.Name), sanitize.Line(l.Error))
 		case m.o.drill != nil && l.Name == m.o.drill.runbook:
-			rows, names = append([]string{l.Name + ": " + l.Title + " (the one that fits this drill)"}, rows...), append([]string{l.Name}, names...)
+			rows, names = append([]string{l.Name + ": " + l.Title + " (the one that fits this drill)"}, rows...),
+				append([]string{l.Name}, names...)
 		default:
 			rows, names = append(rows, l.Name+": "+l.Title), append(names, l.Name)
 		}
@@ -343,7 +351,8 @@ func (m *accessible) chooseRunbook(ctx context.Context, library *runbook.Library
 }
 
 // parameters shows those that have a value, and has them changed.
-func (m *accessible) parameters(ctx context.Context, book *runbook.Runbook, s *start, namespace string) (map[string]string, error) {
+func (m *accessible) parameters(ctx context.Context, book *runbook.Runbook, s *start,
+	namespace string) (map[string]string, error) {
 	given := map[string]string{}
 	set := func(p *runbook.Parameter, text string) {
 		if v, err := p.Parse(text, namespace); err == nil && text != "" {
@@ -417,6 +426,7 @@ func (m *accessible) describe(book *runbook.Runbook, given map[string]string) {
 		if value == "" {
 			value = "empty"
 		}
-		fmt.Fprintf(m.out, "%s\n", wrap(m.columns(), "  ", sanitize.Line(fmt.Sprintf("%s, now %s: %s %s", p.Name, value, p.Prompt, p.Doc))))
+		fmt.Fprintf(m.out, "%s\n", wrap(m.columns(), "  ",
+			sanitize.Line(fmt.Sprintf("%s, now %s: %s %s", p.Name, value, p.Prompt, p.Doc))))
 	}
 }

@@ -25,7 +25,8 @@ func (m *accessible) unlock(ctx context.Context) error {
 		case errors.Is(err, evidence.ErrPassphrase):
 			fmt.Fprintln(m.out, "That is not its passphrase.")
 		case errors.Is(err, evidence.ErrKeyLocked):
-			fmt.Fprintf(m.out, "This step seals evidence, and the key that signs for it is locked: %s\n", sanitize.Line(m.signs.Ref()))
+			fmt.Fprintf(m.out, "This step seals evidence, and the key that signs for it is locked: %s\n",
+				sanitize.Line(m.signs.Ref()))
 		default:
 			fmt.Fprintf(m.out, "%s\nThe evidence is sealed, and not signed.\n", sanitize.Line(err.Error()))
 			return nil

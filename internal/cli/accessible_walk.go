@@ -99,7 +99,8 @@ func (m *accessible) Approve(ctx context.Context, p engine.Proposal) (engine.Dec
 	}
 	question := fmt.Sprintf("Make %s?", plural.Count(p.Actions(), "change"))
 	step, inputs := m.atHand()
-	choice, err := m.say(ctx, question, []string{"yes", "no", engine.AnswerSkip}, step != nil && len(step.Editable()) > 0)
+	choice, err := m.say(ctx, question, []string{"yes", "no", engine.AnswerSkip}, step != nil &&
+		len(step.Editable()) > 0)
 	switch {
 	case err != nil:
 		return engine.No, err
@@ -204,7 +205,8 @@ func (m *accessible) note(ctx context.Context, text string) error {
 		}
 	}
 	write := func(context.Context) error {
-		_, err := m.engine.Store.Append(m.incident, m.engine.Actor(), timeline.Entry{Kind: timeline.KindNote, Summary: text})
+		_, err := m.engine.Store.Append(m.incident, m.engine.Actor(),
+			timeline.Entry{Kind: timeline.KindNote, Summary: text})
 		if err == nil {
 			fmt.Fprintln(m.out, "The note is in the timeline.")
 		}
@@ -247,7 +249,8 @@ func (m *accessible) undo(ctx context.Context) error {
 		return err
 	}
 	if n := len(standing) - undone(res); n > 0 {
-		fmt.Fprintf(m.out, "%s still in place. What was put back is not done again by this run: irctl contain --incident %s --pod NAME does it.\n", plural.Count(n, "change"), m.incident)
+		fmt.Fprintf(m.out, "%s still in place. What was put back is not done again by this run: irctl contain "+
+			"--incident %s --pod NAME does it.\n", plural.Count(n, "change"), m.incident)
 	}
 	return nil
 }
@@ -298,7 +301,8 @@ func (m *accessible) edit(ctx context.Context, s *runbook.Step, in runbook.Input
 			if v, set := in[f.Name]; set && !ok {
 				value = runbook.Format(v)
 			}
-			fmt.Fprintf(m.out, "%s\n", wrap(m.columns(), "  ", sanitize.Line(fmt.Sprintf("%s = %s: %s", f.Name, value, f.Doc))))
+			fmt.Fprintf(m.out, "%s\n", wrap(m.columns(), "  ",
+				sanitize.Line(fmt.Sprintf("%s = %s: %s", f.Name, value, f.Doc))))
 		}
 		text, err := m.line(ctx, "NAME=VALUE to change one, empty when done")
 		if err != nil || text == "" {

@@ -31,7 +31,8 @@ type asciiWriter struct {
 	rest []byte // the beginning of a character that was written in pieces
 }
 
-var asciiMarks = map[rune]byte{'✓': '+', '✗': 'x', '→': '>', '▶': '>', '▸': '>', '…': '~', '·': '.', '•': '*', '–': '-', '─': '-', '│': '|', '×': 'x', '☠': '!', '⎈': '*', 'µ': 'u', 'μ': 'u'}
+var asciiMarks = map[rune]byte{'✓': '+', '✗': 'x', '→': '>', '▶': '>', '▸': '>', '…': '~', '·': '.', '•': '*', '–': '-',
+	'─': '-', '│': '|', '×': 'x', '☠': '!', '⎈': '*', 'µ': 'u', 'μ': 'u'}
 
 func (w *asciiWriter) Write(p []byte) (int, error) {
 	w.mu.Lock()

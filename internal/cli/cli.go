@@ -45,7 +45,8 @@ func System() Streams {
 		width = 0
 	}
 	return Streams{In: os.Stdin, Width: width, Out: os.Stdout, Err: os.Stderr,
-		InTerminal: term.IsTerminal(int(os.Stdin.Fd())), OutTerminal: term.IsTerminal(int(os.Stdout.Fd())), ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
+		InTerminal: term.IsTerminal(int(os.Stdin.Fd())), OutTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		ErrTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
 }
 
 // App is what commands share.
@@ -156,8 +157,10 @@ Every change is planned, shown, done, checked, recorded and reversible.
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return a.ui(c, ui) },
 	}
-	root.Flags().BoolVar(&ui.accessible, "accessible", false, "ask line by line, for screen readers and simple terminals")
-	root.Flags().StringVar(&ui.dir, "runbook-dir", "", "a folder of runbooks, which come before those of the configuration and the built-in ones")
+	root.Flags().BoolVar(&ui.accessible, "accessible", false,
+		"ask line by line, for screen readers and simple terminals")
+	root.Flags().StringVar(&ui.dir, "runbook-dir", "",
+		"a folder of runbooks, which come before those of the configuration and the built-in ones")
 	root.Flags().StringVar(&ui.pod, "pod", "", "begin with this suspect")
 	takesIncident(root, &ui.incident, "go on with this incident")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -167,12 +170,15 @@ Every change is planned, shown, done, checked, recorded and reversible.
 	})
 	a.kube.AddFlags(root.PersistentFlags())
 	f := root.PersistentFlags()
-	f.DurationVar(&a.timeout, "timeout", 2*time.Minute, "how long looking, and doing, may take each; your time to answer does not count")
+	f.DurationVar(&a.timeout, "timeout", 2*time.Minute,
+		"how long looking, and doing, may take each; your time to answer does not count")
 	f.StringVarP(&a.output, "output", "o", "table", "output format: table, json, yaml or name")
-	f.StringVar(&a.stateDir, "state-dir", "", "where incidents are kept (default $IRCTL_STATE_DIR, $XDG_STATE_HOME/irctl or ~/.local/state/irctl)")
+	f.StringVar(&a.stateDir, "state-dir", "",
+		"where incidents are kept (default $IRCTL_STATE_DIR, $XDG_STATE_HOME/irctl or ~/.local/state/irctl)")
 	f.StringVar(&a.config, "config", "", "configuration file (default $XDG_CONFIG_HOME/irctl/irctl.yaml)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show more: every diff and kubectl equivalent, every wait")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	// the flag exists
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
 	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespaces)
 	root.PersistentPreRunE = func(c *cobra.Command, args []string) error {
 		a.asked = engine.Asked{Words: wordsOf(c, args), From: "cli"}
@@ -187,7 +193,9 @@ Every change is planned, shown, done, checked, recorded and reversible.
 		}
 		return a.checkKubeconfigNames()
 	}
-	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.recover(), a.undo(), a.accept(), a.status(), a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(), a.investigate(), a.evidenceCommand(), a.configCommand())
+	root.AddCommand(a.detect(), a.contain(), a.eradicate(), a.recover(), a.undo(), a.accept(), a.status(),
+		a.incidentCommand(), a.timelineCommand(), a.report(), a.doctor(), a.version(), a.completion(root), options(),
+		a.investigate(), a.evidenceCommand(), a.configCommand())
 	root.AddCommand(a.run(), a.runbookCommand(), a.drill())
 	root.SetUsageTemplate(usageTemplate)
 	return root
@@ -197,7 +205,8 @@ Every change is planned, shown, done, checked, recorded and reversible.
 func explain(err error) string {
 	var unwritten *outputError
 	if errors.As(err, &unwritten) {
-		return "what is printed is not complete: make room where it goes, or send it elsewhere, and run the same command again"
+		return "what is printed is not complete: make room where it goes, or send it elsewhere, and run the same " +
+			"command again"
 	}
 	return cluster.Explain(err, deploy.RoleFor)
 }
@@ -221,16 +230,19 @@ Flags:
 `
 
 func options() *cobra.Command {
-	cmd := &cobra.Command{Use: "options", Short: "List the flags that all commands have", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		_, err := fmt.Fprintf(c.OutOrStdout(), "These flags can be given to every command:\n\n%s", c.InheritedFlags().FlagUsages())
-		return err
-	}}
+	cmd := &cobra.Command{Use: "options", Short: "List the flags that all commands have", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(c.OutOrStdout(), "These flags can be given to every command:\n\n%s",
+				c.InheritedFlags().FlagUsages())
+			return err
+		}}
 	return cmd
 }
 
 // context is the command's, bounded by --timeout.
 func (a *App) context(c *cobra.Command) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(c.Context(), a.timeout, fmt.Errorf("--timeout of %s is over: %w", a.timeout, context.DeadlineExceeded))
+	return context.WithTimeoutCause(c.Context(), a.timeout,
+		fmt.Errorf("--timeout of %s is over: %w", a.timeout, context.DeadlineExceeded))
 }
 
 func (a *App) client() (*cluster.Client, error) {
@@ -240,8 +252,10 @@ func (a *App) client() (*cluster.Client, error) {
 	}
 	// Without any configuration the library assumes an unprotected server on
 	// this machine, which is not where an incident is.
-	if raw, err := a.kube.ToRawKubeConfigLoader().RawConfig(); err == nil && len(raw.Clusters) == 0 && *a.kube.APIServer == "" && config.BearerTokenFile == "" {
-		return nil, fmt.Errorf("no cluster to talk to: there is no kubeconfig (KUBECONFIG is %q, else ~/.kube/config); name one with --kubeconfig, or a server with --server", a.Getenv("KUBECONFIG"))
+	if raw, err := a.kube.ToRawKubeConfigLoader().RawConfig(); err == nil && len(raw.Clusters) == 0 &&
+		*a.kube.APIServer == "" && config.BearerTokenFile == "" {
+		return nil, fmt.Errorf("no cluster to talk to: there is no kubeconfig (KUBECONFIG is %q, else "+
+			"~/.kube/config); name one with --kubeconfig, or a server with --server", a.Getenv("KUBECONFIG"))
 	}
 	return cluster.New(config)
 }
@@ -397,7 +411,9 @@ func (a *App) tellDoubts(i incident.Incident) {
 func only(open []incident.Incident) (incident.ID, error) {
 	switch len(open) {
 	case 0:
-		return "", fmt.Errorf("%w is open; name one (irctl incident list --all shows all; irctl incident reopen opens a closed one again)",
+		return "", fmt.Errorf(
+			"%w is open; name one (irctl incident list --all shows all; irctl incident reopen opens a closed one "+
+				"again)",
 			incident.ErrNotFound)
 	case 1:
 		return open[0].ID, nil

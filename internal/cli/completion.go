@@ -48,7 +48,8 @@ func (a *App) mustComplete(cmd *cobra.Command, flag string, f cobra.CompletionFu
 }
 
 // fromCluster asks the cluster for names; whatever goes wrong, there are none.
-func (a *App) fromCluster(c *cobra.Command, list func(ctx context.Context, client *cluster.Client, namespace string) ([]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) fromCluster(c *cobra.Command, list func(ctx context.Context, client *cluster.Client,
+	namespace string) ([]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(c.Context(), completionTime)
 	defer cancel()
 	client, err := a.client()
@@ -72,7 +73,8 @@ func (a *App) completePods(c *cobra.Command, _ []string, _ string) ([]cobra.Comp
 	})
 }
 
-func (a *App) completeNamespaces(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeNamespaces(c *cobra.Command, _ []string, _ string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	return a.fromCluster(c, func(ctx context.Context, client *cluster.Client, _ string) ([]string, error) {
 		return client.Names(ctx, cluster.NamespaceRef, "")
 	})
@@ -82,7 +84,8 @@ func (a *App) completeNamespaces(c *cobra.Command, _ []string, _ string) ([]cobr
 func (a *App) completeWorkloads(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return a.fromCluster(c, func(ctx context.Context, client *cluster.Client, namespace string) ([]string, error) {
 		var names []string
-		for _, kind := range []cluster.Ref{cluster.Deployment, cluster.StatefulSet, cluster.DaemonSet, cluster.CronJob, cluster.Job} {
+		for _, kind := range []cluster.Ref{cluster.Deployment, cluster.StatefulSet, cluster.DaemonSet, cluster.CronJob,
+			cluster.Job} {
 			found, err := client.Names(ctx, kind, namespace)
 			if err != nil {
 				return names, err
@@ -95,19 +98,23 @@ func (a *App) completeWorkloads(c *cobra.Command, _ []string, _ string) ([]cobra
 	})
 }
 
-func (a *App) completeIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	return a.incidentNames(c, func(incident.Incident) bool { return true })
 }
 
-func (a *App) completeOpenIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeOpenIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	return a.incidentNames(c, func(i incident.Incident) bool { return i.State == incident.StateOpen })
 }
 
-func (a *App) completeClosedIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeClosedIncidents(c *cobra.Command, args []string, _ string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	return a.incidentNames(c, func(i incident.Incident) bool { return i.State == incident.StateClosed })
 }
 
-func (a *App) incidentNames(c *cobra.Command, want func(incident.Incident) bool) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) incidentNames(c *cobra.Command, want func(incident.Incident) bool) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	store, err := a.quietStore() // a warning would stand in the middle of the command line
 	if err != nil {
 		return nil, noFiles

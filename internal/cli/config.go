@@ -26,8 +26,10 @@ func (a *App) configuration() (config.Config, error) {
 func (a *App) configCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "View and validate the configuration file", RunE: needsSubcommand}
 	cmd.AddCommand(
-		&cobra.Command{Use: "view", Short: "Show the configuration as irctl understands it", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.configView() }},
-		&cobra.Command{Use: "validate", Short: "Check the file, and that its keys can be used", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return a.configValidate(c) }},
+		&cobra.Command{Use: "view", Short: "Show the configuration as irctl understands it", Args: noArgs,
+			RunE: func(*cobra.Command, []string) error { return a.configView() }},
+		&cobra.Command{Use: "validate", Short: "Check the file, and that its keys can be used", Args: noArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return a.configValidate(c) }},
 	)
 	return cmd
 }

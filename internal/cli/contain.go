@@ -68,25 +68,34 @@ or not contained); 4 refused; 5 could not tell.`,
 	f.StringSliceVar(&o.targets.pods, "pod", nil, podHelp)
 	f.StringVarP(&o.targets.selector, "selector", "l", "", "suspects by label selector")
 	f.BoolVarP(&o.targets.allNamespaces, "all-namespaces", "A", false, "with -l: in all namespaces")
-	f.BoolVar(&o.targets.includeNew, "include-new", false, "with -l or TYPE/NAME, again: also what matches now and did not at first")
-	f.StringSliceVar(&o.steps, "steps", contain.DefaultSteps, "which steps to do: "+strings.Join(contain.AllSteps, ", "))
+	f.BoolVar(&o.targets.includeNew, "include-new", false,
+		"with -l or TYPE/NAME, again: also what matches now and did not at first")
+	f.StringSliceVar(&o.steps, "steps", contain.DefaultSteps, "which steps to do: "+
+		strings.Join(contain.AllSteps, ", "))
 	f.StringSliceVar(&o.skip, "skip", nil, "steps to leave out")
 	f.BoolVar(&o.options.KeepLabels, "keep-labels", false, "mark the pod but leave it with its controller and Services")
 	f.BoolVar(&o.keepReplicas, "keep-replicas", false, "leave the workload running (the same as --skip scale)")
-	f.StringSliceVar(&o.options.RemoveLabels, "remove-label", nil, "a further label to take off, by which an allowing policy selects the pod, say")
+	f.StringSliceVar(&o.options.RemoveLabels, "remove-label", nil,
+		"a further label to take off, by which an allowing policy selects the pod, say")
 	f.BoolVar(&o.cordon, "cordon", false, "also cordon and label the suspect's node")
-	f.BoolVar(&o.suspend, "suspend-controllers", false, "also suspend what would put the workload back: KEDA, Argo CD, Flux")
-	f.BoolVar(&o.options.AllowEvidenceLoss, "allow-evidence-loss", false, "scale down even if that destroys a suspect or its volumes")
+	f.BoolVar(&o.suspend, "suspend-controllers", false,
+		"also suspend what would put the workload back: KEDA, Argo CD, Flux")
+	f.BoolVar(&o.options.AllowEvidenceLoss, "allow-evidence-loss", false,
+		"scale down even if that destroys a suspect or its volumes")
 	f.BoolVar(&o.options.AllowDNS, "allow-dns", false, "let the suspect reach the cluster's DNS")
-	f.StringSliceVar(&o.options.AllowNamespaces, "allow-namespace", nil, "a forensics namespace that may talk with the suspect")
+	f.StringSliceVar(&o.options.AllowNamespaces, "allow-namespace", nil,
+		"a forensics namespace that may talk with the suspect")
 	f.StringSliceVar(&o.options.AllowCIDRs, "allow-cidr", nil, "an address range that may talk with the suspect")
 	takesIncident(cmd, &o.incident, "the incident to join (default: the open one of the same target, or a new one)")
 	f.StringVar(&o.title, "title", "", "title of a new incident")
 	f.StringVar(&o.severity, "severity", "", "severity of a new incident: sev1 to sev4")
-	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring")
-	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, with diffs, and ask the server whether it would; change nothing")
+	f.StringSliceVarP(&o.recipients, "recipient", "r", nil,
+		"who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring")
+	f.BoolVar(&o.dryRun, "dry-run", false,
+		"show what would be done, with diffs, and ask the server whether it would; change nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	f.DurationVar(&o.secondLook, "second-look", time.Second, "how long after the verification to look again whether anything was put back; 0: not")
+	f.DurationVar(&o.secondLook, "second-look", time.Second,
+		"how long after the verification to look again whether anything was put back; 0: not")
 	a.mustComplete(cmd, "pod", a.completePods)
 	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
 	a.mustComplete(cmd, "steps", cobra.FixedCompletions(contain.AllSteps, cobra.ShellCompDirectiveNoFileComp))
@@ -105,7 +114,8 @@ func (o *containOptions) complete(given string) error {
 	}
 	for _, name := range append(slices.Clone(o.steps), o.skip...) {
 		if !slices.Contains(contain.AllSteps, name) {
-			return usagef("no step %q: there are %s%s", name, strings.Join(contain.AllSteps, ", "), didYouMean(name, contain.AllSteps))
+			return usagef("no step %q: there are %s%s", name, strings.Join(contain.AllSteps, ", "),
+				didYouMean(name, contain.AllSteps))
 		}
 	}
 	if o.cordon {
@@ -173,11 +183,13 @@ func (a *App) runContain(c *cobra.Command, o *containOptions) error {
 }
 
 // howFlags are those that say how to contain.
-var howFlags = []string{"steps", "skip", "keep-labels", "keep-replicas", "remove-label", "cordon", "suspend-controllers", "allow-evidence-loss",
+var howFlags = []string{"steps", "skip", "keep-labels", "keep-replicas", "remove-label", "cordon",
+	"suspend-controllers", "allow-evidence-loss",
 	"allow-dns", "allow-namespace", "allow-cidr"}
 
 // containsWhat finds the suspects, or, where none are named, those of the incident.
-func (a *App) containsWhat(ctx context.Context, e *engine.Engine, o *containOptions, req *engine.ContainRequest, given func(string) bool) error {
+func (a *App) containsWhat(ctx context.Context, e *engine.Engine, o *containOptions, req *engine.ContainRequest,
+	given func(string) bool) error {
 	if o.again() {
 		again, err := e.Again(ctx, req.Incident)
 		if err != nil {
@@ -218,7 +230,8 @@ func containExit(res *engine.ContainResult) error {
 // went wrong beside the actions.
 func (a *App) printNotDone(refusals []steps.Refusal, failures []string, st style) {
 	for _, r := range refusals {
-		fmt.Fprintf(a.Out, "%s refused: %s%s: %s\n", st.warn("–"), sanitize.Line(targetPrefix(r.Targets)), sanitize.Line(r.Object), sanitize.Line(r.Reason))
+		fmt.Fprintf(a.Out, "%s refused: %s%s: %s\n", st.warn("–"), sanitize.Line(targetPrefix(r.Targets)),
+			sanitize.Line(r.Object), sanitize.Line(r.Reason))
 		if r.Override != "" {
 			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("allow it with"), sanitize.Line(r.Override))
 		}
@@ -273,7 +286,8 @@ func (a *App) printContain(res *engine.ContainResult) error {
 	if res.Incident != "" {
 		undo = fmt.Sprintf(" (irctl undo --all --incident %s puts it back)", res.Incident)
 	}
-	p("%s  %s, %d changed%s", verdictText(st, res.Verdict, engine.Accepted(res.Targets, res.Unsettled)), plural.Count(len(res.Targets), "pod"), changed, undo)
+	p("%s  %s, %d changed%s", verdictText(st, res.Verdict, engine.Accepted(res.Targets, res.Unsettled)),
+		plural.Count(len(res.Targets), "pod"), changed, undo)
 	return nil
 }
 
@@ -282,7 +296,8 @@ func detachedHint(id string) string {
 	if id != "" {
 		return "; irctl status " + id + " judges the suspects of the incident"
 	}
-	return ". Pods that were detached earlier carry the label " + contain.QuarantineLabel + "=" + contain.QuarantineValue
+	return ". Pods that were detached earlier carry the label " + contain.QuarantineLabel + "=" +
+		contain.QuarantineValue
 }
 
 func (a *App) printDryRun(res *engine.ContainResult, st style) {
@@ -299,7 +314,8 @@ func (a *App) printDryRun(res *engine.ContainResult, st style) {
 // printPlanned prints the actions of a dry run with their diffs.
 func (a *App) printPlanned(actions []engine.ActionResult, st style) {
 	for _, r := range actions {
-		fmt.Fprintf(a.Out, "%s: %s\n    %s\n", st.bold(r.Step), sanitize.Line(r.Summary), st.dim(sanitize.Line(r.Command)))
+		fmt.Fprintf(a.Out, "%s: %s\n    %s\n", st.bold(r.Step), sanitize.Line(r.Summary),
+			st.dim(sanitize.Line(r.Command)))
 		for _, d := range r.Diff {
 			fmt.Fprintf(a.Out, "    %s\n", st.diff(sanitize.Line(d)))
 		}
@@ -354,7 +370,8 @@ const manyTargets = 5
 func (a *App) printFindings(findings []contain.Finding, st style) {
 	brief := len(findings) >= manyTargets && !a.verbose
 	for _, f := range findings {
-		fmt.Fprintf(a.Out, "%s/%s  %s\n", sanitize.Line(f.Namespace), sanitize.Line(f.Pod), verdictText(st, f.Verdict, engine.Accepted([]contain.Finding{f}, nil)))
+		fmt.Fprintf(a.Out, "%s/%s  %s\n", sanitize.Line(f.Namespace), sanitize.Line(f.Pod),
+			verdictText(st, f.Verdict, engine.Accepted([]contain.Finding{f}, nil)))
 		for _, c := range f.Checks {
 			if !brief || !c.OK {
 				fmt.Fprintf(a.Out, "  %s %s\n", checkMark(st, c), sanitize.Line(c.Text))
@@ -366,7 +383,8 @@ func (a *App) printFindings(findings []contain.Finding, st style) {
 			}
 			sign := st.warn("!")
 			if e.Accepted != nil {
-				fmt.Fprintf(a.Out, "  %s %s; %s\n", st.dim("·"), sanitize.Line(e.Text), sanitize.Line(e.Accepted.String()))
+				fmt.Fprintf(a.Out, "  %s %s; %s\n", st.dim("·"), sanitize.Line(e.Text),
+					sanitize.Line(e.Accepted.String()))
 				continue
 			}
 			if e.Severity == contain.Open {
@@ -389,10 +407,12 @@ func (a *App) printFindings(findings []contain.Finding, st style) {
 func (a *App) printUnsettled(list []engine.Unsettled, st style) {
 	for _, u := range list {
 		if u.Accepted != nil {
-			fmt.Fprintf(a.Out, "%s not done: %s; %s\n", st.dim("·"), sanitize.Line(u.Summary), sanitize.Line(u.Accepted.String()))
+			fmt.Fprintf(a.Out, "%s not done: %s; %s\n", st.dim("·"), sanitize.Line(u.Summary),
+				sanitize.Line(u.Accepted.String()))
 			continue
 		}
-		fmt.Fprintf(a.Out, "%s not done: %s: %s\n", st.bad("✗"), sanitize.Line(u.Summary), sanitize.Line(unsettledText(u)))
+		fmt.Fprintf(a.Out, "%s not done: %s: %s\n", st.bad("✗"), sanitize.Line(u.Summary),
+			sanitize.Line(unsettledText(u)))
 		if u.Close != "" {
 			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("→"), sanitize.Line(u.Close))
 		}

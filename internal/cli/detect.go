@@ -58,20 +58,30 @@ is none in what could be looked at, and not everything could be.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.runDetect(c, o) },
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&o.falco, "falco", nil, "alerts of Falco, as JSON lines: a file, or - for standard input; may be repeated")
-	f.StringSliceVar(&o.auditLogs, "audit-log", nil, "the API server's audit log: a file, or - for standard input; may be repeated")
-	f.StringVar(&o.listen, "listen", "", "take alerts over HTTP at this address, from falcosidekick's webhook or Falco itself; implies --watch")
-	f.StringVar(&o.tokenFile, "listen-token-file", "", "the bearer token that --listen asks for; needed where others can reach the address")
+	f.StringSliceVar(&o.falco, "falco", nil,
+		"alerts of Falco, as JSON lines: a file, or - for standard input; may be repeated")
+	f.StringSliceVar(&o.auditLogs, "audit-log", nil,
+		"the API server's audit log: a file, or - for standard input; may be repeated")
+	f.StringVar(&o.listen, "listen", "",
+		"take alerts over HTTP at this address, from falcosidekick's webhook or Falco itself; implies --watch")
+	f.StringVar(&o.tokenFile, "listen-token-file", "",
+		"the bearer token that --listen asks for; needed where others can reach the address")
 	f.BoolVar(&o.noCluster, "no-cluster", false, "read the alerts only; needs no cluster")
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "all namespaces; so it is without -n too")
-	f.DurationVar(&o.since, "since", 0, "leave out what is older, such as 1h (default: all alerts; of the cluster, what is new since 24h)")
-	f.StringSliceVar(&o.inside, "inside", nil, "an address range from which requests to the API server are expected, besides the private ones; may be repeated")
+	f.DurationVar(&o.since, "since", 0,
+		"leave out what is older, such as 1h (default: all alerts; of the cluster, what is new since 24h)")
+	f.StringSliceVar(&o.inside, "inside", nil,
+		"an address range from which requests to the API server are expected, besides the private ones; may be "+
+			"repeated")
 	f.IntVar(&o.top, "top", 10, "how many suspects to show; 0: all")
 	f.BoolVar(&o.watch, "watch", false, "go on until Ctrl-C, and print new findings as they come")
-	f.DurationVar(&o.interval, "interval", 30*time.Second, "with --watch: how long to wait between two looks at the cluster")
-	f.BoolVar(&o.open, "open", false, "open an incident of the worst suspect that has a sign of an attack; with --watch, of every one of high severity")
+	f.DurationVar(&o.interval, "interval", 30*time.Second,
+		"with --watch: how long to wait between two looks at the cluster")
+	f.BoolVar(&o.open, "open", false, "open an incident of the worst suspect that has a sign of an attack; with "+
+		"--watch, of every one of high severity")
 	f.StringVar(&o.title, "title", "", "title of a new incident")
-	f.StringVar(&o.severity, "severity", "", "severity of a new incident: sev1 to sev4 (default: as the findings suggest)")
+	f.StringVar(&o.severity, "severity", "",
+		"severity of a new incident: sev1 to sev4 (default: as the findings suggest)")
 	return cmd
 }
 
@@ -213,12 +223,14 @@ func (a *App) openWorst(ctx context.Context, o *detectOptions, req detect.Reques
 }
 
 // opener asks once which cluster it is, and opens incidents.
-func (a *App) opener(ctx context.Context, o *detectOptions, req detect.Request) (func(detect.Suspect) (detect.Opened, error), error) {
+func (a *App) opener(ctx context.Context, o *detectOptions,
+	req detect.Request) (func(detect.Suspect) (detect.Opened, error), error) {
 	store, err := a.storeToWrite()
 	if err != nil {
 		return nil, err
 	}
-	opening := detect.Opening{Client: req.Client, Actor: timeline.LocalActor(), Now: a.clock.Now, Title: o.title, Severity: incident.Severity(o.severity)}
+	opening := detect.Opening{Client: req.Client, Actor: timeline.LocalActor(), Now: a.clock.Now, Title: o.title,
+		Severity: incident.Severity(o.severity)}
 	if req.Client != nil {
 		asking, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()

@@ -38,7 +38,8 @@ func (a *App) printSuspects(found detectResult, top int) error {
 		fmt.Fprintf(a.Out, "%s %s\n", sign, noSign(found.Result))
 	}
 	if habits > 0 {
-		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s of less weight, with no sign of an attack (-v shows them)", plural.Count(habits, "suspect"))))
+		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %s of less weight, with no sign of an attack (-v shows them)",
+			plural.Count(habits, "suspect"))))
 	}
 	if found.More > 0 {
 		fmt.Fprintf(a.Out, "%s\n", st.dim(fmt.Sprintf("· %d more, all of less weight (--top 0 shows all)", found.More)))
@@ -73,20 +74,25 @@ func (a *App) printReading(res *detect.Result) {
 	for _, s := range res.Sources {
 		var notes []string
 		if s.Malformed > 0 && s.Malformed < s.Lines { // else it is a gap, and told above
-			notes = append(notes, fmt.Sprintf("%s passed over (the first: %s)", plural.Count(int(s.Malformed), "malformed line"), s.Example))
+			notes = append(notes, fmt.Sprintf("%s passed over (the first: %s)",
+				plural.Count(int(s.Malformed), "malformed line"), s.Example))
 		}
 		if s.Long > 0 {
-			notes = append(notes, fmt.Sprintf("%s judged by the first megabyte, if at all", plural.Count(int(s.Long), "line")))
+			notes = append(notes, fmt.Sprintf("%s judged by the first megabyte, if at all",
+				plural.Count(int(s.Long), "line")))
 		}
 		if s.Old > 0 {
 			notes = append(notes, fmt.Sprintf("%s older than --since", plural.Count(int(s.Old), "finding")))
 		}
 		if len(notes) > 0 || a.verbose {
-			fmt.Fprintf(a.Err, "%s %s\n", st.warn("!"), sanitize.Line(fmt.Sprintf("%s: %s read; %s", s.Path, plural.Count(int(s.Lines), "line"), strings.Join(notes, ", "))))
+			fmt.Fprintf(a.Err, "%s %s\n", st.warn("!"),
+				sanitize.Line(fmt.Sprintf("%s: %s read; %s", s.Path, plural.Count(int(s.Lines), "line"),
+					strings.Join(notes, ", "))))
 		}
 	}
 	if res.Dropped > 0 {
-		fmt.Fprintf(a.Err, "%s %s of the least weight left out: there were too many\n", st.warn("!"), plural.Count(int(res.Dropped), "finding"))
+		fmt.Fprintf(a.Err, "%s %s of the least weight left out: there were too many\n", st.warn("!"),
+			plural.Count(int(res.Dropped), "finding"))
 	}
 }
 
@@ -110,7 +116,8 @@ func (a *App) printSuspect(s detect.Suspect, st style) {
 	if len(about) > 0 {
 		tail = "  (" + sanitize.Line(strings.Join(about, ", ")) + ")"
 	}
-	fmt.Fprintf(a.Out, "%d. %s %s%s\n", s.Rank, severityText(st, s.Severity, fmt.Sprintf("%s %d", s.Severity, s.Score)), st.bold(sanitize.Line(s.Kind+" "+s.Name)), tail)
+	fmt.Fprintf(a.Out, "%d. %s %s%s\n", s.Rank, severityText(st, s.Severity, fmt.Sprintf("%s %d", s.Severity, s.Score)),
+		st.bold(sanitize.Line(s.Kind+" "+s.Name)), tail)
 	shown, habits := 0, 0
 	for _, f := range s.Findings {
 		if !a.verbose && (!f.Score.Sign() || shown == manyFindings) {
@@ -121,7 +128,8 @@ func (a *App) printSuspect(s detect.Suspect, st style) {
 		a.printFinding(f, st)
 	}
 	if habits > 0 {
-		fmt.Fprintf(a.Out, "   %s\n", st.dim(fmt.Sprintf("· %s of less weight (-v shows them)", plural.Count(habits, "finding"))))
+		fmt.Fprintf(a.Out, "   %s\n", st.dim(fmt.Sprintf("· %s of less weight (-v shows them)",
+			plural.Count(habits, "finding"))))
 	}
 }
 
@@ -177,7 +185,8 @@ func (a *App) printOpened(s detect.Suspect, id string, created bool) {
 	}
 	fmt.Fprintf(a.Out, "%s incident %s %s\n", st.good("✓"), id, did)
 	if s.Kind == "pod" && !s.Gone {
-		fmt.Fprintf(a.Out, "  %s irctl contain --pod %s -n %s --incident %s --dry-run\n", st.dim("→"), sanitize.Line(s.Subject.Pod), sanitize.Line(s.Subject.Namespace), id)
+		fmt.Fprintf(a.Out, "  %s irctl contain --pod %s -n %s --incident %s --dry-run\n", st.dim("→"),
+			sanitize.Line(s.Subject.Pod), sanitize.Line(s.Subject.Namespace), id)
 	}
 }
 
@@ -197,7 +206,9 @@ func (a *App) printAsItComes(f detect.Finding) {
 		fmt.Fprintln(a.Out, sanitize.Line(kind+"/"+name))
 	default:
 		st := a.style(a.OutTerminal)
-		fmt.Fprintf(a.Out, "%s %s\n  %s\n  %s\n", severityText(st, f.Severity, fmt.Sprintf("%s %d", f.Severity, f.Score)), st.bold(sanitize.Line(kind+" "+name)),
+		fmt.Fprintf(a.Out, "%s %s\n  %s\n  %s\n",
+			severityText(st, f.Severity, fmt.Sprintf("%s %d", f.Severity, f.Score)),
+			st.bold(sanitize.Line(kind+" "+name)),
 			sanitize.Line(f.Reason), st.dim(sanitize.Line(findingNote(f))))
 	}
 }

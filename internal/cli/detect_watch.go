@@ -21,7 +21,9 @@ const (
 // watchSuspects prints findings as they come, as JSON lines with -o json, and
 // the ranking at the end.
 func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Request) error {
-	w := detect.Watching{Every: o.interval, Noticed: func(text string) { fmt.Fprintf(a.Err, "%s\n", sanitize.Line(text)) }}
+	w := detect.Watching{Every: o.interval, Noticed: func(text string) {
+		fmt.Fprintf(a.Err, "%s\n", sanitize.Line(text))
+	}}
 	if o.listen != "" {
 		token, err := readToken(ctx, o.tokenFile)
 		if err != nil {
@@ -41,7 +43,8 @@ func (a *App) watchSuspects(ctx context.Context, o *detectOptions, req detect.Re
 	w.Found = func(f detect.Finding) {
 		a.printAsItComes(f)
 		kind, name := f.Subject.Suspect()
-		if key := kind + " " + name; open != nil && f.Score.AtLeastHigh() && recorded[key] < maxRecorded && (recorded[key] > 0 || len(recorded) < maxOpened) {
+		if key := kind + " " + name; open != nil && f.Score.AtLeastHigh() && recorded[key] < maxRecorded &&
+			(recorded[key] > 0 || len(recorded) < maxOpened) {
 			recorded[key]++
 			suspect := detect.Rank([]detect.Finding{f})[0]
 			opened, err := open(suspect)
@@ -94,7 +97,8 @@ func readToken(ctx context.Context, path string) (string, error) {
 		return "", fmt.Errorf("the token in %s is empty", path)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		// RFC 6750 has no such characters in a bearer token, and no sender could send them.
-		return "", fmt.Errorf("the token in %s is no bearer token: it has characters other than letters, digits and marks", path)
+		return "", fmt.Errorf(
+			"the token in %s is no bearer token: it has characters other than letters, digits and marks", path)
 	}
 	return token, nil
 }

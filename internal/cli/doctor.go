@@ -57,7 +57,8 @@ the manifests: give the same --apply here. Exit code 1 if something necessary is
 	f := cmd.Flags()
 	f.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "check the rights in all namespaces rather than in one")
 	f.BoolVar(&o.roles, "roles", false, "print the ClusterRoles that grant the rights, for kubectl apply -f -")
-	f.StringSliceVar(&o.apply, "apply", nil, "a file or folder of manifests: check the rights to apply them, as irctl eradicate --apply does")
+	f.StringSliceVar(&o.apply, "apply", nil,
+		"a file or folder of manifests: check the rights to apply them, as irctl eradicate --apply does")
 	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence, as contain takes it")
 	return cmd
 }
@@ -76,7 +77,8 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 	}
 	ctx, cancel := a.context(c)
 	defer cancel()
-	list := append([]diagnosis{a.checkStore(), a.checkRecipients(ctx, o.recipients)}, a.checkCluster(ctx, o, manifests)...)
+	list := append([]diagnosis{a.checkStore(), a.checkRecipients(ctx, o.recipients)},
+		a.checkCluster(ctx, o, manifests)...)
 	sick, unseen := 0, 0
 	for _, d := range list {
 		switch d.State {
@@ -90,10 +92,12 @@ func (a *App) runDoctor(c *cobra.Command, o *doctorOptions) error {
 		return err
 	}
 	if sick > 0 {
-		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", plural.Count(sick, "check")+" failed")}
+		return exitError{code: ExitError, err: fmt.Errorf("not ready for an incident: %s", plural.Count(sick, "check")+
+			" failed")}
 	}
 	if unseen > 0 {
-		return fmt.Errorf("%w whether all is ready for an incident: %s not be made", engine.ErrUndetermined, plural.Count(unseen, "check")+" could")
+		return fmt.Errorf("%w whether all is ready for an incident: %s not be made", engine.ErrUndetermined,
+			plural.Count(unseen, "check")+" could")
 	}
 	return nil
 }
@@ -104,7 +108,8 @@ func (a *App) printDiagnoses(list []diagnosis) error {
 	}
 	st := a.style(a.OutTerminal)
 	for _, d := range a.gathered(list) {
-		sign := map[string]string{healthy: st.good("✓"), warning: st.warn("!"), ill: st.bad("✗"), unknown: st.warn("?")}[d.State]
+		sign := map[string]string{healthy: st.good("✓"), warning: st.warn("!"), ill: st.bad("✗"),
+			unknown: st.warn("?")}[d.State]
 		fmt.Fprintf(a.Out, "%s %s: %s\n", sign, d.Check, sanitize.Line(d.Text))
 		if d.Fix != "" {
 			fmt.Fprintf(a.Out, "    %s %s\n", st.dim("→"), sanitize.Line(d.Fix))
@@ -142,7 +147,8 @@ func (a *App) gathered(list []diagnosis) []diagnosis {
 func (a *App) checkStore() diagnosis {
 	store, err := a.storeToWrite() // it looks, and makes nothing
 	if err != nil {
-		return diagnosis{Check: "state directory", State: ill, Text: err.Error(), Fix: "set IRCTL_STATE_DIR to a directory of your own that can be written"}
+		return diagnosis{Check: "state directory", State: ill, Text: err.Error(),
+			Fix: "set IRCTL_STATE_DIR to a directory of your own that can be written"}
 	}
 	return diagnosis{Check: "state directory", State: healthy, Text: store.Dir()}
 }
@@ -156,7 +162,8 @@ func (a *App) checkRecipients(ctx context.Context, refs []string) diagnosis {
 	_, note := snapshotOf(s)
 	switch {
 	case err != nil:
-		return diagnosis{Check: "recipients", State: ill, Text: err.Error(), Fix: "name keys that can be used, in the configuration file or with -r"}
+		return diagnosis{Check: "recipients", State: ill, Text: err.Error(),
+			Fix: "name keys that can be used, in the configuration file or with -r"}
 	case s == nil:
 		return diagnosis{Check: "recipients", State: warning, Text: note}
 	}
@@ -173,7 +180,8 @@ func (a *App) checkCluster(ctx context.Context, o *doctorOptions, manifests []er
 		return []diagnosis{{Check: "server", State: ill, Text: err.Error(), Fix: explain(err)}}
 	}
 	list := []diagnosis{
-		{Check: "server", State: healthy, Text: fmt.Sprintf("%s, version %s, cluster %s", id.Server, dash(id.Version), dash(id.ClusterUID))},
+		{Check: "server", State: healthy, Text: fmt.Sprintf("%s, version %s, cluster %s", id.Server, dash(id.Version),
+			dash(id.ClusterUID))},
 		identityCheck(id), clockCheck(client),
 	}
 	namespace := ""
@@ -195,9 +203,11 @@ func (a *App) checkCluster(ctx context.Context, o *doctorOptions, manifests []er
 
 func identityCheck(id cluster.Identity) diagnosis {
 	if id.User == "" {
-		return diagnosis{Check: "identity", State: warning, Text: "the server does not say who we are (SelfSubjectReview, since Kubernetes 1.28); the timeline will name the local user only"}
+		return diagnosis{Check: "identity", State: warning, Text: "the server does not say who we are " +
+			"(SelfSubjectReview, since Kubernetes 1.28); the timeline will name the local user only"}
 	}
-	return diagnosis{Check: "identity", State: healthy, Text: fmt.Sprintf("%s, of %s", id.User, dash(strings.Join(id.Groups, ", ")))}
+	return diagnosis{Check: "identity", State: healthy,
+		Text: fmt.Sprintf("%s, of %s", id.User, dash(strings.Join(id.Groups, ", ")))}
 }
 
 // maxSkew is from when on the times in a timeline mislead.
@@ -209,9 +219,13 @@ func clockCheck(client *cluster.Client) diagnosis {
 	case !known:
 		return diagnosis{Check: "clock", State: warning, Text: "the server's answers carry no time"}
 	case offset.Abs() > maxSkew:
-		return diagnosis{Check: "clock", State: warning, Text: fmt.Sprintf("the server's clock is %s off from this machine's: the timeline and the cluster's events will not agree", offset.Round(time.Second)), Fix: "synchronise the clocks (NTP)"}
+		return diagnosis{Check: "clock", State: warning,
+			Text: fmt.Sprintf(
+				"the server's clock is %s off from this machine's: the timeline and the cluster's events will not "+
+					"agree", offset.Round(time.Second)), Fix: "synchronise the clocks (NTP)"}
 	}
-	return diagnosis{Check: "clock", State: healthy, Text: "this machine and the server agree to within " + max(offset.Abs(), time.Second).Round(time.Second).String()}
+	return diagnosis{Check: "clock", State: healthy, Text: "this machine and the server agree to within " +
+		max(offset.Abs(), time.Second).Round(time.Second).String()}
 }
 
 func rightsChecks(ctx context.Context, client *cluster.Client, namespace string) []diagnosis {
@@ -239,10 +253,12 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			have[r.Phase]++
 			continue
 		}
-		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s", r.Verb, qualified(r.Group, r.Resource), where, r.For),
+		d := diagnosis{Check: "right to " + r.Phase, State: ill, Text: fmt.Sprintf("may not %s %s in %s, needed to: %s",
+			r.Verb, qualified(r.Group, r.Resource), where, r.For),
 			Fix: fixOf(r), short: r.Verb + " " + qualified(r.Group, r.Resource)}
 		if r.ClusterWide {
-			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r.Group, r.Resource), r.For)
+			d.Text = fmt.Sprintf("may not %s %s cluster-wide, needed to: %s", r.Verb, qualified(r.Group, r.Resource),
+				r.For)
 		}
 		if r.Optional {
 			d.State = warning
@@ -263,7 +279,8 @@ func rightsChecks(ctx context.Context, client *cluster.Client, namespace string)
 			}
 		}
 		if have[p] == total {
-			list = append(list, diagnosis{Check: "right to " + p, State: healthy, Text: fmt.Sprintf("all %d rights in %s", total, where)})
+			list = append(list, diagnosis{Check: "right to " + p, State: healthy,
+				Text: fmt.Sprintf("all %d rights in %s", total, where)})
 		}
 	}
 	return list
@@ -277,14 +294,16 @@ func fixOf(r steps.Right) string {
 		"irctl-recoverer":  " once a suspect is to be deleted",
 	}
 	if r.Role() == "" {
-		return "have somebody do it who holds all that the role allows, or grant bind on that role by its name, which is not looked at here (irctl doctor --roles says how)"
+		return "have somebody do it who holds all that the role allows, or grant bind on that role by its name, " +
+			"which is not looked at here (irctl doctor --roles says how)"
 	}
 	return "bind the ClusterRole " + r.Role() + when[r.Role()] + " (irctl doctor --roles prints it)"
 }
 
 // applyChecks are about what the team's manifests need. No ClusterRole can
 // ship for it: the kinds are the team's.
-func applyChecks(ctx context.Context, client *cluster.Client, manifests []eradicate.Manifest, namespace string) []diagnosis {
+func applyChecks(ctx context.Context, client *cluster.Client, manifests []eradicate.Manifest,
+	namespace string) []diagnosis {
 	const check = "right to apply"
 	var list []diagnosis
 	questions, errs := eradicate.AccessToApply(ctx, client, manifests, namespace)
@@ -297,7 +316,9 @@ func applyChecks(ctx context.Context, client *cluster.Client, manifests []eradic
 			resources = append(resources, name)
 		}
 	}
-	fix := fmt.Sprintf("kubectl create clusterrole irctl-applier --verb=%s --resource=%s, and bind it once there is need", strings.Join(eradicate.VerbsToApply, ","), strings.Join(resources, ","))
+	fix := fmt.Sprintf(
+		"kubectl create clusterrole irctl-applier --verb=%s --resource=%s, and bind it once there is need",
+		strings.Join(eradicate.VerbsToApply, ","), strings.Join(resources, ","))
 	for i, answer := range client.Can(ctx, questions) {
 		q := questions[i]
 		where := "cluster-wide"
@@ -309,11 +330,15 @@ func applyChecks(ctx context.Context, client *cluster.Client, manifests []eradic
 			list = append(list, diagnosis{Check: check, State: unknown, Text: answer.Err.Error()})
 		case !answer.Allowed:
 			what := q.Verb + " " + qualified(q.Group, q.Resource)
-			list = append(list, diagnosis{Check: check, State: ill, Fix: fix, Text: fmt.Sprintf("may not %s %s, needed to: apply the manifests, and undo it", what, where), short: what + " " + where})
+			list = append(list, diagnosis{Check: check, State: ill, Fix: fix,
+				Text:  fmt.Sprintf("may not %s %s, needed to: apply the manifests, and undo it", what, where),
+				short: what + " " + where})
 		}
 	}
 	if len(list) == 0 {
-		list = append(list, diagnosis{Check: check, State: healthy, Text: fmt.Sprintf("all %s for %s", plural.Count(len(questions), "right"), plural.Count(len(manifests), "manifest"))})
+		list = append(list, diagnosis{Check: check, State: healthy,
+			Text: fmt.Sprintf("all %s for %s", plural.Count(len(questions), "right"),
+				plural.Count(len(manifests), "manifest"))})
 	}
 	return list
 }
@@ -331,8 +356,10 @@ func enforcementCheck(ctx context.Context, client *cluster.Client, version strin
 	case err != nil:
 		return diagnosis{Check: "policy enforcement", State: warning, Text: "unknown: " + err.Error()}
 	case len(enforcers) == 0:
-		return diagnosis{Check: "policy enforcement", State: warning, Text: "nothing was recognised that enforces NetworkPolicy: a quarantine may be without effect",
-			Fix: "find out from your network plugin's documentation, and try it: a pod under a deny-all policy must not be reachable"}
+		return diagnosis{Check: "policy enforcement", State: warning,
+			Text: "nothing was recognised that enforces NetworkPolicy: a quarantine may be without effect",
+			Fix: "find out from your network plugin's documentation, and try it: a pod under a deny-all policy must " +
+				"not be reachable"}
 	}
 	return diagnosis{Check: "policy enforcement", State: healthy, Text: strings.Join(enforcers, ", ")}
 }

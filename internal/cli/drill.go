@@ -45,7 +45,8 @@ while you work, and a score at the end. It needs no cluster, no kubeconfig, no r
 and no network. Evidence and reports are real ones, marked DRILL, in a directory apart
 from that of real incidents.
 
-On a terminal it opens the terminal UI on that cluster. --auto plays it unattended, by the scenario's runbook, and prints what happens.
+On a terminal it opens the terminal UI on that cluster. --auto plays it unattended,
+by the scenario's runbook, and prints what happens.
 irctl drill serve keeps the simulated cluster up, for the ordinary commands and kubectl.
 
 Exit codes: 0; 1 error; 2 usage; 3 points were lost.`,
@@ -63,16 +64,20 @@ Exit codes: 0; 1 error; 2 usage; 3 points were lost.`,
 		},
 	}
 	a.drillFlags(cmd, o, 1)
-	cmd.Flags().BoolVar(&o.accessible, "accessible", false, "line by line, for screen readers, dumb terminals and serial consoles")
+	cmd.Flags().BoolVar(&o.accessible, "accessible", false,
+		"line by line, for screen readers, dumb terminals and serial consoles")
 	cmd.Flags().BoolVar(&o.auto, "auto", false, "play it unattended, well, and print what happens")
 	serve := &drillOptions{}
-	served := &cobra.Command{Use: "serve", Short: "Keep the simulated cluster up, and print how to reach it", Args: noArgs,
+	served := &cobra.Command{Use: "serve", Short: "Keep the simulated cluster up, and print how to reach it",
+		Args: noArgs,
 		Long: `Keep the simulated cluster up until Ctrl-C, and print what to export so that irctl and
 kubectl work on it. The score is printed at the end.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.drillServe(c.Context(), serve) }}
 	a.drillFlags(served, serve, 1)
-	cmd.AddCommand(served, &cobra.Command{Use: "list", Short: "List the scenarios", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.drillList() }},
-		&cobra.Command{Use: "schema", Short: "Print the JSON Schema of scenarios, for editors", Args: noArgs, RunE: func(*cobra.Command, []string) error { return a.printSchema(drill.Schema()) }})
+	cmd.AddCommand(served, &cobra.Command{Use: "list", Short: "List the scenarios", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return a.drillList() }},
+		&cobra.Command{Use: "schema", Short: "Print the JSON Schema of scenarios, for editors", Args: noArgs,
+			RunE: func(*cobra.Command, []string) error { return a.printSchema(drill.Schema()) }})
 	return cmd
 }
 
@@ -80,7 +85,8 @@ func (a *App) drillFlags(cmd *cobra.Command, o *drillOptions, speed float64) {
 	f := cmd.Flags()
 	f.StringVar(&o.scenario, "scenario", drill.First, "which scenario: a name (irctl drill list), or a file")
 	f.Float64Var(&o.speed, "speed", speed, "how many seconds of the drill pass in one")
-	f.StringVar(&o.dir, "dir", "", "a new directory for everything of the drill (default: below drill in the state directory)")
+	f.StringVar(&o.dir, "dir", "",
+		"a new directory for everything of the drill (default: below drill in the state directory)")
 	a.mustComplete(cmd, "scenario", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		all, _ := drill.BuiltIn()
 		var names []string
@@ -207,7 +213,9 @@ func (a *App) drillAuto(ctx context.Context, o *drillOptions) error {
 func (a *App) playWell(ctx context.Context, stage *stage) error {
 	session, scenario := stage.session, stage.session.World.Scenario
 	stage.say("%s", a.briefing(session))
-	hands := &drill.Hands{World: session.World, Dir: session.Dir, Incident: func() string { return session.Incident(ctx) },
+	hands := &drill.Hands{World: session.World, Dir: session.Dir, Incident: func() string {
+		return session.Incident(ctx)
+	},
 		Irctl: func(ctx context.Context, args []string) error { return a.inDrill(ctx, session, nil, args) },
 		Typed: func(line string) { stage.say("\n%s %s\n", stage.st.dim("$"), stage.st.bold(sanitize.Line(line))) }}
 	if err := hands.Do(ctx, scenario.Play.Before); err != nil {
@@ -218,7 +226,8 @@ func (a *App) playWell(ctx context.Context, stage *stage) error {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		args = append(args, "--set", name+"="+given[name])
 	}
-	stage.say("\n%s %s\n", stage.st.dim("$"), stage.st.bold(sanitize.Line(strings.TrimSpace("irctl run "+scenario.Runbook+" "+params(given)))))
+	stage.say("\n%s %s\n", stage.st.dim("$"),
+		stage.st.bold(sanitize.Line(strings.TrimSpace("irctl run "+scenario.Runbook+" "+params(given)))))
 	var exit exitError
 	if err := a.inDrill(ctx, session, hands, args); err != nil && !(errors.As(err, &exit) && exit.code != ExitRefused) {
 		return err // what a step failed at, the score tells
@@ -236,7 +245,9 @@ func (a *App) drillPlay(ctx context.Context, o *drillOptions) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Err, "%s%s\n  . %s\n\n", a.briefing(session), prose(a.columns(), "  ", "For irctl and kubectl in another terminal, there:"), change.ShellQuote(session.Environment()))
+	fmt.Fprintf(a.Err, "%s%s\n  . %s\n\n", a.briefing(session),
+		prose(a.columns(), "  ", "For irctl and kubectl in another terminal, there:"),
+		change.ShellQuote(session.Environment()))
 	if err := a.drillUI(ctx, session, o); err != nil && ctx.Err() == nil {
 		return errors.Join(err, session.Close())
 	}
@@ -250,8 +261,10 @@ func (a *App) drillUI(ctx context.Context, session *drill.Session, o *drillOptio
 	}
 	if o.accessible {
 		var exit exitError
-		s := &staged{runbook: session.World.Scenario.Runbook, suggested: suggested(session), title: "DRILL: " + session.World.Scenario.Title, alerts: session.World.Alerts}
-		if err := sub.runAccessible(ctx, &uiOptions{drill: s}); err != nil && !errors.As(err, &exit) { // what is left open, the score tells
+		s := &staged{runbook: session.World.Scenario.Runbook, suggested: suggested(session), title: "DRILL: " +
+			session.World.Scenario.Title, alerts: session.World.Alerts}
+		// what is left open, the score tells
+		if err := sub.runAccessible(ctx, &uiOptions{drill: s}); err != nil && !errors.As(err, &exit) {
 			return err
 		}
 		return nil
@@ -279,7 +292,8 @@ func firstKeys(s *drill.Scenario) string {
 	if len(s.Compromised) == 0 {
 		begin = "No pod is to blame here: n begins without one"
 	}
-	return begin + ". Then follow the walk: every screen names its next key in its last lines. Quitting ends the drill, and tells the score."
+	return begin + ". Then follow the walk: every screen names its next key in its last lines. Quitting ends the " +
+		"drill, and tells the score."
 }
 
 // suggested are the parameters with which the drill is played well, so that
@@ -307,7 +321,8 @@ func (a *App) inDrill(ctx context.Context, s *drill.Session, hands *drill.Hands,
 	root.SetErr(sub.Err)
 	err := root.ExecuteContext(ctx)
 	var exit exitError
-	if errors.As(err, &exit) && exit.err == nil && (exit.code == ExitNotContained || exit.code == ExitUndetermined) { // exitSuspects is the former
+	// exitSuspects is the former
+	if errors.As(err, &exit) && exit.err == nil && (exit.code == ExitNotContained || exit.code == ExitUndetermined) {
 		return nil
 	}
 	return err
@@ -338,7 +353,8 @@ func isCommand(line string) bool {
 // briefing is what the player is told, for the terminal.
 func (a *App) briefing(session *drill.Session) string {
 	st := a.style(a.ErrTerminal)
-	return fmt.Sprintf("%s  %s\n\n%s\n\n", st.bold("DRILL"), st.bold(sanitize.Line(session.World.Scenario.Title)), prose(a.columns(), "  ", session.World.Briefing()))
+	return fmt.Sprintf("%s  %s\n\n%s\n\n", st.bold("DRILL"), st.bold(sanitize.Line(session.World.Scenario.Title)),
+		prose(a.columns(), "  ", session.World.Briefing()))
 }
 
 func (a *App) printScore(s drill.Score, session *drill.Session) {
@@ -348,7 +364,8 @@ func (a *App) printScore(s drill.Score, session *drill.Session) {
 		contained = "cut off " + (time.Duration(*s.TimeToContainSeconds) * time.Second).String() + " after the alert"
 	}
 	columns := a.columns()
-	fmt.Fprintf(a.Out, "\n%s\n\n", wrap(columns, st.bold(fmt.Sprintf("SCORE %d of %d", s.Points, s.Of))+"  ", fmt.Sprintf("%s: %s; %d KiB got out", sanitize.Line(s.Title), contained, s.LeakedKiB)))
+	fmt.Fprintf(a.Out, "\n%s\n\n", wrap(columns, st.bold(fmt.Sprintf("SCORE %d of %d", s.Points, s.Of))+"  ",
+		fmt.Sprintf("%s: %s; %d KiB got out", sanitize.Line(s.Title), contained, s.LeakedKiB)))
 	for _, i := range s.Items {
 		mark := st.good("✓")
 		if i.Points < i.Of {
@@ -372,12 +389,15 @@ func (a *App) printScore(s drill.Score, session *drill.Session) {
 				if isCommand(command) {
 					label = ""
 				}
-				fmt.Fprintln(a.Out, wrap(columns, fmt.Sprintf("%20s%s  ", "", st.dim(fmt.Sprintf("%7s", label))), about))
+				fmt.Fprintln(a.Out, wrap(columns, fmt.Sprintf("%20s%s  ", "", st.dim(fmt.Sprintf("%7s", label))),
+					about))
 			}
 			label = ""
 		}
 	}
-	fmt.Fprintf(a.Out, "\nEverything of the drill (incidents, report, sealed evidence, the key that opens it) is in\n  %s\n", sanitize.Line(session.Dir))
+	fmt.Fprintf(a.Out,
+		"\nEverything of the drill (incidents, report, sealed evidence, the key that opens it) is in\n  %s\n",
+		sanitize.Line(session.Dir))
 }
 
 // drillServe keeps a drill up until the context ends.
@@ -392,8 +412,10 @@ func (a *App) drillServe(ctx context.Context, o *drillOptions) error {
 		return errors.Join(err, session.Close())
 	}
 	signalsOf(ctx).expected()
-	stage.say("\nIn another terminal, after\n  . %s\nbegin with\n  irctl detect --falco %s --audit-log %s\n  irctl run %s %s\nCtrl-C here ends the drill, and gives the score.\n", change.ShellQuote(session.Environment()),
-		change.ShellQuote(session.AlertsFile()), change.ShellQuote(session.AuditFile()), session.World.Scenario.Runbook, params(session.World.Params()))
+	stage.say("\nIn another terminal, after\n  . %s\nbegin with\n  irctl detect --falco %s --audit-log %s\n  irctl "+
+		"run %s %s\nCtrl-C here ends the drill, and gives the score.\n", change.ShellQuote(session.Environment()),
+		change.ShellQuote(session.AlertsFile()), change.ShellQuote(session.AuditFile()), session.World.Scenario.Runbook,
+		params(session.World.Params()))
 	select {
 	case <-ctx.Done():
 	case err := <-session.Failed():

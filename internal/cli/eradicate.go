@@ -45,7 +45,8 @@ Exit codes: 0 done; 1 error; 2 usage; 3 done, but something still accepts or run
 with an old value or is not replaced; 4 refused; 5 nothing could be looked at.`,
 		Example: `  irctl eradicate --plan
   irctl eradicate --secret backend-secret --generate SECRET_KEY=random --set-from GROQ_API_KEY=new.key
-  irctl eradicate --all-secrets --keep POSTGRES_USER --postgres POSTGRES_PASSWORD=todo --postgres-admin admin.dsn --postgres-forward service/postgres
+  irctl eradicate --all-secrets --keep POSTGRES_USER --postgres POSTGRES_PASSWORD=todo \
+    --postgres-admin admin.dsn --postgres-forward service/postgres
   irctl eradicate --apply ./policies --apply backend.yaml --remove-bindings
   irctl eradicate --secret serviceaccount/backend-sa --yes -o json`,
 		Args: noArgs,
@@ -53,23 +54,34 @@ with an old value or is not replaced; 4 refused; 5 nothing could be looked at.`,
 	}
 	f := cmd.Flags()
 	takesIncident(cmd, &o.incident, onlyOpen)
-	f.StringSliceVar(&o.in.Secrets, "secret", nil, "a Secret to replace, as NAME or NAMESPACE/NAME; serviceaccount/NAME for the tokens of one")
+	f.StringSliceVar(&o.in.Secrets, "secret", nil,
+		"a Secret to replace, as NAME or NAMESPACE/NAME; serviceaccount/NAME for the tokens of one")
 	f.BoolVar(&o.in.All, "all-secrets", false, "replace every secret that the suspects could read")
 	f.BoolVar(&o.plan, "plan", false, "show the blast radius: which secrets, what uses them, in which order")
-	f.StringSliceVar(&o.in.Generate, "generate", nil, "[SECRET/]KEY=KIND: generate random, password, rsa, ecdsa or ed25519; KIND:KEY puts the public half in another key")
-	f.StringVar(&o.in.GenerateRest, "generate-rest", "", "random or password: how keys are made of which nothing else is said, and which no third party is known to issue")
-	f.StringArrayVar(&o.in.SetFrom, "set-from", nil, "[SECRET/]KEY=FILE: a value that only a third party can issue; - is standard input")
+	f.StringSliceVar(&o.in.Generate, "generate", nil, "[SECRET/]KEY=KIND: generate random, password, rsa, ecdsa or "+
+		"ed25519; KIND:KEY puts the public half in another key")
+	f.StringVar(&o.in.GenerateRest, "generate-rest", "", "random or password: how keys are made of which nothing "+
+		"else is said, and which no third party is known to issue")
+	f.StringArrayVar(&o.in.SetFrom, "set-from", nil,
+		"[SECRET/]KEY=FILE: a value that only a third party can issue; - is standard input")
 	f.StringSliceVar(&o.in.Keep, "keep", nil, "[SECRET/]KEY: it is no secret")
-	f.StringSliceVar(&o.in.Postgres, "postgres", nil, "[SECRET/]KEY=ROLE: the password of a PostgreSQL role, or a URL that holds it")
-	f.StringVar(&o.in.PostgresAdmin, "postgres-admin", "", "file with the connection string of who may alter the roles; PG* variables and ~/.pgpass fill what it leaves open")
-	f.StringVar(&o.in.PostgresForward, "postgres-forward", "", "[NAMESPACE/]pod|service/NAME[:PORT] of that server, which is reached through the API server, as by kubectl port-forward")
-	f.StringArrayVar(&o.in.StoreCommands, "store-command", nil, `[SECRET/]KEY=["argv", …]: your own command, which stores the new value that it gets on standard input`)
+	f.StringSliceVar(&o.in.Postgres, "postgres", nil,
+		"[SECRET/]KEY=ROLE: the password of a PostgreSQL role, or a URL that holds it")
+	f.StringVar(&o.in.PostgresAdmin, "postgres-admin", "", "file with the connection string of who may alter the "+
+		"roles; PG* variables and ~/.pgpass fill what it leaves open")
+	f.StringVar(&o.in.PostgresForward, "postgres-forward", "", "[NAMESPACE/]pod|service/NAME[:PORT] of that server, "+
+		"which is reached through the API server, as by kubectl port-forward")
+	f.StringArrayVar(&o.in.StoreCommands, "store-command", nil,
+		`[SECRET/]KEY=["argv", …]: your own command, which stores the new value that it gets on standard input`)
 	f.StringSliceVar(&o.in.Revoked, "revoked", nil, "[SECRET/]KEY: its old value was revoked at its issuer")
-	f.StringSliceVar(&o.in.Images, "image", nil, "[CONTAINER=]IMAGE@sha256:…: deploy the patched version in the incident's workloads, before any secret is replaced; irctl undo takes it back")
+	f.StringSliceVar(&o.in.Images, "image", nil, "[CONTAINER=]IMAGE@sha256:…: deploy the patched version in the "+
+		"incident's workloads, before any secret is replaced; irctl undo takes it back")
 	f.BoolVar(&o.in.AllowTag, "allow-tag", false, "with --image: take one that is named by a tag")
-	f.StringSliceVar(&o.in.Apply, "apply", nil, "a file or folder of the team's manifests, applied server-side; what each changes is shown first, and irctl undo takes it back")
+	f.StringSliceVar(&o.in.Apply, "apply", nil, "a file or folder of the team's manifests, applied server-side; what "+
+		"each changes is shown first, and irctl undo takes it back")
 	f.BoolVar(&o.in.ForceConflicts, "force-conflicts", false, "with --apply: take fields from other field managers")
-	f.BoolVar(&o.in.RemoveBindings, "remove-bindings", false, "take the suspects' service accounts out of the bindings that give them rights; irctl undo puts them back")
+	f.BoolVar(&o.in.RemoveBindings, "remove-bindings", false,
+		"take the suspects' service accounts out of the bindings that give them rights; irctl undo puts them back")
 	f.BoolVar(&o.in.Again, "again", false, "replace also what this incident has replaced already")
 	f.BoolVar(&o.dryRun, "dry-run", false, "ask the servers whether they would do it; change nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
@@ -90,7 +102,8 @@ func (o *eradicateOptions) options(ctx context.Context, stdin io.Reader) (eradic
 }
 
 func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
-	if slices.ContainsFunc(o.in.SetFrom, func(s string) bool { return strings.HasSuffix(s, "=-") }) && !o.yes && !o.dryRun && !o.plan {
+	if slices.ContainsFunc(o.in.SetFrom, func(s string) bool { return strings.HasSuffix(s, "=-") }) && !o.yes &&
+		!o.dryRun && !o.plan {
 		return usagef("--set-from …=- takes standard input, so there is nowhere to ask: give --yes")
 	}
 	var err error
@@ -116,19 +129,24 @@ func (a *App) runEradicate(c *cobra.Command, o *eradicateOptions) error {
 		return err
 	}
 	planOnly := o.plan || !options.Changes()
-	res, err := e.Eradicate(c.Context(), engine.EradicateRequest{Incident: id, Options: options, PlanOnly: planOnly, DryRun: o.dryRun}) // it bounds itself
+	// it bounds itself
+	res, err := e.Eradicate(c.Context(), engine.EradicateRequest{Incident: id, Options: options, PlanOnly: planOnly,
+		DryRun: o.dryRun})
 	if err != nil {
 		return err
 	}
 	if err := a.printEradicate(res, planOnly); err != nil {
 		return err
 	}
-	return a.explained(eradicateExit(res, planOnly), func(people *App) error { return people.printEradicate(res, planOnly) })
+	return a.explained(eradicateExit(res, planOnly), func(people *App) error {
+		return people.printEradicate(res, planOnly)
+	})
 }
 
 func eradicateExit(res *engine.EradicateResult, planOnly bool) error {
 	if res.Radius.Blind() && (planOnly || res.DryRun) {
-		return exitError{code: ExitUndetermined, err: fmt.Errorf("what the suspects could read could not be looked at: %s", strings.Join(res.Unknown, "; "))}
+		return exitError{code: ExitUndetermined,
+			err: fmt.Errorf("what the suspects could read could not be looked at: %s", strings.Join(res.Unknown, "; "))}
 	}
 	if planOnly {
 		return nil
@@ -202,7 +220,8 @@ func (a *App) printRefused(list []steps.Refusal, st style) {
 		if r.Override != "" {
 			override = "; " + r.Override + " would do it"
 		}
-		fmt.Fprintf(a.Out, "%s refused: %s: %s%s\n", st.warn("–"), sanitize.Line(r.Object), sanitize.Line(r.Reason), sanitize.Line(override))
+		fmt.Fprintf(a.Out, "%s refused: %s: %s%s\n", st.warn("–"), sanitize.Line(r.Object), sanitize.Line(r.Reason),
+			sanitize.Line(override))
 	}
 }
 
@@ -281,7 +300,8 @@ func (a *App) printRadius(r *eradicate.Radius, st style) error {
 			fmt.Fprintf(a.Out, "%s %s: %s\n", st.warn("!"), sanitize.Line(i.Key()), sanitize.Line(i.Problem))
 		}
 		for _, k := range i.Open() {
-			fmt.Fprintf(a.Out, "%s %s key %s: %s\n", st.warn("!"), sanitize.Line(i.Key()), sanitize.Line(k.Name), sanitize.Line(k.Problem))
+			fmt.Fprintf(a.Out, "%s %s key %s: %s\n", st.warn("!"), sanitize.Line(i.Key()), sanitize.Line(k.Name),
+				sanitize.Line(k.Problem))
 		}
 		if a.verbose {
 			for _, e := range i.Exposed {

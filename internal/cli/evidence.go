@@ -23,7 +23,8 @@ func (a *App) evidenceCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "evidence", Short: "Verify, read and hand over evidence bundles", RunE: needsSubcommand,
 		Long: `Verify, read and hand over evidence bundles. All of it can be done without irctl
 too, with gpg, tar and sha256sum: docs/evidence-format.md says how.`}
-	cmd.AddCommand(a.evidenceVerify(), a.evidenceList(), a.evidenceCat(), a.evidenceExtract(), a.evidenceCustody(), a.evidenceTimestamp(), a.evidenceClean())
+	cmd.AddCommand(a.evidenceVerify(), a.evidenceList(), a.evidenceCat(), a.evidenceExtract(), a.evidenceCustody(),
+		a.evidenceTimestamp(), a.evidenceClean())
 	return cmd
 }
 
@@ -53,7 +54,8 @@ func passphrase(fd int) evidence.Passphrase {
 const passphraseFlag = "passphrase-fd"
 
 func passphraseFlags(cmd *cobra.Command, fd *int) {
-	cmd.Flags().IntVar(fd, passphraseFlag, -1, "file descriptor to read the key file's passphrase from (default: the GnuPG agent asks)")
+	cmd.Flags().IntVar(fd, passphraseFlag, -1,
+		"file descriptor to read the key file's passphrase from (default: the GnuPG agent asks)")
 }
 
 // opening is how a bundle is opened.
@@ -96,7 +98,8 @@ type verifyOptions struct {
 
 func (a *App) evidenceVerify() *cobra.Command {
 	o := &verifyOptions{}
-	cmd := &cobra.Command{Use: "verify BUNDLE", Short: "Check that a bundle is what was sealed, and who vouches for it", Args: bundleAnd(),
+	cmd := &cobra.Command{Use: "verify BUNDLE", Short: "Check that a bundle is what was sealed, and who vouches for it",
+		Args: bundleAnd(),
 		Long: `Check a bundle and what lies beside it: its digest against the receipt, the
 receipt's signature and time stamp, the custody chain. Where its incident is on this
 machine, all of that is compared with what the journal says. With --content, or --key,
@@ -110,7 +113,8 @@ Exit codes: 0 nothing is wrong; 1 something is, or could not be told.`,
 	o.flags(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&o.content, "content", false, "open the bundle and check what is in it too")
-	f.StringSliceVar(&o.signers, "signer", nil, "who may have signed: a public key file, or a key of the GnuPG keyring (default: the configured signer, and whoever is in the keyring)")
+	f.StringSliceVar(&o.signers, "signer", nil, "who may have signed: a public key file, or a key of the GnuPG "+
+		"keyring (default: the configured signer, and whoever is in the keyring)")
 	f.StringVar(&o.authorities, "tsa-ca", "", "file of certificates (PEM) of time-stamping authorities to trust")
 	return cmd
 }
@@ -173,7 +177,8 @@ func (a *App) trusted(ctx context.Context, named []string) (evidence.PublicKeys,
 
 // verify checks a bundle, also against the journal of its incident, if that is
 // on this machine. It makes no state directory where there is none.
-func (a *App) verify(ctx context.Context, bundle string, opts evidence.VerifyOptions) (engine.BundleVerification, error) {
+func (a *App) verify(ctx context.Context, bundle string, opts evidence.VerifyOptions) (engine.BundleVerification,
+	error) {
 	dir, err := a.stateHome()
 	if err == nil {
 		_, err = os.Stat(dir)
@@ -208,7 +213,8 @@ func (a *App) printVerification(v *engine.BundleVerification) error {
 		p(st.good("✓"), "the receipt is signed by %s", v.Signer)
 	}
 	if v.Timestamped != nil {
-		p(st.good("✓"), "the receipt was there at %s, says a time-stamping authority", v.Timestamped.UTC().Format(time.RFC3339))
+		p(st.good("✓"), "the receipt was there at %s, says a time-stamping authority", v.Timestamped.UTC().
+			Format(time.RFC3339))
 	}
 	if v.AsJournaled() {
 		p(st.good("✓"), "as the journal of incident %s says", v.Incident)
@@ -230,12 +236,13 @@ func (a *App) printVerification(v *engine.BundleVerification) error {
 
 func (a *App) evidenceList() *cobra.Command {
 	o := &opening{}
-	cmd := &cobra.Command{Use: "ls BUNDLE", Short: "List what is in a bundle", Args: bundleAnd(), RunE: func(c *cobra.Command, args []string) error {
-		return a.reading(c, o, args[0], func(r *evidence.Reader) error {
-			entries, readErr := evidence.List(r)
-			return errors.Join(a.printEntries(entries), readErr)
-		})
-	}}
+	cmd := &cobra.Command{Use: "ls BUNDLE", Short: "List what is in a bundle", Args: bundleAnd(),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.reading(c, o, args[0], func(r *evidence.Reader) error {
+				entries, readErr := evidence.List(r)
+				return errors.Join(a.printEntries(entries), readErr)
+			})
+		}}
 	o.flags(cmd)
 	return cmd
 }
@@ -253,7 +260,8 @@ func (a *App) printEntries(entries []evidence.Entry) error {
 
 func (a *App) evidenceCat() *cobra.Command {
 	o := &opening{}
-	cmd := &cobra.Command{Use: "cat BUNDLE PATH", Short: "Print one file of a bundle, its parts put together", Args: bundleAnd("PATH"),
+	cmd := &cobra.Command{Use: "cat BUNDLE PATH", Short: "Print one file of a bundle, its parts put together",
+		Args: bundleAnd("PATH"),
 		Long: `Print one file of a bundle, its parts put together. On a terminal, control
 characters are shown instead of sent; into a file or a pipe go the bytes as they are.
 Only exit code 0 says that they are authentic.`,
@@ -287,7 +295,8 @@ func (w safeWriter) Write(p []byte) (int, error) {
 
 func (a *App) evidenceExtract() *cobra.Command {
 	o := &opening{}
-	cmd := &cobra.Command{Use: "extract BUNDLE DIRECTORY", Short: "Write a bundle's files, unencrypted, into a new directory", Args: bundleAnd("DIRECTORY"),
+	cmd := &cobra.Command{Use: "extract BUNDLE DIRECTORY",
+		Short: "Write a bundle's files, unencrypted, into a new directory", Args: bundleAnd("DIRECTORY"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.reading(c, o, args[0], func(r *evidence.Reader) error {
 				problems, err := evidence.Extract(r, args[1])
@@ -298,7 +307,8 @@ func (a *App) evidenceExtract() *cobra.Command {
 					err = fmt.Errorf("%w: %s", evidence.ErrAltered, plural.Count(len(problems), "problem"))
 				}
 				if err == nil {
-					fmt.Fprintf(a.Err, "extracted into %s; treat it as hostile, and delete it when done\n", sanitize.Line(args[1]))
+					fmt.Fprintf(a.Err, "extracted into %s; treat it as hostile, and delete it when done\n",
+						sanitize.Line(args[1]))
 				}
 				return err
 			})
@@ -317,8 +327,10 @@ func (a *App) custodyAdd() *cobra.Command {
 	var h evidence.HandOver
 	var signer string
 	var fd int
-	cmd := &cobra.Command{Use: "add BUNDLE", Short: "Sign for a hand-over, after checking that the bundle is intact", Args: bundleAnd(),
-		Example: `  irctl evidence custody add CASE.tar.gz.gpg --from "first responder" --to "forensics" --note "USB stick 7"`,
+	cmd := &cobra.Command{Use: "add BUNDLE", Short: "Sign for a hand-over, after checking that the bundle is intact",
+		Args: bundleAnd(),
+		Example: `  irctl evidence custody add CASE.tar.gz.gpg --from "first responder" --to "forensics" --note "USB ` +
+			`stick 7"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := a.signer(c.Context(), signer, fd)
 			if err != nil {
@@ -349,22 +361,23 @@ func (a *App) custodyAdd() *cobra.Command {
 }
 
 func (a *App) custodyList() *cobra.Command {
-	return &cobra.Command{Use: "list BUNDLE", Short: "Show a bundle's custody chain, checked", Args: bundleAnd(), RunE: func(c *cobra.Command, args []string) error {
-		v, err := a.verify(c.Context(), args[0], evidence.VerifyOptions{})
-		if err != nil {
-			return err
-		}
-		if err := a.printCustody(v.Custody); err != nil {
-			return err
-		}
-		for _, p := range v.Problems {
-			fmt.Fprintln(a.Err, "✗", sanitize.Line(p.String()))
-		}
-		if !v.OK() {
-			return exitError{code: ExitError}
-		}
-		return nil
-	}}
+	return &cobra.Command{Use: "list BUNDLE", Short: "Show a bundle's custody chain, checked", Args: bundleAnd(),
+		RunE: func(c *cobra.Command, args []string) error {
+			v, err := a.verify(c.Context(), args[0], evidence.VerifyOptions{})
+			if err != nil {
+				return err
+			}
+			if err := a.printCustody(v.Custody); err != nil {
+				return err
+			}
+			for _, p := range v.Problems {
+				fmt.Fprintln(a.Err, "✗", sanitize.Line(p.String()))
+			}
+			if !v.OK() {
+				return exitError{code: ExitError}
+			}
+			return nil
+		}}
 }
 
 func (a *App) printCustody(entries []evidence.CustodyEntry) error {
@@ -373,7 +386,8 @@ func (a *App) printCustody(entries []evidence.CustodyEntry) error {
 	}
 	rows := [][]string{{"NO", "TIME", "FROM", "TO", "NOTE", "SIGNED BY"}}
 	for _, e := range entries {
-		rows = append(rows, []string{fmt.Sprint(e.Seq), e.Time.UTC().Format(time.RFC3339), e.From, e.To, dash(e.Note), e.Signer})
+		rows = append(rows, []string{fmt.Sprint(e.Seq), e.Time.UTC().Format(time.RFC3339), e.From, e.To, dash(e.Note),
+			e.Signer})
 	}
 	return table(a.Out, rows)
 }
@@ -381,7 +395,8 @@ func (a *App) printCustody(entries []evidence.CustodyEntry) error {
 func (a *App) evidenceTimestamp() *cobra.Command {
 	var url string
 	var query bool
-	cmd := &cobra.Command{Use: "timestamp BUNDLE", Short: "Have a time-stamping authority (RFC 3161) vouch for a bundle's receipt", Args: bundleAnd(),
+	cmd := &cobra.Command{Use: "timestamp BUNDLE",
+		Short: "Have a time-stamping authority (RFC 3161) vouch for a bundle's receipt", Args: bundleAnd(),
 		RunE: func(c *cobra.Command, args []string) error {
 			if (url != "") == query {
 				return usagef("give either --tsa URL, or --tsa-query to write the question to a file")
@@ -400,7 +415,8 @@ func (a *App) evidenceTimestamp() *cobra.Command {
 }
 
 func signerFlags(cmd *cobra.Command, signer *string, fd *int) {
-	cmd.Flags().StringVar(signer, "sign-with", "", "who signs: a private key file, or a key of the GnuPG keyring (default: the configured signer)")
+	cmd.Flags().StringVar(signer, "sign-with", "",
+		"who signs: a private key file, or a key of the GnuPG keyring (default: the configured signer)")
 	passphraseFlags(cmd, fd)
 }
 

@@ -49,7 +49,8 @@ func (a *App) runEvidenceClean(ctx context.Context, prefix string, yes bool) err
 	switch {
 	case len(list) == 0 || yes:
 	case !a.InTerminal:
-		return fmt.Errorf("%w: nothing was removed, since there is no terminal to ask on; give --yes to go ahead without",
+		return fmt.Errorf(
+			"%w: nothing was removed, since there is no terminal to ask on; give --yes to go ahead without",
 			engine.ErrRefused)
 	default:
 		answer, err := front.ask(ctx, fmt.Sprintf("Remove %s for good?", plural.Count(len(list), "file")))

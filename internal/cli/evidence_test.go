@@ -20,7 +20,8 @@ func gnupgHome(t *testing.T) string {
 		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
 		_ = os.RemoveAll(home)
 	})
-	cmd := exec.Command("gpg", "--batch", "--passphrase", "", "--quick-gen-key", "Responder <responder@example.org>", "rsa2048", "default", "1y")
+	cmd := exec.Command("gpg", "--batch", "--passphrase", "", "--quick-gen-key", "Responder <responder@example.org>",
+		"rsa2048", "default", "1y")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("these tests need GnuPG, the program that bundles are opened with: %v\n%s", err, out)
 	}
@@ -30,7 +31,8 @@ func gnupgHome(t *testing.T) string {
 	}
 	_, rest, _ := strings.Cut(string(fpr), "fpr:::::::::")
 	primary, _, _ := strings.Cut(rest, ":")
-	if out, err := exec.Command("gpg", "--batch", "--passphrase", "", "--quick-add-key", primary, "rsa2048", "encr", "1y").CombinedOutput(); err != nil {
+	if out, err := exec.Command("gpg", "--batch", "--passphrase", "", "--quick-add-key", primary, "rsa2048", "encr",
+		"1y").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return home

@@ -178,7 +178,8 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &usage):
 		return ExitUsage
-	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked), errors.Is(err, incident.ErrNotPrivate), errors.Is(err, incident.ErrRepair):
+	case errors.Is(err, engine.ErrRefused), errors.Is(err, incident.ErrLocked), errors.Is(err, incident.ErrNotPrivate),
+		errors.Is(err, incident.ErrRepair):
 		return ExitRefused
 	case errors.Is(err, engine.ErrUndetermined):
 		return ExitUndetermined

@@ -35,8 +35,11 @@ func TestExitCodes(t *testing.T) {
 			shown[m[2]+" "+m[1]] = true
 		}
 	}
-	for _, which := range strings.Split("contain 0,contain 1,contain 2,contain 3,contain 4,contain 5,detect 0,detect 1,detect 2,detect 3,detect 5,undo 0,undo 1,undo 2,undo 4,status 0,status 1,status 3,status 5,"+
-		"recover 0,recover 1,recover 2,recover 3,recover 4,eradicate 0,eradicate 2,investigate 2,investigate 5,run 2,run 3,doctor 0,doctor 1,incident 0,incident 1,incident 2,timeline 0,timeline 1,timeline 2,version 0,version 2,completion 0,completion 2,options 0", ",") {
+	for _, which := range strings.Split("contain 0,contain 1,contain 2,contain 3,contain 4,contain 5,detect 0,detect "+
+		"1,detect 2,detect 3,detect 5,undo 0,undo 1,undo 2,undo 4,status 0,status 1,status 3,status 5,"+
+		"recover 0,recover 1,recover 2,recover 3,recover 4,eradicate 0,eradicate 2,investigate 2,investigate 5,run "+
+		"2,run 3,doctor 0,doctor 1,incident 0,incident 1,incident 2,timeline 0,timeline 1,timeline 2,version "+
+		"0,version 2,completion 0,completion 2,options 0", ",") {
 		if !shown[which] {
 			t.Errorf("no script shows %s", which)
 		}

@@ -43,7 +43,9 @@ func (l *lines) Approve(ctx context.Context, p engine.Proposal) (engine.Decision
 		return engine.Yes, nil
 	}
 	if !l.app.InTerminal {
-		return engine.No, fmt.Errorf("%w: nothing was changed, since there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
+		return engine.No, fmt.Errorf(
+			"%w: nothing was changed, since there is no terminal to ask on; give --yes to go ahead without",
+			engine.ErrRefused)
 	}
 	return l.ask(ctx, fmt.Sprintf("Make %s?", plural.Count(p.Actions(), "change")))
 }
@@ -57,7 +59,8 @@ func (l *lines) approveCollection(ctx context.Context, p engine.Proposal) (engin
 		return engine.Yes, nil
 	}
 	if !l.app.InTerminal {
-		return engine.No, fmt.Errorf("%w: nothing was collected, since this leaves traces in the suspects and there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
+		return engine.No, fmt.Errorf("%w: nothing was collected, since this leaves traces in the suspects and there "+
+			"is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused)
 	}
 	return l.ask(ctx, "This leaves traces in the suspects. Go ahead?")
 }
@@ -103,7 +106,8 @@ func (l *lines) plan(p engine.Proposal, full bool) {
 	if p.Opens {
 		new = " (new)"
 	}
-	fmt.Fprintf(l.out, "incident %s%s on %s\n", l.st.bold(p.Incident), new, l.st.bold(sanitize.Line(clusterName(p.Context, p.Server))))
+	fmt.Fprintf(l.out, "incident %s%s on %s\n", l.st.bold(p.Incident), new,
+		l.st.bold(sanitize.Line(clusterName(p.Context, p.Server))))
 	for _, w := range p.Warnings {
 		l.tell(l.st.warn("!"), sanitize.Line(targetPrefix(w.Targets)+w.Text))
 		if w.Fix != "" {

@@ -21,8 +21,10 @@ import (
 )
 
 func (a *App) incidentCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe, close, reopen and repair incidents", RunE: needsSubcommand}
-	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose(), a.incidentReopen(), a.incidentRepair())
+	cmd := &cobra.Command{Use: "incident", Short: "Open, list, show, describe, close, reopen and repair incidents",
+		RunE: needsSubcommand}
+	cmd.AddCommand(a.incidentOpen(), a.incidentList(), a.incidentShow(), a.incidentSet(), a.incidentClose(),
+		a.incidentReopen(), a.incidentRepair())
 	return cmd
 }
 
@@ -36,27 +38,29 @@ func needsSubcommand(c *cobra.Command, args []string) error {
 
 func (a *App) incidentOpen() *cobra.Command {
 	var title, severity, commander string
-	cmd := &cobra.Command{Use: "open", Short: "Open an incident", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		sev, err := incident.ParseSeverity(severity)
-		if err != nil {
-			return usageError{err}
-		}
-		ctx, cancel := a.context(c)
-		defer cancel()
-		e, err := a.engineToWrite(ctx, a.frontEnd(false))
-		if err != nil {
-			return err
-		}
-		id := e.Identity()
-		signalsOf(ctx).changing("")
-		h, err := e.Store.Create(ctx, incident.New{Title: title, Severity: sev, Commander: commander, Actor: e.Actor(),
-			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: a.kubeContext()}})
-		if err != nil {
-			return err
-		}
-		defer func() { _ = h.Close() }() // it is on disk already
-		return a.printIncident(h.Incident(), nil)
-	}}
+	cmd := &cobra.Command{Use: "open", Short: "Open an incident", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			sev, err := incident.ParseSeverity(severity)
+			if err != nil {
+				return usageError{err}
+			}
+			ctx, cancel := a.context(c)
+			defer cancel()
+			e, err := a.engineToWrite(ctx, a.frontEnd(false))
+			if err != nil {
+				return err
+			}
+			id := e.Identity()
+			signalsOf(ctx).changing("")
+			h, err := e.Store.Create(ctx, incident.New{Title: title, Severity: sev, Commander: commander,
+				Actor:   e.Actor(),
+				Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: a.kubeContext()}})
+			if err != nil {
+				return err
+			}
+			defer func() { _ = h.Close() }() // it is on disk already
+			return a.printIncident(h.Incident(), nil)
+		}}
 	f := cmd.Flags()
 	f.StringVar(&title, "title", "", "what it is about")
 	f.StringVar(&severity, "severity", "", "sev1 (worst) to sev4")
@@ -66,28 +70,30 @@ func (a *App) incidentOpen() *cobra.Command {
 
 func (a *App) incidentList() *cobra.Command {
 	var all bool
-	cmd := &cobra.Command{Use: "list", Short: "List open incidents, or all", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		store, err := a.store()
-		if err != nil {
-			return err
-		}
-		list, errs := store.List(c.Context())
-		shown := []incident.Incident{}
-		for _, i := range list {
-			if all || i.State == incident.StateOpen {
-				shown = append(shown, i)
+	cmd := &cobra.Command{Use: "list", Short: "List open incidents, or all", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, err := a.store()
+			if err != nil {
+				return err
 			}
-		}
-		if err := a.printIncidents(shown, brokenOf(list, errs)); err != nil {
-			return err
-		}
-		for _, i := range list {
-			if a.tellDoubts(i); incident.Weighs(i.Doubts) {
-				errs = append(errs, fmt.Errorf("incident %s is broken: what is listed of it is not all that there was", i.ID))
+			list, errs := store.List(c.Context())
+			shown := []incident.Incident{}
+			for _, i := range list {
+				if all || i.State == incident.StateOpen {
+					shown = append(shown, i)
+				}
 			}
-		}
-		return a.listErrors(errs)
-	}}
+			if err := a.printIncidents(shown, brokenOf(list, errs)); err != nil {
+				return err
+			}
+			for _, i := range list {
+				if a.tellDoubts(i); incident.Weighs(i.Doubts) {
+					errs = append(errs,
+						fmt.Errorf("incident %s is broken: what is listed of it is not all that there was", i.ID))
+				}
+			}
+			return a.listErrors(errs)
+		}}
 	cmd.Flags().BoolVar(&all, "all", false, "closed ones too")
 	return cmd
 }
@@ -155,7 +161,8 @@ func (a *App) printIncidents(list []incident.Incident, damaged []broken) error {
 		if incident.Weighs(i.Doubts) {
 			state = "broken"
 		}
-		rows = append(rows, []string{string(i.ID), state, dash(string(i.Severity)), i.OpenedAt.UTC().Format(time.RFC3339), targetNames(i), dash(where), i.Title})
+		rows = append(rows, []string{string(i.ID), state, dash(string(i.Severity)),
+			i.OpenedAt.UTC().Format(time.RFC3339), targetNames(i), dash(where), i.Title})
 	}
 	for _, b := range alone {
 		rows = append(rows, []string{string(b.ID), "broken", "-", "-", "-", "-", b.Why[0]})
@@ -182,7 +189,8 @@ func targetNames(i incident.Incident) string {
 
 func (a *App) incidentShow() *cobra.Command {
 	var prefix string
-	cmd := &cobra.Command{Use: "show [INCIDENT]", Short: "Show an incident", Args: noArgs, ValidArgsFunction: a.completeIncidents,
+	cmd := &cobra.Command{Use: "show [INCIDENT]", Short: "Show an incident", Args: noArgs,
+		ValidArgsFunction: a.completeIncidents,
 		RunE: func(c *cobra.Command, _ []string) error {
 			store, id, err := a.storeOf(c.Context(), prefix)
 			if err != nil {
@@ -271,7 +279,8 @@ func (a *App) printIncidentWith(i incident.Incident, entries []timeline.Entry, m
 
 func (a *App) incidentSet() *cobra.Command {
 	var prefix string
-	cmd := &cobra.Command{Use: "set [INCIDENT] KEY=VALUE…", Short: "Record an incident's severity, impact, roles, and when things happened",
+	cmd := &cobra.Command{Use: "set [INCIDENT] KEY=VALUE…",
+		Short: "Record an incident's severity, impact, roles, and when things happened",
 		Long: `Record what only people know of an incident; each change is an entry of its timeline.
 An empty VALUE takes back what was recorded. Also a closed incident can be set.
 
@@ -325,7 +334,8 @@ func (a *App) runIncidentSet(c *cobra.Command, prefix string, list []string) err
 	return a.printIncident(h.Incident(), h.Log.Entries())
 }
 
-func (a *App) completeSettings(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeSettings(c *cobra.Command, args []string, _ string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	var list []cobra.Completion
 	if len(args) == 0 {
 		list, _ = a.completeIncidents(c, args, "")
@@ -368,7 +378,8 @@ it again.`,
 	f := cmd.Flags()
 	takesIncident(cmd, &o.prefix, onlyOpen)
 	f.StringVar(&o.Note, "note", "", "why, for the timeline")
-	f.StringVar(&o.LeaveStanding, "leave-standing", "", "close it although containment stands, or cannot be looked at, for this reason")
+	f.StringVar(&o.LeaveStanding, "leave-standing", "",
+		"close it although containment stands, or cannot be looked at, for this reason")
 	return cmd
 }
 
@@ -404,7 +415,8 @@ func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.Close
 	stands := engine.MayStand(h.Log.Entries())
 	if !stands || req.LeaveStanding != "" {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, lookTime, fmt.Errorf("no answer in %s: %w", lookTime, context.DeadlineExceeded))
+		ctx, cancel = context.WithTimeoutCause(ctx, lookTime,
+			fmt.Errorf("no answer in %s: %w", lookTime, context.DeadlineExceeded))
 		defer cancel()
 	}
 	e, err := a.engine(ctx, a.frontEnd(false))
@@ -413,7 +425,8 @@ func (a *App) closeNow(ctx context.Context, h *incident.Handle, req engine.Close
 		return nil, err // what was typed is wrong; the cluster is well
 	}
 	if err != nil && !stands {
-		fmt.Fprintf(a.Err, "! the cluster was not looked at: %s; by the journal nothing of the containment stands\n", sanitize.Line(err.Error()))
+		fmt.Fprintf(a.Err, "! the cluster was not looked at: %s; by the journal nothing of the containment stands\n",
+			sanitize.Line(err.Error()))
 		return engine.CloseUnseen(h, req, nil)
 	}
 	if err != nil {
@@ -446,7 +459,8 @@ func (a *App) printClosing(id incident.ID, c *engine.Closing, closed bool) {
 		if m.Error != "" {
 			text = "whether it is there could not be read: " + m.Error
 		}
-		fmt.Fprintf(a.Err, "· %s: %s%s\n", sanitize.Line(m.Object), sanitize.Line(text), sanitize.Line(acceptedBy(m.Accepted)))
+		fmt.Fprintf(a.Err, "· %s: %s%s\n", sanitize.Line(m.Object), sanitize.Line(text),
+			sanitize.Line(acceptedBy(m.Accepted)))
 	}
 	for _, s := range c.Gone {
 		text := "somebody put it back"
@@ -505,7 +519,8 @@ recover, undo, run. A runbook that had closed it goes on after that step.`,
 
 func (a *App) incidentRepair() *cobra.Command {
 	var reason, prefix string
-	cmd := &cobra.Command{Use: "repair [INCIDENT]", Short: "Go on in an incident whose journal has lost its head", Args: noArgs,
+	cmd := &cobra.Command{Use: "repair [INCIDENT]", Short: "Go on in an incident whose journal has lost its head",
+		Args: noArgs,
 		Long: `The head of a journal (timeline.head) names its last entry. Where it is lost, say by a
 power cut, nobody can tell whether entries are missing, and nothing is written to the
 incident. repair looks in the cluster for what carries the incident's label, and says what
@@ -547,7 +562,8 @@ A journal without its beginning is not repaired.`,
 			}
 			return a.printIncident(i, entries)
 		}}
-	cmd.Flags().StringVar(&reason, "reason", "", "why it can be gone on with, for the timeline; without it nothing is changed")
+	cmd.Flags().StringVar(&reason, "reason", "",
+		"why it can be gone on with, for the timeline; without it nothing is changed")
 	takesIncident(cmd, &prefix, onlyOpen)
 	return cmd
 }
@@ -565,7 +581,8 @@ func incidentToReopen(ctx context.Context, store *incident.Store, prefix string)
 	case 1:
 		return closed[0].ID, nil
 	}
-	return "", usagef("%d incidents are closed: which one? irctl incident list --all shows them; the last is %s", len(closed), closed[0].ID)
+	return "", usagef("%d incidents are closed: which one? irctl incident list --all shows them; the last is %s",
+		len(closed), closed[0].ID)
 }
 
 // openIncident takes the lock of an incident without talking to its cluster.

@@ -179,10 +179,13 @@ func TestCtrlCEndsAWatch(t *testing.T) {
 		exit      int
 		says      string
 	}{
-		"detect, in its first look": {false, []string{"detect", "--watch", "--interval", "50ms"}, 1, 5, "cannot be checked"},
-		"detect --listen, in its first look": {false, []string{"detect", "--listen", "127.0.0.1:0", "--interval", "50ms"}, 1, 5,
+		"detect, in its first look": {false, []string{"detect", "--watch", "--interval", "50ms"}, 1, 5,
 			"cannot be checked"},
-		"detect, later": {false, []string{"detect", "--watch", "--interval", "50ms", "--since", "1ns"}, 3, 0, "no sign of an attack"},
+		"detect --listen, in its first look": {false,
+			[]string{"detect", "--listen", "127.0.0.1:0", "--interval", "50ms"}, 1, 5,
+			"cannot be checked"},
+		"detect, later": {false, []string{"detect", "--watch", "--interval", "50ms", "--since", "1ns"}, 3, 0,
+			"no sign of an attack"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, watch.contained)
@@ -214,7 +217,8 @@ func TestCtrlCEndsTheWatchAfterARecovery(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, true)
 			s.ends(3, s.piped("recover", "--same-image", "--wait", "30s", "--yes")) // 3: it is the suspect's image
-			p, text := s.interruptedAt(inAll, watch.nth, "recover", "--same-image", "--wait", "30s", "--yes", "--monitor", "1m", "--every", "50ms")
+			p, text := s.interruptedAt(inAll, watch.nth, "recover", "--same-image", "--wait", "30s", "--yes",
+				"--monitor", "1m", "--every", "50ms")
 			if got := p.code(); got != watch.exit || !strings.Contains(*text, watch.says) {
 				t.Errorf("exit code %d, want %d, and %q:\n%s", got, watch.exit, watch.says, *text)
 			}
@@ -227,7 +231,8 @@ func TestCtrlCEndsTheWatchAfterARecovery(t *testing.T) {
 func TestAFullDiskBehindStandardOutputIsAnError(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
-	for _, args := range [][]string{{"version"}, {"runbook", "list", "-o", "json"}, append(s.contain(), "--yes"), {"status"}, {"timeline", "show"}} {
+	for _, args := range [][]string{{"version"}, {"runbook", "list", "-o", "json"}, append(s.contain(), "--yes"),
+		{"status"}, {"timeline", "show"}} {
 		p := s.command(args...)
 		disk, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 		if err != nil {
@@ -242,7 +247,8 @@ func TestAFullDiskBehindStandardOutputIsAnError(t *testing.T) {
 		_ = disk.Close()
 		s.ends(1, p)
 		text := said.String()
-		if !strings.Contains(text, "writing to standard output: no space left on device") || strings.Contains(text, "IRCTL_STATE_DIR") {
+		if !strings.Contains(text, "writing to standard output: no space left on device") ||
+			strings.Contains(text, "IRCTL_STATE_DIR") {
 			t.Errorf("%v said %s", args, text)
 		}
 	}

@@ -82,26 +82,37 @@ func (o *investigateOptions) targetFlags(cmd *cobra.Command) {
 
 func (o *investigateOptions) scopeFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&o.scope.Live, "live", false, "run commands in the containers: processes, sockets, mounts, environment, recent files")
-	f.StringVar(&o.scope.DebugImage, "debug-image", "", "with --live or --file: image of an ephemeral container, for containers without a shell; it cannot be removed again")
-	f.BoolVar(&o.scope.Checkpoint, "checkpoint", false, "have the kubelet write a checkpoint of the containers' memory to the node's disk")
+	f.BoolVar(&o.scope.Live, "live", false,
+		"run commands in the containers: processes, sockets, mounts, environment, recent files")
+	f.StringVar(&o.scope.DebugImage, "debug-image", "", "with --live or --file: image of an ephemeral container, for "+
+		"containers without a shell; it cannot be removed again")
+	f.BoolVar(&o.scope.Checkpoint, "checkpoint", false,
+		"have the kubelet write a checkpoint of the containers' memory to the node's disk")
 	f.StringArrayVar(&o.scope.Files, "file", nil, "file or directory in the containers; may be repeated")
 	f.DurationVar(&o.since, "since", 0, "only logs and audit entries of so long ago until now")
 	f.StringVar(&o.sinceTime, "since-time", "", "only logs and audit entries since then (2026-11-24T14:30:00Z)")
-	f.StringVar(&o.scope.AuditLog, "audit-log", "", "file of the API server's audit log, of which the entries that concern the suspects are kept")
-	f.BoolVar(&o.scope.SecretValues, "include-secret-values", false, "collect the Secrets that the suspects can read with their values")
-	f.StringVar(&o.logBytes, "max-log-bytes", "", "how much is kept of each log and file, such as 256Mi (default 256Mi)")
-	f.StringVar(&o.bundleBytes, "max-bundle-bytes", "", "how much is kept of everything together, before compression (default 64Gi)")
+	f.StringVar(&o.scope.AuditLog, "audit-log", "",
+		"file of the API server's audit log, of which the entries that concern the suspects are kept")
+	f.BoolVar(&o.scope.SecretValues, "include-secret-values", false,
+		"collect the Secrets that the suspects can read with their values")
+	f.StringVar(&o.logBytes, "max-log-bytes", "",
+		"how much is kept of each log and file, such as 256Mi (default 256Mi)")
+	f.StringVar(&o.bundleBytes, "max-bundle-bytes", "",
+		"how much is kept of everything together, before compression (default 64Gi)")
 }
 
 func (o *investigateOptions) sealFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring (default: the configured ones)")
+	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an "+
+		"e-mail or fingerprint of the GnuPG keyring (default: the configured ones)")
 	signerFlags(cmd, &o.signWith, &o.fd)
-	f.StringVar(&o.bundle, "bundle", "", "the bundle's name, ending in "+evidence.Extension+", or a folder for it (default: the incident's)")
+	f.StringVar(&o.bundle, "bundle", "", "the bundle's name, ending in "+evidence.Extension+
+		", or a folder for it (default: the incident's)")
 	f.BoolVar(&o.redact, "redact", false, "also write a bundle to be shared, without what looks like a secret")
-	f.StringVar(&o.tsa, "tsa", "", "URL of a time-stamping authority (RFC 3161) to vouch for the receipt (default: the configured one)")
-	f.BoolVar(&o.tsaQuery, "tsa-query", false, "write the question to a time-stamping authority, to be carried there by other means")
+	f.StringVar(&o.tsa, "tsa", "",
+		"URL of a time-stamping authority (RFC 3161) to vouch for the receipt (default: the configured one)")
+	f.BoolVar(&o.tsaQuery, "tsa-query", false,
+		"write the question to a time-stamping authority, to be carried there by other means")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be fetched, and roughly how much; fetch nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 }
@@ -132,7 +143,8 @@ func (o *investigateOptions) complete(c config.Config, now time.Time, given stri
 		o.recipients = c.Refs()
 	}
 	if len(o.recipients) == 0 {
-		return evidence.Limits{}, usagef("who is to open the evidence? give -r KEY, or configure recipients; it is only ever kept encrypted")
+		return evidence.Limits{},
+			usagef("who is to open the evidence? give -r KEY, or configure recipients; it is only ever kept encrypted")
 	}
 	if o.scope.DebugImage == "" && (o.scope.Live || len(o.scope.Files) > 0) {
 		o.scope.DebugImage = c.Defaults.DebugImage
@@ -152,7 +164,8 @@ func (o *investigateOptions) limits(c config.Limits) (evidence.Limits, error) {
 		flag, text string
 		configured config.Size
 		to         *int64
-	}{{"max-log-bytes", o.logBytes, c.LogBytes, &l.LogBytes}, {"max-bundle-bytes", o.bundleBytes, c.BundleBytes, &l.BundleBytes}} {
+	}{{"max-log-bytes", o.logBytes, c.LogBytes, &l.LogBytes},
+		{"max-bundle-bytes", o.bundleBytes, c.BundleBytes, &l.BundleBytes}} {
 		if size.configured > 0 {
 			*size.to = int64(size.configured)
 		}
@@ -198,7 +211,8 @@ func (a *App) runInvestigate(c *cobra.Command, o *investigateOptions) error {
 	if err != nil {
 		return err
 	}
-	req := engine.InvestigateRequest{Scope: o.scope, Redact: o.redact, Sealing: *sealing, Bundle: o.bundle, Title: o.title, DryRun: o.dryRun,
+	req := engine.InvestigateRequest{Scope: o.scope, Redact: o.redact, Sealing: *sealing, Bundle: o.bundle,
+		Title: o.title, DryRun: o.dryRun,
 		Stamp: o.tsa != "" || o.tsaQuery, StampURL: o.tsa}
 	if req.Bundle == "" {
 		req.Bundle = string(conf.Defaults.Bundle)
@@ -252,7 +266,8 @@ func printCollection(w io.Writer, plan evidence.Plan, full bool) {
 	if plan.AtMost {
 		atMost = "at most" // the logs' sizes are not known
 	}
-	fmt.Fprintf(w, "evidence of %s with %s, %s %s before compression\n", plural.Count(plan.Pods, "pod"), plural.Count(plan.Containers, "container"), atMost, bytesText(plan.Bytes))
+	fmt.Fprintf(w, "evidence of %s with %s, %s %s before compression\n", plural.Count(plan.Pods, "pod"),
+		plural.Count(plan.Containers, "container"), atMost, bytesText(plan.Bytes))
 	for _, item := range plan.Items {
 		if full {
 			fmt.Fprintf(w, "  %4d requests  %9s  %s\n", item.Requests, bytesText(item.Bytes), item.What)
@@ -306,7 +321,8 @@ func (a *App) printResult(r *engine.InvestigateResult) error {
 }
 
 func (a *App) printReceipt(line func(mark, format string, args ...any), st style, r *evidence.Receipt) {
-	line(st.good("✓"), "sealed: %s, %s of %s, sha256 %s", r.Path, bytesText(r.Size), bytesText(r.PayloadBytes), r.SHA256)
+	line(st.good("✓"), "sealed: %s, %s of %s, sha256 %s", r.Path, bytesText(r.Size), bytesText(r.PayloadBytes),
+		r.SHA256)
 	for _, fpr := range r.Recipients {
 		line(" ", "can be opened by %s", fpr)
 	}
@@ -325,7 +341,8 @@ func (a *App) printReceipt(line func(mark, format string, args ...any), st style
 	if len(missing) == 0 {
 		line(st.good("✓"), "all %d artefacts are complete", total)
 	} else {
-		line(st.warn("!"), "of %d artefacts: %s; INDEX.md in the bundle says which, and why", total, strings.Join(missing, ", "))
+		line(st.warn("!"), "of %d artefacts: %s; INDEX.md in the bundle says which, and why", total,
+			strings.Join(missing, ", "))
 	}
 	if r.Incomplete != "" {
 		line(st.bad("✗"), "the collection ended early: %s", r.Incomplete)
@@ -348,7 +365,8 @@ func (a *App) progressLine() *progressLine {
 	if width == 0 {
 		width = 80
 	}
-	return &progressLine{out: a.Err, terminal: a.ErrTerminal, quiet: a.output != asTable && !a.ErrTerminal, width: width, began: time.Now(), shown: time.Now()}
+	return &progressLine{out: a.Err, terminal: a.ErrTerminal, quiet: a.output != asTable && !a.ErrTerminal,
+		width: width, began: time.Now(), shown: time.Now()}
 }
 
 func (p *progressLine) show(e engine.Event) {
@@ -361,7 +379,8 @@ func (p *progressLine) show(e engine.Event) {
 	}
 	p.shown = time.Now()
 	rate := int64(float64(e.Bytes) / max(time.Since(p.began).Seconds(), 0.001))
-	text := sanitize.Short(fmt.Sprintf("%d artefacts  %s  %s/s  %s", e.Done, bytesText(e.Bytes), bytesText(rate), e.Text), p.width-1)
+	text := sanitize.Short(fmt.Sprintf("%d artefacts  %s  %s/s  %s", e.Done, bytesText(e.Bytes), bytesText(rate),
+		e.Text), p.width-1)
 	if p.terminal {
 		fmt.Fprintf(p.out, "\r\x1b[K%s", text)
 		return

@@ -40,7 +40,8 @@ func takesIncident(cmd *cobra.Command, to *string, usage string) {
 		split = incidentBefore
 	}
 	if split := strings.Contains(cmd.Use, "[INCIDENT]"); split && cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		cmd.ValidArgsFunction = func(c *cobra.Command, args []string, toComplete string) ([]cobra.Completion,
+			cobra.ShellCompDirective) {
 			if complete, known := c.GetFlagCompletionFunc(incidentFlag); known {
 				return complete(c, args, toComplete)
 			}
@@ -155,11 +156,13 @@ func (a *App) checkKubeconfigNames() error {
 	if err != nil {
 		return nil // whoever connects says what is wrong with it
 	}
-	known := map[string][]string{"context": slices.Sorted(maps.Keys(raw.Contexts)), "cluster": slices.Sorted(maps.Keys(raw.Clusters)),
-		"user": slices.Sorted(maps.Keys(raw.AuthInfos))}
+	known := map[string][]string{"context": slices.Sorted(maps.Keys(raw.Contexts)),
+		"cluster": slices.Sorted(maps.Keys(raw.Clusters)),
+		"user":    slices.Sorted(maps.Keys(raw.AuthInfos))}
 	for _, what := range slices.Sorted(maps.Keys(named)) {
 		if name := named[what]; name != nil && *name != "" && !slices.Contains(known[what], *name) {
-			return fmt.Errorf("--%s %s: the kubeconfig has no such %s%s", what, *name, what, didYouMean(*name, known[what]))
+			return fmt.Errorf("--%s %s: the kubeconfig has no such %s%s", what, *name, what,
+				didYouMean(*name, known[what]))
 		}
 	}
 	return nil

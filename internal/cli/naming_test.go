@@ -13,14 +13,16 @@ func TestAnIncidentIsNamedInOneWayEverywhere(t *testing.T) {
 	d := newDesk(t, load(t)["contained"])
 	// What a command needs before it looks at the incident.
 	words := map[string]string{
-		"irctl run": "compromised-pod", "irctl incident set": "severity=sev1", "irctl timeline note": "seen", "irctl contain": "pod/x",
+		"irctl run": "compromised-pod", "irctl incident set": "severity=sev1", "irctl timeline note": "seen",
+		"irctl contain":     "pod/x",
 		"irctl investigate": "pod/x", "irctl": "", "irctl accept": "token --reason why",
 	}
 	taking := 0
 	for _, c := range everyCommand() {
 		path := c.CommandPath()
 		_ = c.InheritedFlags() // which come with the parents
-		if c.Flags().Lookup("incident") == nil && c.InheritedFlags().Lookup("incident") == nil || c.HasSubCommands() && path != "irctl" {
+		if c.Flags().Lookup("incident") == nil && c.InheritedFlags().Lookup("incident") == nil ||
+			c.HasSubCommands() && path != "irctl" {
 			if strings.Contains(c.Use, "INCIDENT") {
 				t.Errorf("%s takes an incident as an argument alone", path)
 			}
@@ -29,17 +31,20 @@ func TestAnIncidentIsNamedInOneWayEverywhere(t *testing.T) {
 		taking++
 		line := strings.TrimSpace(strings.TrimPrefix(path, "irctl"))
 		two := fmt.Sprintf("%s incident/INCIDENT %s --incident inc-20260102-150405-abcd", line, words[path])
-		if code, _, errs := d.irctl(strings.TrimSpace(two)); code != cli.ExitUsage || !strings.Contains(errs, "two incidents are named") {
+		if code, _, errs := d.irctl(strings.TrimSpace(two)); code != cli.ExitUsage ||
+			!strings.Contains(errs, "two incidents are named") {
 			t.Errorf("irctl %s: exit code %d: %s", two, code, errs)
 		}
 		if path == "irctl" {
 			continue // needs a terminal
 		}
 		// The same one twice is none too many; nor is one that does not exist taken for anything else.
-		for _, named := range []string{"incident/inc-20260102-150405-abcd", "--incident inc-20260102-150405-abcd", "--incident incident/inc-20260102-150405-abcd",
+		for _, named := range []string{"incident/inc-20260102-150405-abcd", "--incident inc-20260102-150405-abcd",
+			"--incident incident/inc-20260102-150405-abcd",
 			"incident/inc-20260102-150405-abcd --incident inc-20260102"} {
 			one := strings.TrimSpace(fmt.Sprintf("%s %s %s", line, named, words[path]))
-			if code, _, errs := d.irctl(one); code != 1 || !strings.Contains(errs, `no such incident: "inc-20260102-150405-abcd"`) {
+			if code, _, errs := d.irctl(one); code != 1 ||
+				!strings.Contains(errs, `no such incident: "inc-20260102-150405-abcd"`) {
 				t.Errorf("irctl %s: exit code %d: %s", one, code, errs)
 			}
 		}
@@ -69,18 +74,24 @@ func TestWhatNamePrintsIsTaken(t *testing.T) {
 		first, _, _ := strings.Cut(out, "\n")
 		return first
 	}
-	incident, book, secret := name("incident list"), name("runbook list --runbook-dir HOME/runbooks"), name("eradicate --plan")
+	incident, book, secret := name("incident list"), name("runbook list --runbook-dir HOME/runbooks"),
+		name("eradicate --plan")
 	scenario := name("drill list")
 	suspect := state.Scene.Suspect
 	_, pod, _ := strings.Cut(suspect, "/")
 	for _, line := range []string{
-		"status " + incident, "report " + incident, "timeline show " + incident, "undo --all --dry-run " + incident, "incident show --incident " + incident,
-		"runbook show " + book + " --runbook-dir HOME/runbooks", "runbook lint " + book + " --runbook-dir HOME/runbooks",
-		"runbook graph " + book + " --runbook-dir HOME/runbooks", "run runbook/cut-off --runbook-dir HOME/runbooks --dry-run --set pod=pod/" + suspect,
-		"contain pod/" + suspect + " --dry-run", "contain --pod " + suspect + " --dry-run", "contain --pod pod/" + suspect + " --dry-run",
+		"status " + incident, "report " + incident, "timeline show " + incident, "undo --all --dry-run " + incident,
+		"incident show --incident " + incident,
+		"runbook show " + book + " --runbook-dir HOME/runbooks", "runbook lint " + book +
+			" --runbook-dir HOME/runbooks",
+		"runbook graph " + book + " --runbook-dir HOME/runbooks",
+		"run runbook/cut-off --runbook-dir HOME/runbooks --dry-run --set pod=pod/" + suspect,
+		"contain pod/" + suspect + " --dry-run", "contain --pod " + suspect + " --dry-run", "contain --pod pod/" +
+			suspect + " --dry-run",
 		"contain --pod pod/" + pod + " -n todo-app --dry-run", "contain pod/" + pod + " -n todo-app --dry-run",
 		"contain --pod " + suspect + " -n todo-app --dry-run", "contain deployment/todo-app/backend --dry-run",
-		"contain workload/todo-app/Deployment/backend --dry-run", "contain pod/" + suspect + " " + incident + " --dry-run",
+		"contain workload/todo-app/Deployment/backend --dry-run", "contain pod/" + suspect + " " + incident +
+			" --dry-run",
 		"investigate pod/" + suspect + " --dry-run", "investigate --pod " + suspect + " --dry-run",
 		"eradicate --dry-run --generate-rest random --keep GROQ_API_KEY --secret " + secret,
 	} {
@@ -88,7 +99,8 @@ func TestWhatNamePrintsIsTaken(t *testing.T) {
 			t.Errorf("irctl %s: exit code %d: %s%s", line, code, out, errs)
 		}
 	}
-	if code, _, errs := newDesk(t, state).irctl("drill --auto --speed 0 --scenario " + scenario); !strings.Contains(errs, "--speed") {
+	if code, _, errs := newDesk(t, state).irctl("drill --auto --speed 0 --scenario " +
+		scenario); !strings.Contains(errs, "--speed") {
 		t.Errorf("%s: exit code %d: %s", scenario, code, errs) // the name was taken, and nothing played
 	}
 }
@@ -97,7 +109,8 @@ func TestWhatNamePrintsIsTaken(t *testing.T) {
 func TestTwoNamespacesForOneThing(t *testing.T) {
 	d := newDesk(t, load(t)["exposed"])
 	for _, line := range []string{"contain --pod todo-app/x -n kube-system", "contain pod/todo-app/x -n kube-system",
-		"investigate --pod pod/todo-app/x -n kube-system", "contain deployment/todo-app/x -n kube-system", "contain -l a=b -A -n kube-system"} {
+		"investigate --pod pod/todo-app/x -n kube-system", "contain deployment/todo-app/x -n kube-system",
+		"contain -l a=b -A -n kube-system"} {
 		code, _, errs := d.irctl(line)
 		if code != cli.ExitUsage || !strings.Contains(errs, "kube-system") && !strings.Contains(errs, "-A or -n") {
 			t.Errorf("irctl %s: exit code %d: %s", line, code, errs)
@@ -113,11 +126,15 @@ func TestTypedNamesThatDoNotExist(t *testing.T) {
 		"detect -n todo-ap":               `no namespace "todo-ap"; did you mean todo-app?`,
 		"undo --all --dry-run -n todo-ap": `did you mean todo-app?`,
 		"contain --pod todo-ap/x --yes":   `no namespace "todo-ap"; did you mean todo-app?`,
-		"contain --pod SUSPECT -n todo-app --allow-namespace todo-ap --dry-run":   `--allow-namespace: there is no namespace "todo-ap"; did you mean todo-app?`,
-		"contain --pod SUSPECT --steps quarantin --dry-run":                       "did you mean quarantine?",
-		"recover --monitor 1s --recontain --recontain-namespace todo-ap --yes":    `--recontain-namespace: there is no namespace "todo-ap"; did you mean todo-app?`,
-		"status --context productio":                                              "the kubeconfig has no such context; did you mean production?",
-		"incident list --cluster productio":                                       "the kubeconfig has no such cluster; did you mean production?",
+		"contain --pod SUSPECT -n todo-app --allow-namespace todo-ap --dry-run": `--allow-namespace: there is no ` +
+			`namespace "todo-ap"; did you mean todo-app?`,
+		"contain --pod SUSPECT --steps quarantin --dry-run": "did you mean quarantine?",
+		"recover --monitor 1s --recontain --recontain-namespace todo-ap --yes": `--recontain-namespace: there is ` +
+			`no namespace "todo-ap"; did you mean todo-app?`,
+		"status --context productio": "the kubeconfig has no such " +
+			"context; did you mean production?",
+		"incident list --cluster productio": "the kubeconfig has no such " +
+			"cluster; did you mean production?",
 		"timeline show --user respond":                                            "the kubeconfig has no such user",
 		"drill --auto --scenario leaked-secre":                                    "did you mean leaked-secret?",
 		"run compromised-po --set pod=x":                                          "did you mean compromised-pod",

@@ -61,7 +61,8 @@ func newStand(t *testing.T, more ...string) *stand {
 	s.listener = httptest.NewTLSServer(s.server)
 	t.Cleanup(s.listener.Close)
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.listener.Certificate().Raw})
-	if err := os.WriteFile(filepath.Join(s.dir, "kubeconfig"), []byte(c.Kubeconfig(s.listener.URL, string(authority))), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "kubeconfig"), []byte(c.Kubeconfig(s.listener.URL, string(authority))),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range c.List(sim.Pods, "todo-app") {
@@ -126,7 +127,8 @@ func (s *stand) command(args ...string) *process {
 	p.news = sync.NewCond(&p.mu)
 	p.Args[0] = "irctl"
 	p.Dir = s.dir
-	p.Env = append(os.Environ(), append([]string{"KUBECONFIG=" + filepath.Join(s.dir, "kubeconfig"), "XDG_STATE_HOME=" + filepath.Join(s.dir, "state"),
+	p.Env = append(os.Environ(), append([]string{"KUBECONFIG=" + filepath.Join(s.dir, "kubeconfig"), "XDG_STATE_HOME=" +
+		filepath.Join(s.dir, "state"),
 		"XDG_CONFIG_HOME=" + filepath.Join(s.dir, "config"), "TERM=xterm", "NO_COLOR=1"}, s.more...)...)
 	s.Cleanup(func() { _ = p.Process.Kill() })
 	return p
@@ -627,7 +629,8 @@ func TestAPipeWhereAFileIsNamed(t *testing.T) {
 	}
 	pipe("b.tar.gz.gpg.json") // the receipt beside the bundle
 	for _, args := range [][]string{
-		{"evidence", "verify", sealed}, {"evidence", "verify", fifo}, {"evidence", "ls", fifo}, {"runbook", "lint", other}, {"evidence", "cat", fifo, "x"},
+		{"evidence", "verify", sealed}, {"evidence", "verify", fifo}, {"evidence", "ls", fifo},
+		{"runbook", "lint", other}, {"evidence", "cat", fifo, "x"},
 		{"--config", fifo, "config", "validate"}, {"doctor", "--apply", other}, {"eradicate", "--apply", other},
 	} {
 		p := s.piped(args...)
@@ -640,7 +643,8 @@ func TestAPipeWhereAFileIsNamed(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"evidence", "verify", sealed + "2", "--key", fifo}, {"evidence", "verify", sealed + "2", "--tsa-ca", fifo},
-		{"detect", "--falco", fifo, "--no-cluster"}, {"detect", "--falco", fifo, "--watch", "--listen", "127.0.0.1:0", "--listen-token-file", fifo},
+		{"detect", "--falco", fifo, "--no-cluster"},
+		{"detect", "--falco", fifo, "--watch", "--listen", "127.0.0.1:0", "--listen-token-file", fifo},
 		{"investigate", "--pod", s.suspect, "-n", "todo-app", "-r", fifo}, {"drill", "serve", "--scenario", other},
 		{"eradicate", "--postgres-admin", fifo}, {"eradicate", "--set-from", "a/B=" + fifo, "--secret", "a"},
 	} {
@@ -650,7 +654,8 @@ func TestAPipeWhereAFileIsNamed(t *testing.T) {
 			path = other
 		}
 		w, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
-		for began := time.Now(); errors.Is(err, unix.ENXIO) && time.Since(began) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
+		for began := time.Now(); errors.Is(err, unix.ENXIO) &&
+			time.Since(began) < 20*time.Second; time.Sleep(10 * time.Millisecond) {
 			w, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0) // until somebody reads it
 		}
 		if err != nil {

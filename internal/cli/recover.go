@@ -67,28 +67,41 @@ not look.`,
 	}
 	f := cmd.Flags()
 	takesIncident(cmd, &o.incident, onlyOpen)
-	f.BoolVar(&o.request.SameImage, "same-image", false, "restore also onto the suspect's image; the report then says that the way in is still open")
+	f.BoolVar(&o.request.SameImage, "same-image", false,
+		"restore also onto the suspect's image; the report then says that the way in is still open")
 	f.StringVar(&o.suspect, "suspect", "", "what becomes of the suspects: keep or delete (default: ask, or keep)")
-	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "with --suspect delete: also where no evidence of it is sealed")
+	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false,
+		"with --suspect delete: also where no evidence of it is sealed")
 	f.BoolVar(&o.request.Uncordon, "uncordon", false, "take the suspects' nodes back into use")
-	f.StringSliceVar(&o.despite, "despite", nil, "another incident, from which what it holds as well is taken all the same")
+	f.StringSliceVar(&o.despite, "despite", nil,
+		"another incident, from which what it holds as well is taken all the same")
 	f.DurationVar(&o.request.Wait, "wait", engine.DefaultRollout, "how long the rollouts may take")
 	f.DurationVar(&o.monitor.For, "monitor", 0, "then watch so long for the attacker's return")
 	f.DurationVar(&o.monitor.Every, "every", engine.DefaultLook, "with --monitor: how long to wait between two looks")
-	f.StringSliceVar(&o.falco, "falco", nil, "with --monitor: a file of Falco's alerts, as JSON lines, that is followed; - is standard input")
-	f.StringSliceVar(&o.auditLogs, "audit-log", nil, "with --monitor: a file of the API server's audit log that is followed")
-	f.StringVar(&o.listen, "listen", "", "with --monitor: take alerts over HTTP at this address, from falcosidekick's webhook or Falco itself")
-	f.StringVar(&o.tokenFile, "listen-token-file", "", "the bearer token that --listen asks for; needed where others can reach the address")
-	f.BoolVar(&o.monitor.Recontain, "recontain", false, "with --monitor: on a sign, contain the pods that it is about, within bounds")
-	f.StringSliceVar(&o.monitor.RecontainNamespaces, "recontain-namespace", nil, "with --recontain: also in this namespace, though it is not the incident's, or is the cluster's or irctl's own")
-	f.BoolVar(&o.monitor.NewBaseline, "new-baseline", false, "with --monitor: what runs now is known; do not continue the incident's earlier watch")
-	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "with --recontain: who can open the evidence that is sealed first")
-	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be done, and ask the server whether it would; change nothing")
+	f.StringSliceVar(&o.falco, "falco", nil,
+		"with --monitor: a file of Falco's alerts, as JSON lines, that is followed; - is standard input")
+	f.StringSliceVar(&o.auditLogs, "audit-log", nil,
+		"with --monitor: a file of the API server's audit log that is followed")
+	f.StringVar(&o.listen, "listen", "",
+		"with --monitor: take alerts over HTTP at this address, from falcosidekick's webhook or Falco itself")
+	f.StringVar(&o.tokenFile, "listen-token-file", "",
+		"the bearer token that --listen asks for; needed where others can reach the address")
+	f.BoolVar(&o.monitor.Recontain, "recontain", false,
+		"with --monitor: on a sign, contain the pods that it is about, within bounds")
+	f.StringSliceVar(&o.monitor.RecontainNamespaces, "recontain-namespace", nil,
+		"with --recontain: also in this namespace, though it is not the incident's, or is the cluster's or irctl's own")
+	f.BoolVar(&o.monitor.NewBaseline, "new-baseline", false,
+		"with --monitor: what runs now is known; do not continue the incident's earlier watch")
+	f.StringSliceVarP(&o.recipients, "recipient", "r", nil,
+		"with --recontain: who can open the evidence that is sealed first")
+	f.BoolVar(&o.request.DryRun, "dry-run", false,
+		"show what would be done, and ask the server whether it would; change nothing")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
 	a.mustComplete(cmd, "despite", a.completeOpenIncidents)
 	a.mustComplete(cmd, "recontain-namespace", a.completeNamespaces)
-	a.mustComplete(cmd, "suspect", cobra.FixedCompletions([]string{string(recovery.Keep), string(recovery.Deleted)}, cobra.ShellCompDirectiveNoFileComp))
+	a.mustComplete(cmd, "suspect", cobra.FixedCompletions([]string{string(recovery.Keep), string(recovery.Deleted)},
+		cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -238,10 +251,13 @@ func recoverExit(res recovered) error {
 	}
 	if m := res.Monitor; m != nil {
 		if m.Failure != "" {
-			o.also = append(o.also, exitError{ExitError, fmt.Errorf("watching for the attacker's return: %s", m.Failure)})
+			o.also = append(o.also, exitError{ExitError,
+				fmt.Errorf("watching for the attacker's return: %s", m.Failure)})
 		}
-		if m.Interrupted && m.Undetermined == "" && len(m.Hits) == 0 { // what was to be watched was not; a signal has a code of its own
-			o.also = append(o.also, exitError{ExitError, errors.New("the watch was ended before its time was over; nothing was seen until then")})
+		// what was to be watched was not; a signal has a code of its own
+		if m.Interrupted && m.Undetermined == "" && len(m.Hits) == 0 {
+			o.also = append(o.also, exitError{ExitError,
+				errors.New("the watch was ended before its time was over; nothing was seen until then")})
 		}
 		if m.Undetermined != "" {
 			err := fmt.Errorf("%w whether the attacker returned: %s", engine.ErrUndetermined, m.Undetermined)
@@ -299,7 +315,8 @@ func (a *App) printRecovered(res *engine.RecoverResult) {
 		a.printWorkload(w, st)
 	}
 	for _, s := range res.Suspects {
-		p("%s suspect %s/%s: %s%s", st.dim("·"), sanitize.Line(s.Namespace), sanitize.Line(s.Pod), s.Fate, sanitize.Line(after(": ", s.Text)))
+		p("%s suspect %s/%s: %s%s", st.dim("·"), sanitize.Line(s.Namespace), sanitize.Line(s.Pod), s.Fate,
+			sanitize.Line(after(": ", s.Text)))
 	}
 	for _, s := range res.Stays {
 		p("%s %s", st.warn("!"), sanitize.Line(s))
@@ -364,7 +381,8 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	}
 	for n, x := range m.Exposed {
 		if n == mostExposed {
-			fmt.Fprintf(a.Out, "%s also exposed: %s; -o json names them all\n", st.warn("!"), plural.Count(len(m.Exposed)-n, "more pod"))
+			fmt.Fprintf(a.Out, "%s also exposed: %s; -o json names them all\n", st.warn("!"),
+				plural.Count(len(m.Exposed)-n, "more pod"))
 			break
 		}
 		fmt.Fprintf(a.Out, "%s also exposed: %s\n", st.warn("!"), sanitize.Line(x.Text))
@@ -377,7 +395,8 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	case m.Failure != "":
 		fmt.Fprintf(a.Out, "%s %s\n", st.bad("✗"), sanitize.Line(m.Failure))
 	case m.Contained != nil:
-		fmt.Fprintf(a.Out, "%s contained again: %s\n", st.warn("!"), verdictText(st, m.Contained.Verdict, engine.Accepted(m.Contained.Targets, m.Contained.Unsettled)))
+		fmt.Fprintf(a.Out, "%s contained again: %s\n", st.warn("!"),
+			verdictText(st, m.Contained.Verdict, engine.Accepted(m.Contained.Targets, m.Contained.Unsettled)))
 	}
 	for _, n := range m.NotTouched {
 		fmt.Fprintf(a.Out, "%s not touched: %s: %s\n", st.warn("!"), sanitize.Line(n.Object), sanitize.Line(n.Reason))
@@ -391,7 +410,8 @@ func (a *App) printMonitored(m *engine.MonitorResult) {
 	case m.Undetermined != "":
 		fmt.Fprintf(a.Out, "%s  %s\n", st.bad("COULD NOT TELL"), sanitize.Line(m.Undetermined))
 	case m.Interrupted:
-		fmt.Fprintf(a.Out, "%s  nothing was seen until then: %s in %s\n", st.warn("WATCH ENDED EARLY"), plural.Count(m.Looks, "look"), took)
+		fmt.Fprintf(a.Out, "%s  nothing was seen until then: %s in %s\n", st.warn("WATCH ENDED EARLY"),
+			plural.Count(m.Looks, "look"), took)
 	case m.Failure == "":
 		fmt.Fprintf(a.Out, "%s  %s in %s\n", st.good("NOTHING SEEN"), plural.Count(m.Looks, "look"), took)
 	}

@@ -114,10 +114,14 @@ func (a *App) runReport(c *cobra.Command, o *reportOptions) error {
 		return fmt.Errorf("writing the report of incident %s: %w", id, err)
 	}
 	if r.Chain.State == report.Broken {
-		return exitError{code: ExitError, err: fmt.Errorf("the timeline of incident %s is not as it was written: %s; the report is made from what is before that", id, r.Chain.Problems[0])}
+		return exitError{code: ExitError,
+			err: fmt.Errorf(
+				"the timeline of incident %s is not as it was written: %s; the report is made from what is before "+
+					"that", id, r.Chain.Problems[0])}
 	}
 	if in.NotLooked != "" {
-		return fmt.Errorf("%w how the containment stands now, and the report says so: %s; --offline makes it from the record alone",
+		return fmt.Errorf(
+			"%w how the containment stands now, and the report says so: %s; --offline makes it from the record alone",
 			engine.ErrUndetermined, in.NotLooked)
 	}
 	return nil
@@ -155,7 +159,8 @@ func (a *App) contacts() ([]report.Contact, error) {
 	}
 	var list []report.Contact
 	for _, k := range c.Contacts {
-		list = append(list, report.Contact{Role: report.Text(k.Role), Name: report.Text(k.Name), Email: report.Text(k.Email),
+		list = append(list, report.Contact{Role: report.Text(k.Role), Name: report.Text(k.Name),
+			Email: report.Text(k.Email),
 			Phone: report.Text(k.Phone), Chat: report.Text(k.Chat)})
 	}
 	return list, nil
@@ -172,7 +177,8 @@ func (a *App) deliver(text []byte, o *reportOptions) error {
 	}
 	err := report.Create(o.file, text)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s is there already, perhaps with what somebody wrote; name another file, or give --force",
+		return fmt.Errorf(
+			"%w: %s is there already, perhaps with what somebody wrote; name another file, or give --force",
 			engine.ErrRefused, o.file)
 	}
 	return err

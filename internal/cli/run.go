@@ -59,16 +59,22 @@ suspects are not fully contained; 4 refused; 5 could not tell.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.runRunbook(c, runbookRef(args[0]), o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.dir, "runbook-dir", "", "a folder of runbooks, which come before those of the configuration and the built-in ones")
+	f.StringVar(&o.dir, "runbook-dir", "",
+		"a folder of runbooks, which come before those of the configuration and the built-in ones")
 	f.StringArrayVar(&o.set, "set", nil, "a parameter of the runbook, NAME=VALUE; may be repeated")
-	takesIncident(cmd, &o.incident, "the incident to work in (default: the open one of this run or of the same pods, or a new one)")
+	takesIncident(cmd, &o.incident,
+		"the incident to work in (default: the open one of this run or of the same pods, or a new one)")
 	f.StringVar(&o.title, "title", "", "title of a new incident")
 	f.StringVar(&o.severity, "severity", "", "severity of a new incident: sev1 to sev4 (default: the runbook's)")
-	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an e-mail or fingerprint of the GnuPG keyring (default: the configured ones)")
+	f.StringSliceVarP(&o.recipients, "recipient", "r", nil, "who can open the evidence: an OpenPGP key file, or an "+
+		"e-mail or fingerprint of the GnuPG keyring (default: the configured ones)")
 	signerFlags(cmd, &o.signWith, &o.fd)
-	f.BoolVar(&o.acceptChanged, "accept-changed-runbook", false, "go on with a runbook that was changed since the run began; it is recorded")
-	f.BoolVar(&o.dryRun, "dry-run", false, "show what every step would do, and ask the server whether it would; change nothing")
-	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask: what is to be approved is, and what only a person can do is not done")
+	f.BoolVar(&o.acceptChanged, "accept-changed-runbook", false,
+		"go on with a runbook that was changed since the run began; it is recorded")
+	f.BoolVar(&o.dryRun, "dry-run", false,
+		"show what every step would do, and ask the server whether it would; change nothing")
+	f.BoolVarP(&o.yes, "yes", "y", false,
+		"do not ask: what is to be approved is, and what only a person can do is not done")
 	a.mustComplete(cmd, "incident", a.completeOpenIncidents)
 	return cmd
 }
@@ -105,8 +111,10 @@ func (a *App) runRunbook(c *cobra.Command, ref string, o *runOptions) error {
 	if err != nil {
 		return err
 	}
-	req := engine.RunRequest{Runbook: book, Given: given, Namespace: namespace, Title: o.title, Severity: severity, DryRun: o.dryRun,
-		AcceptChanged: o.acceptChanged, Unattended: a.hands == nil && (o.yes || !a.InTerminal), Environ: os.Environ(), Tool: "irctl " + versionText()}
+	req := engine.RunRequest{Runbook: book, Given: given, Namespace: namespace, Title: o.title, Severity: severity,
+		DryRun:        o.dryRun,
+		AcceptChanged: o.acceptChanged, Unattended: a.hands == nil && (o.yes || !a.InTerminal), Environ: os.Environ(),
+		Tool: "irctl " + versionText()}
 	if req.Contacts, err = a.contacts(); err != nil {
 		return err
 	}
@@ -133,7 +141,8 @@ func (a *App) runRunbook(c *cobra.Command, ref string, o *runOptions) error {
 
 // prepareRun loads the keys and connects: a key that cannot be used must not
 // be found out afterwards.
-func (a *App) prepareRun(ctx context.Context, req *engine.RunRequest, o *runOptions, conf config.Config) (*engine.Engine, error) {
+func (a *App) prepareRun(ctx context.Context, req *engine.RunRequest, o *runOptions,
+	conf config.Config) (*engine.Engine, error) {
 	guide := &guide{a.frontEnd(o.yes)}
 	req.Guide = guide
 	if a.hands != nil {
@@ -195,7 +204,9 @@ func contactsOf(book *runbook.Runbook, conf config.Config) []string {
 			}
 		}
 		line := c.Role
-		if reach := strings.Join(slices.DeleteFunc([]string{name, email, phone, chat}, func(s string) bool { return s == "" }), ", "); reach != "" {
+		if reach := strings.Join(slices.DeleteFunc([]string{name, email, phone, chat}, func(s string) bool {
+			return s == ""
+		}), ", "); reach != "" {
 			line += ": " + reach
 		}
 		if c.For != "" {
@@ -242,7 +253,8 @@ func stepGround(s engine.StepResult, dryRun bool) exitError {
 
 // blind: the step is done, and not everything that it was to look at could be.
 func blind(s engine.StepResult) bool {
-	return s.Done() && (s.Results["verdict"] == string(contain.Undetermined) || s.Uses == "detect" && s.Results["complete"] == false)
+	return s.Done() && (s.Results["verdict"] == string(contain.Undetermined) ||
+		s.Uses == "detect" && s.Results["complete"] == false)
 }
 
 func (a *App) printRun(res *engine.RunResult) error {
@@ -276,7 +288,8 @@ func (a *App) printRunEnd(res *engine.RunResult, st style) {
 	case res.State == engine.RunFinished:
 		fmt.Fprintf(a.Out, "%s  runbook %s of incident %s", st.bold("FINISHED"), res.Runbook.Name, res.Incident)
 	default:
-		fmt.Fprintf(a.Out, "%s  runbook %s of incident %s, at step %s; the same command goes on there", st.bold("STOPPED"), res.Runbook.Name, res.Incident, res.Stopped)
+		fmt.Fprintf(a.Out, "%s  runbook %s of incident %s, at step %s; the same command goes on there",
+			st.bold("STOPPED"), res.Runbook.Name, res.Incident, res.Stopped)
 	}
 	if res.Verdict != "" {
 		fmt.Fprintf(a.Out, "  %s", verdictText(st, res.Verdict, res.Accepted))
@@ -308,7 +321,8 @@ func stepText(s engine.StepResult) string {
 
 // printRehearsal shows what every step would do.
 func (a *App) printRehearsal(res *engine.RunResult, st style) {
-	fmt.Fprintf(a.Out, "dry run: nothing was changed; this is what %s %s would do\n", res.Runbook.Name, res.Runbook.Version)
+	fmt.Fprintf(a.Out, "dry run: nothing was changed; this is what %s %s would do\n", res.Runbook.Name,
+		res.Runbook.Version)
 	phase := ""
 	for _, s := range res.Steps {
 		if s.Phase != phase {
@@ -350,7 +364,8 @@ func (g *guide) Observe(e engine.Event) {
 	g.endProgress()
 	switch {
 	case e.Kind == engine.Entered:
-		fmt.Fprintf(g.out, "%s %s\n", g.st.dim(fmt.Sprintf("── %s %d/%d", e.Action, e.Done, e.Total)), g.st.bold(sanitize.Line(e.Text)))
+		fmt.Fprintf(g.out, "%s %s\n", g.st.dim(fmt.Sprintf("── %s %d/%d", e.Action, e.Done, e.Total)),
+			g.st.bold(sanitize.Line(e.Text)))
 	case e.Err != nil:
 		g.tell(g.st.bad("✗"), sanitize.Line(e.Text)+": "+sanitize.Line(e.Err.Error()))
 	default:
@@ -366,7 +381,9 @@ func (g *guide) Ask(ctx context.Context, q engine.Question) (engine.Answer, erro
 		fmt.Fprintf(g.out, "%s\n", g.instruction(q.Text))
 		return engine.Answer{Choice: engine.AnswerDo}, nil
 	case q.Kind == engine.AskConfirm && !g.app.InTerminal:
-		return engine.Answer{}, fmt.Errorf("%w: step %s asks before it is done, and there is no terminal to ask on; give --yes to go ahead without", engine.ErrRefused, q.Step.Name)
+		return engine.Answer{}, fmt.Errorf(
+			"%w: step %s asks before it is done, and there is no terminal to ask on; give --yes to go ahead without",
+			engine.ErrRefused, q.Step.Name)
 	case g.yes || !g.app.InTerminal:
 		if q.Kind == engine.AskManual {
 			fmt.Fprintf(g.out, "%s\n", g.instruction(q.Text))

@@ -23,12 +23,15 @@ var builtInRunbooks = runbooks.Files
 func (a *App) runbookCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "runbook", Short: "List, show, check, write and draw runbooks", RunE: needsSubcommand}
 	var dir string
-	cmd.PersistentFlags().StringVar(&dir, "runbook-dir", "", "a folder of runbooks, which come before those of the configuration and the built-in ones")
-	cmd.AddCommand(a.runbookList(&dir), a.runbookShow(&dir), a.runbookLint(&dir), a.runbookNew(&dir), a.runbookGraph(&dir), a.runbookOperations(), a.runbookSchema())
+	cmd.PersistentFlags().StringVar(&dir, "runbook-dir", "",
+		"a folder of runbooks, which come before those of the configuration and the built-in ones")
+	cmd.AddCommand(a.runbookList(&dir), a.runbookShow(&dir), a.runbookLint(&dir), a.runbookNew(&dir),
+		a.runbookGraph(&dir), a.runbookOperations(), a.runbookSchema())
 	return cmd
 }
 
-func (a *App) completeRunbooks(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+func (a *App) completeRunbooks(_ *cobra.Command, args []string, _ string) ([]cobra.Completion,
+	cobra.ShellCompDirective) {
 	list, err := a.library("").List()
 	if err != nil || len(args) > 0 {
 		return nil, noFiles
@@ -41,29 +44,30 @@ func (a *App) completeRunbooks(_ *cobra.Command, args []string, _ string) ([]cob
 }
 
 func (a *App) runbookList(dir *string) *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List the runbooks there are, and where they come from", Args: noArgs, RunE: func(*cobra.Command, []string) error {
-		list, err := a.library(*dir).List()
-		if err != nil {
-			return err
-		}
-		names := named(list, func(r runbook.Listed) string { return runbookPrefix + r.Name })
-		if done, err := a.printNamed(map[string]any{"runbooks": list}, names...); done || err != nil {
-			return err
-		}
-		rows := [][]string{{"RUNBOOK", "VERSION", "TITLE", "SOURCE"}}
-		for _, r := range list {
-			source := r.Source
-			if len(r.Hides) > 0 {
-				source += " (instead of " + strings.Join(r.Hides, ", ") + ")"
+	return &cobra.Command{Use: "list", Short: "List the runbooks there are, and where they come from", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			list, err := a.library(*dir).List()
+			if err != nil {
+				return err
 			}
-			title := r.Title
-			if r.Error != "" {
-				title = "cannot be run: " + r.Error
+			names := named(list, func(r runbook.Listed) string { return runbookPrefix + r.Name })
+			if done, err := a.printNamed(map[string]any{"runbooks": list}, names...); done || err != nil {
+				return err
 			}
-			rows = append(rows, []string{r.Name, dash(r.Version), sanitize.Short(title, 80), source})
-		}
-		return table(a.Out, rows)
-	}}
+			rows := [][]string{{"RUNBOOK", "VERSION", "TITLE", "SOURCE"}}
+			for _, r := range list {
+				source := r.Source
+				if len(r.Hides) > 0 {
+					source += " (instead of " + strings.Join(r.Hides, ", ") + ")"
+				}
+				title := r.Title
+				if r.Error != "" {
+					title = "cannot be run: " + r.Error
+				}
+				rows = append(rows, []string{r.Name, dash(r.Version), sanitize.Short(title, 80), source})
+			}
+			return table(a.Out, rows)
+		}}
 }
 
 func (a *App) oneRunbook(cmd *cobra.Command, run func(ref string) error) *cobra.Command {
@@ -85,7 +89,8 @@ func (a *App) oneRunbook(cmd *cobra.Command, run func(ref string) error) *cobra.
 }
 
 func (a *App) runbookShow(dir *string) *cobra.Command {
-	cmd := &cobra.Command{Use: "show RUNBOOK", Short: "Show a runbook: parameters, contacts, steps; -o yaml prints its file"}
+	cmd := &cobra.Command{Use: "show RUNBOOK",
+		Short: "Show a runbook: parameters, contacts, steps; -o yaml prints its file"}
 	return a.oneRunbook(cmd, func(ref string) error {
 		l := a.library(*dir)
 		if a.output == asYAML {
@@ -157,7 +162,8 @@ func (a *App) showStep(s *runbook.Step, p func(indent, text string)) {
 }
 
 func (a *App) runbookLint(dir *string) *cobra.Command {
-	return &cobra.Command{Use: "lint FILE…", Short: "Check runbooks; what is wrong is told with line and column", ValidArgsFunction: a.completeRunbooks,
+	return &cobra.Command{Use: "lint FILE…", Short: "Check runbooks; what is wrong is told with line and column",
+		ValidArgsFunction: a.completeRunbooks,
 		Long: `Check runbooks: against the schema, and every input, expression, type and name in them.
 Each argument is a file, or the name of a runbook. Exit code 1 if one cannot be run;
 warnings do not count.`,
@@ -246,7 +252,8 @@ a team makes that one its own. The file must not exist yet; -f - prints it.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error { return a.newRunbook(*dir, args[0], from, file) }}
-	cmd.Flags().StringVarP(&file, "file", "f", "", "the file to write (default: NAME.yaml in --runbook-dir, or in the configuration's folder of runbooks)")
+	cmd.Flags().StringVarP(&file, "file", "f", "",
+		"the file to write (default: NAME.yaml in --runbook-dir, or in the configuration's folder of runbooks)")
 	cmd.Flags().StringVar(&from, "from", "", "the runbook to copy, by name or path")
 	return cmd
 }
@@ -313,7 +320,8 @@ func (a *App) runbookGraph(dir *string) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{Use: "graph RUNBOOK", Short: "Draw a runbook: as a tree, or for Mermaid"}
 	cmd.Flags().StringVar(&format, "format", "tree", "tree or mermaid")
-	a.mustComplete(cmd, "format", cobra.FixedCompletions([]string{"tree", "mermaid"}, cobra.ShellCompDirectiveNoFileComp))
+	a.mustComplete(cmd, "format", cobra.FixedCompletions([]string{"tree", "mermaid"},
+		cobra.ShellCompDirectiveNoFileComp))
 	return a.oneRunbook(cmd, func(ref string) error {
 		r, err := a.library(*dir).Find(ref)
 		if err != nil {
@@ -336,21 +344,23 @@ func (a *App) runbookGraph(dir *string) *cobra.Command {
 }
 
 func (a *App) runbookOperations() *cobra.Command {
-	return &cobra.Command{Use: "operations", Short: "List what a step can use, with inputs and results", Args: noArgs, RunE: func(*cobra.Command, []string) error {
-		list := engine.Operations()
-		names := named(list, func(s runbook.Signature) string { return s.Name })
-		if done, err := a.printNamed(map[string]any{"operations": list}, names...); done || err != nil {
+	return &cobra.Command{Use: "operations", Short: "List what a step can use, with inputs and results", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			list := engine.Operations()
+			names := named(list, func(s runbook.Signature) string { return s.Name })
+			if done, err := a.printNamed(map[string]any{"operations": list}, names...); done || err != nil {
+				return err
+			}
+			_, err := io.WriteString(a.Out, runbook.Reference(list))
 			return err
-		}
-		_, err := io.WriteString(a.Out, runbook.Reference(list))
-		return err
-	}}
+		}}
 }
 
 func (a *App) runbookSchema() *cobra.Command {
-	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of runbooks, for editors", Args: noArgs, RunE: func(*cobra.Command, []string) error {
-		return a.printSchema(runbook.SchemaOf(engine.Operations()))
-	}}
+	return &cobra.Command{Use: "schema", Short: "Print the JSON Schema of runbooks, for editors", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return a.printSchema(runbook.SchemaOf(engine.Operations()))
+		}}
 }
 
 func (a *App) printSchema(s *runbook.Schema) error {

@@ -125,16 +125,19 @@ func outputSchema(t *testing.T) map[string]any {
 		typ := cli.ResultTypes[kind]
 		s := m.object(typ)
 		properties := s["properties"].(map[string]any)
-		properties["apiVersion"], properties["kind"] = map[string]any{"const": "irctl/v1"}, map[string]any{"const": kind}
+		properties["apiVersion"], properties["kind"] = map[string]any{"const": "irctl/v1"},
+			map[string]any{"const": kind}
 		required := slices.Concat([]string{"apiVersion", "kind"}, s["required"].([]string))
 		slices.Sort(required)
 		s["required"] = slices.Compact(required)
 		m.defs[kind] = s
 		kinds = append(kinds, map[string]any{"$ref": "#/$defs/" + kind})
 	}
-	return map[string]any{"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:irctl:output:v1", "title": "irctl output",
-		"description": "What irctl prints with -o json, by its kind: see docs/cli.md. Keys may be added; those that are here stay.",
-		"oneOf":       kinds, "$defs": m.defs}
+	return map[string]any{"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:irctl:output:v1",
+		"title": "irctl output",
+		"description": "What irctl prints with -o json, by its kind: see docs/cli.md. Keys may be added; those that " +
+			"are here stay.",
+		"oneOf": kinds, "$defs": m.defs}
 }
 
 type schemaMaker struct {
@@ -175,7 +178,8 @@ func (m *schemaMaker) object(typ reflect.Type) map[string]any {
 		if use, deprecated := f.Tag.Lookup("deprecated"); deprecated {
 			s = map[string]any{"allOf": []any{s}, "deprecated": true, "description": use}
 		}
-		if nilable := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice || f.Type.Kind() == reflect.Map; nilable && !optional {
+		if nilable := f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice ||
+			f.Type.Kind() == reflect.Map; nilable && !optional {
 			s = map[string]any{"oneOf": []any{s, map[string]any{"type": "null"}}}
 		}
 		properties[name] = s
@@ -197,7 +201,8 @@ func (m *schemaMaker) schema(typ reflect.Type) map[string]any {
 		return m.schema(typ.Elem())
 	case typ.Implements(reflect.TypeFor[encoding.TextMarshaler]()):
 		return map[string]any{"type": "string"}
-	case typ.Implements(reflect.TypeFor[json.Marshaler]()), reflect.PointerTo(typ).Implements(reflect.TypeFor[json.Marshaler]()):
+	case typ.Implements(reflect.TypeFor[json.Marshaler]()), reflect.PointerTo(typ).
+		Implements(reflect.TypeFor[json.Marshaler]()):
 		return map[string]any{} // as its own format says
 	}
 	switch typ.Kind() {

@@ -287,14 +287,20 @@ func (s *scene) set(ts *testscript.TestScript, resource, name, path string, valu
 	}
 	gvr := map[string]func() error{
 		"pod": func() error {
-			return s.cluster.Edit(sim.Pods, "todo-app", name, func(o *unstructured.Unstructured) { put(ts, o, path, value) })
+			return s.cluster.Edit(sim.Pods, "todo-app", name, func(o *unstructured.Unstructured) {
+				put(ts, o, path, value)
+			})
 		},
 		"secret": func() error {
 			secrets := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
-			return s.cluster.Edit(secrets, "todo-app", name, func(o *unstructured.Unstructured) { put(ts, o, path, value) })
+			return s.cluster.Edit(secrets, "todo-app", name, func(o *unstructured.Unstructured) {
+				put(ts, o, path, value)
+			})
 		},
 		"deployment": func() error {
-			return s.cluster.Edit(sim.Deployments, "todo-app", name, func(o *unstructured.Unstructured) { put(ts, o, path, value) })
+			return s.cluster.Edit(sim.Deployments, "todo-app", name, func(o *unstructured.Unstructured) {
+				put(ts, o, path, value)
+			})
 		},
 	}
 	ts.Check(gvr[resource]())

@@ -11,7 +11,8 @@ import (
 )
 
 // noRecipients is shown by contain when it cannot take a snapshot.
-const noRecipients = "no snapshot is taken before the first write, since no recipients are configured (-r KEY, or recipients in irctl.yaml): evidence is only ever kept encrypted"
+const noRecipients = "no snapshot is taken before the first write, since no recipients are configured (-r KEY, or " +
+	"recipients in irctl.yaml): evidence is only ever kept encrypted"
 
 // sealing loads the keys of recipients, who are named or configured, so that
 // one that cannot be used is not found out afterwards. It is nil if there are none.
@@ -28,7 +29,8 @@ func (a *App) sealing(ctx context.Context, named []string, conf config.Config) (
 		return nil, fmt.Errorf("the evidence could not be sealed: %w", err)
 	}
 	return &engine.Sealing{Recipients: recipients, Tool: evidence.RunningTool("irctl", versionText()),
-		Limits: evidence.Limits{LogBytes: int64(conf.Limits.LogBytes), BundleBytes: int64(conf.Limits.BundleBytes), Concurrency: int(conf.Limits.Concurrency)}}, nil
+		Limits: evidence.Limits{LogBytes: int64(conf.Limits.LogBytes), BundleBytes: int64(conf.Limits.BundleBytes),
+			Concurrency: int(conf.Limits.Concurrency)}}, nil
 }
 
 // snapshot is snapshotOf the recipients who are named or configured. That

@@ -249,7 +249,8 @@ func TestStatesHasEveryCommand(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		if !seen[c.CommandPath()] {
-			t.Errorf("%s is not in the table: add a row, with a reason if it is not run in every state", c.CommandPath())
+			t.Errorf("%s is not in the table: add a row, with a reason if it is not run in every state",
+				c.CommandPath())
 		}
 		for _, sub := range c.Commands() {
 			walk(sub)
@@ -261,7 +262,8 @@ func TestStatesHasEveryCommand(t *testing.T) {
 // What an earlier version left is read by this one: the journal is whole, the
 // report is made, and undo knows what stands.
 func TestFixturesStillOpen(t *testing.T) {
-	standing := map[string]string{"open": "nothing to undo", "interrupted": "2 ch", "exposed": "3 ch", "undone": "nothing to undo"}
+	standing := map[string]string{"open": "nothing to undo", "interrupted": "2 ch", "exposed": "3 ch",
+		"undone": "nothing to undo"}
 	for state, f := range load(t) {
 		code, out, _ := newDesk(t, f).irctl("timeline verify --incident INCIDENT")
 		if code != 0 || !strings.Contains(out, "unbroken") {
@@ -358,12 +360,14 @@ func (d *desk) irctl(line string) (code int, stdout, stderr string) {
 		d.t.Error(err)
 	}
 	if d.emptied != "" {
-		if err := os.Truncate(filepath.Join(d.home, "state", "incidents", d.f.Scene.Incident, d.emptied), 0); err != nil {
+		if err := os.Truncate(filepath.Join(d.home, "state", "incidents", d.f.Scene.Incident, d.emptied),
+			0); err != nil {
 			d.t.Error(err)
 		}
 	}
 	args := strings.Fields(d.filled(line))
-	args = append(args, "--kubeconfig", filepath.Join(d.home, "kubeconfig"), "--state-dir", filepath.Join(d.home, "state"))
+	args = append(args, "--kubeconfig", filepath.Join(d.home, "kubeconfig"), "--state-dir",
+		filepath.Join(d.home, "state"))
 	if !strings.Contains(line, "--config") {
 		args = append(args, "--config", filepath.Join(d.home, "irctl.yaml"))
 	}
@@ -387,7 +391,8 @@ func (d *desk) irctl(line string) (code int, stdout, stderr string) {
 
 // alert is one that Falco gives.
 const alert = `{"time":"2026-12-01T00:00:00Z","priority":"Critical","rule":"Outbound Connection to C2 Server",` +
-	`"output":"mining","output_fields":{"k8s.ns.name":"todo-app","k8s.pod.name":"backend-1","container.name":"backend"}}` + "\n"
+	`"output":"mining","output_fields":{"k8s.ns.name":"todo-app","k8s.pod.name":"backend-1",` +
+	`"container.name":"backend"}}` + "\n"
 
 // filled is a line with the fixture's names.
 func (d *desk) filled(line string) string {

@@ -111,12 +111,14 @@ func (a *App) printOneStatus(s *engine.StatusResult) {
 	}
 	fmt.Fprintf(a.Out, "\n  %s\n", clocks(s))
 	if s.LeftStanding != nil {
-		fmt.Fprintf(a.Out, "%s closed with containment left standing; %s\n", st.dim("·"), sanitize.Line(s.LeftStanding.String()))
+		fmt.Fprintf(a.Out, "%s closed with containment left standing; %s\n", st.dim("·"),
+			sanitize.Line(s.LeftStanding.String()))
 	}
 	printDoubts(a.Out, st, s.Doubts, s.Strays)
 	a.printRepair(a.Out, i)
 	for _, l := range s.Leftovers {
-		fmt.Fprintf(a.Out, "%s unfinished evidence of a killed irctl, of no use: %s\n    %s irctl evidence clean %s removes it\n",
+		fmt.Fprintf(a.Out,
+			"%s unfinished evidence of a killed irctl, of no use: %s\n    %s irctl evidence clean %s removes it\n",
 			st.warn("!"), sanitize.Line(leftoverText(l, a.clock.Now())), st.dim("→"), i.ID)
 	}
 	for _, c := range s.Standing {
@@ -179,7 +181,8 @@ func standingCount(list []engine.StandingChange) string {
 	for _, s := range []struct {
 		state change.State
 		text  string
-	}{{change.Before, "put back by somebody"}, {change.Drifted, "changed by somebody since"}, {change.Missing, "gone"}} {
+	}{{change.Before, "put back by somebody"}, {change.Drifted, "changed by somebody since"},
+		{change.Missing, "gone"}} {
 		if n := count[s.state]; n > 0 {
 			others = append(others, fmt.Sprintf("%d %s", n, s.text))
 			known += n
@@ -191,7 +194,8 @@ func standingCount(list []engine.StandingChange) string {
 	if len(others) == 0 {
 		return plural.Count(len(list), "change")
 	}
-	return fmt.Sprintf("%d of %s, %s", count[change.After], plural.Count(len(list), "change"), strings.Join(others, ", "))
+	return fmt.Sprintf("%d of %s, %s", count[change.After], plural.Count(len(list), "change"),
+		strings.Join(others, ", "))
 }
 
 // printDoubts says why more may stand than is known.
@@ -213,7 +217,9 @@ func printDoubts(w io.Writer, st style, doubts []string, strays []engine.Stray) 
 // printRepair says what makes an incident usable again that is not.
 func (a *App) printRepair(w io.Writer, i incident.Incident) {
 	if slices.ContainsFunc(i.Doubts, func(d incident.Doubt) bool { return d.Repair }) {
-		fmt.Fprintf(w, "    → irctl incident repair %s shows what of it is in the cluster; until then nothing is written to it\n", i.ID)
+		fmt.Fprintf(w,
+			"    → irctl incident repair %s shows what of it is in the cluster; until then nothing is written to it\n",
+			i.ID)
 	}
 }
 

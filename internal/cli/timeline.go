@@ -20,7 +20,8 @@ import (
 )
 
 func (a *App) timelineCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "timeline", Short: "Show, annotate, verify and export an incident's timeline", RunE: needsSubcommand}
+	cmd := &cobra.Command{Use: "timeline", Short: "Show, annotate, verify and export an incident's timeline",
+		RunE: needsSubcommand}
 	var id string
 	cmd.PersistentFlags().StringVar(&id, "incident", "", onlyOpen)
 	a.mustComplete(cmd, "incident", a.completeIncidents)
@@ -32,20 +33,21 @@ func (a *App) timelineCommand() *cobra.Command {
 }
 
 func (a *App) timelineShow(prefix *string) *cobra.Command {
-	return &cobra.Command{Use: "show [INCIDENT]", Short: "Show what was done, by whom, when", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		store, id, err := a.storeOf(c.Context(), *prefix)
-		if err != nil {
-			return err
-		}
-		if i, err := store.Load(id); err == nil {
-			a.tellDoubts(i)
-		}
-		entries, readErr := store.Entries(id)
-		if err := a.printTimeline(entries); err != nil {
-			return err
-		}
-		return readErr // what is before a break was shown
-	}}
+	return &cobra.Command{Use: "show [INCIDENT]", Short: "Show what was done, by whom, when", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, id, err := a.storeOf(c.Context(), *prefix)
+			if err != nil {
+				return err
+			}
+			if i, err := store.Load(id); err == nil {
+				a.tellDoubts(i)
+			}
+			entries, readErr := store.Entries(id)
+			if err := a.printTimeline(entries); err != nil {
+				return err
+			}
+			return readErr // what is before a break was shown
+		}}
 }
 
 func (a *App) printTimeline(entries []timeline.Entry) error {
@@ -136,7 +138,8 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 				return err
 			}
 			signalsOf(ctx).changing(id)
-			e, err := store.Append(id, timeline.LocalActor(), timeline.Entry{Kind: timeline.KindNote, Summary: strings.Join(args, " ")})
+			e, err := store.Append(id, timeline.LocalActor(),
+				timeline.Entry{Kind: timeline.KindNote, Summary: strings.Join(args, " ")})
 			if err != nil {
 				return err
 			}
@@ -145,7 +148,8 @@ func (a *App) timelineNote(prefix *string) *cobra.Command {
 }
 
 func (a *App) timelineVerify(prefix *string) *cobra.Command {
-	return &cobra.Command{Use: "verify [FILE | incident/ID]", Short: "Check that nothing in the timeline was edited, deleted or reordered", Args: atMostOneArg,
+	return &cobra.Command{Use: "verify [FILE | incident/ID]",
+		Short: "Check that nothing in the timeline was edited, deleted or reordered", Args: atMostOneArg,
 		Long: `Check the chain of digests of a timeline. Each entry carries the SHA-256 of the line
 before it, so any edit, deletion or reorder breaks the chain where it was made. FILE is
 a copy of a timeline.jsonl. Exit code 1 if anything is wrong.`,
@@ -189,15 +193,18 @@ func (a *App) printReport(r timeline.Report) error {
 			fmt.Fprintf(a.Out, "%s %s\n", st.warn("!"), sanitize.Line(w))
 		}
 		if r.OK() {
-			fmt.Fprintf(a.Out, "%s %d entries, unbroken, from %s to %s\n", st.good("✓"), r.Entries, r.First.UTC().Format(time.RFC3339), r.Last.UTC().Format(time.RFC3339))
+			fmt.Fprintf(a.Out, "%s %d entries, unbroken, from %s to %s\n", st.good("✓"), r.Entries,
+				r.First.UTC().Format(time.RFC3339), r.Last.UTC().Format(time.RFC3339))
 			if r.HeadFile == nil {
-				fmt.Fprintf(a.Out, "%s no head file: whether entries are missing at the end cannot be told\n", st.warn("!"))
+				fmt.Fprintf(a.Out, "%s no head file: whether entries are missing at the end cannot be told\n",
+					st.warn("!"))
 			}
 		}
 		fmt.Fprintf(a.Out, "  head: entry %d, sha256 %s\n", r.Head.Seq, r.Head.SHA256)
 	}
 	if !r.OK() {
-		return exitError{code: ExitError, err: fmt.Errorf("the timeline of incident %s is not as it was written: %s", r.Incident, r.Problems[0])}
+		return exitError{code: ExitError, err: fmt.Errorf("the timeline of incident %s is not as it was written: %s",
+			r.Incident, r.Problems[0])}
 	}
 	return nil
 }
@@ -207,29 +214,30 @@ var exports = []string{"markdown", "csv", "jsonl"}
 
 func (a *App) timelineExport(prefix *string) *cobra.Command {
 	var format, path string
-	cmd := &cobra.Command{Use: "export [INCIDENT]", Short: "Write the timeline as Markdown, CSV or JSON lines", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
-		if !slices.Contains(exports, format) {
-			return usagef("--format %s: use markdown, csv or jsonl", format)
-		}
-		store, id, err := a.storeOf(c.Context(), *prefix)
-		if err != nil {
-			return err
-		}
-		i, entries, err := recorded(store, id)
-		if err != nil {
-			return err
-		}
-		a.tellDoubts(i)
-		write := func(w io.Writer) error { return exportTimeline(w, format, i, entries) }
-		if format == "jsonl" {
-			// Byte for byte, so that the copy can be verified.
-			write = func(w io.Writer) error { return copyTimeline(w, store, id) }
-		}
-		if path == "" || path == "-" {
-			return write(a.Out)
-		}
-		return writeNew(path, write)
-	}}
+	cmd := &cobra.Command{Use: "export [INCIDENT]", Short: "Write the timeline as Markdown, CSV or JSON lines",
+		Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+			if !slices.Contains(exports, format) {
+				return usagef("--format %s: use markdown, csv or jsonl", format)
+			}
+			store, id, err := a.storeOf(c.Context(), *prefix)
+			if err != nil {
+				return err
+			}
+			i, entries, err := recorded(store, id)
+			if err != nil {
+				return err
+			}
+			a.tellDoubts(i)
+			write := func(w io.Writer) error { return exportTimeline(w, format, i, entries) }
+			if format == "jsonl" {
+				// Byte for byte, so that the copy can be verified.
+				write = func(w io.Writer) error { return copyTimeline(w, store, id) }
+			}
+			if path == "" || path == "-" {
+				return write(a.Out)
+			}
+			return writeNew(path, write)
+		}}
 	cmd.Flags().StringVar(&format, "format", "markdown", "markdown, csv or jsonl")
 	cmd.Flags().StringVarP(&path, "file", "f", "", "a new file to write to (default: standard output)")
 	a.mustComplete(cmd, "format", cobra.FixedCompletions(exports, cobra.ShellCompDirectiveNoFileComp))
@@ -271,7 +279,9 @@ func exportTimeline(w io.Writer, format string, i incident.Incident, entries []t
 		return exportCSV(w, entries)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Timeline of incident %s\n\n%s\n\n| time (UTC) | who | step | what | outcome |\n|---|---|---|---|---|\n", i.ID, report.EscapeMarkdown(i.Title))
+	fmt.Fprintf(&b,
+		"# Timeline of incident %s\n\n%s\n\n| time (UTC) | who | step | what | outcome |\n|---|---|---|---|---|\n",
+		i.ID, report.EscapeMarkdown(i.Title))
 	for _, e := range entries {
 		if e.Kind == timeline.KindIntent && hasOutcome(entries, e.Seq) {
 			continue
@@ -287,13 +297,15 @@ func exportTimeline(w io.Writer, format string, i incident.Incident, entries []t
 }
 
 func exportCSV(w io.Writer, entries []timeline.Entry) error {
-	rows := [][]string{{"seq", "time", "kind", "who", "identity", "step", "action", "object", "summary", "outcome", "error", "command"}}
+	rows := [][]string{{"seq", "time", "kind", "who", "identity", "step", "action", "object", "summary", "outcome",
+		"error", "command"}}
 	for _, e := range entries {
 		object := ""
 		if e.Object != nil {
 			object = e.Object.Kind + " " + e.Object.Namespace + "/" + e.Object.Name
 		}
-		cells := []string{strconv.FormatInt(e.Seq, 10), e.Time.UTC().Format(time.RFC3339Nano), string(e.Kind), e.Actor.OSUser, e.Actor.Identity,
+		cells := []string{strconv.FormatInt(e.Seq, 10), e.Time.UTC().Format(time.RFC3339Nano), string(e.Kind),
+			e.Actor.OSUser, e.Actor.Identity,
 			e.Step, e.Action, object, e.Summary, string(e.Outcome), e.Error, e.Command}
 		for n := range cells {
 			cells[n] = csvSafe(cells[n])

@@ -85,7 +85,8 @@ func ofRecord(line string) stress {
 
 // ofFile is a command that reads a file alone. empty is its line with an empty one.
 func ofFile(line, empty, cause string) stress {
-	return stress{line: line, reads: reads(aFile), namespace: notOfCluster, forbid: notOfCluster, empty: instead(empty), cause: cause}
+	return stress{line: line, reads: reads(aFile), namespace: notOfCluster, forbid: notOfCluster, empty: instead(empty),
+		cause: cause}
 }
 
 // ofBoth is a command that reads the cluster and the record.
@@ -111,9 +112,11 @@ const key = " --key HOME/keys/responder.secret.asc"
 
 var stresses = []stress{
 	plain("", aGroup),
-	{line: "detect", reads: reads(theCluster, aFile), empty: instead("detect --no-cluster --falco HOME/empty"), cause: "empty|no line"},
-	{line: "detect --no-cluster --falco HOME/alerts.jsonl", reads: reads(aFile), namespace: notOfCluster, forbid: notOfCluster,
-		empty: instead("detect --no-cluster --audit-log HOME/empty"), cause: "empty|no line"},
+	{line: "detect", reads: reads(theCluster, aFile), empty: instead("detect --no-cluster --falco HOME/empty"),
+		cause: "empty|no line"},
+	{line: "detect --no-cluster --falco HOME/alerts.jsonl", reads: reads(aFile), namespace: notOfCluster,
+		forbid: notOfCluster,
+		empty:  instead("detect --no-cluster --audit-log HOME/empty"), cause: "empty|no line"},
 	ofBoth("open", "contain --pod SUSPECT --incident INCIDENT --yes"),
 	ofBoth("open", "contain --pod SUSPECT --incident INCIDENT --dry-run"),
 	ofBoth("", "investigate --pod SUSPECT --yes"),
@@ -134,15 +137,19 @@ var stresses = []stress{
 	ofBoth("exposed", "accept"),
 	ofBoth("exposed", "accept token --reason revoked"),
 	plain("incident", aGroup),
-	{line: "incident list", reads: reads(theRecord), namespace: notOfCluster, forbid: notOfCluster, cause: "broken|not as it was written"},
+	{line: "incident list", reads: reads(theRecord), namespace: notOfCluster, forbid: notOfCluster,
+		cause: "broken|not as it was written"},
 	ofRecord("incident show INCIDENT"),
-	{line: "incident open --title Another", namespace: "", forbid: "it asks the cluster for its name alone, and does without",
-		empty: "it makes a new record"},
+	{line: "incident open --title Another", namespace: "",
+		forbid: "it asks the cluster for its name alone, and does without",
+		empty:  "it makes a new record"},
 	ofRecord("incident set INCIDENT severity=sev1"),
 	{line: "incident close INCIDENT --leave-standing evidence", reads: reads(theCluster, theRecord),
 		forbid: instead("incident close INCIDENT")},
-	{line: "incident reopen INCIDENT", state: "closed", reads: reads(theRecord), namespace: notOfCluster, forbid: notOfCluster},
-	{line: "incident repair INCIDENT --reason looked", reads: reads(theRecord), forbid: "that an incident needs no repair is in its files"},
+	{line: "incident reopen INCIDENT", state: "closed", reads: reads(theRecord), namespace: notOfCluster,
+		forbid: notOfCluster},
+	{line: "incident repair INCIDENT --reason looked", reads: reads(theRecord),
+		forbid: "that an incident needs no repair is in its files"},
 	plain("timeline", aGroup),
 	ofRecord("timeline show INCIDENT"),
 	ofRecord("timeline note --incident INCIDENT seen"),
@@ -151,21 +158,29 @@ var stresses = []stress{
 	plain("evidence", aGroup),
 	ofFile("evidence verify BUNDLE", "evidence verify HOME/empty", "empty|receipt|bundle"),
 	ofFile("evidence ls BUNDLE"+key, "evidence ls HOME/empty"+key, "empty|bundle|EOF|encrypted|OpenPGP"),
-	ofFile("evidence cat BUNDLE manifest-sha256.txt"+key, "evidence cat HOME/empty x"+key, "empty|bundle|EOF|encrypted|OpenPGP"),
-	{line: "evidence extract BUNDLE HOME/extracted" + key, reads: reads(aFile), namespace: notOfCluster, forbid: notOfCluster,
-		full: instead("evidence extract BUNDLE /dev/full/extracted" + key), empty: instead("evidence extract HOME/empty HOME/x" + key),
-		cause: "empty|bundle|EOF|encrypted|OpenPGP"},
+	ofFile("evidence cat BUNDLE manifest-sha256.txt"+key, "evidence cat HOME/empty x"+key,
+		"empty|bundle|EOF|encrypted|OpenPGP"),
+	{line: "evidence extract BUNDLE HOME/extracted" + key, reads: reads(aFile), namespace: notOfCluster,
+		forbid: notOfCluster,
+		full:   instead("evidence extract BUNDLE /dev/full/extracted" + key),
+		empty:  instead("evidence extract HOME/empty HOME/x" + key),
+		cause:  "empty|bundle|EOF|encrypted|OpenPGP"},
 	ofRecord("evidence clean INCIDENT --yes"),
 	plain("evidence custody", aGroup),
-	ofFile("evidence custody add BUNDLE --from responder --to forensics", "evidence custody add HOME/empty --from a --to b", "receipt|empty|bundle"),
+	ofFile("evidence custody add BUNDLE --from responder --to forensics",
+		"evidence custody add HOME/empty --from a --to b", "receipt|empty|bundle"),
 	ofFile("evidence custody list BUNDLE", "evidence custody list HOME/empty", "receipt|empty|bundle"),
-	ofFile("evidence timestamp BUNDLE --tsa-query", "evidence timestamp HOME/empty --tsa-query", "receipt|empty|bundle"),
-	{line: "doctor", reads: reads(theCluster), empty: instead("doctor --apply HOME/empty"), cause: "empty|no object|nothing",
-		seen: "that the server answers, and the files of this machine, was looked at"},
-	{line: "doctor --roles", formats: []string{"table", "yaml"}, namespace: readsNothing, forbid: readsNothing, empty: readsNothing, json: "YAML"},
+	ofFile("evidence timestamp BUNDLE --tsa-query", "evidence timestamp HOME/empty --tsa-query",
+		"receipt|empty|bundle"),
+	{line: "doctor", reads: reads(theCluster), empty: instead("doctor --apply HOME/empty"),
+		cause: "empty|no object|nothing",
+		seen:  "that the server answers, and the files of this machine, was looked at"},
+	{line: "doctor --roles", formats: []string{"table", "yaml"}, namespace: readsNothing, forbid: readsNothing,
+		empty: readsNothing, json: "YAML"},
 	plain("runbook", aGroup),
-	{line: "runbook list --runbook-dir HOME/runbooks", reads: reads(aFile), namespace: notOfCluster, forbid: notOfCluster,
-		empty: instead("runbook list --runbook-dir HOME/nowhere"), cause: "nowhere"},
+	{line: "runbook list --runbook-dir HOME/runbooks", reads: reads(aFile), namespace: notOfCluster,
+		forbid: notOfCluster,
+		empty:  instead("runbook list --runbook-dir HOME/nowhere"), cause: "nowhere"},
 	ofFile("runbook lint HOME/runbooks/cut-off.yaml", "runbook lint HOME/empty.yaml", "empty"),
 	ofFile("runbook show HOME/runbooks/cut-off.yaml", "runbook show HOME/empty.yaml", "empty"),
 	ofFile("runbook graph HOME/runbooks/cut-off.yaml", "runbook graph HOME/empty.yaml", "empty"),
@@ -179,12 +194,14 @@ var stresses = []stress{
 		full: "the score comes at the end of a whole drill, which is played elsewhere"},
 	plain("drill list", ""),
 	plain("drill schema", "a JSON Schema"),
-	{line: "drill serve", namespace: readsNothing, forbid: readsNothing, empty: readsNothing, json: "it serves until it is stopped"},
+	{line: "drill serve", namespace: readsNothing, forbid: readsNothing, empty: readsNothing,
+		json: "it serves until it is stopped"},
 	plain("version", ""),
 	plain("completion bash", "a script"),
 	plain("options", "text"),
 
-	{line: "run HOME/operation.yaml --incident INCIDENT --yes", uses: "detect", with: "falco: [HOME/alerts.jsonl]", reads: reads(theCluster, theRecord, aFile)},
+	{line: "run HOME/operation.yaml --incident INCIDENT --yes", uses: "detect", with: "falco: [HOME/alerts.jsonl]",
+		reads: reads(theCluster, theRecord, aFile)},
 	operation("open", "contain", "pods: [SUSPECT]"),
 	operation("", "undo", ""),
 	operation("", "status", ""),
@@ -244,7 +261,8 @@ func (s stress) command(t *testing.T) *cobra.Command {
 
 // reason is the text of a trouble that is no line, and whether it applies.
 func (s stress) reason(trouble string) (text string, applies bool) {
-	text = map[string]string{noNamespace: s.namespace, forbidden: s.forbid, fullDisk: s.full, emptyInput: s.empty}[trouble]
+	text = map[string]string{noNamespace: s.namespace, forbidden: s.forbid, fullDisk: s.full,
+		emptyInput: s.empty}[trouble]
 	return text, text == "" || strings.HasPrefix(text, "irctl ")
 }
 
@@ -349,8 +367,9 @@ func TestTroublesHasEverything(t *testing.T) {
 	for _, s := range stresses {
 		commands[s.command(t).CommandPath()] = true
 		operations[s.uses] = true
-		must := map[string]bool{noNamespace: slices.Contains(s.reads, theCluster), forbidden: slices.Contains(s.reads, theCluster),
-			fullDisk: len(s.reads) > 0, emptyInput: len(s.reads) > 0}
+		must := map[string]bool{noNamespace: slices.Contains(s.reads, theCluster),
+			forbidden: slices.Contains(s.reads, theCluster),
+			fullDisk:  len(s.reads) > 0, emptyInput: len(s.reads) > 0}
 		for _, trouble := range troubles {
 			if text, applies := s.reason(trouble); must[trouble] && !applies {
 				t.Errorf("irctl %s reads %v, so %s applies: %q is no reason", s.line, s.reads, trouble, text)
@@ -426,11 +445,13 @@ func TestAFormatThatACommandDoesNotHaveIsRefused(t *testing.T) {
 	d := newDesk(t, load(t)["contained"])
 	for _, s := range stresses {
 		for _, format := range []string{"table", "json", "yaml", "name", "wide"} {
-			if slices.Contains(cli.FormatsOf(s.command(t)), format) && (s.formats == nil || slices.Contains(s.formats, format)) {
+			if slices.Contains(cli.FormatsOf(s.command(t)), format) &&
+				(s.formats == nil || slices.Contains(s.formats, format)) {
 				continue
 			}
 			line := strings.TrimSpace(s.line + " -o " + format)
-			if code, out, errs := d.irctl(line); code != cli.ExitUsage || !strings.Contains(errs, "-o "+format) || out != "" {
+			if code, out, errs := d.irctl(line); code != cli.ExitUsage || !strings.Contains(errs, "-o "+format) ||
+				out != "" {
 				t.Errorf("irctl %s: exit code %d\n%s%s", line, code, out, errs)
 			}
 		}

@@ -41,7 +41,8 @@ const maxAlerts = 64 << 20
 func (a *App) ui(c *cobra.Command, o *uiOptions) error {
 	switch {
 	case o.accessible && !a.InTerminal:
-		return usagef("--accessible asks, and there is no terminal to answer on; irctl run goes through a runbook without one")
+		return usagef(
+			"--accessible asks, and there is no terminal to answer on; irctl run goes through a runbook without one")
 	case o.accessible, a.InTerminal && a.OutTerminal && a.dumb():
 		return a.runAccessible(c.Context(), o)
 	case !a.OutTerminal:
@@ -93,7 +94,8 @@ func (a *App) leftUI(res tui.Result) error {
 		fmt.Fprintf(a.Err, "incident %s is closed; irctl incident reopen %s opens it again\n", i.ID, i.ID)
 		return nil
 	}
-	fmt.Fprintf(a.Err, "incident %s is open: irctl goes on with it, irctl status %s looks at it, irctl undo --all --incident %s puts everything back\n", i.ID, i.ID, i.ID)
+	fmt.Fprintf(a.Err, "incident %s is open: irctl goes on with it, irctl status %s looks at it, irctl undo --all "+
+		"--incident %s puts everything back\n", i.ID, i.ID, i.ID)
 	return nil
 }
 
@@ -111,7 +113,8 @@ func (a *App) uiRequest(o *uiOptions) (tui.Options, error) {
 	if err != nil {
 		return tui.Options{}, err
 	}
-	t := tui.Options{Store: store, Library: a.library(o.dir), Namespace: namespace, Only: *a.kube.Namespace, Context: a.kubeContext(), Timeout: a.timeout,
+	t := tui.Options{Store: store, Library: a.library(o.dir), Namespace: namespace, Only: *a.kube.Namespace,
+		Context: a.kubeContext(), Timeout: a.timeout,
 		Tool: "irctl " + versionText(), NoColor: a.Getenv("NO_COLOR") != "", ASCII: !a.unicode(), Connect: a.engine}
 	if t.Contacts, err = a.contacts(); err != nil {
 		return t, err

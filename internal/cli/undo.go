@@ -46,9 +46,12 @@ another machine.`,
 	f.StringVar(&o.journal, "journal", "", "directory of an incident that was copied from another machine")
 	f.BoolVar(&o.request.All, "all", false, "everything of the incident")
 	f.StringVar(&o.request.Step, "step", "", "everything of one step: "+strings.Join(engine.UndoSteps, ", "))
-	f.BoolVar(&o.request.DryRun, "dry-run", false, "show what would be put back, and ask the server whether it would; change nothing")
-	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false, "hand a suspect back also to a controller that would delete it")
-	f.StringSliceVar(&o.despite, "despite", nil, "another incident, from which what it holds as well is taken all the same")
+	f.BoolVar(&o.request.DryRun, "dry-run", false,
+		"show what would be put back, and ask the server whether it would; change nothing")
+	f.BoolVar(&o.request.AllowEvidenceLoss, "allow-evidence-loss", false,
+		"hand a suspect back also to a controller that would delete it")
+	f.StringSliceVar(&o.despite, "despite", nil,
+		"another incident, from which what it holds as well is taken all the same")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	a.mustComplete(cmd, "incident", a.completeIncidents)
 	a.mustComplete(cmd, "despite", a.completeOpenIncidents)
@@ -214,7 +217,8 @@ func (a *App) printUndo(res *engine.UndoResult, step string) error {
 	case left == 0:
 		fmt.Fprintf(a.Out, "%s %s of incident %s undone\n", st.good("✓"), plural.Count(undone, "change"), res.Incident)
 	default:
-		fmt.Fprintf(a.Out, "%s %s of incident %s undone, %d not\n", st.warn("!"), plural.Count(undone, "change"), res.Incident, left)
+		fmt.Fprintf(a.Out, "%s %s of incident %s undone, %d not\n", st.warn("!"), plural.Count(undone, "change"),
+			res.Incident, left)
 	}
 	return nil
 }

@@ -40,14 +40,20 @@ func TestWhichExitCodeWeighsMost(t *testing.T) {
 		err  error
 		want int
 	}{
-		"contain: contained":                      {containExit(&engine.ContainResult{Verdict: contain.Contained}), 0},
-		"contain: exposed":                        {containExit(&engine.ContainResult{Verdict: contain.Exposed}), 3},
-		"contain: not contained":                  {containExit(&engine.ContainResult{Verdict: contain.NotContained}), 3},
-		"contain: could not tell":                 {containExit(&engine.ContainResult{Verdict: contain.Undetermined}), 5},
-		"contain: could not tell, and refused":    {containExit(&engine.ContainResult{Verdict: contain.Undetermined, Refusals: refused}), 4},
-		"contain: refused, and failed":            {containExit(&engine.ContainResult{Verdict: contain.Contained, Refusals: refused, Actions: failed}), 1},
-		"contain: an outcome that is not known":   {containExit(&engine.ContainResult{Verdict: contain.Contained, Actions: unknown}), 1},
-		"contain: one of several is not there":    {containExit(&engine.ContainResult{Verdict: contain.Undetermined, Failures: []string{"x"}}), 1},
+		"contain: contained": {containExit(&engine.ContainResult{Verdict: contain.Contained}), 0},
+		"contain: exposed":   {containExit(&engine.ContainResult{Verdict: contain.Exposed}), 3},
+		"contain: not contained": {containExit(&engine.ContainResult{Verdict: contain.NotContained}),
+			3},
+		"contain: could not tell": {containExit(&engine.ContainResult{Verdict: contain.Undetermined}),
+			5},
+		"contain: could not tell, and refused": {containExit(&engine.ContainResult{Verdict: contain.Undetermined,
+			Refusals: refused}), 4},
+		"contain: refused, and failed": {containExit(&engine.ContainResult{Verdict: contain.Contained,
+			Refusals: refused, Actions: failed}), 1},
+		"contain: an outcome that is not known": {containExit(&engine.ContainResult{Verdict: contain.Contained,
+			Actions: unknown}), 1},
+		"contain: one of several is not there": {containExit(&engine.ContainResult{Verdict: contain.Undetermined,
+			Failures: []string{"x"}}), 1},
 		"contain: a dry run has no verdict":       {containExit(&engine.ContainResult{DryRun: true}), 0},
 		"status: nothing was to be contained":     {ended(coded(verdictCode(""))...), 0},
 		"recover: recovered":                      {recover(engine.Recovered, nil), 0},
@@ -63,9 +69,11 @@ func TestWhichExitCodeWeighsMost(t *testing.T) {
 		"detect: everything looked at":            {suspectsExit(&detect.Result{}, false), 0},
 		"detect: not everything":                  {suspectsExit(&detect.Result{Gaps: gaps}, false), 5},
 		"detect: a suspect, and not everything":   {suspectsExit(&detect.Result{Gaps: gaps}, true), 3},
-		"several: not there, and nothing matched": {errors.Join(fmt.Errorf("x: %w", engine.ErrUndetermined), errors.New("no pod")), 1},
-		"several: nothing matched, and refused":   {errors.Join(fmt.Errorf("x: %w", engine.ErrUndetermined), engine.ErrRefused), 4},
-		"a sentence about several":                {fmt.Errorf("%w: %w", engine.ErrRefused, errors.New("x")), 4},
+		"several: not there, and nothing matched": {errors.Join(fmt.Errorf("x: %w", engine.ErrUndetermined),
+			errors.New("no pod")), 1},
+		"several: nothing matched, and refused": {errors.Join(fmt.Errorf("x: %w", engine.ErrUndetermined),
+			engine.ErrRefused), 4},
+		"a sentence about several": {fmt.Errorf("%w: %w", engine.ErrRefused, errors.New("x")), 4},
 	} {
 		got := ExitDone
 		if tc.err != nil {
@@ -118,10 +126,13 @@ func TestTheSameEndsTheSame(t *testing.T) {
 		"of a dry run":           {action("a", "skipped"), nil, nil, false, false, false, 0, 0, 0, 0},
 		"no rollout: it says so": {action(recovery.StepRollout, "failed"), nil, nil, false, true, false, 1, 1, 3, none},
 	} {
-		c := &engine.ContainResult{Verdict: contain.Contained, Actions: tc.actions, Refusals: tc.refusals, Failures: tc.failures, Cancelled: tc.cancelled}
-		e := &engine.EradicateResult{Verdict: engine.Eradicated, Actions: tc.actions, Refusals: tc.refusals, Failures: tc.failures, Cancelled: tc.cancelled,
+		c := &engine.ContainResult{Verdict: contain.Contained, Actions: tc.actions, Refusals: tc.refusals,
+			Failures: tc.failures, Cancelled: tc.cancelled}
+		e := &engine.EradicateResult{Verdict: engine.Eradicated, Actions: tc.actions, Refusals: tc.refusals,
+			Failures: tc.failures, Cancelled: tc.cancelled,
 			Radius: &eradicate.Radius{}}
-		r := &engine.RecoverResult{Verdict: engine.Recovered, Actions: tc.actions, Refusals: tc.refusals, Failures: tc.failures, Cancelled: tc.cancelled}
+		r := &engine.RecoverResult{Verdict: engine.Recovered, Actions: tc.actions, Refusals: tc.refusals,
+			Failures: tc.failures, Cancelled: tc.cancelled}
 		u := &engine.UndoResult{Actions: tc.actions, Cancelled: tc.cancelled}
 		switch {
 		case tc.bad:

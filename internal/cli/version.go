@@ -23,12 +23,14 @@ func versionText() string {
 }
 
 func (a *App) version() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, RunE: func(*cobra.Command, []string) error {
-		v := map[string]string{"version": versionText(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
-		if done, err := a.printObject(v); done || err != nil {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := map[string]string{"version": versionText(), "go": runtime.Version(), "platform": runtime.GOOS + "/" +
+				runtime.GOARCH}
+			if done, err := a.printObject(v); done || err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(a.Out, "irctl %s %s %s\n", v["version"], v["go"], v["platform"])
 			return err
-		}
-		_, err := fmt.Fprintf(a.Out, "irctl %s %s %s\n", v["version"], v["go"], v["platform"])
-		return err
-	}}
+		}}
 }

@@ -10,10 +10,14 @@ import (
 // toldFlags are the flags whose values the journal may keep as they were typed. Of
 // any other flag, today's or a later one, it keeps only that it was given: a value
 // may be a token, a connection string, a header, or a command that holds one.
-var toldFlags = []string{"again", "all", "all-namespaces", "all-secrets", "allow-cidr", "allow-dns", "allow-evidence-loss", "allow-namespace",
-	"allow-tag", "context", "cordon", "dry-run", "every", "force-conflicts", "image", "incident", "include-new", "keep-labels", "keep-replicas",
-	"monitor", "namespace", "new-baseline", "plan", "pod", "recontain", "recontain-namespace", "remove-bindings", "remove-label", "same-image",
-	"second-look", "secret", "selector", "severity", "skip", "step", "steps", "suspect", "suspend-controllers", "timeout", "uncordon", "wait", "yes"}
+var toldFlags = []string{"again", "all", "all-namespaces", "all-secrets", "allow-cidr", "allow-dns",
+	"allow-evidence-loss", "allow-namespace",
+	"allow-tag", "context", "cordon", "dry-run", "every", "force-conflicts", "image", "incident", "include-new",
+	"keep-labels", "keep-replicas",
+	"monitor", "namespace", "new-baseline", "plan", "pod", "recontain", "recontain-namespace", "remove-bindings",
+	"remove-label", "same-image",
+	"second-look", "secret", "selector", "severity", "skip", "step", "steps", "suspect", "suspend-controllers",
+	"timeout", "uncordon", "wait", "yes"}
 
 // wordsOf are the words of a command line, for the record.
 func wordsOf(c *cobra.Command, args []string) []string {

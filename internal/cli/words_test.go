@@ -14,7 +14,8 @@ import (
 func TestNoFlagTellsASecret(t *testing.T) {
 	t.Parallel()
 	const marker = "s3cret-marker"
-	for _, f := range []string{"set", "set-from", "store-command", "postgres-admin", "listen-token-file", "token", "generate", "title", "recipient", "key"} {
+	for _, f := range []string{"set", "set-from", "store-command", "postgres-admin", "listen-token-file", "token",
+		"generate", "title", "recipient", "key"} {
 		if slices.Contains(toldFlags, f) {
 			t.Errorf("--%s is told as it was typed", f)
 		}

@@ -31,11 +31,13 @@ func (c *Client) Can(ctx context.Context, questions []Access) []Answer {
 	Parallel(len(questions), func(i int) {
 		q := questions[i]
 		resource, sub, _ := strings.Cut(q.Resource, "/")
-		review, err := c.Kube.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: q.Namespace, Verb: q.Verb, Group: q.Group, Resource: resource, Subresource: sub,
-			}},
-		}, metav1.CreateOptions{})
+		review, err := c.Kube.AuthorizationV1().SelfSubjectAccessReviews().
+			Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+				Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+					ResourceAttributes: &authorizationv1.ResourceAttributes{
+						Namespace: q.Namespace, Verb: q.Verb, Group: q.Group, Resource: resource, Subresource: sub,
+					}},
+			}, metav1.CreateOptions{})
 		if err != nil {
 			answers[i].Err = fmt.Errorf("asking whether we may %s %s: %w", q.Verb, q.Resource, err)
 			return

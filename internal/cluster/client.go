@@ -66,7 +66,8 @@ func NewWithin(config *rest.Config, limits Limits) (*Client, error) {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
 	}
 	// Outside of what adds the credentials, so that the second attempt has new ones.
-	httpClient = &http.Client{Transport: renewOnce(renews(config), howToSignIn(config), httpClient.Transport), Timeout: httpClient.Timeout}
+	httpClient = &http.Client{Transport: renewOnce(renews(config), howToSignIn(config), httpClient.Transport),
+		Timeout: httpClient.Timeout}
 	kube, err := kubernetes.NewForConfigAndClient(config, httpClient)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
@@ -75,7 +76,8 @@ func NewWithin(config *rest.Config, limits Limits) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
 	}
-	return &Client{Config: given, Kube: kube, Dynamic: dyn, Discovery: kube.Discovery(), Limits: limits, clock: clock, waits: waits}, nil
+	return &Client{Config: given, Kube: kube, Dynamic: dyn, Discovery: kube.Discovery(), Limits: limits, clock: clock,
+		waits: waits}, nil
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -154,7 +156,8 @@ func (c *Client) Identify(ctx context.Context) (Identity, error) {
 		}
 	})
 	wg.Go(func() {
-		review, err := c.Kube.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+		review, err := c.Kube.AuthenticationV1().SelfSubjectReviews().
+			Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 		if err == nil {
 			id.User, id.Groups = review.Status.UserInfo.Username, review.Status.UserInfo.Groups
 		}

@@ -37,9 +37,11 @@ import (
 )
 
 var custom = []apifake.Kind{
-	{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts", Kind: "Rollout", Scale: true, ShortNames: []string{"ro"}},
+	{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts", Kind: "Rollout", Scale: true,
+		ShortNames: []string{"ro"}},
 	{Group: "core.strimzi.io", Version: "v1beta2", Resource: "strimzipodsets", Kind: "StrimziPodSet"},
-	{Group: "operator.example.com", Version: "v1", Resource: "installations", Kind: "Installation", ClusterScoped: true},
+	{Group: "operator.example.com", Version: "v1", Resource: "installations", Kind: "Installation",
+		ClusterScoped: true},
 	{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects", Kind: "ScaledObject"},
 }
 
@@ -77,7 +79,8 @@ func pod(name string, owners ...metav1.OwnerReference) *corev1.Pod {
 
 func number(n int32) *int32 { return &n }
 
-func object(apiVersion, kind, namespace, name string, owners []metav1.OwnerReference, spec map[string]any) *unstructured.Unstructured {
+func object(apiVersion, kind, namespace, name string, owners []metav1.OwnerReference,
+	spec map[string]any) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": apiVersion, "kind": kind, "spec": spec}}
 	u.SetNamespace(namespace)
 	u.SetName(name)
@@ -87,7 +90,8 @@ func object(apiVersion, kind, namespace, name string, owners []metav1.OwnerRefer
 }
 
 func replicaSet(owners ...metav1.OwnerReference) *appsv1.ReplicaSet {
-	return &appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "rs", owners...), Spec: appsv1.ReplicaSetSpec{Replicas: number(2)}}
+	return &appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "rs", owners...),
+		Spec: appsv1.ReplicaSetSpec{Replicas: number(2)}}
 }
 
 func TestTheChainOfOwnersIsFollowedToTheTop(t *testing.T) {
@@ -109,33 +113,62 @@ func TestTheChainOfOwnersIsFollowedToTheTop(t *testing.T) {
 		workload  string
 	}{
 		"bare pod": {},
-		"deployment": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Deployment", "apps/v1", "d")...), &appsv1.Deployment{ObjectMeta: meta("Deployment", "d"), Spec: appsv1.DeploymentSpec{Replicas: number(3)}}},
-			want: []string{"ReplicaSet todo-app/rs scale 2", "Deployment todo-app/d scale 3"}, workload: "Deployment todo-app/d"},
-		"stateful set without replicas": {owner: ownedBy("StatefulSet", "apps/v1", "s"), objects: []runtime.Object{&appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "s")}},
-			want: []string{"StatefulSet todo-app/s scale 1"}, workload: "StatefulSet todo-app/s"},
-		"replication controller": {owner: ownedBy("ReplicationController", "v1", "rc"), objects: []runtime.Object{&corev1.ReplicationController{ObjectMeta: meta("ReplicationController", "rc"), Spec: corev1.ReplicationControllerSpec{Replicas: number(0)}}},
+		"deployment": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Deployment", "apps/v1", "d")...),
+			&appsv1.Deployment{ObjectMeta: meta("Deployment", "d"), Spec: appsv1.DeploymentSpec{Replicas: number(3)}}},
+			want:     []string{"ReplicaSet todo-app/rs scale 2", "Deployment todo-app/d scale 3"},
+			workload: "Deployment todo-app/d"},
+		"stateful set without replicas": {owner: ownedBy("StatefulSet", "apps/v1", "s"),
+			objects: []runtime.Object{&appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "s")}},
+			want:    []string{"StatefulSet todo-app/s scale 1"}, workload: "StatefulSet todo-app/s"},
+		"replication controller": {owner: ownedBy("ReplicationController", "v1", "rc"),
+			objects: []runtime.Object{&corev1.ReplicationController{ObjectMeta: meta("ReplicationController", "rc"),
+				Spec: corev1.ReplicationControllerSpec{Replicas: number(0)}}},
 			want: []string{"ReplicationController todo-app/rc scale 0"}, workload: "ReplicationController todo-app/rc"},
-		"daemon set": {owner: ownedBy("DaemonSet", "apps/v1", "ds"), objects: []runtime.Object{&appsv1.DaemonSet{ObjectMeta: meta("DaemonSet", "ds")}},
-			want: []string{"DaemonSet todo-app/ds exclude 0"}, workload: "DaemonSet todo-app/ds"},
-		"cron job": {owner: ownedBy("Job", "batch/v1", "j"), objects: []runtime.Object{&batchv1.Job{ObjectMeta: meta("Job", "j", ownedBy("CronJob", "batch/v1", "cj")...)}, &batchv1.CronJob{ObjectMeta: meta("CronJob", "cj")}},
-			want: []string{"Job todo-app/j suspend 0", "CronJob todo-app/cj suspend 0"}, workload: "CronJob todo-app/cj"},
-		"custom with a scale": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Rollout", "argoproj.io/v1alpha1", "r")...),
-			object("argoproj.io/v1alpha1", "Rollout", ns, "r", nil, map[string]any{"replicas": int64(4), "selector": map[string]any{"matchLabels": map[string]any{"app": "x"}}})},
-			want: []string{"ReplicaSet todo-app/rs scale 2", "Rollout todo-app/r scale 4 custom app=x"}, workload: "Rollout todo-app/r"},
-		"custom without a scale": {owner: ownedBy("StrimziPodSet", "core.strimzi.io/v1beta2", "k"), objects: []runtime.Object{object("core.strimzi.io/v1beta2", "StrimziPodSet", ns, "k", nil, nil)},
-			want: []string{"StrimziPodSet todo-app/k  0 custom"}},
-		"custom of the whole cluster": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Installation", "operator.example.com/v1", "default")...), object("operator.example.com/v1", "Installation", "", "default", nil, nil)},
-			want: []string{"ReplicaSet todo-app/rs scale 2", "Installation default  0 custom"}, workload: "ReplicaSet todo-app/rs"},
-		"a kind of a builtin's name": {owner: ownedBy("Deployment", "example.com/v1", "d"), want: []string{`Deployment todo-app/d  0 custom: looking up the kind Deployment of example.com/v1`}},
-		"a loop": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Deployment", "apps/v1", "d")...), &appsv1.Deployment{ObjectMeta: meta("Deployment", "d", rs...)}},
-			want: []string{"ReplicaSet todo-app/rs scale 2", "Deployment todo-app/d scale 1"}, workload: "Deployment todo-app/d"},
-		"its own owner": {owner: rs, objects: []runtime.Object{replicaSet(rs...)}, want: []string{"ReplicaSet todo-app/rs scale 2"}, workload: "ReplicaSet todo-app/rs"},
-		"forbidden": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Deployment", "apps/v1", "d")...)}, intercept: forbid("/deployments/d"),
-			want: []string{"ReplicaSet todo-app/rs scale 2", "Deployment todo-app/d  0: reading Deployment todo-app/d: forbidden"}, workload: "ReplicaSet todo-app/rs"},
-		"scale forbidden": {owner: ownedBy("Rollout", "argoproj.io/v1alpha1", "r"), objects: []runtime.Object{object("argoproj.io/v1alpha1", "Rollout", ns, "r", nil, nil)}, intercept: forbid("/scale"),
-			want: []string{"Rollout todo-app/r  0 custom: reading the scale of Rollout todo-app/r: forbidden"}},
-		"deleted": {owner: rs, want: []string{`ReplicaSet todo-app/rs  0: reading ReplicaSet todo-app/rs: replicasets "rs" not found`}},
-		"deleted and recreated": {owner: rs, objects: []runtime.Object{&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "rs", UID: "another"}}},
+		"daemon set": {owner: ownedBy("DaemonSet", "apps/v1", "ds"),
+			objects: []runtime.Object{&appsv1.DaemonSet{ObjectMeta: meta("DaemonSet", "ds")}},
+			want:    []string{"DaemonSet todo-app/ds exclude 0"}, workload: "DaemonSet todo-app/ds"},
+		"cron job": {owner: ownedBy("Job", "batch/v1", "j"),
+			objects: []runtime.Object{&batchv1.Job{ObjectMeta: meta("Job", "j",
+				ownedBy("CronJob", "batch/v1", "cj")...)}, &batchv1.CronJob{ObjectMeta: meta("CronJob", "cj")}},
+			want:     []string{"Job todo-app/j suspend 0", "CronJob todo-app/cj suspend 0"},
+			workload: "CronJob todo-app/cj"},
+		"custom with a scale": {owner: rs,
+			objects: []runtime.Object{replicaSet(ownedBy("Rollout", "argoproj.io/v1alpha1", "r")...),
+				object("argoproj.io/v1alpha1", "Rollout", ns, "r", nil,
+					map[string]any{"replicas": int64(4),
+						"selector": map[string]any{"matchLabels": map[string]any{"app": "x"}}})},
+			want:     []string{"ReplicaSet todo-app/rs scale 2", "Rollout todo-app/r scale 4 custom app=x"},
+			workload: "Rollout todo-app/r"},
+		"custom without a scale": {owner: ownedBy("StrimziPodSet", "core.strimzi.io/v1beta2", "k"),
+			objects: []runtime.Object{object("core.strimzi.io/v1beta2", "StrimziPodSet", ns, "k", nil, nil)},
+			want:    []string{"StrimziPodSet todo-app/k  0 custom"}},
+		"custom of the whole cluster": {owner: rs,
+			objects: []runtime.Object{replicaSet(ownedBy("Installation", "operator.example.com/v1", "default")...),
+				object("operator.example.com/v1", "Installation", "", "default", nil, nil)},
+			want:     []string{"ReplicaSet todo-app/rs scale 2", "Installation default  0 custom"},
+			workload: "ReplicaSet todo-app/rs"},
+		"a kind of a builtin's name": {owner: ownedBy("Deployment", "example.com/v1", "d"),
+			want: []string{`Deployment todo-app/d  0 custom: looking up the kind Deployment of example.com/v1`}},
+		"a loop": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Deployment", "apps/v1", "d")...),
+			&appsv1.Deployment{ObjectMeta: meta("Deployment", "d", rs...)}},
+			want:     []string{"ReplicaSet todo-app/rs scale 2", "Deployment todo-app/d scale 1"},
+			workload: "Deployment todo-app/d"},
+		"its own owner": {owner: rs, objects: []runtime.Object{replicaSet(rs...)},
+			want: []string{"ReplicaSet todo-app/rs scale 2"}, workload: "ReplicaSet todo-app/rs"},
+		"forbidden": {owner: rs, objects: []runtime.Object{replicaSet(ownedBy("Deployment", "apps/v1", "d")...)},
+			intercept: forbid("/deployments/d"),
+			want: []string{"ReplicaSet todo-app/rs scale 2",
+				"Deployment todo-app/d  0: reading Deployment todo-app/d: forbidden"},
+			workload: "ReplicaSet todo-app/rs"},
+		"scale forbidden": {owner: ownedBy("Rollout", "argoproj.io/v1alpha1", "r"),
+			objects:   []runtime.Object{object("argoproj.io/v1alpha1", "Rollout", ns, "r", nil, nil)},
+			intercept: forbid("/scale"),
+			want:      []string{"Rollout todo-app/r  0 custom: reading the scale of Rollout todo-app/r: forbidden"}},
+		"deleted": {owner: rs,
+			want: []string{`ReplicaSet todo-app/rs  0: reading ReplicaSet todo-app/rs: replicasets "rs" not found`}},
+		"deleted and recreated": {owner: rs,
+			objects: []runtime.Object{&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "rs",
+				UID: "another"}}},
 			want: []string{"ReplicaSet todo-app/rs  0: ReplicaSet todo-app/rs: " + cluster.ErrReplaced.Error()}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,7 +225,8 @@ func TestAStaticPodsNodeIsNotItsWorkload(t *testing.T) {
 
 func TestEachOwnerIsReadOnce(t *testing.T) {
 	s := apifake.New(t)
-	s.Add(t, replicaSet(ownedBy("Deployment", "apps/v1", "d")...), &appsv1.Deployment{ObjectMeta: meta("Deployment", "d")})
+	s.Add(t, replicaSet(ownedBy("Deployment", "apps/v1", "d")...),
+		&appsv1.Deployment{ObjectMeta: meta("Deployment", "d")})
 	for i := range 40 {
 		s.Add(t, pod(fmt.Sprint("p", i), ownedBy("ReplicaSet", "apps/v1", "rs")...))
 	}
@@ -233,7 +267,9 @@ func TestNear(t *testing.T) {
 
 func TestPodsOfAWorkload(t *testing.T) {
 	s := apifake.New(t)
-	s.Add(t, replicaSet(ownedBy("Deployment", "apps/v1", "d")...), &appsv1.Deployment{ObjectMeta: meta("Deployment", "d")}, pod("mine", ownedBy("ReplicaSet", "apps/v1", "rs")...), pod("stray"))
+	s.Add(t, replicaSet(ownedBy("Deployment", "apps/v1", "d")...),
+		&appsv1.Deployment{ObjectMeta: meta("Deployment", "d")}, pod("mine", ownedBy("ReplicaSet", "apps/v1", "rs")...),
+		pod("stray"))
 	targets, err := connect(t, s).WorkloadTargets(bounded(t), cluster.Deployment.Named(ns, "d", "Deployment-d"))
 	if err != nil || len(targets) != 1 || targets[0].Key() != "todo-app/mine" {
 		t.Errorf("%v, %v", targets, err)
@@ -243,7 +279,8 @@ func TestPodsOfAWorkload(t *testing.T) {
 func TestOwnersOfARecord(t *testing.T) {
 	s := apifake.New(t)
 	s.Add(t, replicaSet())
-	refs := []cluster.Ref{cluster.ReplicaSet.Named(ns, "rs", "ReplicaSet-rs"), cluster.Deployment.Named(ns, "gone", "x")}
+	refs := []cluster.Ref{cluster.ReplicaSet.Named(ns, "rs", "ReplicaSet-rs"),
+		cluster.Deployment.Named(ns, "gone", "x")}
 	target := connect(t, s).WithOwners(bounded(t), pod("p"), refs)
 	if !target.Detached || target.Owners[0].Err != nil || !apierrors.IsNotFound(target.Owners[1].Err) {
 		t.Errorf("%+v", target.Owners)
@@ -254,8 +291,10 @@ func TestResourceType(t *testing.T) {
 	s := apifake.New(t, custom...)
 	client := connect(t, s)
 	for name, want := range map[string]string{
-		"deployment": "Deployment", "deploy": "Deployment", "Deployments": "Deployment", "deployments.apps": "Deployment", "sts": "StatefulSet", "po": "Pod", "cj": "CronJob",
-		"rollouts": "Rollout", "rollout": "Rollout", "ro": "Rollout", "rollouts.argoproj.io": "Rollout", "installation": "Installation",
+		"deployment": "Deployment", "deploy": "Deployment", "Deployments": "Deployment",
+		"deployments.apps": "Deployment", "sts": "StatefulSet", "po": "Pod", "cj": "CronJob",
+		"rollouts": "Rollout", "rollout": "Rollout", "ro": "Rollout", "rollouts.argoproj.io": "Rollout",
+		"installation":            "Installation",
 		"deployments.example.com": "", "wurst": "", "rollouts.example.com": "", "": "",
 	} {
 		ref, err := client.ResourceType(bounded(t), name)
@@ -270,9 +309,12 @@ func TestRefNames(t *testing.T) {
 		{cluster.Deployment.Named(ns, "d", "").String(), "Deployment todo-app/d"},
 		{cluster.Node.Named("", "n", "").String(), "Node n"},
 		{cluster.Deployment.Named(ns, "d", "").KubectlName(), "deployment/d"},
-		{cluster.Ref{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts", Kind: "Rollout", Name: "r"}.KubectlName(), "rollouts.argoproj.io/r"},
-		{cluster.Ref{Group: "example.com", Version: "v1", Resource: "deployments", Kind: "Deployment", Name: "d"}.KubectlName(), "deployments.example.com/d"},
-		{cluster.Ref{Version: "v1", Resource: "configmaps", Kind: "ConfigMap", Name: "c"}.KubectlName(), "configmaps/c"},
+		{cluster.Ref{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts", Kind: "Rollout",
+			Name: "r"}.KubectlName(), "rollouts.argoproj.io/r"},
+		{cluster.Ref{Group: "example.com", Version: "v1", Resource: "deployments", Kind: "Deployment",
+			Name: "d"}.KubectlName(), "deployments.example.com/d"},
+		{cluster.Ref{Version: "v1", Resource: "configmaps", Kind: "ConfigMap", Name: "c"}.KubectlName(),
+			"configmaps/c"},
 		{cluster.Deployment.APIVersion(), "apps/v1"}, {cluster.Pod.APIVersion(), "v1"},
 	} {
 		if c.got != c.want {
@@ -290,31 +332,52 @@ func TestExplain(t *testing.T) {
 	}{
 		"webhook": {forbidden(`admission webhook "x" denied the request: no`), "the admission webhook x forbids it"},
 		"quota":   {forbidden("exceeded quota: compute"), "a ResourceQuota"},
-		"a right": {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`), "the right to patch pods is missing in namespace n; the ClusterRole irctl-responder has it (irctl doctor --roles prints it): " +
-			"kubectl create rolebinding irctl-responder-jane --clusterrole=irctl-responder --user=jane -n n"},
+		"a right": {forbidden(`User "jane" cannot patch resource "pods" in API group "" in the namespace "n"`),
+			"the right to patch pods is missing in namespace n; the ClusterRole irctl-responder has it (irctl doctor " +
+				"--roles prints it): " +
+				"kubectl create rolebinding irctl-responder-jane --clusterrole=irctl-responder --user=jane -n n"},
 		"a right to read": {forbidden(`User "jane" cannot list resource "pods" in API group "" in the namespace "n"`),
 			"kubectl create rolebinding irctl-investigator-jane --clusterrole=irctl-investigator --user=jane -n n"},
-		"a right on the whole cluster": {forbidden(`User "jane" cannot patch resource "nodes" in API group "" at the cluster scope`),
-			"the ClusterRole irctl-responder has it, and more; this right alone: kubectl create clusterrole irctl-patch-nodes --verb=patch --resource=nodes; " +
+		"a right on the whole cluster": {forbidden(
+			`User "jane" cannot patch resource "nodes" in API group "" at the cluster scope`),
+			"the ClusterRole irctl-responder has it, and more; this right alone: kubectl create clusterrole " +
+				"irctl-patch-nodes --verb=patch --resource=nodes; " +
 				"kubectl create clusterrolebinding irctl-patch-nodes-jane --clusterrole=irctl-patch-nodes --user=jane"},
-		"a right on a part, everywhere": {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" at the cluster scope`),
-			"kubectl create clusterrole irctl-patch-deployments.apps-scale --verb=patch --resource=deployments.apps/scale; "},
-		"a right without end": {forbidden(`User "` + strings.Repeat("j", 1000) + `" cannot patch resource "pods" in API group ""`), "a right is missing; irctl doctor lists which"},
-		"a right of another":  {forbidden(`User "jane" cannot patch resource "secrets" in API group ""`), "the ClusterRole irctl-eradicator has it"},
-		"a right of nobody":   {forbidden(`User "jane" cannot patch resource "widgets" in API group "example.com"`), "the right to patch widgets.example.com is missing; no ClusterRole of irctl's has it"},
-		"a right on a part":   {forbidden(`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`), "the right to patch deployments.apps/scale is missing in namespace n"},
-		"of a hostile name":   {forbidden(`User "a;reboot '" cannot patch resource "pods" in API group ""`), `--user='a;reboot '\'''`},
-		"a service account": {forbidden(`User "system:serviceaccount:n:a" cannot get resource "pods" in API group "" in the namespace "n"`),
-			"kubectl create rolebinding irctl-investigator-system-serviceaccount-n-a-420bff51 --clusterrole=irctl-investigator --user=system:serviceaccount:n:a -n n"},
-		"of a role's rights":     {forbidden(`user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:` + "\n" + `{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}`), "only somebody may change a binding who holds all that its role allows"},
-		"some right":             {forbidden(`User "jane" cannot get path "/metrics"`), "a right is missing"},
-		"another plugin":         {forbidden("because"), "an admission plugin of the API server forbids it"},
-		"expired":                {apierrors.NewUnauthorized("expired"), "the credentials are missing, wrong or expired"},
-		"unknown CA":             {&url.Error{Err: x509.UnknownAuthorityError{}}, "certificate is not trusted"},
-		"wrong host":             {&url.Error{Err: x509.HostnameError{Certificate: &x509.Certificate{}}}, "certificate is not trusted"},
-		"expired certificate":    {&url.Error{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, "certificate is not trusted"},
-		"name":                   {&net.OpError{Err: &net.DNSError{Name: "x"}}, "name cannot be resolved"},
-		"refused":                {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "nothing listens there"},
+		"a right on a part, everywhere": {forbidden(
+			`User "jane" cannot patch resource "deployments/scale" in API group "apps" at the cluster scope`),
+			"kubectl create clusterrole irctl-patch-deployments.apps-scale --verb=patch " +
+				"--resource=deployments.apps/scale; "},
+		"a right without end": {forbidden(`User "` + strings.Repeat("j", 1000) +
+			`" cannot patch resource "pods" in API group ""`), "a right is missing; irctl doctor lists which"},
+		"a right of another": {forbidden(`User "jane" cannot patch resource "secrets" in API group ""`),
+			"the ClusterRole irctl-eradicator has it"},
+		"a right of nobody": {forbidden(`User "jane" cannot patch resource "widgets" in API group "example.com"`),
+			"the right to patch widgets.example.com is missing; no ClusterRole of irctl's has it"},
+		"a right on a part": {forbidden(
+			`User "jane" cannot patch resource "deployments/scale" in API group "apps" in the namespace "n"`),
+			"the right to patch deployments.apps/scale is missing in namespace n"},
+		"of a hostile name": {forbidden(`User "a;reboot '" cannot patch resource "pods" in API group ""`),
+			`--user='a;reboot '\'''`},
+		"a service account": {forbidden(
+			`User "system:serviceaccount:n:a" cannot get resource "pods" in API group "" in the namespace "n"`),
+			"kubectl create rolebinding irctl-investigator-system-serviceaccount-n-a-420bff51 " +
+				"--clusterrole=irctl-investigator --user=system:serviceaccount:n:a -n n"},
+		"of a role's rights": {forbidden(
+			`user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently ` +
+				`held:` + "\n" + `{APIGroups:[""], Resources:["secrets"], Verbs:["get"]}`),
+			"only somebody may change a binding who holds all that its role allows"},
+		"some right":     {forbidden(`User "jane" cannot get path "/metrics"`), "a right is missing"},
+		"another plugin": {forbidden("because"), "an admission plugin of the API server forbids it"},
+		"expired": {apierrors.NewUnauthorized("expired"),
+			"the credentials are missing, wrong or expired"},
+		"unknown CA": {&url.Error{Err: x509.UnknownAuthorityError{}}, "certificate is not trusted"},
+		"wrong host": {&url.Error{Err: x509.HostnameError{Certificate: &x509.Certificate{}}},
+			"certificate is not trusted"},
+		"expired certificate": {&url.Error{Err: x509.CertificateInvalidError{Reason: x509.Expired}},
+			"certificate is not trusted"},
+		"name": {&net.OpError{Err: &net.DNSError{Name: "x"}}, "name cannot be resolved"},
+		"refused": {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+			"nothing listens there"},
 		"dropped":                {&url.Error{Err: cluster.ErrBrokenOff}, "takes the connection and drops it"},
 		"throttled":              {apierrors.NewTooManyRequests("slow", 1), "throttles"},
 		"deadline":               {fmt.Errorf("x: %w", context.DeadlineExceeded), "took too long"},
@@ -455,7 +518,8 @@ func TestIdentify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := cluster.Identity{Server: got.Server, ClusterUID: "cluster-uid", User: "jane", Groups: []string{"responders"}, Version: "v1.37.2"}
+	want := cluster.Identity{Server: got.Server, ClusterUID: "cluster-uid", User: "jane",
+		Groups: []string{"responders"}, Version: "v1.37.2"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -501,7 +565,9 @@ func TestCan(t *testing.T) {
 	s.Allowed = func(verb, group, resource, sub, namespace string) bool {
 		return verb == "patch" && group == "apps" && resource == "deployments" && sub == "scale" && namespace == ns
 	}
-	answers := connect(t, s).Can(bounded(t), []cluster.Access{{Verb: "patch", Group: "apps", Resource: "deployments/scale", Namespace: ns}, {Verb: "patch", Group: "apps", Resource: "deployments", Namespace: ns}})
+	answers := connect(t, s).Can(bounded(t),
+		[]cluster.Access{{Verb: "patch", Group: "apps", Resource: "deployments/scale", Namespace: ns},
+			{Verb: "patch", Group: "apps", Resource: "deployments", Namespace: ns}})
 	if !answers[0].Allowed || answers[1].Allowed || answers[0].Err != nil {
 		t.Errorf("%+v", answers)
 	}
@@ -510,10 +576,15 @@ func TestCan(t *testing.T) {
 func TestSurvey(t *testing.T) {
 	s := apifake.New(t, custom...)
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}
-	s.Add(t, &corev1.Service{ObjectMeta: meta("Service", "s")}, &networkingv1.NetworkPolicy{ObjectMeta: meta("NetworkPolicy", "np")}, &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: meta("HPA", "hpa")},
-		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "rs"), Spec: appsv1.ReplicaSetSpec{Selector: selector}}, &appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "sts"), Spec: appsv1.StatefulSetSpec{Selector: selector}},
-		&appsv1.DaemonSet{ObjectMeta: meta("DaemonSet", "ds"), Spec: appsv1.DaemonSetSpec{Selector: selector}}, &batchv1.Job{ObjectMeta: meta("Job", "j"), Spec: batchv1.JobSpec{Selector: selector}},
-		&corev1.ReplicationController{ObjectMeta: meta("ReplicationController", "rc"), Spec: corev1.ReplicationControllerSpec{Selector: map[string]string{"app": "x"}}},
+	s.Add(t, &corev1.Service{ObjectMeta: meta("Service", "s")},
+		&networkingv1.NetworkPolicy{ObjectMeta: meta("NetworkPolicy", "np")},
+		&autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: meta("HPA", "hpa")},
+		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "rs"), Spec: appsv1.ReplicaSetSpec{Selector: selector}},
+		&appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "sts"), Spec: appsv1.StatefulSetSpec{Selector: selector}},
+		&appsv1.DaemonSet{ObjectMeta: meta("DaemonSet", "ds"), Spec: appsv1.DaemonSetSpec{Selector: selector}},
+		&batchv1.Job{ObjectMeta: meta("Job", "j"), Spec: batchv1.JobSpec{Selector: selector}},
+		&corev1.ReplicationController{ObjectMeta: meta("ReplicationController", "rc"),
+			Spec: corev1.ReplicationControllerSpec{Selector: map[string]string{"app": "x"}}},
 		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "selects-nothing")},
 		object("keda.sh/v1alpha1", "ScaledObject", ns, "so", nil, nil))
 	for i := range 1200 { // several pages
@@ -523,7 +594,8 @@ func TestSurvey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			found := connect(t, s).Survey(bounded(t), namespaces)
 			n := found[ns]
-			if len(found) != len(namespaces) || len(n.Services) != 1 || len(n.Policies) != 1 || len(n.Autoscalers) != 1 || len(n.ScaledObjects) != 1 || len(n.Controllers) != 5 || len(n.Gaps) != 0 {
+			if len(found) != len(namespaces) || len(n.Services) != 1 || len(n.Policies) != 1 ||
+				len(n.Autoscalers) != 1 || len(n.ScaledObjects) != 1 || len(n.Controllers) != 5 || len(n.Gaps) != 0 {
 				t.Errorf("%+v", n)
 			}
 			if len(found["big"].Services) != 1200 {
@@ -536,7 +608,8 @@ func TestSurvey(t *testing.T) {
 func TestWhatCannotBeListedIsAGap(t *testing.T) {
 	// Somebody who may list in one namespace of five, and nowhere else.
 	s := apifake.New(t, custom...)
-	s.Add(t, &corev1.Service{ObjectMeta: meta("Service", "s")}, object("keda.sh/v1alpha1", "ScaledObject", ns, "so", nil, nil))
+	s.Add(t, &corev1.Service{ObjectMeta: meta("Service", "s")},
+		object("keda.sh/v1alpha1", "ScaledObject", ns, "so", nil, nil))
 	s.Intercept = func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if !strings.Contains(r.URL.Path, "/namespaces/"+ns+"/") || strings.HasSuffix(r.URL.Path, "/jobs") {
 			apifake.Fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, "no")
@@ -545,7 +618,8 @@ func TestWhatCannotBeListedIsAGap(t *testing.T) {
 		serve(w, r)
 	}
 	found := connect(t, s).Survey(bounded(t), []string{ns, "b", "c", "d", "e"})
-	if n := found[ns]; len(n.Services) != 1 || len(n.ScaledObjects) != 1 || len(n.Gaps) != 1 || n.Gaps[0].String() != "listing jobs in namespace todo-app: no" {
+	if n := found[ns]; len(n.Services) != 1 || len(n.ScaledObjects) != 1 || len(n.Gaps) != 1 ||
+		n.Gaps[0].String() != "listing jobs in namespace todo-app: no" {
 		t.Errorf("%+v", n)
 	}
 	if n := found["b"]; len(n.Gaps) != 9 {

@@ -35,7 +35,8 @@ func (e *CredentialsError) Unwrap() error { return e.Err }
 
 // Status is that of the answer, for what looks at an error's code.
 func (e *CredentialsError) Status() metav1.Status {
-	return metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnauthorized, Reason: metav1.StatusReasonUnauthorized, Message: e.Error()}
+	return metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnauthorized,
+		Reason: metav1.StatusReasonUnauthorized, Message: e.Error()}
 }
 
 // signIn says how to get credentials that are accepted.
@@ -54,7 +55,8 @@ func howToSignIn(c *rest.Config) string {
 	switch {
 	case c.ExecProvider != nil:
 		// Its arguments are not told: there may be a client's secret among them.
-		how := "the kubeconfig has them from the command " + c.ExecProvider.Command + ": log in again with what it belongs to"
+		how := "the kubeconfig has them from the command " + c.ExecProvider.Command +
+			": log in again with what it belongs to"
 		if c.ExecProvider.InstallHint != "" {
 			how += " (" + strings.TrimSpace(c.ExecProvider.InstallHint) + ")"
 		}
@@ -62,11 +64,14 @@ func howToSignIn(c *rest.Config) string {
 	case c.AuthProvider != nil:
 		return "the kubeconfig has them from the auth provider " + c.AuthProvider.Name + ": log in again with that"
 	case c.BearerTokenFile != "":
-		return "the token is that of the file " + c.BearerTokenFile + ": put a new one there, or name others with --context, --kubeconfig or --token"
+		return "the token is that of the file " + c.BearerTokenFile +
+			": put a new one there, or name others with --context, --kubeconfig or --token"
 	case c.BearerToken != "":
-		return "the token has expired, or was revoked: get a new one, or name others with --context, --kubeconfig or --token"
+		return "the token has expired, or was revoked: get a new one, or name others with --context, --kubeconfig or " +
+			"--token"
 	case c.CertFile != "" || len(c.CertData) > 0:
-		return "the client certificate has expired, or is of another cluster: get a new kubeconfig, or name others with --context, --kubeconfig or --token"
+		return "the client certificate has expired, or is of another cluster: get a new kubeconfig, or name others " +
+			"with --context, --kubeconfig or --token"
 	}
 	return ""
 }

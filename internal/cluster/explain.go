@@ -32,18 +32,23 @@ func Explain(err error, roleFor func(verb, group, resource string) string) strin
 	var dns *net.DNSError
 	switch f.Kind {
 	case DeniedByPolicy:
-		return "the " + f.By + " forbids it: ask whoever owns that policy for an exception for irctl, or do it with an identity that is exempt; " +
+		return "the " + f.By + " forbids it: ask whoever owns that policy for an exception for irctl, or do it with " +
+			"an identity that is exempt; " +
 			"then run the same command again"
 	case DeniedByWebhook:
-		return "the admission webhook " + f.By + " forbids it: ask whoever owns that policy for an exception for irctl, or do it with an identity " +
+		return "the admission webhook " + f.By +
+			" forbids it: ask whoever owns that policy for an exception for irctl, or do it with an identity " +
 			"that is exempt; then run the same command again"
 	case DeniedByPodSecurity:
-		return "the namespace enforces the pod security standard " + f.By + ": whoever owns it can relax the label pod-security.kubernetes.io/enforce, " +
+		return "the namespace enforces the pod security standard " + f.By +
+			": whoever owns it can relax the label pod-security.kubernetes.io/enforce, " +
 			"or change the pods to comply"
 	case DeniedByQuota:
-		return "a ResourceQuota of the namespace, " + f.By + ", forbids it: raise it, or delete what is not needed there"
+		return "a ResourceQuota of the namespace, " + f.By +
+			", forbids it: raise it, or delete what is not needed there"
 	case DeniedByAdmission:
-		return "an admission plugin of the API server forbids it, and its message says why: whoever runs the cluster can say what would be allowed"
+		return "an admission plugin of the API server forbids it, and its message says why: whoever runs the cluster " +
+			"can say what would be allowed"
 	case DeniedByRight:
 		if notHeld.MatchString(err.Error()) {
 			return "only somebody may change a binding who holds all that its role allows, or may bind that role: " +
@@ -57,31 +62,40 @@ func Explain(err error, roleFor func(verb, group, resource string) string) strin
 	case NotSignedIn:
 		return signIn(err)
 	case NotTheServer:
-		return "what answered is no Kubernetes API: a proxy, VPN portal or load balancer on the way, which has its own rules or wants a login; " +
+		return "what answered is no Kubernetes API: a proxy, VPN portal or load balancer on the way, which has its " +
+			"own rules or wants a login; " +
 			"no right of the cluster is missing"
 	case Untrusted:
-		return "the API server's certificate is not trusted: check the server address and the certificate authority in the kubeconfig; " +
+		return "the API server's certificate is not trusted: check the server address and the certificate authority " +
+			"in the kubeconfig; " +
 			"do not turn verification off during an incident"
 	case BudgetSpent:
-		return "a PodDisruptionBudget protects the pod: let the workload have more ready pods, or change the budget; then run the same command again"
+		return "a PodDisruptionBudget protects the pod: let the workload have more ready pods, or change the budget; " +
+			"then run the same command again"
 	case Throttled:
 		return "the API server throttles: try again, with a longer --timeout"
 	case WebhookDown:
-		return "the API server must ask the webhook " + f.By + " and gets no answer from it: have it run again, or its owner set its failurePolicy " +
-			"to Ignore meanwhile (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations); then run the same command again"
+		return "the API server must ask the webhook " + f.By +
+			" and gets no answer from it: have it run again, or its owner set its failurePolicy " +
+			"to Ignore meanwhile (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations); then " +
+			"run the same command again"
 	case Unreachable:
 		switch {
 		case errors.As(err, &dns):
-			return "the API server's name cannot be resolved: check the network (VPN?) and the kubeconfig's server address"
+			return "the API server's name cannot be resolved: check the network (VPN?) and the kubeconfig's server " +
+				"address"
 		case utilnet.IsConnectionRefused(err):
 			return "nothing listens there: check the kubeconfig's server address, and whether the API server runs"
 		case errors.Is(err, ErrBrokenOff):
-			return "something takes the connection and drops it: check that the API server runs, and the proxy, VPN or load balancer on the way to it"
+			return "something takes the connection and drops it: check that the API server runs, and the proxy, VPN " +
+				"or load balancer on the way to it"
 		}
-		return "the connection to the API server failed: check the network (VPN?), and whether the API server runs; then run the same command again"
+		return "the connection to the API server failed: check the network (VPN?), and whether the API server runs; " +
+			"then run the same command again"
 	case RanOut:
 		if errors.Is(err, ErrSilent) {
-			return "the API server took the request and did not answer: check that it is well, and the proxy, VPN or load balancer on the way to it; " +
+			return "the API server took the request and did not answer: check that it is well, and the proxy, VPN or " +
+				"load balancer on the way to it; " +
 				"then run the same command again"
 		}
 		return "it took too long: try again, with a longer --timeout; check that the API server is well"
@@ -126,8 +140,10 @@ func (r missingRight) remedy(role string) string {
 	case role == "":
 		return missing + "; no ClusterRole of irctl's has it"
 	case r.namespace != "":
-		return missing + " in namespace " + r.namespace + "; the ClusterRole " + role + " has it (irctl doctor --roles prints it): " +
-			"kubectl create rolebinding " + r.bindingName(role) + " --clusterrole=" + role + user + " -n " + quoteName(r.namespace)
+		return missing + " in namespace " + r.namespace + "; the ClusterRole " + role +
+			" has it (irctl doctor --roles prints it): " +
+			"kubectl create rolebinding " + r.bindingName(role) + " --clusterrole=" + role + user + " -n " +
+			quoteName(r.namespace)
 	}
 	alone := "irctl-" + r.verb + "-" + strings.ReplaceAll(resource, "/", "-")
 	return missing + " cluster-wide; the ClusterRole " + role + " has it, and more; this right alone: " +

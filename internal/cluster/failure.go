@@ -62,14 +62,16 @@ const (
 // …/admission/plugin/resourcequota/controller.go, …/pod-security-admission/admission/admission.go,
 // apimachinery/pkg/util/managedfields/internal/structuredmerge.go.
 var (
-	policyDenied = regexp.MustCompile(`((?:Validating|Mutating)AdmissionPolicy) '([^']{1,253})'(?: with binding '([^']{1,253})')? denied request`)
-	hookDenied   = regexp.MustCompile(`admission webhook "([^"]{1,253})" denied the request`)
-	hookFailed   = regexp.MustCompile(`failed calling webhook "([^"]{1,253})"`)
-	quotaDenied  = regexp.MustCompile(`(?:exceeded|failed) quota: ([^\s,:]{1,253})`)
-	podSecurity  = regexp.MustCompile(`violates PodSecurity "([^"]{1,100})"`)
+	policyDenied = regexp.MustCompile(
+		`((?:Validating|Mutating)AdmissionPolicy) '([^']{1,253})'(?: with binding '([^']{1,253})')? denied request`)
+	hookDenied  = regexp.MustCompile(`admission webhook "([^"]{1,253})" denied the request`)
+	hookFailed  = regexp.MustCompile(`failed calling webhook "([^"]{1,253})"`)
+	quotaDenied = regexp.MustCompile(`(?:exceeded|failed) quota: ([^\s,:]{1,253})`)
+	podSecurity = regexp.MustCompile(`violates PodSecurity "([^"]{1,100})"`)
 	// Of a server-side apply whose fields have the wrong type, which the server
 	// answers with 500: the same request is answered so for ever.
-	wrongType = regexp.MustCompile(`failed to (?:create typed patch object|convert new object|convert new typed object) \(`)
+	wrongType = regexp.MustCompile(
+		`failed to (?:create typed patch object|convert new object|convert new typed object) \(`)
 )
 
 // FailureOf tells what kind of failure an error is.
@@ -107,7 +109,8 @@ func answered(err error, s metav1.Status) Failure {
 			return Failure{Kind: DeniedByRight}
 		}
 		return Failure{Kind: DeniedByAdmission}
-	case apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause), strings.Contains(s.Message, "violate the pod's disruption budget"):
+	case apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause),
+		strings.Contains(s.Message, "violate the pod's disruption budget"):
 		return Failure{Kind: BudgetSpent}
 	case apierrors.IsTooManyRequests(err):
 		return Failure{Kind: Throttled}
@@ -187,7 +190,8 @@ func unanswered(err error) Failure {
 		return Failure{Kind: RanOut}
 	case strings.Contains(err.Error(), noCredentials):
 		return Failure{Kind: NotSignedIn}
-	case errors.As(err, &unknownCA), errors.As(err, &badCert), errors.As(err, &badHost), strings.Contains(err.Error(), "x509: "):
+	case errors.As(err, &unknownCA), errors.As(err, &badCert), errors.As(err, &badHost),
+		strings.Contains(err.Error(), "x509: "):
 		return Failure{Kind: Untrusted}
 	case errors.Is(err, context.Canceled):
 		return Failure{Kind: Interrupted}
@@ -198,7 +202,8 @@ func unanswered(err error) Failure {
 	case utilnet.IsTimeout(err):
 		return Failure{Kind: RanOut}
 	case utilnet.IsConnectionRefused(err), errors.Is(err, ErrBrokenOff), utilnet.IsConnectionReset(err),
-		utilnet.IsProbableEOF(err), utilnet.IsHTTP2ConnectionLost(err), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE),
+		utilnet.IsProbableEOF(err), utilnet.IsHTTP2ConnectionLost(err), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.EPIPE),
 		errors.As(err, &op), errors.As(err, &link):
 		return Failure{Kind: Unreachable}
 	}

@@ -85,7 +85,8 @@ func silenced(ctx context.Context, err error) error {
 // Briefly bounds the reading of what is good to know, and must not hold up what
 // is urgent: as long as one silent read may take, and no longer.
 func (c *Client) Briefly(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.Limits.Read, fmt.Errorf("%w: not all had come within %s", ErrSilent, c.Limits.Read))
+	return context.WithTimeoutCause(ctx, c.Limits.Read,
+		fmt.Errorf("%w: not all had come within %s", ErrSilent, c.Limits.Read))
 }
 
 // boundedBody gives up when a further byte does not come. The time that whoever

@@ -30,7 +30,8 @@ const podJSON = `{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","namespa
 
 // listening is a client of a server that answers as it likes, with limits that a
 // test can wait for.
-func listening(t *testing.T, limits cluster.Limits, config rest.Config, answer http.HandlerFunc) (*cluster.Client, *atomic.Int32) {
+func listening(t *testing.T, limits cluster.Limits, config rest.Config, answer http.HandlerFunc) (*cluster.Client,
+	*atomic.Int32) {
 	t.Helper()
 	var requests atomic.Int32
 	ended := make(chan struct{})
@@ -111,19 +112,22 @@ func TestNothingHangs(t *testing.T) {
 		want     string        // in the error; "": none
 		least    time.Duration // that it took
 	}{
-		"a read that is never answered":      {never, get, 2, "the API server was silent: nothing came for 80ms", 160 * time.Millisecond},
-		"headers, and then nothing":          {headers, get, 2, "the API server was silent", 160 * time.Millisecond},
-		"an answer that stalls":              {stalls, get, 2, "the API server was silent", 160 * time.Millisecond},
-		"a list that stalls":                 {stalls, list, 2, "listing pods in namespace n", 160 * time.Millisecond},
-		"the first attempt is not answered":  {first(never), get, 2, "", 80 * time.Millisecond},
-		"the first attempt stalls":           {first(stalls), get, 2, "", 80 * time.Millisecond},
-		"an answer that is slow, and comes":  {after(40*time.Millisecond, podJSON), get, 1, "", 40 * time.Millisecond},
-		"an answer that trickles, and comes": {trickle(podJSON, 40*time.Millisecond), get, 1, "", 200 * time.Millisecond},
-		"a write that is never answered":     {never, patch, 1, "nothing came for 250ms", 250 * time.Millisecond},
-		"a write that stalls":                {stalls, patch, 1, "nothing came for 250ms", 250 * time.Millisecond},
-		"a write whose webhook is slow":      {after(160*time.Millisecond, podJSON), patch, 1, "", 160 * time.Millisecond},
-		"a log that is silent for long":      {after(200*time.Millisecond, "x"), logs, 1, "", 200 * time.Millisecond},
-		"a watch that is silent for long": {after(200*time.Millisecond, `{"type":"ADDED","object":`+podJSON+`}`+"\n"), watch, 1, "",
+		"a read that is never answered": {never, get, 2, "the API server was silent: nothing came for 80ms",
+			160 * time.Millisecond},
+		"headers, and then nothing":         {headers, get, 2, "the API server was silent", 160 * time.Millisecond},
+		"an answer that stalls":             {stalls, get, 2, "the API server was silent", 160 * time.Millisecond},
+		"a list that stalls":                {stalls, list, 2, "listing pods in namespace n", 160 * time.Millisecond},
+		"the first attempt is not answered": {first(never), get, 2, "", 80 * time.Millisecond},
+		"the first attempt stalls":          {first(stalls), get, 2, "", 80 * time.Millisecond},
+		"an answer that is slow, and comes": {after(40*time.Millisecond, podJSON), get, 1, "", 40 * time.Millisecond},
+		"an answer that trickles, and comes": {trickle(podJSON, 40*time.Millisecond), get, 1, "",
+			200 * time.Millisecond},
+		"a write that is never answered": {never, patch, 1, "nothing came for 250ms", 250 * time.Millisecond},
+		"a write that stalls":            {stalls, patch, 1, "nothing came for 250ms", 250 * time.Millisecond},
+		"a write whose webhook is slow":  {after(160*time.Millisecond, podJSON), patch, 1, "", 160 * time.Millisecond},
+		"a log that is silent for long":  {after(200*time.Millisecond, "x"), logs, 1, "", 200 * time.Millisecond},
+		"a watch that is silent for long": {after(200*time.Millisecond, `{"type":"ADDED","object":`+podJSON+`}`+"\n"),
+			watch, 1, "",
 			200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,17 +168,20 @@ func trickle(text string, pause time.Duration) http.HandlerFunc {
 // TestATrickleEndsWithTheTime: a byte now and then keeps a request alive for as
 // long as the caller has time, and not for ever.
 func TestATrickleEndsWithTheTime(t *testing.T) {
-	client, _ := listening(t, cluster.Limits{Read: time.Second, Write: time.Second, Tell: time.Hour}, rest.Config{}, func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
-			flush(w, " ")
-			time.Sleep(20 * time.Millisecond)
-		}
-	})
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, fmt.Errorf("--timeout of 300ms is over: %w", context.DeadlineExceeded))
+	client, _ := listening(t, cluster.Limits{Read: time.Second, Write: time.Second, Tell: time.Hour}, rest.Config{},
+		func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				flush(w, " ")
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond,
+		fmt.Errorf("--timeout of 300ms is over: %w", context.DeadlineExceeded))
 	defer cancel()
 	started := time.Now()
 	_, err := client.Kube.CoreV1().Pods("n").Get(ctx, "p", metav1.GetOptions{})
-	if err == nil || !strings.Contains(err.Error(), "--timeout of 300ms is over") || time.Since(started) > 10*time.Second {
+	if err == nil || !strings.Contains(err.Error(), "--timeout of 300ms is over") ||
+		time.Since(started) > 10*time.Second {
 		t.Errorf("%v after %s", err, time.Since(started))
 	}
 }
@@ -200,7 +207,8 @@ func TestASurveyEnds(t *testing.T) {
 		t.Errorf("it took %s", took)
 	}
 	if !slices.ContainsFunc(gaps, func(g cluster.Gap) bool {
-		return strings.Contains(g.String(), "listing services in namespace n: ") && strings.Contains(g.String(), "the API server was silent: not all had come within 300ms")
+		return strings.Contains(g.String(), "listing services in namespace n: ") &&
+			strings.Contains(g.String(), "the API server was silent: not all had come within 300ms")
 	}) {
 		t.Errorf("gaps: %v", gaps)
 	}
@@ -208,7 +216,8 @@ func TestASurveyEnds(t *testing.T) {
 
 // TestWhatIsWaitedForIsSaid while it is waited for.
 func TestWhatIsWaitedForIsSaid(t *testing.T) {
-	client, _ := listening(t, cluster.Limits{Read: 200 * time.Millisecond, Write: time.Second, Tell: 20 * time.Millisecond}, rest.Config{},
+	client, _ := listening(t, cluster.Limits{Read: 200 * time.Millisecond, Write: time.Second,
+		Tell: 20 * time.Millisecond}, rest.Config{},
 		func(_ http.ResponseWriter, r *http.Request) { forever(r) })
 	var mu sync.Mutex
 	var said []string
@@ -234,7 +243,8 @@ func TestAListThatExpires(t *testing.T) {
 		for _, n := range names {
 			items = append(items, `{"metadata":{"name":"`+n+`"}}`)
 		}
-		return `{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"` + next + `"},"items":[` + strings.Join(items, ",") + `]}`
+		return `{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"` + next + `"},"items":[` +
+			strings.Join(items, ",") + `]}`
 	}
 	for name, c := range map[string]struct {
 		expires int32 // how often
@@ -242,19 +252,22 @@ func TestAListThatExpires(t *testing.T) {
 	}{"never": {0, true}, "once": {1, true}, "three times": {3, true}, "always": {100, false}} {
 		t.Run(name, func(t *testing.T) {
 			var expired atomic.Int32
-			client, _ := listening(t, cluster.DefaultLimits, rest.Config{}, func(w http.ResponseWriter, r *http.Request) {
-				switch {
-				case r.URL.Query().Get("limit") == "":
-					t.Error("the list is not paged")
-				case r.URL.Query().Get("continue") == "":
-					flush(w, page("2", "a", "b"))
-				case expired.Add(1) <= c.expires:
-					w.WriteHeader(http.StatusGone)
-					flush(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}`)
-				default:
-					flush(w, page("", "c"))
-				}
-			})
+			client, _ := listening(t, cluster.DefaultLimits, rest.Config{},
+				func(w http.ResponseWriter, r *http.Request) {
+					switch {
+					case r.URL.Query().Get("limit") == "":
+						t.Error("the list is not paged")
+					case r.URL.Query().Get("continue") == "":
+						flush(w, page("2", "a", "b"))
+					case expired.Add(1) <= c.expires:
+						w.WriteHeader(http.StatusGone)
+						flush(w,
+							`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,`+
+								`"message":"too old"}`)
+					default:
+						flush(w, page("", "c"))
+					}
+				})
 			pods, err := client.ListPods(t.Context(), "n", "")
 			if (err == nil) != c.ok || c.ok && len(pods) != 3 {
 				t.Errorf("%d pods, %v", len(pods), err)
@@ -272,7 +285,8 @@ func plugin(t *testing.T, tokens ...string) (*clientcmdapi.ExecConfig, func() in
 	t.Helper()
 	dir := t.TempDir()
 	for i, token := range tokens {
-		text := `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"` + token + `"}}`
+		text := `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"` + token +
+			`"}}`
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -286,14 +300,17 @@ func plugin(t *testing.T, tokens ...string) (*clientcmdapi.ExecConfig, func() in
 		found, _ := filepath.Glob(filepath.Join(dir, "called*"))
 		return len(found)
 	}
-	return &clientcmdapi.ExecConfig{APIVersion: "client.authentication.k8s.io/v1", Command: script, Args: []string{"--client-secret=hidden"},
-		InteractiveMode: clientcmdapi.NeverExecInteractiveMode, InstallHint: "cloud login --sso", Env: []clientcmdapi.ExecEnvVar{{Name: "TEST", Value: t.Name()}}}, calls
+	return &clientcmdapi.ExecConfig{APIVersion: "client.authentication.k8s.io/v1", Command: script,
+		Args:            []string{"--client-secret=hidden"},
+		InteractiveMode: clientcmdapi.NeverExecInteractiveMode, InstallHint: "cloud login --sso",
+		Env: []clientcmdapi.ExecEnvVar{{Name: "TEST", Value: t.Name()}}}, calls
 }
 
 // TestCredentialsAreRenewedOnce: then it is said that they are not accepted, and
 // where new ones come from.
 func TestCredentialsAreRenewedOnce(t *testing.T) {
-	unauthorized := `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401,"message":"Unauthorized"}`
+	unauthorized := `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401,` +
+		`"message":"Unauthorized"}`
 	for name, c := range map[string]struct {
 		tokens   []string // of the plugin; nil: a token that does not renew
 		requests int32
@@ -303,11 +320,14 @@ func TestCredentialsAreRenewedOnce(t *testing.T) {
 	}{
 		"the first is accepted":  {[]string{"good"}, 1, 1, "", ""},
 		"the second is accepted": {[]string{"old", "good"}, 2, 2, "", ""},
-		"none is accepted": {[]string{"old", "older", "oldest"}, 2, 3, "the API server does not accept the credentials (401)",
+		"none is accepted": {[]string{"old", "older", "oldest"}, 2, 3,
+			"the API server does not accept the credentials (401)",
 			"cloud-login: log in again with what it belongs to (cloud login --sso)"},
-		"the plugin fails": {[]string{}, 0, 1, "there are no credentials for the API server, so nothing was sent to it: getting credentials: exec: executable",
+		"the plugin fails": {[]string{}, 0, 1, "there are no credentials for the API server, so nothing was sent to " +
+			"it: getting credentials: exec: executable",
 			"log in again with what it belongs to"},
-		"a token that has expired": {nil, 1, 0, "does not accept the credentials (401)", "the token has expired, or was revoked"},
+		"a token that has expired": {nil, 1, 0, "does not accept the credentials (401)",
+			"the token has expired, or was revoked"},
 	} {
 		for verb, do := range map[string]func(*cluster.Client) error{
 			"get": func(client *cluster.Client) error {
@@ -315,7 +335,8 @@ func TestCredentialsAreRenewedOnce(t *testing.T) {
 				return err
 			},
 			"patch": func(client *cluster.Client) error {
-				_, err := client.Kube.CoreV1().Pods("n").Patch(t.Context(), "p", types.MergePatchType, []byte(`{"x":1}`), metav1.PatchOptions{})
+				_, err := client.Kube.CoreV1().Pods("n").
+					Patch(t.Context(), "p", types.MergePatchType, []byte(`{"x":1}`), metav1.PatchOptions{})
 				return err
 			},
 		} {
@@ -325,17 +346,18 @@ func TestCredentialsAreRenewedOnce(t *testing.T) {
 					config.BearerToken = ""
 					config.ExecProvider, calls = plugin(t, c.tokens...)
 				}
-				client, requests := listening(t, cluster.DefaultLimits, config, func(w http.ResponseWriter, r *http.Request) {
-					if body, _ := io.ReadAll(r.Body); r.Method == http.MethodPatch && string(body) != `{"x":1}` {
-						t.Errorf("the body is %q", body)
-					}
-					if r.Header.Get("Authorization") != "Bearer good" {
-						w.WriteHeader(http.StatusUnauthorized)
-						flush(w, unauthorized)
-						return
-					}
-					flush(w, podJSON)
-				})
+				client, requests := listening(t, cluster.DefaultLimits, config,
+					func(w http.ResponseWriter, r *http.Request) {
+						if body, _ := io.ReadAll(r.Body); r.Method == http.MethodPatch && string(body) != `{"x":1}` {
+							t.Errorf("the body is %q", body)
+						}
+						if r.Header.Get("Authorization") != "Bearer good" {
+							w.WriteHeader(http.StatusUnauthorized)
+							flush(w, unauthorized)
+							return
+						}
+						flush(w, podJSON)
+					})
 				err := do(client)
 				if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v; want %q", err, c.want)
@@ -347,7 +369,8 @@ func TestCredentialsAreRenewedOnce(t *testing.T) {
 					return
 				}
 				hint := cluster.Explain(err, deploy.RoleFor)
-				if cluster.FailureOf(err).Kind != cluster.NotSignedIn || !strings.Contains(hint, c.hint) || !strings.Contains(hint, "irctl timeline show says") {
+				if cluster.FailureOf(err).Kind != cluster.NotSignedIn || !strings.Contains(hint, c.hint) ||
+					!strings.Contains(hint, "irctl timeline show says") {
 					t.Errorf("%q: %s", cluster.FailureOf(err), hint)
 				}
 				if strings.Contains(hint+err.Error(), "hidden") {
@@ -360,12 +383,14 @@ func TestCredentialsAreRenewedOnce(t *testing.T) {
 
 // TestAPolicyMayAnswer401: that is no matter of credentials.
 func TestAPolicyMayAnswer401(t *testing.T) {
-	client, requests := listening(t, cluster.DefaultLimits, rest.Config{BearerToken: "good"}, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusUnauthorized)
-		flush(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401,
+	client, requests := listening(t, cluster.DefaultLimits, rest.Config{BearerToken: "good"},
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusUnauthorized)
+			flush(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401,
 			"message":"pods \"p\" is forbidden: ValidatingAdmissionPolicy 'x' with binding 'y' denied request: no"}`)
-	})
-	_, err := client.Kube.CoreV1().Pods("n").Patch(t.Context(), "p", types.MergePatchType, []byte(`{}`), metav1.PatchOptions{})
+		})
+	_, err := client.Kube.CoreV1().Pods("n").Patch(t.Context(), "p", types.MergePatchType, []byte(`{}`),
+		metav1.PatchOptions{})
 	if f := cluster.FailureOf(err); f.Kind != cluster.DeniedByPolicy || requests.Load() != 1 {
 		t.Errorf("%v is %q after %d requests", err, f, requests.Load())
 	}

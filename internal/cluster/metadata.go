@@ -17,7 +17,8 @@ const (
 )
 
 // ListMetadata lists the objects of a kind in a namespace, or in all if it is "".
-func (c *Client) ListMetadata(ctx context.Context, kind Ref, namespace, selector string) ([]metav1.PartialObjectMetadata, error) {
+func (c *Client) ListMetadata(ctx context.Context, kind Ref, namespace,
+	selector string) ([]metav1.PartialObjectMetadata, error) {
 	var found []metav1.PartialObjectMetadata
 	list := func(ctx context.Context, opts metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 		page := &metav1.PartialObjectMetadataList{}
@@ -64,7 +65,8 @@ func (c *Client) reading(kind Ref, namespace string) *rest.Request {
 	if kind.Group == "" {
 		root = "/api/" + kind.Version
 	}
-	return c.Kube.CoreV1().RESTClient().Get().AbsPath(root).NamespaceIfScoped(namespace, namespace != "").Resource(kind.Resource)
+	return c.Kube.CoreV1().RESTClient().Get().AbsPath(root).NamespaceIfScoped(namespace, namespace != "").
+		Resource(kind.Resource)
 }
 
 func into(ctx context.Context, req *rest.Request, accept string, object any) error {

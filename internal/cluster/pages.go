@@ -19,7 +19,8 @@ const restarts = 3
 // Pages reads a list to its end and calls page for every page of it, in order. A
 // list that expires half-way begins anew, and nothing of it is handed on twice.
 func Pages[L metav1.ListInterface](
-	ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), opts metav1.ListOptions, page func(L),
+	ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), opts metav1.ListOptions,
+	page func(L),
 ) error {
 	opts.Limit, opts.Continue = pageSize, ""
 	var pages []L

@@ -15,13 +15,19 @@ func (c *Client) RBAC(ctx context.Context) (rights.Sources, error) {
 	rbac := c.Kube.RbacV1()
 	reads := []func() error{
 		func() error {
-			return each(ctx, rbac.Roles("").List, func(l *rbacv1.RoleList) { src.Roles = append(src.Roles, l.Items...) })
+			return each(ctx, rbac.Roles("").List, func(l *rbacv1.RoleList) {
+				src.Roles = append(src.Roles, l.Items...)
+			})
 		},
 		func() error {
-			return each(ctx, rbac.ClusterRoles().List, func(l *rbacv1.ClusterRoleList) { src.ClusterRoles = append(src.ClusterRoles, l.Items...) })
+			return each(ctx, rbac.ClusterRoles().List, func(l *rbacv1.ClusterRoleList) {
+				src.ClusterRoles = append(src.ClusterRoles, l.Items...)
+			})
 		},
 		func() error {
-			return each(ctx, rbac.RoleBindings("").List, func(l *rbacv1.RoleBindingList) { src.RoleBindings = append(src.RoleBindings, l.Items...) })
+			return each(ctx, rbac.RoleBindings("").List, func(l *rbacv1.RoleBindingList) {
+				src.RoleBindings = append(src.RoleBindings, l.Items...)
+			})
 		},
 		func() error {
 			return each(ctx, rbac.ClusterRoleBindings().List, func(l *rbacv1.ClusterRoleBindingList) {

@@ -57,28 +57,34 @@ func (r Ref) Named(namespace, name string, uid types.UID) Ref {
 
 // The kinds that irctl knows without asking the server's discovery.
 var (
-	NamespaceRef            = Ref{Version: "v1", Resource: "namespaces", Kind: "Namespace"} // Namespace is what surrounds a target
-	Pod                     = Ref{Version: "v1", Resource: "pods", Kind: "Pod"}
-	Node                    = Ref{Version: "v1", Resource: "nodes", Kind: "Node"}
-	ReplicationController   = Ref{Version: "v1", Resource: "replicationcontrollers", Kind: "ReplicationController"}
-	Deployment              = Ref{Group: "apps", Version: "v1", Resource: "deployments", Kind: "Deployment"}
-	StatefulSet             = Ref{Group: "apps", Version: "v1", Resource: "statefulsets", Kind: "StatefulSet"}
-	ReplicaSet              = Ref{Group: "apps", Version: "v1", Resource: "replicasets", Kind: "ReplicaSet"}
-	DaemonSet               = Ref{Group: "apps", Version: "v1", Resource: "daemonsets", Kind: "DaemonSet"}
-	Job                     = Ref{Group: "batch", Version: "v1", Resource: "jobs", Kind: "Job"}
-	CronJob                 = Ref{Group: "batch", Version: "v1", Resource: "cronjobs", Kind: "CronJob"}
-	NetworkPolicy           = Ref{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies", Kind: "NetworkPolicy"}
-	HorizontalPodAutoscaler = Ref{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Kind: "HorizontalPodAutoscaler"}
+	// Namespace is what surrounds a target
+	NamespaceRef          = Ref{Version: "v1", Resource: "namespaces", Kind: "Namespace"}
+	Pod                   = Ref{Version: "v1", Resource: "pods", Kind: "Pod"}
+	Node                  = Ref{Version: "v1", Resource: "nodes", Kind: "Node"}
+	ReplicationController = Ref{Version: "v1", Resource: "replicationcontrollers", Kind: "ReplicationController"}
+	Deployment            = Ref{Group: "apps", Version: "v1", Resource: "deployments", Kind: "Deployment"}
+	StatefulSet           = Ref{Group: "apps", Version: "v1", Resource: "statefulsets", Kind: "StatefulSet"}
+	ReplicaSet            = Ref{Group: "apps", Version: "v1", Resource: "replicasets", Kind: "ReplicaSet"}
+	DaemonSet             = Ref{Group: "apps", Version: "v1", Resource: "daemonsets", Kind: "DaemonSet"}
+	Job                   = Ref{Group: "batch", Version: "v1", Resource: "jobs", Kind: "Job"}
+	CronJob               = Ref{Group: "batch", Version: "v1", Resource: "cronjobs", Kind: "CronJob"}
+	NetworkPolicy         = Ref{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies",
+		Kind: "NetworkPolicy"}
+	HorizontalPodAutoscaler = Ref{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers",
+		Kind: "HorizontalPodAutoscaler"}
 )
 
 // builtins by every name that kubectl accepts for them, without the group.
 var builtins = func() map[string]Ref {
 	m := map[string]Ref{}
-	for _, r := range []Ref{Pod, Node, ReplicationController, Deployment, StatefulSet, ReplicaSet, DaemonSet, Job, CronJob, NetworkPolicy, HorizontalPodAutoscaler} {
+	for _, r := range []Ref{Pod, Node, ReplicationController, Deployment, StatefulSet, ReplicaSet, DaemonSet, Job,
+		CronJob, NetworkPolicy, HorizontalPodAutoscaler} {
 		m[strings.ToLower(r.Kind)], m[r.Resource] = r, r
 	}
-	for short, kind := range map[string]string{"po": "pod", "no": "node", "rc": "replicationcontroller", "deploy": "deployment", "sts": "statefulset",
-		"rs": "replicaset", "ds": "daemonset", "cj": "cronjob", "netpol": "networkpolicy", "hpa": "horizontalpodautoscaler"} {
+	for short, kind := range map[string]string{"po": "pod", "no": "node", "rc": "replicationcontroller",
+		"deploy": "deployment", "sts": "statefulset",
+		"rs": "replicaset", "ds": "daemonset", "cj": "cronjob", "netpol": "networkpolicy",
+		"hpa": "horizontalpodautoscaler"} {
 		m[short] = m[kind]
 	}
 	return m

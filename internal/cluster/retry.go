@@ -135,7 +135,8 @@ func streams(r *http.Request) bool {
 		return true
 	}
 	watch := r.URL.Query().Get("watch")
-	return watch == "true" || watch == "1" || strings.Contains(r.URL.Path, "/proxy/") || strings.HasSuffix(r.URL.Path, "/proxy")
+	return watch == "true" || watch == "1" || strings.Contains(r.URL.Path, "/proxy/") ||
+		strings.HasSuffix(r.URL.Path, "/proxy")
 }
 
 // reads: GET, and the reviews by which one asks about oneself. What opens a
@@ -147,7 +148,8 @@ func reads(r *http.Request) bool {
 		return false
 	}
 	return r.Method == http.MethodGet ||
-		(r.Method == http.MethodPost && (strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/") || strings.HasPrefix(r.URL.Path, "/apis/authentication.k8s.io/")))
+		(r.Method == http.MethodPost && (strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/") ||
+			strings.HasPrefix(r.URL.Path, "/apis/authentication.k8s.io/")))
 }
 
 // Attempts are few where the server cannot be reached at all, since a person
@@ -167,10 +169,12 @@ func again(r *http.Request, resp *http.Response, err error, attempt int) (pause 
 		return 0, attempt < attemptsSilent
 	}
 	if err != nil {
-		return 0, attempt < attemptsUnreachable && !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "x509")
+		return 0, attempt < attemptsUnreachable && !errors.Is(err, context.Canceled) &&
+			!strings.Contains(err.Error(), "x509")
 	}
 	switch resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 && s <= 30 {
 			pause = time.Duration(s) * time.Second
 		}

@@ -118,31 +118,35 @@ func (c *Client) Survey(ctx context.Context, namespaces []string) map[string]*Na
 			return each(ctx, core.ReplicationControllers(ns).List, func(l *corev1.ReplicationControllerList) {
 				for _, o := range l.Items {
 					if len(o.Spec.Selector) > 0 {
-						s.controller(ReplicationController, &o.ObjectMeta, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})
+						s.controller(ReplicationController, &o.ObjectMeta,
+							&metav1.LabelSelector{MatchLabels: o.Spec.Selector})
 					}
 				}
 			})
 		},
 		func(ns string) error {
-			return each(ctx, c.Kube.AutoscalingV2().HorizontalPodAutoscalers(ns).List, func(l *autoscalingv2.HorizontalPodAutoscalerList) {
-				for _, o := range l.Items {
-					s.in(o.Namespace, func(n *Namespace) { n.Autoscalers = append(n.Autoscalers, o) })
-				}
-			})
+			return each(ctx, c.Kube.AutoscalingV2().HorizontalPodAutoscalers(ns).List,
+				func(l *autoscalingv2.HorizontalPodAutoscalerList) {
+					for _, o := range l.Items {
+						s.in(o.Namespace, func(n *Namespace) { n.Autoscalers = append(n.Autoscalers, o) })
+					}
+				})
 		},
 		func(ns string) error {
-			err := each(ctx, c.Dynamic.Resource(scaledObjects).Namespace(ns).List, func(l *unstructured.UnstructuredList) {
-				for _, o := range l.Items {
-					s.in(o.GetNamespace(), func(n *Namespace) { n.ScaledObjects = append(n.ScaledObjects, o) })
-				}
-			})
+			err := each(ctx, c.Dynamic.Resource(scaledObjects).Namespace(ns).List,
+				func(l *unstructured.UnstructuredList) {
+					for _, o := range l.Items {
+						s.in(o.GetNamespace(), func(n *Namespace) { n.ScaledObjects = append(n.ScaledObjects, o) })
+					}
+				})
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) && !c.Serves(ctx, scaledObjects.Group) {
 				return nil // KEDA is not installed; the server forbids what it does not serve, too
 			}
 			return err
 		},
 	}
-	names := []string{"services", PolicyList, "replica sets", "stateful sets", "daemon sets", "jobs", "replication controllers", "autoscalers", kedaObjects}
+	names := []string{"services", PolicyList, "replica sets", "stateful sets", "daemon sets", "jobs",
+		"replication controllers", "autoscalers", kedaObjects}
 	Parallel(len(lists), func(i int) { s.list(names[i], namespaces, lists[i]) })
 	return s.found
 }
@@ -166,7 +170,8 @@ func (s *surveyor) controller(kind Ref, meta *metav1.ObjectMeta, selector *metav
 		return // it cannot select anything
 	}
 	s.in(meta.Namespace, func(n *Namespace) {
-		n.Controllers = append(n.Controllers, Controller{Ref: kind.Named(meta.Namespace, meta.Name, meta.UID), Selector: sel})
+		n.Controllers = append(n.Controllers, Controller{Ref: kind.Named(meta.Namespace, meta.Name, meta.UID),
+			Selector: sel})
 	})
 }
 
@@ -192,7 +197,8 @@ func (s *surveyor) gap(namespace, what string, err error) {
 }
 
 // each calls page for every page of a list.
-func each[L metav1.ListInterface](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error), page func(L)) error {
+func each[L metav1.ListInterface](ctx context.Context, list func(context.Context, metav1.ListOptions) (L, error),
+	page func(L)) error {
 	return Pages(ctx, list, metav1.ListOptions{}, page)
 }
 

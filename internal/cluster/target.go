@@ -139,7 +139,8 @@ func (c *Client) GetTarget(ctx context.Context, namespace, name string) (*Target
 	if apierrors.IsNotFound(err) {
 		near, nearErr := c.nearPods(ctx, namespace, name)
 		if nearErr != nil {
-			return nil, fmt.Errorf("%w (and looking for near names failed: %w)", &NotFoundError{Namespace: namespace, Name: name}, nearErr)
+			return nil, fmt.Errorf("%w (and looking for near names failed: %w)",
+				&NotFoundError{Namespace: namespace, Name: name}, nearErr)
 		}
 		return nil, &NotFoundError{Namespace: namespace, Name: name, Near: near}
 	}
@@ -172,9 +173,10 @@ func (c *Client) Targets(ctx context.Context, pods []corev1.Pod) []*Target {
 // ListPods lists in pages, so that no single answer is large.
 func (c *Client) ListPods(ctx context.Context, namespace, selector string) ([]corev1.Pod, error) {
 	var pods []corev1.Pod
-	err := Pages(ctx, c.Kube.CoreV1().Pods(namespace).List, metav1.ListOptions{LabelSelector: selector}, func(page *corev1.PodList) {
-		pods = append(pods, page.Items...)
-	})
+	err := Pages(ctx, c.Kube.CoreV1().Pods(namespace).List, metav1.ListOptions{LabelSelector: selector},
+		func(page *corev1.PodList) {
+			pods = append(pods, page.Items...)
+		})
 	if err != nil {
 		return nil, fmt.Errorf("listing pods in %s: %w", orAll(namespace), err)
 	}
@@ -365,7 +367,8 @@ func (r *ownerReader) stop(ctx context.Context, o *Owner, scalable bool) error {
 		}
 		o.Replicas = replicas
 	case scalable:
-		scale, err := r.client.Dynamic.Resource(o.GVR()).Namespace(o.Namespace).Get(ctx, o.Name, metav1.GetOptions{}, "scale")
+		scale, err := r.client.Dynamic.Resource(o.GVR()).Namespace(o.Namespace).
+			Get(ctx, o.Name, metav1.GetOptions{}, "scale")
 		if err != nil {
 			return fmt.Errorf("reading the scale of %s: %w", o.Ref, err)
 		}
@@ -412,7 +415,9 @@ func (c *Client) findKind(ctx context.Context, gvk schema.GroupVersionKind, into
 	if into.ref.Resource == "" {
 		return fmt.Errorf("the server does not know the kind %s of %s", gvk.Kind, gvk.GroupVersion())
 	}
-	into.scalable = slices.ContainsFunc(list.APIResources, func(res metav1.APIResource) bool { return res.Name == into.ref.Resource+"/scale" })
+	into.scalable = slices.ContainsFunc(list.APIResources, func(res metav1.APIResource) bool {
+		return res.Name == into.ref.Resource+"/scale"
+	})
 	return nil
 }
 
@@ -431,7 +436,8 @@ func (c *Client) resources(ctx context.Context, gv schema.GroupVersion) (*metav1
 	if gv.Group == "" {
 		path = "/api/" + gv.Version
 	}
-	err := c.Kube.Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json").Do(ctx).Into(list)
+	err := c.Kube.Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json").Do(ctx).
+		Into(list)
 	if err != nil {
 		return nil, err
 	}
@@ -442,7 +448,8 @@ func (c *Client) resources(ctx context.Context, gv schema.GroupVersion) (*metav1
 // say so it may have.
 func (c *Client) Serves(ctx context.Context, group string) bool {
 	groups := &metav1.APIGroupList{}
-	err := c.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).Into(groups)
+	err := c.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).
+		Into(groups)
 	return err != nil || slices.ContainsFunc(groups.Groups, func(g metav1.APIGroup) bool { return g.Name == group })
 }
 
@@ -457,7 +464,8 @@ func (c *Client) ResourceType(ctx context.Context, name string) (Ref, error) {
 		return b, nil
 	}
 	groups := &metav1.APIGroupList{}
-	if err := c.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).Into(groups); err != nil {
+	if err := c.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).
+		Into(groups); err != nil {
 		return Ref{}, fmt.Errorf("asking the server which resource types it has: %w", err)
 	}
 	found := make([]*Ref, len(groups.Groups))
@@ -478,7 +486,8 @@ func (c *Client) ResourceType(ctx context.Context, name string) (Ref, error) {
 			return
 		}
 		for _, res := range list.APIResources {
-			if !strings.Contains(res.Name, "/") && (res.Name == short || res.SingularName == short || strings.ToLower(res.Kind) == short || slices.Contains(res.ShortNames, short)) {
+			if !strings.Contains(res.Name, "/") && (res.Name == short || res.SingularName == short ||
+				strings.ToLower(res.Kind) == short || slices.Contains(res.ShortNames, short)) {
 				found[i] = &Ref{Group: gv.Group, Version: gv.Version, Resource: res.Name, Kind: res.Kind}
 				return
 			}

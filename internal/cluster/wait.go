@@ -24,7 +24,8 @@ type Wait struct {
 func (w Wait) Until(ctx context.Context, ask func(context.Context) (done bool, err error)) error {
 	if w.AtMost > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, w.AtMost, fmt.Errorf("%s are over: %w", w.AtMost, context.DeadlineExceeded))
+		ctx, cancel = context.WithTimeoutCause(ctx, w.AtMost,
+			fmt.Errorf("%s are over: %w", w.AtMost, context.DeadlineExceeded))
 		defer cancel()
 	}
 	pause, longest := w.First, w.Longest

@@ -17,7 +17,8 @@ import (
 
 func TestWait(t *testing.T) {
 	gone := errors.New("it is stopped")
-	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "p", errors.New(`User "jane" cannot get resource "pods" in API group ""`))
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "p",
+		errors.New(`User "jane" cannot get resource "pods" in API group ""`))
 	for name, c := range map[string]struct {
 		answers []error // one for each question; the last for those that follow, and is a no if it is nil
 		done    bool    // after the answers, the next is a yes
@@ -25,21 +26,28 @@ func TestWait(t *testing.T) {
 		want    string  // in the error; "": none
 		not     string
 	}{
-		"a yes":                        {done: true, asked: 1},
-		"a no, then a yes":             {answers: []error{nil}, done: true, asked: 2},
-		"errors that pass, then a yes": {answers: []error{syscall.ECONNREFUSED, apierrors.NewTooManyRequests("slow", 0), apierrors.NewInternalError(gone), context.DeadlineExceeded}, done: true, asked: 5},
-		"never":                        {answers: []error{nil}, want: "the pod to end: not seen in time: 50ms are over", not: "looked at"},
-		"nobody answers":               {answers: []error{syscall.ECONNREFUSED}, want: "it could not be looked at: connection refused"},
-		"a right that is missing":      {answers: []error{nil, forbidden}, asked: 2, want: "cannot get resource"},
-		"what is not there":            {answers: []error{apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "p")}, asked: 1, want: "not found"},
-		"a conflict":                   {answers: []error{apierrors.NewConflict(schema.GroupResource{}, "p", gone)}, asked: 1, want: "it is stopped"},
-		"an invalid object":            {answers: []error{apierrors.NewInvalid(schema.GroupKind{}, "p", nil)}, asked: 1, want: "invalid"},
-		"an answer":                    {answers: []error{gone}, asked: 1, want: "it is stopped"},
+		"a yes":            {done: true, asked: 1},
+		"a no, then a yes": {answers: []error{nil}, done: true, asked: 2},
+		"errors that pass, then a yes": {answers: []error{syscall.ECONNREFUSED, apierrors.NewTooManyRequests("slow", 0),
+			apierrors.NewInternalError(gone), context.DeadlineExceeded}, done: true, asked: 5},
+		"never": {answers: []error{nil}, want: "the pod to end: not seen in time: 50ms are over",
+			not: "looked at"},
+		"nobody answers": {answers: []error{syscall.ECONNREFUSED},
+			want: "it could not be looked at: connection refused"},
+		"a right that is missing": {answers: []error{nil, forbidden}, asked: 2, want: "cannot get resource"},
+		"what is not there": {answers: []error{apierrors.NewNotFound(schema.GroupResource{Resource: "pods"},
+			"p")}, asked: 1, want: "not found"},
+		"a conflict": {answers: []error{apierrors.NewConflict(schema.GroupResource{}, "p", gone)}, asked: 1,
+			want: "it is stopped"},
+		"an invalid object": {answers: []error{apierrors.NewInvalid(schema.GroupKind{}, "p", nil)}, asked: 1,
+			want: "invalid"},
+		"an answer": {answers: []error{gone}, asked: 1, want: "it is stopped"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			asked := 0
-			wait := cluster.Wait{For: "the pod to end", AtMost: 50 * time.Millisecond, First: time.Millisecond, Longest: 2 * time.Millisecond}
+			wait := cluster.Wait{For: "the pod to end", AtMost: 50 * time.Millisecond, First: time.Millisecond,
+				Longest: 2 * time.Millisecond}
 			if c.want == "" {
 				wait.AtMost = time.Minute
 			}
@@ -59,7 +67,8 @@ func TestWait(t *testing.T) {
 			if c.asked > 0 && asked != c.asked || c.asked == 0 && asked < 3 {
 				t.Errorf("asked %d times", asked)
 			}
-			if f := cluster.FailureOf(fmt.Errorf("x: %w", err)); err != nil && (f.Kind == cluster.RanOut) != (c.asked == 0) {
+			if f := cluster.FailureOf(fmt.Errorf("x: %w", err)); err != nil &&
+				(f.Kind == cluster.RanOut) != (c.asked == 0) {
 				t.Errorf("%v is %q", err, f)
 			}
 		})
@@ -74,7 +83,8 @@ func TestAWaitThatIsCutShort(t *testing.T) {
 		cancel(fmt.Errorf("interrupted: %w", context.Canceled))
 		return false, apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "p")
 	})
-	if err == nil || !strings.Contains(err.Error(), "interrupted") || cluster.FailureOf(err).Kind != cluster.Interrupted || apierrors.IsNotFound(err) {
+	if err == nil || !strings.Contains(err.Error(), "interrupted") || cluster.FailureOf(err).
+		Kind != cluster.Interrupted || apierrors.IsNotFound(err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -40,12 +40,14 @@ limits:
 		t.Fatal(err)
 	}
 	want := Config{
-		Recipients: []Ref{"alice@example.org", Ref(filepath.Join(dir, "bob.asc")), Ref(filepath.Join(dir, "keys/carol.asc")), "/etc/keys/dave.asc"},
-		Signer:     "0123456789ABCDEF0123456789ABCDEF01234567",
-		Timestamp:  "https://tsa.example.org",
-		Contacts:   []Contact{{Name: "On call", Role: "lead", Phone: "+1 555 0100"}},
-		Defaults:   Defaults{Bundle: Path(filepath.Join(dir, "evidence")), DebugImage: "registry.example/debug"},
-		Limits:     Limits{LogBytes: 256 << 20, BundleBytes: 1000, Time: Duration(10 * time.Minute), Stall: Duration(30 * time.Second), Concurrency: 4},
+		Recipients: []Ref{"alice@example.org", Ref(filepath.Join(dir, "bob.asc")),
+			Ref(filepath.Join(dir, "keys/carol.asc")), "/etc/keys/dave.asc"},
+		Signer:    "0123456789ABCDEF0123456789ABCDEF01234567",
+		Timestamp: "https://tsa.example.org",
+		Contacts:  []Contact{{Name: "On call", Role: "lead", Phone: "+1 555 0100"}},
+		Defaults:  Defaults{Bundle: Path(filepath.Join(dir, "evidence")), DebugImage: "registry.example/debug"},
+		Limits: Limits{LogBytes: 256 << 20, BundleBytes: 1000, Time: Duration(10 * time.Minute),
+			Stall: Duration(30 * time.Second), Concurrency: 4},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -120,7 +120,9 @@ func (w *World) hold(uid types.UID) *Foothold {
 
 // holdsIn reports whether the conditions hold that are not of a pod.
 func (w *World) holdsIn(v *view, c Condition) bool {
-	if c.After != "" && !slices.ContainsFunc(w.moves, func(m moveState) bool { return m.Name == c.After && m.succeeded > 0 }) {
+	if c.After != "" && !slices.ContainsFunc(w.moves, func(m moveState) bool {
+		return m.Name == c.After && m.succeeded > 0
+	}) {
 		return false
 	}
 	if c.CutOff && w.anyOpen(v) {
@@ -135,7 +137,9 @@ func (w *World) holdsIn(v *view, c Condition) bool {
 	if c.Exists != (Object{}) && !w.exists(c.Exists) {
 		return false
 	}
-	return c.Runs == "" || slices.ContainsFunc(v.pods, func(p corev1.Pod) bool { return runs(&p) && usesImage(&p, c.Runs) && w.hold(p.UID) == nil })
+	return c.Runs == "" || slices.ContainsFunc(v.pods, func(p corev1.Pod) bool {
+		return runs(&p) && usesImage(&p, c.Runs) && w.hold(p.UID) == nil
+	})
 }
 
 // anyOpen: a compromised pod runs that is not cut off.
@@ -157,7 +161,8 @@ func (w *World) secretWorks(v *view, key string) bool {
 	w.record.mu.Unlock()
 	namespace, name, _ := strings.Cut(key, "/")
 	return slices.ContainsFunc(v.pods, func(p corev1.Pod) bool {
-		return p.Namespace == namespace && runs(&p) && usesSecret(&p, name) && p.CreationTimestamp.Time.Before(changed.Truncate(time.Second)) && w.hold(p.UID) == nil
+		return p.Namespace == namespace && runs(&p) && usesSecret(&p, name) &&
+			p.CreationTimestamp.Time.Before(changed.Truncate(time.Second)) && w.hold(p.UID) == nil
 	})
 }
 
@@ -198,11 +203,13 @@ func (w *World) act(v *view, m *moveState, p *corev1.Pod, at time.Time) error {
 		return err
 	}
 	if m.Spread && target != nil {
-		w.holds = append(w.holds, &Foothold{Namespace: target.Namespace, Name: target.Name, UID: target.UID, Workload: workloadName(target), Since: at, Spread: true})
+		w.holds = append(w.holds, &Foothold{Namespace: target.Namespace, Name: target.Name, UID: target.UID,
+			Workload: workloadName(target), Since: at, Spread: true})
 	}
 	if m.Event != nil {
 		e := m.Event
-		if err := w.Cluster.Event(sim.Pods, p.Namespace, p.Name, e.Component, e.Type, e.Reason, vars.Replace(e.Message)); err != nil {
+		if err := w.Cluster.Event(sim.Pods, p.Namespace, p.Name, e.Component, e.Type, e.Reason,
+			vars.Replace(e.Message)); err != nil {
 			return err
 		}
 	}
@@ -252,7 +259,8 @@ func (w *World) fromOutside(v *view, m *moveState, at time.Time) error {
 			w.fail(v, m, at)
 			return nil
 		}
-		w.holds = append(w.holds, &Foothold{Namespace: target.Namespace, Name: target.Name, UID: target.UID, Workload: workloadName(target), Since: at, Again: at.After(w.start)})
+		w.holds = append(w.holds, &Foothold{Namespace: target.Namespace, Name: target.Name, UID: target.UID,
+			Workload: workloadName(target), Since: at, Again: at.After(w.start)})
 	}
 	m.succeeded++
 	m.failed[""] = false
@@ -266,9 +274,10 @@ func (w *World) victim(v *view, m *moveState) *corev1.Pod {
 		if m.If.Runs != "" && !usesImage(p, m.If.Runs) {
 			continue
 		}
-		if len(m.Infect.Via) == 0 || slices.ContainsFunc(v.selected(m.Infect.Namespace, m.Infect.Via), func(via *corev1.Pod) bool {
-			return v.connects(via, p, corev1.ProtocolTCP, m.Infect.Port)
-		}) {
+		if len(m.Infect.Via) == 0 || slices.ContainsFunc(v.selected(m.Infect.Namespace, m.Infect.Via),
+			func(via *corev1.Pod) bool {
+				return v.connects(via, p, corev1.ProtocolTCP, m.Infect.Port)
+			}) {
 			return p
 		}
 	}
@@ -281,7 +290,8 @@ func (w *World) leave(m *moveState, at time.Time, vars *strings.Replacer) error 
 		w.auditLine(m, at, vars)
 	}
 	if m.Create != "" {
-		if err := w.Cluster.Apply(vars.Replace(m.Create)); err != nil && !strings.Contains(err.Error(), "already exists") {
+		if err := w.Cluster.Apply(vars.Replace(m.Create)); err != nil &&
+			!strings.Contains(err.Error(), "already exists") {
 			return err
 		}
 	}
@@ -303,7 +313,8 @@ func (w *World) vars(m *moveState, p, target *corev1.Pod) *strings.Replacer {
 		p = target
 	}
 	if p != nil {
-		list = append(list, "${pod}", p.Name, "${namespace}", p.Namespace, "${node}", p.Spec.NodeName, "${ip}", p.Status.PodIP)
+		list = append(list, "${pod}", p.Name, "${namespace}", p.Namespace, "${node}", p.Spec.NodeName, "${ip}",
+			p.Status.PodIP)
 	}
 	if target != nil {
 		list = append(list, "${target}", target.Name)
@@ -318,16 +329,19 @@ func (w *World) alert(m *moveState, p *corev1.Pod, at time.Time, vars *strings.R
 		return
 	}
 	image, tag, _ := strings.Cut(p.Spec.Containers[0].Image, ":")
-	fields := map[string]any{"container.id": containerID(p), "container.name": p.Spec.Containers[0].Name, "container.image.repository": image, "container.image.tag": tag,
+	fields := map[string]any{"container.id": containerID(p), "container.name": p.Spec.Containers[0].Name,
+		"container.image.repository": image, "container.image.tag": tag,
 		"evt.time": at.UnixNano(), "k8s.ns.name": p.Namespace, "k8s.pod.name": p.Name}
 	text := vars.Replace(a.Output)
 	for _, k := range slices.Sorted(maps.Keys(a.Fields)) {
 		fields[k] = vars.Replace(a.Fields[k])
 		text += fmt.Sprintf(" %s=%s", strings.ReplaceAll(k, ".", "_"), fields[k])
 	}
-	w.alerts = appendLine(w.alerts, map[string]any{"hostname": p.Spec.NodeName, "priority": a.Priority, "rule": a.Rule, "source": "syscall", "tags": a.Tags,
+	w.alerts = appendLine(w.alerts, map[string]any{"hostname": p.Spec.NodeName, "priority": a.Priority, "rule": a.Rule,
+		"source": "syscall", "tags": a.Tags,
 		"time": at.UTC().Format(time.RFC3339Nano), "output_fields": fields,
-		"output": fmt.Sprintf("%s: %s %s container_id=%s k8s_pod_name=%s k8s_ns_name=%s", at.UTC().Format("15:04:05.000000000"), a.Priority, text, containerID(p), p.Name, p.Namespace)})
+		"output": fmt.Sprintf("%s: %s %s container_id=%s k8s_pod_name=%s k8s_ns_name=%s",
+			at.UTC().Format("15:04:05.000000000"), a.Priority, text, containerID(p), p.Name, p.Namespace)})
 }
 
 func containerID(p *corev1.Pod) string {
@@ -357,7 +371,8 @@ func (w *World) auditLine(m *moveState, at time.Time, vars *strings.Replacer) {
 	}
 	uri += "/" + resource
 	ref := map[string]any{"resource": resource, "apiVersion": "v1"}
-	for k, v := range map[string]string{"namespace": a.Namespace, "name": vars.Replace(a.Name), "apiGroup": a.Group, "subresource": sub} {
+	for k, v := range map[string]string{"namespace": a.Namespace, "name": vars.Replace(a.Name), "apiGroup": a.Group,
+		"subresource": sub} {
 		if v != "" {
 			ref[k] = v
 		}
@@ -377,11 +392,16 @@ func (w *World) auditLine(m *moveState, at time.Time, vars *strings.Replacer) {
 	}
 	id := fnv.New64a()
 	_, _ = fmt.Fprintf(id, "%s %d", m.Name, m.tried) // never fails
-	w.audit = appendLine(w.audit, map[string]any{"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "stage": "ResponseComplete",
-		"auditID": fmt.Sprintf("%08x-0000-4000-8000-%012x", id.Sum64()>>32, id.Sum64()&(1<<48-1)), "requestURI": uri, "verb": a.Verb,
-		"user": map[string]any{"username": a.User, "groups": groups}, "sourceIPs": []string{ip}, "userAgent": a.Agent, "objectRef": ref,
-		"responseStatus": map[string]any{"metadata": map[string]any{}, "code": code}, "requestReceivedTimestamp": at.UTC().Format("2006-01-02T15:04:05.000000Z"),
-		"stageTimestamp": at.Add(4 * time.Millisecond).UTC().Format("2006-01-02T15:04:05.000000Z"), "annotations": map[string]string{"authorization.k8s.io/decision": decision}})
+	w.audit = appendLine(w.audit, map[string]any{"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata",
+		"stage":   "ResponseComplete",
+		"auditID": fmt.Sprintf("%08x-0000-4000-8000-%012x", id.Sum64()>>32, id.Sum64()&(1<<48-1)), "requestURI": uri,
+		"verb": a.Verb,
+		"user": map[string]any{"username": a.User, "groups": groups}, "sourceIPs": []string{ip}, "userAgent": a.Agent,
+		"objectRef":                ref,
+		"responseStatus":           map[string]any{"metadata": map[string]any{}, "code": code},
+		"requestReceivedTimestamp": at.UTC().Format("2006-01-02T15:04:05.000000Z"),
+		"stageTimestamp":           at.Add(4 * time.Millisecond).UTC().Format("2006-01-02T15:04:05.000000Z"),
+		"annotations":              map[string]string{"authorization.k8s.io/decision": decision}})
 }
 
 func appendLine(to []byte, what any) []byte {

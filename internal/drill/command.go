@@ -135,7 +135,10 @@ func parseKubectl(words []string) (func(*World) error, error) {
 	case "restart":
 		return func(w *World) error {
 			at := w.clock.Now().UTC().Format(time.RFC3339Nano)
-			return w.edit(Edit{o, map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kubectl.kubernetes.io/restartedAt": at}}}}}})
+			return w.edit(Edit{o,
+				map[string]any{"spec": map[string]any{
+					"template": map[string]any{"metadata": map[string]any{
+						"annotations": map[string]any{"kubectl.kubernetes.io/restartedAt": at}}}}}})
 		}, nil
 	case "label":
 		return func(w *World) error { return w.label(o, plain[2:]) }, nil
@@ -146,7 +149,8 @@ func parseKubectl(words []string) (func(*World) error, error) {
 		}
 		return merge(what), nil
 	}
-	return nil, fmt.Errorf("kubectl %s is not simulated; there are delete, scale, label, patch and rollout restart", verb)
+	return nil, fmt.Errorf("kubectl %s is not simulated; there are delete, scale, label, patch and rollout restart",
+		verb)
 }
 
 func (w *World) label(o Object, changes []string) error {
@@ -191,7 +195,8 @@ func (h *Hands) Do(ctx context.Context, lines []string) error {
 			id = h.Incident()
 		}
 		namespace, name, _ := strings.Cut(h.World.Suspect, "/")
-		line = strings.NewReplacer("${suspect}", name, "${namespace}", namespace, "${dir}", h.Dir, "${incident}", id).Replace(line)
+		line = strings.NewReplacer("${suspect}", name, "${namespace}", namespace, "${dir}", h.Dir, "${incident}", id).
+			Replace(line)
 		c, err := parseCommand(line)
 		if err != nil {
 			return err

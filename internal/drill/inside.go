@@ -119,14 +119,17 @@ func (i *Inside) check() error {
 	}
 	pids := []int{1}
 	for n, p := range i.Processes {
-		if p.PID < 1 || p.Parent < 0 || p.CPU < 0 || strings.TrimSpace(p.Command) == "" || p.Exe != "" && !path.IsAbs(p.Exe) {
-			return fmt.Errorf("processes: %d: a pid of at least 1 and a command are needed, and of exe the whole path", n+1)
+		if p.PID < 1 || p.Parent < 0 || p.CPU < 0 || strings.TrimSpace(p.Command) == "" ||
+			p.Exe != "" && !path.IsAbs(p.Exe) {
+			return fmt.Errorf("processes: %d: a pid of at least 1 and a command are needed, and of exe the whole path",
+				n+1)
 		}
 		if n > 0 && slices.Contains(pids[1:], p.PID) {
 			return fmt.Errorf("processes: the pid %d is there twice", p.PID)
 		}
 		if pids = append(pids, p.PID); placeholder(p.Command) != "" {
-			return fmt.Errorf("processes: %s is unknown; there are %s", placeholder(p.Command), strings.Join(known, " "))
+			return fmt.Errorf("processes: %s is unknown; there are %s", placeholder(p.Command),
+				strings.Join(known, " "))
 		}
 	}
 	for n, c := range i.Connections {
@@ -202,7 +205,8 @@ func (w *World) within(pod *corev1.Pod, container string) *box.Box {
 	if i < 0 {
 		return nil // an init container has ended
 	}
-	l := &looker{World: w, pod: pod, container: &pod.Spec.Containers[i], hold: w.hold(pod.UID), now: w.clock.Now(), view: w.look()}
+	l := &looker{World: w, pod: pod, container: &pod.Spec.Containers[i], hold: w.hold(pod.UID), now: w.clock.Now(),
+		view: w.look()}
 	return l.box()
 }
 
@@ -219,8 +223,10 @@ type looker struct {
 
 func (l *looker) box() *box.Box {
 	_, suspect, _ := strings.Cut(l.Suspect, "/")
-	l.fills = strings.NewReplacer("${suspect}", suspect, "${pod}", l.pod.Name, "${namespace}", l.pod.Namespace, "${node}", l.pod.Spec.NodeName, "${ip}", l.pod.Status.PodIP)
-	b := &box.Box{Hostname: l.pod.Name, Env: l.Cluster.Environment(l.pod.UID, l.container.Name), Users: map[string]int64{}, Shell: true, Now: l.now}
+	l.fills = strings.NewReplacer("${suspect}", suspect, "${pod}", l.pod.Name, "${namespace}", l.pod.Namespace,
+		"${node}", l.pod.Spec.NodeName, "${ip}", l.pod.Status.PodIP)
+	b := &box.Box{Hostname: l.pod.Name, Env: l.Cluster.Environment(l.pod.UID, l.container.Name),
+		Users: map[string]int64{}, Shell: true, Now: l.now}
 	b.IP, _ = netip.ParseAddr(l.pod.Status.PodIP) // a pod that runs has one
 	var parts []*Inside
 	for i := range l.insides {
@@ -241,7 +247,9 @@ func (l *looker) box() *box.Box {
 	}
 	if !slices.ContainsFunc(b.Processes, func(p box.Process) bool { return p.PID == 1 }) {
 		command := strings.Join(slices.Concat(l.container.Command, l.container.Args), " ")
-		b.Processes = append([]box.Process{{PID: 1, UID: b.UID, Command: cmp.Or(command, path.Base(imageName(l.container.Image))), Env: b.Env, Started: l.started()}}, b.Processes...)
+		b.Processes = append([]box.Process{{PID: 1, UID: b.UID,
+			Command: cmp.Or(command, path.Base(imageName(l.container.Image))), Env: b.Env, Started: l.started()}},
+			b.Processes...)
 	}
 	l.listen(b)
 	l.token(b)
@@ -292,7 +300,8 @@ func (l *looker) add(b *box.Box, in *Inside) {
 			if p.UID != nil {
 				uid = *p.UID
 			}
-			b.Processes = append(b.Processes, box.Process{PID: p.PID, Parent: p.Parent, UID: uid, Command: l.fills.Replace(p.Command), Exe: p.Exe, Env: b.Env, Started: at, CPU: p.CPU})
+			b.Processes = append(b.Processes, box.Process{PID: p.PID, Parent: p.Parent, UID: uid,
+				Command: l.fills.Replace(p.Command), Exe: p.Exe, Env: b.Env, Started: at, CPU: p.CPU})
 		}
 	}
 	for _, c := range in.Connections {
@@ -318,7 +327,8 @@ func (f File) box(at time.Time, fills *strings.Replacer) box.File {
 	if f.Mode != "" {
 		mode, _ = f.Mode.bits() // checked
 	}
-	return box.File{Path: f.Path, Mode: mode, UID: f.UID, Modified: at, Content: fills.Replace(f.Content), Size: f.Size, Link: f.Link, Deleted: f.Deleted}
+	return box.File{Path: f.Path, Mode: mode, UID: f.UID, Modified: at, Content: fills.Replace(f.Content), Size: f.Size,
+		Link: f.Link, Deleted: f.Deleted}
 }
 
 // firstPort is of those that a kernel gives to who connects.
@@ -347,7 +357,8 @@ func (l *looker) connect(b *box.Box, c Connection) {
 // listen adds the ports that the container says it has.
 func (l *looker) listen(b *box.Box) {
 	for _, p := range l.container.Ports {
-		b.Sockets = append(b.Sockets, box.Socket{PID: 1, Local: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(p.ContainerPort))})
+		b.Sockets = append(b.Sockets, box.Socket{PID: 1,
+			Local: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(p.ContainerPort))})
 	}
 }
 
@@ -359,8 +370,9 @@ func (l *looker) token(b *box.Box) {
 	}
 	account := l.pod.Namespace + "/" + cmp.Or(l.pod.Spec.ServiceAccountName, "default")
 	b.Mounts = append(b.Mounts, box.Mount{Path: dir, Type: "tmpfs", Source: "tmpfs", Options: "ro,relatime"})
-	for name, text := range map[string]string{"namespace": l.pod.Namespace, "ca.crt": "-----BEGIN CERTIFICATE-----\nthe simulated cluster's\n-----END CERTIFICATE-----\n",
-		"token": fmt.Sprintf("drill.%s.%s", strings.ReplaceAll(account, "/", "."), shortUID(l.pod.UID))} {
+	for name, text := range map[string]string{"namespace": l.pod.Namespace,
+		"ca.crt": "-----BEGIN CERTIFICATE-----\nthe simulated cluster's\n-----END CERTIFICATE-----\n",
+		"token":  fmt.Sprintf("drill.%s.%s", strings.ReplaceAll(account, "/", "."), shortUID(l.pod.UID))} {
 		b.Files = append(b.Files, box.File{Path: dir + "/" + name, Mode: 0o644, Content: text, Modified: l.started()})
 	}
 }

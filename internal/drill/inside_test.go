@@ -27,8 +27,10 @@ func inPod(t *testing.T, w *drill.World, pod, script string) string {
 	defer listener.Close()
 	config := &rest.Config{Host: listener.URL}
 	namespace, name, _ := strings.Cut(pod, "/")
-	target := kubernetes.NewForConfigOrDie(config).CoreV1().RESTClient().Post().Namespace(namespace).Resource("pods").Name(name).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Command: []string{"sh", "-c", script}, Stdout: true}, scheme.ParameterCodec).URL()
+	target := kubernetes.NewForConfigOrDie(config).CoreV1().RESTClient().Post().Namespace(namespace).Resource("pods").
+		Name(name).SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Command: []string{"sh", "-c", script}, Stdout: true},
+			scheme.ParameterCodec).URL()
 	executor, err := remotecommand.NewWebSocketExecutor(config, "GET", target.String())
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +81,8 @@ func TestWhoLooksFindsTheAttacker(t *testing.T) {
 		if out := inPod(t, w, w.Suspect, tc.script); !strings.Contains(out, tc.finds) {
 			t.Errorf("%s: %s in the suspect: %q", tc.scenario, tc.script, out)
 		}
-		if out := inPod(t, w, other(t, w, "backend"), tc.script+"; true"); strings.Contains(out, tc.finds) || strings.Contains(out, "198.51.100.23") {
+		if out := inPod(t, w, other(t, w, "backend"), tc.script+"; true"); strings.Contains(out, tc.finds) ||
+			strings.Contains(out, "198.51.100.23") {
 			t.Errorf("%s: %s in another pod: %q", tc.scenario, tc.script, out)
 		}
 	}
@@ -91,26 +94,32 @@ func TestWhoLooksFindsTheAttacker(t *testing.T) {
 func TestInsideFollowsTheCluster(t *testing.T) {
 	t.Parallel()
 	w, _ := world(t, "crypto-miner")
-	if out := inPod(t, w, w.Suspect, "ss -tnp | grep kthreadd; ls /tmp/.x"); !strings.HasPrefix(out, "tcp   ESTAB") || strings.Contains(out, "env.tgz") {
+	if out := inPod(t, w, w.Suspect, "ss -tnp | grep kthreadd; ls /tmp/.x"); !strings.HasPrefix(out, "tcp   ESTAB") ||
+		strings.Contains(out, "env.tgz") {
 		t.Errorf("at first: %q", out)
 	}
-	if err := w.Cluster.Apply("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: only, namespace: todo-app}\nspec: {podSelector: {}, policyTypes: [Egress]}\n"); err != nil {
+	if err := w.Cluster.Apply("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: only, " +
+		"namespace: todo-app}\nspec: {podSelector: {}, policyTypes: [Egress]}\n"); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Cluster.Delete(sim.NetworkPolicies, "todo-app", "backend-network-policy"); err != nil {
 		t.Fatal(err)
 	}
 	hands := drill.Hands{World: w}
-	if err := hands.Do(t.Context(), []string{"wait 1m", `kubectl patch secret backend-secret -n todo-app -p '{"data":{"SECRET_KEY":"bmV3"}}'`}); err != nil {
+	if err := hands.Do(t.Context(), []string{"wait 1m",
+		`kubectl patch secret backend-secret -n todo-app -p '{"data":{"SECRET_KEY":"bmV3"}}'`}); err != nil {
 		t.Fatal(err)
 	}
-	if out := inPod(t, w, w.Suspect, "ss -tnp | grep kthreadd; ls /tmp/.x; env | grep SECRET"); !strings.HasPrefix(out, "tcp   SYN-SENT") || !strings.Contains(out, "env.tgz") || !strings.Contains(out, "SECRET_KEY=not-a-secret") {
+	if out := inPod(t, w, w.Suspect, "ss -tnp | grep kthreadd; ls /tmp/.x; env | grep SECRET"); !strings.HasPrefix(out,
+		"tcp   SYN-SENT") || !strings.Contains(out, "env.tgz") || !strings.Contains(out, "SECRET_KEY=not-a-secret") {
 		t.Errorf("cut off, and rotated: %q", out)
 	}
 	if err := hands.Do(t.Context(), []string{"kubectl rollout restart deployment backend -n todo-app"}); err != nil {
 		t.Fatal(err)
 	}
-	if out := inPod(t, w, other(t, w, "backend"), "env | grep SECRET; cat /run/secrets/kubernetes.io/serviceaccount/namespace"); out != "SECRET_KEY=new\ntodo-app" {
+	if out := inPod(t, w, other(t, w, "backend"),
+		"env | grep SECRET; cat /run/secrets/kubernetes.io/serviceaccount/namespace"); out != "SECRET_KEY=new\n"+
+		"todo-app" {
 		t.Errorf("restarted: %q", out)
 	}
 }
@@ -143,7 +152,8 @@ inside:
 		{"size: 10", "sise: 10", "field sise not found"},
 	} {
 		text := strings.Replace(valid, tc.old, tc.new, 1)
-		if _, err := drill.Parse("ours.yaml", []byte(smallest+text)); text == valid || !errors.Is(err, drill.ErrScenario) || !strings.Contains(err.Error(), tc.want) {
+		if _, err := drill.Parse("ours.yaml", []byte(smallest+text)); text == valid ||
+			!errors.Is(err, drill.ErrScenario) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, expected %q", tc.new, err, tc.want)
 		}
 	}

@@ -32,7 +32,8 @@ func (m Mark) mark(kubeconfig string) ([]byte, error) {
 		return nil, fmt.Errorf("making the drill's kubeconfig: %w", err)
 	}
 	context := config.Contexts[config.CurrentContext]
-	context.Extensions = map[string]runtime.Object{markName: &runtime.Unknown{Raw: text, ContentType: runtime.ContentTypeJSON}}
+	context.Extensions = map[string]runtime.Object{markName: &runtime.Unknown{Raw: text,
+		ContentType: runtime.ContentTypeJSON}}
 	return clientcmd.Write(*config)
 }
 

@@ -15,7 +15,8 @@ import (
 
 // baseline takes down what the cluster is like before the responder comes.
 func (w *World) baseline() baseline {
-	b := baseline{secrets: map[string]map[string]any{}, accounts: map[string]types.UID{}, replicas: map[string]int64{}, flows: map[string]bool{}}
+	b := baseline{secrets: map[string]map[string]any{}, accounts: map[string]types.UID{}, replicas: map[string]int64{},
+		flows: map[string]bool{}}
 	k := w.Scenario.Key
 	secrets := slices.Concat(k.Secrets, k.Contained.Secrets)
 	accounts := slices.Concat(k.Accounts, k.Contained.Accounts)
@@ -43,7 +44,8 @@ func (w *World) baseline() baseline {
 	b.flows = w.flows(v)
 	for i := range v.pods {
 		if p := &v.pods[i]; runs(p) && w.hold(p.UID) == nil {
-			b.pods = append(b.pods, bystander{p.UID, p.Name, workloadName(p), metav1.GetControllerOf(p) != nil, v.cutOff(p)})
+			b.pods = append(b.pods, bystander{p.UID, p.Name, workloadName(p), metav1.GetControllerOf(p) != nil,
+				v.cutOff(p)})
 		}
 	}
 	return b
@@ -192,7 +194,8 @@ func (w *World) deployed(image string) []string {
 		}
 		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
 		if o.GetKind() == "CronJob" {
-			containers, _, _ = unstructured.NestedSlice(o.Object, "spec", "jobTemplate", "spec", "template", "spec", "containers")
+			containers, _, _ = unstructured.NestedSlice(o.Object, "spec", "jobTemplate", "spec", "template", "spec",
+				"containers")
 		}
 		for _, raw := range containers {
 			if m, ok := raw.(map[string]any); ok && m["image"] == image {

@@ -299,7 +299,8 @@ func unknown(name string) error {
 	if near := cluster.Near(name, files); len(near) > 0 {
 		hint = "; did you mean " + strings.Join(near, ", ") + "?"
 	}
-	return fmt.Errorf("%w: there is none called %q%s; there are %s, or give a file", ErrScenario, name, hint, strings.Join(files, ", "))
+	return fmt.Errorf("%w: there is none called %q%s; there are %s, or give a file", ErrScenario, name, hint,
+		strings.Join(files, ", "))
 }
 
 // Parse reads a scenario and checks it. What it does not know is an error:
@@ -326,9 +327,10 @@ func Parse(file string, text []byte) (*Scenario, error) {
 var (
 	namePattern  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	placeholders = regexp.MustCompile(`\$\{[^}]*\}`)
-	known        = []string{"${suspect}", "${pod}", "${namespace}", "${node}", "${ip}", "${n}", "${kib}", "${target}", "${dir}", "${incident}"}
-	actors       = []string{"pods", "pod", "outside", "app"}
-	priorities   = []string{"Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug"}
+	known        = []string{"${suspect}", "${pod}", "${namespace}", "${node}", "${ip}", "${n}", "${kib}", "${target}",
+		"${dir}", "${incident}"}
+	actors     = []string{"pods", "pod", "outside", "app"}
+	priorities = []string{"Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug"}
 )
 
 func (s *Scenario) check() error {
@@ -359,7 +361,8 @@ func (s *Scenario) check() error {
 		}
 		names[m.Name] = true
 		if past += m.past(); past > maxPast {
-			return fmt.Errorf("attack: %s: with it, moves are made more than %d times before the alert: let it begin later than %s, or less often, or give times",
+			return fmt.Errorf("attack: %s: with it, moves are made more than %d times before the alert: let it begin "+
+				"later than %s, or less often, or give times",
 				orNumber(m.Name, i), maxPast, time.Duration(m.At))
 		}
 	}
@@ -370,7 +373,8 @@ func (s *Scenario) check() error {
 	}
 	for i, c := range s.Controllers {
 		if c.Every < Span(minEvery) || c.Object.Name == "" || len(c.SuspendedBy) == 0 || len(c.Desired) == 0 {
-			return fmt.Errorf("controllers: %d: object, suspendedBy, desired, and every of at least %s are needed", i+1, minEvery)
+			return fmt.Errorf("controllers: %d: object, suspendedBy, desired, and every of at least %s are needed", i+1,
+				minEvery)
 		}
 	}
 	if len(s.Inside) > maxInside {

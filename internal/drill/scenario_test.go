@@ -135,14 +135,16 @@ func TestParse(t *testing.T) {
 		{"a log from nowhere", "exfiltrate: 1", "by: outside", "outside has no pod"},
 		{"an unknown item", "containWithin: 5m", "containWithin: 5m, better: {speed: x}", `"speed" is no item`},
 		{"an unknown command", "key: {", "play: {after: [rm -rf /]}\nkey: {", "use irctl …, kubectl … or wait"},
-		{"an unknown kind", "compromised:", "cluster: {kinds: [Foo]}\ncompromised:", "none of those that are simulated"},
+		{"an unknown kind", "compromised:", "cluster: {kinds: [Foo]}\ncompromised:",
+			"none of those that are simulated"},
 		{"two documents", "key: {containWithin: 5m}", "key: {containWithin: 5m}\n---\na: b", "one document"},
 	} {
 		text := strings.Replace(smallest, tc.old, tc.new, 1)
 		if text == smallest {
 			t.Fatalf("%s changes nothing", tc.name)
 		}
-		if _, err := drill.Parse("ours.yaml", []byte(text)); !errors.Is(err, drill.ErrScenario) || !strings.Contains(err.Error(), tc.want) {
+		if _, err := drill.Parse("ours.yaml", []byte(text)); !errors.Is(err, drill.ErrScenario) ||
+			!strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, expected %q", tc.name, err, tc.want)
 		}
 	}
@@ -201,14 +203,27 @@ func TestOddScenarios(t *testing.T) {
 		{"a pod that is not there", "{app: backend}", "{app: nobody}", "there is no pod number 0"},
 		{"a pod before the first", "{app: backend}}", "{app: backend}, nth: -1}", "there is no pod number -1"},
 		{"objects that are none", "compromised:", "cluster: {objects: 'a: [b'}\ncompromised:", "reading a manifest"},
-		{"a kind that is not served", "compromised:", "cluster: {objects: '{apiVersion: v1, kind: Foo, metadata: {name: x}}'}\ncompromised:", "does not serve Foo"},
-		{"an object twice", "compromised:", "cluster: {objects: '{apiVersion: v1, kind: Namespace, metadata: {name: todo-app}}'}\ncompromised:", "already exists"},
-		{"an edit of nothing", "compromised:", "cluster: {edits: [{object: todo-app/Deployment/nobody, merge: {spec: {replicas: 1}}}]}\ncompromised:", "not found"},
-		{"an edit of another type", "compromised:", "cluster: {edits: [{object: todo-app/Deployment/backend, merge: {spec: {replicas: many}}}]}\ncompromised:", "cannot be handled"},
-		{"pods without containers", "compromised:", "cluster: {objects: '{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: todo-app}}'}\ncompromised:", ""},
-		{"no node", "compromised:", "cluster: {edits: [{object: Node/node-1, merge: {spec: {unschedulable: true}}}]}\ncompromised:", ""},
-		{"a controller of nothing", "key:", "controllers: [{object: a/Kustomization/b, suspendedBy: [spec], every: 1s, desired: [{object: a/Foo/b}]}]\nkey:", ""},
-		{"accounts that are none", "key: {", "key: {accounts: [{account: nobody, verb: get, resource: secrets}], secrets: [nothing], ", ""},
+		{"a kind that is not served", "compromised:",
+			"cluster: {objects: '{apiVersion: v1, kind: Foo, metadata: {name: x}}'}\ncompromised:",
+			"does not serve Foo"},
+		{"an object twice", "compromised:",
+			"cluster: {objects: '{apiVersion: v1, kind: Namespace, metadata: {name: todo-app}}'}\ncompromised:",
+			"already exists"},
+		{"an edit of nothing", "compromised:",
+			"cluster: {edits: [{object: todo-app/Deployment/nobody, merge: {spec: {replicas: 1}}}]}\ncompromised:",
+			"not found"},
+		{"an edit of another type", "compromised:",
+			"cluster: {edits: [{object: todo-app/Deployment/backend, merge: {spec: {replicas: many}}}]}\ncompromised:",
+			"cannot be handled"},
+		{"pods without containers", "compromised:",
+			"cluster: {objects: '{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: todo-app}}'}\n" +
+				"compromised:", ""},
+		{"no node", "compromised:",
+			"cluster: {edits: [{object: Node/node-1, merge: {spec: {unschedulable: true}}}]}\ncompromised:", ""},
+		{"a controller of nothing", "key:", "controllers: [{object: a/Kustomization/b, suspendedBy: [spec], every: " +
+			"1s, desired: [{object: a/Foo/b}]}]\nkey:", ""},
+		{"accounts that are none", "key: {",
+			"key: {accounts: [{account: nobody, verb: get, resource: secrets}], secrets: [nothing], ", ""},
 		{"nobody is compromised", "\n- {namespace: todo-app, labels: {app: backend}}", " []", ""},
 	} {
 		text := strings.Replace(smallest, tc.old, tc.new, 1)
@@ -222,7 +237,8 @@ func TestOddScenarios(t *testing.T) {
 		}
 		clock := drill.NewManualClock(time.Date(2026, 2, 12, 9, 0, 0, 0, time.UTC))
 		w, err := drill.NewWorld(s, drill.WorldOptions{Clock: clock})
-		if (err == nil) != (tc.want == "") || err != nil && (!errors.Is(err, drill.ErrScenario) || !strings.Contains(err.Error(), tc.want)) {
+		if (err == nil) != (tc.want == "") || err != nil && (!errors.Is(err, drill.ErrScenario) ||
+			!strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%s: %v, expected %q", tc.name, err, tc.want)
 		}
 		if err != nil {

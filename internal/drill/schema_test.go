@@ -40,7 +40,8 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), string(have)); diff != "" {
-		t.Errorf("the schema is not up to date; go test ./internal/drill -run TestSchema -update rewrites it:\n%s", diff)
+		t.Errorf("the schema is not up to date; go test ./internal/drill -run TestSchema -update rewrites it:\n%s",
+			diff)
 	}
 	files, err := filepath.Glob("scenarios/*.yaml")
 	if err != nil || len(files) < 5 {
@@ -67,9 +68,12 @@ func TestSchemaRefuses(t *testing.T) {
 	if p := problems(t, smallest, schema); len(p) > 0 {
 		t.Fatal(p)
 	}
-	for _, tc := range [][2]string{{"exfiltrate: 1", "exfiltrates: 1"}, {"kind: Scenario", "kind: Runbook"}, {"name: ours", "name: ../ours"}, {"containWithin: 5m", "containWithin: soon"},
-		{"exfiltrate: 1", "by: everybody"}, {", port: 443", ""}, {"title: Ours\n", ""}, {"exfiltrate: 1", "exfiltrate: much"}, {"compromised:", "cluster: {kinds: [Foo]}\ncompromised:"},
-		{"key: {", "key: {objects: [x], "}, {"key: {", "inside: [{image: x, files: [{path: /x, mode: rwx}]}]\nkey: {"}, {"key: {", "inside: [{processes: []}]\nkey: {"}} {
+	for _, tc := range [][2]string{{"exfiltrate: 1", "exfiltrates: 1"}, {"kind: Scenario", "kind: Runbook"},
+		{"name: ours", "name: ../ours"}, {"containWithin: 5m", "containWithin: soon"},
+		{"exfiltrate: 1", "by: everybody"}, {", port: 443", ""}, {"title: Ours\n", ""},
+		{"exfiltrate: 1", "exfiltrate: much"}, {"compromised:", "cluster: {kinds: [Foo]}\ncompromised:"},
+		{"key: {", "key: {objects: [x], "}, {"key: {", "inside: [{image: x, files: [{path: /x, mode: rwx}]}]\nkey: {"},
+		{"key: {", "inside: [{processes: []}]\nkey: {"}} {
 		text := strings.Replace(smallest, tc[0], tc[1], 1)
 		if text == smallest || len(problems(t, text, schema)) == 0 {
 			t.Errorf("%s is accepted", tc[1])
@@ -117,7 +121,8 @@ func against(v any, s *runbook.Schema, where string) (all []string) {
 		}
 	case string:
 		kind = "string"
-		if s.Pattern != "" && !regexp.MustCompile(s.Pattern).MatchString(v) || len(s.Enum) > 0 && !slices.Contains(s.Enum, v) {
+		if s.Pattern != "" && !regexp.MustCompile(s.Pattern).MatchString(v) ||
+			len(s.Enum) > 0 && !slices.Contains(s.Enum, v) {
 			all = append(all, where+" cannot be "+v)
 		}
 	case int:

@@ -64,8 +64,10 @@ func (w *World) Score(journals ...[]timeline.Entry) Score {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v, now := w.look(), w.clock.Now()
-	s := Score{APIVersion: "irctl/v1", Kind: "DrillScore", Drill: true, Scenario: w.Scenario.Name, Title: w.Scenario.Title,
-		ElapsedSeconds: int64(w.since(now).Seconds()), LeakedKiB: w.leaked, Speed: w.speed, Deeds: slices.Clone(w.deeds)}
+	s := Score{APIVersion: "irctl/v1", Kind: "DrillScore", Drill: true, Scenario: w.Scenario.Name,
+		Title:          w.Scenario.Title,
+		ElapsedSeconds: int64(w.since(now).Seconds()), LeakedKiB: w.leaked, Speed: w.speed,
+		Deeds: slices.Clone(w.deeds)}
 	if s.Deeds == nil {
 		s.Deeds = []Deed{}
 	}
@@ -76,7 +78,8 @@ func (w *World) Score(journals ...[]timeline.Entry) Score {
 		n := int64(w.since(w.contained).Round(time.Second).Seconds())
 		s.TimeToContainSeconds = &n
 	}
-	s.Items = []Item{w.scoreContain(), w.scoreEvidence(sealings(journals)), w.scoreSecrets(v), w.scoreExposure(v), w.scoreInnocent(), w.scoreReinfection()}
+	s.Items = []Item{w.scoreContain(), w.scoreEvidence(sealings(journals)), w.scoreSecrets(v), w.scoreExposure(v),
+		w.scoreInnocent(), w.scoreReinfection()}
 	for i := range s.Items {
 		item := &s.Items[i]
 		if item.Points == item.Of {
@@ -137,8 +140,10 @@ func sealings(journals [][]timeline.Entry) []sealing {
 
 func (w *World) scoreEvidence(sealed []sealing) Item {
 	i := Item{Name: ItemEvidence, Title: "evidence kept", Of: pointsOthers, Better: []string{
-		w.fill("irctl contain --pod ${suspect} -n ${namespace} -r KEY   # a snapshot before the first change; the pod lives on, detached"),
-		w.fill("irctl investigate --pod ${suspect} -n ${namespace} -r KEY"), "only then restart, scale down or delete anything"}}
+		w.fill("irctl contain --pod ${suspect} -n ${namespace} -r KEY   # a snapshot before the first change; the " +
+			"pod lives on, detached"),
+		w.fill("irctl investigate --pod ${suspect} -n ${namespace} -r KEY"),
+		"only then restart, scale down or delete anything"}}
 	if len(w.holds) == 0 {
 		i.Points, i.Why = i.Of, []string{"no pod was compromised"}
 		return i
@@ -156,9 +161,11 @@ func (w *World) scoreEvidence(sealed []sealing) Item {
 		switch {
 		case first >= 0:
 			kept++
-			i.Why = append(i.Why, fmt.Sprintf("%s: sealed %s after the alert", f.Key(), short(w.since(sealed[first].at))))
+			i.Why = append(i.Why, fmt.Sprintf("%s: sealed %s after the alert", f.Key(),
+				short(w.since(sealed[first].at))))
 		case !lost.IsZero():
-			i.Why = append(i.Why, fmt.Sprintf("%s: %s %s after the alert, before its evidence was sealed; its processes, and its logs with them, are gone", f.Key(), how, short(w.since(lost))))
+			i.Why = append(i.Why, fmt.Sprintf("%s: %s %s after the alert, before its evidence was sealed; its "+
+				"processes, and its logs with them, are gone", f.Key(), how, short(w.since(lost))))
 		default:
 			i.Why = append(i.Why, f.Key()+": its evidence was never sealed")
 		}
@@ -183,7 +190,8 @@ func (w *World) lost(f *Foothold) (time.Time, string) {
 func (w *World) scoreSecrets(v *view) Item {
 	k := w.Scenario.Key
 	i := Item{Name: ItemSecrets, Title: "secrets rotated", Of: pointsOthers,
-		Better: []string{"irctl eradicate --plan   # every secret that the suspects could read", "irctl eradicate --all-secrets"}}
+		Better: []string{"irctl eradicate --plan   # every secret that the suspects could read",
+			"irctl eradicate --all-secrets"}}
 	missed := 0
 	for _, s := range k.Secrets {
 		if !w.secretWorks(v, s) {
@@ -203,7 +211,8 @@ func (w *World) scoreSecrets(v *view) Item {
 			continue
 		}
 		missed++
-		i.Why = append(i.Why, fmt.Sprintf("ServiceAccount %s: the stolen token still may %s %s", u.Account, u.Verb, u.Resource))
+		i.Why = append(i.Why, fmt.Sprintf("ServiceAccount %s: the stolen token still may %s %s", u.Account, u.Verb,
+			u.Resource))
 	}
 	total := len(k.Secrets) + len(k.Accounts)
 	if total == 0 {
@@ -216,7 +225,8 @@ func (w *World) scoreSecrets(v *view) Item {
 
 func (w *World) scoreExposure(v *view) Item {
 	k := w.Scenario.Key
-	i := Item{Name: ItemExposure, Title: "exposure left", Of: pointsOthers, Better: []string{"irctl status   # what is still open, and what closes it"}}
+	i := Item{Name: ItemExposure, Title: "exposure left", Of: pointsOthers,
+		Better: []string{"irctl status   # what is still open, and what closes it"}}
 	checked, open := 0, 0
 	for _, f := range w.holds {
 		checked++
@@ -239,7 +249,8 @@ func (w *World) scoreExposure(v *view) Item {
 		checked++
 		if where := w.deployed(image); len(where) > 0 {
 			open++
-			i.Why = append(i.Why, fmt.Sprintf("%s is still deployed in %s: the way in is open as soon as it runs", image, strings.Join(where, ", ")))
+			i.Why = append(i.Why, fmt.Sprintf("%s is still deployed in %s: the way in is open as soon as it runs",
+				image, strings.Join(where, ", ")))
 			i.Better = append(i.Better, "irctl eradicate --image CONTAINER=IMAGE@sha256:…")
 		}
 	}
@@ -248,7 +259,8 @@ func (w *World) scoreExposure(v *view) Item {
 		if w.exists(o) {
 			open++
 			i.Why = append(i.Why, o.String()+", by which the attacker stays, is still there")
-			i.Better = append(i.Better, strings.TrimSpace(fmt.Sprintf("kubectl delete %s %s %s", strings.ToLower(o.Kind), o.Name, namespaceFlag(o.Namespace))))
+			i.Better = append(i.Better, strings.TrimSpace(
+				fmt.Sprintf("kubectl delete %s %s %s", strings.ToLower(o.Kind), o.Name, namespaceFlag(o.Namespace))))
 		}
 	}
 	if open == 0 {
@@ -270,7 +282,8 @@ func namespaceFlag(ns string) string {
 
 func (w *World) scoreInnocent() Item {
 	i := Item{Name: ItemInnocent, Title: "innocent workloads", Of: pointsOthers, Better: []string{
-		w.fill("irctl contain --pod ${suspect} -n ${namespace}   # a policy that selects this pod and no other, and its own workload scaled down")}}
+		w.fill("irctl contain --pod ${suspect} -n ${namespace}   # a policy that selects this pod and no other, and " +
+			"its own workload scaled down")}}
 	var hurt []string
 	guilty, told := w.guilty(), map[string]bool{}
 	w.record.mu.Lock()
@@ -313,15 +326,18 @@ func (w *World) scoreInnocent() Item {
 
 func (w *World) scoreReinfection() Item {
 	i := Item{Name: ItemReinfect, Title: "re-infection", Of: pointsOthers,
-		Better: []string{"before a workload goes back: replace its secrets, and deploy the patched image", "irctl eradicate --all-secrets --image CONTAINER=IMAGE@sha256:…"}}
+		Better: []string{"before a workload goes back: replace its secrets, and deploy the patched image",
+			"irctl eradicate --all-secrets --image CONTAINER=IMAGE@sha256:…"}}
 	n := 0
 	for _, f := range w.holds {
 		if f.Again {
 			n++
-			i.Why = append(i.Why, fmt.Sprintf("%s: compromised again %s after the alert", f.Key(), short(w.since(f.Since))))
+			i.Why = append(i.Why, fmt.Sprintf("%s: compromised again %s after the alert", f.Key(),
+				short(w.since(f.Since))))
 		} else if f.Spread {
 			n++
-			i.Why = append(i.Why, fmt.Sprintf("%s: reached from a compromised pod %s after the alert", f.Key(), short(w.since(f.Since))))
+			i.Why = append(i.Why, fmt.Sprintf("%s: reached from a compromised pod %s after the alert", f.Key(),
+				short(w.since(f.Since))))
 		}
 	}
 	i.Points = max(0, i.Of-10*n)

@@ -74,7 +74,8 @@ func (s *Session) Environment() string { return s.file("env") }
 // Exports is what is in it.
 func (s *Session) Exports() string {
 	var b strings.Builder
-	for _, kv := range [][2]string{{"KUBECONFIG", s.Kubeconfig()}, {"IRCTL_STATE_DIR", s.StateDir()}, {"XDG_CONFIG_HOME", s.ConfigHome()}} {
+	for _, kv := range [][2]string{{"KUBECONFIG", s.Kubeconfig()}, {"IRCTL_STATE_DIR", s.StateDir()},
+		{"XDG_CONFIG_HOME", s.ConfigHome()}} {
 		fmt.Fprintf(&b, "export %s=%s\n", kv[0], change.ShellQuote(kv[1]))
 	}
 	return b.String()
@@ -123,7 +124,8 @@ func Start(ctx context.Context, dir string, s *Scenario, o WorldOptions) (*Sessi
 	}
 	session.url, session.authority = "https://"+listener.Addr().String(), authority
 	session.server = &http.Server{Handler: world.Cluster.Server(nil), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}}
+		ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate},
+			MinVersion: tls.VersionTLS12}}
 	if err := session.write(); err != nil {
 		_ = listener.Close() // the drill does not take place
 		return nil, err
@@ -192,7 +194,8 @@ func (s *Session) write() error {
 	if err := s.keys(); err != nil {
 		return err
 	}
-	config := fmt.Sprintf("# Of a DRILL. The key's secret half is %s.\nrecipients: [%s]\nsigner: %s\n", filepath.Base(s.SecretKey()), quoted(s.PublicKey()), quoted(s.SecretKey()))
+	config := fmt.Sprintf("# Of a DRILL. The key's secret half is %s.\nrecipients: [%s]\nsigner: %s\n",
+		filepath.Base(s.SecretKey()), quoted(s.PublicKey()), quoted(s.SecretKey()))
 	kubeconfig, err := Mark{s.World.Scenario.Name, s.World.speed}.mark(s.World.Cluster.Kubeconfig(s.url, s.authority))
 	if err != nil {
 		return err
@@ -237,11 +240,15 @@ func quoted(s string) string {
 // keys makes the key that opens what the drill seals.
 func (s *Session) keys() error {
 	made := time.Now().Add(-time.Hour) // so that no clock takes it for one of the future
-	e, err := openpgp.NewEntity("DRILL responder", "throw-away key", "drill@irctl.invalid", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519, Time: func() time.Time { return made }})
+	e, err := openpgp.NewEntity("DRILL responder", "throw-away key", "drill@irctl.invalid",
+		&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519, Time: func() time.Time {
+			return made
+		}})
 	if err != nil {
 		return fmt.Errorf("making the drill's key: %w", err)
 	}
-	for _, half := range []struct{ path, kind string }{{s.SecretKey(), openpgp.PrivateKeyType}, {s.PublicKey(), openpgp.PublicKeyType}} {
+	for _, half := range []struct{ path, kind string }{{s.SecretKey(), openpgp.PrivateKeyType},
+		{s.PublicKey(), openpgp.PublicKeyType}} {
 		if err := writeKey(half.path, half.kind, e); err != nil {
 			return fmt.Errorf("making the drill's key: %w", err)
 		}

@@ -21,7 +21,8 @@ func BenchmarkStart(b *testing.B) {
 		b.Run(s.Name, func(b *testing.B) {
 			dir := b.TempDir()
 			for n := 0; b.Loop(); n++ {
-				session, err := drill.Start(b.Context(), filepath.Join(dir, strconv.Itoa(n)), s, drill.WorldOptions{Startup: 5 * time.Second})
+				session, err := drill.Start(b.Context(), filepath.Join(dir, strconv.Itoa(n)), s,
+					drill.WorldOptions{Startup: 5 * time.Second})
 				if err != nil {
 					b.Fatal(err)
 				}

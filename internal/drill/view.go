@@ -179,14 +179,17 @@ func may(c *sim.Cluster, u *Use) bool {
 	list := func(resource string) []unstructured.Unstructured {
 		return c.List(schema.GroupVersionResource{Group: rbacGroup, Version: "v1", Resource: resource}, "")
 	}
-	src := rights.Sources{Roles: typed[rbacv1.Role](list("roles")), ClusterRoles: typed[rbacv1.ClusterRole](list("clusterroles")),
-		RoleBindings: typed[rbacv1.RoleBinding](list("rolebindings")), ClusterRoleBindings: typed[rbacv1.ClusterRoleBinding](list("clusterrolebindings"))}
+	src := rights.Sources{Roles: typed[rbacv1.Role](list("roles")),
+		ClusterRoles:        typed[rbacv1.ClusterRole](list("clusterroles")),
+		RoleBindings:        typed[rbacv1.RoleBinding](list("rolebindings")),
+		ClusterRoleBindings: typed[rbacv1.ClusterRoleBinding](list("clusterrolebindings"))}
 	namespace, name, _ := strings.Cut(u.Account, "/")
 	where := u.Namespace
 	if where == "" {
 		where = namespace
 	}
-	return rights.For(rights.Subject{Namespace: namespace, Name: name}, src).Allows(u.Verb, u.Group, u.Resource, where, u.Name)
+	return rights.For(rights.Subject{Namespace: namespace, Name: name}, src).
+		Allows(u.Verb, u.Group, u.Resource, where, u.Name)
 }
 
 // merged is an object with something merged into it, as a merge patch does.

@@ -172,7 +172,8 @@ func restartsOf(pod *unstructured.Unstructured) (n int64) {
 }
 
 // customKinds are the kinds of others that a scenario can ask for.
-var customKinds = map[string]sim.Kind{"Application": sim.Application, "Kustomization": sim.Kustomization, "HelmRelease": sim.HelmRelease, "ScaledObject": sim.ScaledObject}
+var customKinds = map[string]sim.Kind{"Application": sim.Application, "Kustomization": sim.Kustomization,
+	"HelmRelease": sim.HelmRelease, "ScaledObject": sim.ScaledObject}
 
 // WorldOptions say how a scenario takes place.
 type WorldOptions struct {
@@ -202,8 +203,10 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	if _, manual := o.Clock.(*ManualClock); manual {
 		o.Startup = 0 // while irctl waits for a rollout, nobody would let time pass
 	}
-	w := &World{Scenario: s, clock: o.Clock, speed: o.Speed, told: o.Told, reacted: map[int]time.Time{}, down: map[string]Outage{}, taken: map[string]Outage{}}
-	w.record = recorder{gone: map[types.UID]time.Time{}, restarts: map[types.UID]time.Time{}, secrets: map[string]time.Time{}, lowest: map[string]int64{}, lowSince: map[string]time.Time{}}
+	w := &World{Scenario: s, clock: o.Clock, speed: o.Speed, told: o.Told, reacted: map[int]time.Time{},
+		down: map[string]Outage{}, taken: map[string]Outage{}}
+	w.record = recorder{gone: map[types.UID]time.Time{}, restarts: map[types.UID]time.Time{},
+		secrets: map[string]time.Time{}, lowest: map[string]int64{}, lowSince: map[string]time.Time{}}
 	w.start, w.startup = o.Clock.Now(), time.Duration(float64(o.Startup)/o.Speed)
 	// The cluster is set up in the past, so that its objects are not of now.
 	past, ready := w.start.Add(-history), false
@@ -247,7 +250,8 @@ func NewWorld(s *Scenario, o WorldOptions) (*World, error) {
 	ready = true
 	w.before = w.baseline()
 	for i := range s.Attack {
-		w.moves = append(w.moves, moveState{Move: &s.Attack[i], next: w.at(time.Duration(s.Attack[i].At)), failed: map[types.UID]bool{}})
+		w.moves = append(w.moves, moveState{Move: &s.Attack[i], next: w.at(time.Duration(s.Attack[i].At)),
+			failed: map[types.UID]bool{}})
 	}
 	return w, w.Tick()
 }
@@ -272,7 +276,9 @@ func (w *World) edit(e Edit) error {
 	if err != nil {
 		return err
 	}
-	return w.Cluster.Edit(gvr, e.Object.Namespace, e.Object.Name, func(o *unstructured.Unstructured) { merged(o.Object, e.Merge) })
+	return w.Cluster.Edit(gvr, e.Object.Namespace, e.Object.Name, func(o *unstructured.Unstructured) {
+		merged(o.Object, e.Merge)
+	})
 }
 
 // resource is the resource of a kind, by its name in any of its forms.
@@ -290,10 +296,12 @@ func (w *World) choose() error {
 	for _, c := range w.Scenario.Compromised {
 		pods := v.selected(c.Namespace, c.Labels)
 		if c.Nth < 0 || c.Nth >= len(pods) {
-			return fmt.Errorf("compromised: there is no pod number %d with %v in namespace %s", c.Nth, c.Labels, c.Namespace)
+			return fmt.Errorf("compromised: there is no pod number %d with %v in namespace %s", c.Nth, c.Labels,
+				c.Namespace)
 		}
 		p := pods[c.Nth]
-		w.holds = append(w.holds, &Foothold{Namespace: p.Namespace, Name: p.Name, UID: p.UID, Workload: workloadName(p), Since: w.start})
+		w.holds = append(w.holds, &Foothold{Namespace: p.Namespace, Name: p.Name, UID: p.UID, Workload: workloadName(p),
+			Since: w.start})
 		if w.Suspect == "" {
 			w.Suspect = p.Namespace + "/" + p.Name
 		}
@@ -405,7 +413,8 @@ func (w *World) putBack(c *Controller, e Edit, now time.Time) error {
 		return err
 	}
 	component := strings.ToLower(c.Object.Kind) + "-controller"
-	if err := w.Cluster.Event(gvr, e.Object.Namespace, e.Object.Name, component, corev1.EventTypeNormal, "ReconciliationSucceeded", "drift corrected: "+e.Object.String()); err != nil {
+	if err := w.Cluster.Event(gvr, e.Object.Namespace, e.Object.Name, component, corev1.EventTypeNormal,
+		"ReconciliationSucceeded", "drift corrected: "+e.Object.String()); err != nil {
 		return err
 	}
 	w.tell(now, "cluster", fmt.Sprintf("%s puts %s back as it is in its source", c.Object, e.Object), false)

@@ -56,7 +56,8 @@ func (r *StatusResult) Acceptables() []Acceptable {
 		list = append(list, Acceptable{casefile.Unsettled, u.Object, "not done: " + u.Summary, u.Accepted})
 	}
 	for _, t := range r.Strays {
-		list = append(list, Acceptable{casefile.Stray, t.Object, "it carries the incident's label, and the journal does not know it", t.Accepted})
+		list = append(list, Acceptable{casefile.Stray, t.Object,
+			"it carries the incident's label, and the journal does not know it", t.Accepted})
 	}
 	return list
 }
@@ -92,7 +93,8 @@ func (e *Engine) Accept(ctx context.Context, h *incident.Handle, req AcceptReque
 	}
 	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Action: casefile.ActionAccepted,
 		Summary: fmt.Sprintf("accepted: %s of %s: %s", req.Code, summarize(objects), req.Reason)}
-	if _, err := h.Log.AppendWith(entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason}); err != nil {
+	if _, err := h.Log.AppendWith(entry, record.Acceptance{Code: req.Code, Object: req.Object,
+		Reason: req.Reason}); err != nil {
 		return nil, fmt.Errorf("the acceptance could not be journaled: %w", err)
 	}
 	told := casefile.Of(h.Log.Entries())
@@ -141,14 +143,17 @@ func unknownFinding(req AcceptRequest, all []Acceptable) error {
 		return fmt.Errorf("no finding %s is open: there is nothing to accept", what)
 	}
 	if near := cluster.Near(req.Code, codes); len(near) > 0 {
-		return fmt.Errorf("no finding %s is open: did you mean %s? (open are %s)", what, strings.Join(near, " or "), strings.Join(codes, ", "))
+		return fmt.Errorf("no finding %s is open: did you mean %s? (open are %s)", what, strings.Join(near, " or "),
+			strings.Join(codes, ", "))
 	}
 	return fmt.Errorf("no finding %s is open: open are %s", what, strings.Join(codes, ", "))
 }
 
 func withdraw(h *incident.Handle, req AcceptRequest) error {
 	told := casefile.Of(h.Log.Entries())
-	known := slices.ContainsFunc(told.Accepted, func(a casefile.Acceptance) bool { return a.Code == req.Code && a.Object == req.Object })
+	known := slices.ContainsFunc(told.Accepted, func(a casefile.Acceptance) bool {
+		return a.Code == req.Code && a.Object == req.Object
+	})
 	if !known {
 		var names []string
 		for _, a := range told.Accepted {
@@ -164,8 +169,10 @@ func withdraw(h *incident.Handle, req AcceptRequest) error {
 	if req.Reason != "" {
 		summary += ": " + req.Reason
 	}
-	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Action: casefile.ActionWithdrawn, Summary: summary}
-	if _, err := h.Log.AppendWith(entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason, Withdrawn: true}); err != nil {
+	entry := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Action: casefile.ActionWithdrawn,
+		Summary: summary}
+	if _, err := h.Log.AppendWith(entry, record.Acceptance{Code: req.Code, Object: req.Object, Reason: req.Reason,
+		Withdrawn: true}); err != nil {
 		return fmt.Errorf("that it is withdrawn could not be journaled: %w", err)
 	}
 	return nil

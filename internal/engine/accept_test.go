@@ -44,7 +44,8 @@ func (p *process) standsAt(t *testing.T, id, dir string) string {
 	t.Helper()
 	s := p.statusOf(t, id, dir)
 	told := casefile.Of(journal(t, dir)).Contained()
-	return fmt.Sprintf("%s, %d accepted; by the journal %s", s.Verdict, engine.Accepted(s.Targets, s.Unsettled), told.Verdict)
+	return fmt.Sprintf("%s, %d accepted; by the journal %s", s.Verdict, engine.Accepted(s.Targets, s.Unsettled),
+		told.Verdict)
 }
 
 func TestAcceptedWeighsNoMoreUntilItIsTakenBack(t *testing.T) {
@@ -62,7 +63,8 @@ func TestAcceptedWeighsNoMoreUntilItIsTakenBack(t *testing.T) {
 		"contained, 1 accepted; by the journal contained"
 	stands(open)
 	list := p.mustAccept(t, id, engine.AcceptRequest{Code: "token", Object: object, Reason: "role removed, 14:20"})
-	if len(list) != 1 || list[0].Named() != "token="+object || list[0].Accepted == nil || list[0].Accepted.Reason != "role removed, 14:20" {
+	if len(list) != 1 || list[0].Named() != "token="+object || list[0].Accepted == nil ||
+		list[0].Accepted.Reason != "role removed, 14:20" {
 		t.Errorf("%+v", list)
 	}
 	stands(closed)
@@ -97,7 +99,9 @@ func TestAcceptedWithoutAnObjectHoldsForPodsToCome(t *testing.T) {
 			w, dir := newWorld(t), t.TempDir()
 			p := w.mustStart(t, dir)
 			other := nameAfter(w, w.suspect)
-			id := p.mustContain(t, func(r *engine.ContainRequest) { r.Options.Steps = contain.DefaultSteps[:2] }).Incident
+			id := p.mustContain(t, func(r *engine.ContainRequest) {
+				r.Options.Steps = contain.DefaultSteps[:2]
+			}).Incident
 			req := engine.AcceptRequest{Code: "token", Reason: "the account is watched"}
 			want := contain.Contained
 			if object {
@@ -133,12 +137,18 @@ func TestWhatCannotBeAccepted(t *testing.T) {
 		req   engine.AcceptRequest
 		wants string
 	}{
-		"no reason":                   {engine.AcceptRequest{Code: "token", Reason: " "}, "an acceptance needs a reason"},
-		"no such code":                {engine.AcceptRequest{Code: "tokens", Reason: "x"}, "no finding tokens is open: did you mean token? (open are token)"},
-		"nothing like it":             {engine.AcceptRequest{Code: "meteorite", Reason: "x"}, "no finding meteorite is open: open are token"},
-		"no such object":              {engine.AcceptRequest{Code: "token", Object: "todo-app/x", Reason: "x"}, "no finding token=todo-app/x is open"},
-		"a remark":                    {engine.AcceptRequest{Code: "node-traffic", Reason: "x"}, "no finding node-traffic is open"},
-		"taken back, and never given": {engine.AcceptRequest{Code: "token", Withdraw: true}, "nothing is accepted in incident " + id},
+		"no reason": {engine.AcceptRequest{Code: "token", Reason: " "},
+			"an acceptance needs a reason"},
+		"no such code": {engine.AcceptRequest{Code: "tokens", Reason: "x"},
+			"no finding tokens is open: did you mean token? (open are token)"},
+		"nothing like it": {engine.AcceptRequest{Code: "meteorite", Reason: "x"},
+			"no finding meteorite is open: open are token"},
+		"no such object": {engine.AcceptRequest{Code: "token", Object: "todo-app/x", Reason: "x"},
+			"no finding token=todo-app/x is open"},
+		"a remark": {engine.AcceptRequest{Code: "node-traffic", Reason: "x"},
+			"no finding node-traffic is open"},
+		"taken back, and never given": {engine.AcceptRequest{Code: "token", Withdraw: true},
+			"nothing is accepted in incident " + id},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := len(journal(t, dir))
@@ -163,11 +173,13 @@ func TestNothingIsAcceptedOfAnIncidentThatCannotBeUsed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.CloseIncident(t.Context(), h, engine.CloseRequest{LeaveStanding: "kept for the police"}); err != nil {
+		if _, err := p.CloseIncident(t.Context(), h,
+			engine.CloseRequest{LeaveStanding: "kept for the police"}); err != nil {
 			t.Fatal(err)
 		}
 		h.Close()
-		if _, err := p.acceptNow(t, id, token); !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "irctl incident reopen "+id) {
+		if _, err := p.acceptNow(t, id, token); !errors.Is(err, engine.ErrRefused) ||
+			!strings.Contains(err.Error(), "irctl incident reopen "+id) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -208,7 +220,8 @@ func TestWhoLeavesContainmentStandingAcceptsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if _, err := p.CloseIncident(t.Context(), h, engine.CloseRequest{LeaveStanding: "kept for the police"}); err != nil {
+	if _, err := p.CloseIncident(t.Context(), h,
+		engine.CloseRequest{LeaveStanding: "kept for the police"}); err != nil {
 		t.Fatal(err)
 	}
 	s := p.statusOf(t, id, dir)
@@ -217,7 +230,8 @@ func TestWhoLeavesContainmentStandingAcceptsIt(t *testing.T) {
 	}
 	for _, f := range s.Targets {
 		for _, x := range f.Exposures {
-			if strings.Contains(x.Close, "irctl accept") && !strings.HasPrefix(x.Close, "irctl incident reopen "+id+"; then ") {
+			if strings.Contains(x.Close, "irctl accept") &&
+				!strings.HasPrefix(x.Close, "irctl incident reopen "+id+"; then ") {
 				t.Errorf("of a closed incident nothing is accepted, and it says %q", x.Close)
 			}
 		}
@@ -270,9 +284,12 @@ func TestWhatDidNotHappenIsDoneAgainOrBorne(t *testing.T) {
 			t.Run("borne", func(t *testing.T) {
 				copied := copyState(t, dir)
 				p := w.mustStart(t, copied)
-				_, err := p.acceptNow(t, id, engine.AcceptRequest{Code: casefile.Unsettled, Object: u.Object, Reason: "they need it"})
+				_, err := p.acceptNow(t, id, engine.AcceptRequest{Code: casefile.Unsettled, Object: u.Object,
+					Reason: "they need it"})
 				got := p.standsAt(t, id, copied)
-				if c.bearable != (err == nil) || c.bearable != (got == "contained with exposures, 1 accepted; by the journal contained with exposures") {
+				if c.bearable != (err == nil) ||
+					c.bearable != (got == "contained with exposures, 1 accepted; "+
+						"by the journal contained with exposures") {
 					t.Errorf("%v, and it is %s", err, got)
 				}
 			})
@@ -280,7 +297,8 @@ func TestWhatDidNotHappenIsDoneAgainOrBorne(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if res, err = p.Contain(t.Context(), req); err != nil || res.Verdict != contain.Exposed || len(res.Unsettled) > 0 || res.Incident != id {
+			if res, err = p.Contain(t.Context(), req); err != nil || res.Verdict != contain.Exposed ||
+				len(res.Unsettled) > 0 || res.Incident != id {
 				t.Errorf("done again: %v: %+v", err, res)
 			}
 		})
@@ -292,7 +310,8 @@ func TestAgainIsAsItWasMeant(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
 	meant := func(r *engine.ContainRequest) {
-		r.Options = contain.Options{Steps: contain.DefaultSteps[:2], AllowDNS: true, AllowNamespaces: []string{"kube-system"}, KeepLabels: true}
+		r.Options = contain.Options{Steps: contain.DefaultSteps[:2], AllowDNS: true,
+			AllowNamespaces: []string{"kube-system"}, KeepLabels: true}
 	}
 	id := p.mustContain(t, meant).Incident
 	req, err := p.Again(t.Context(), incident.ID(id))
@@ -300,7 +319,8 @@ func TestAgainIsAsItWasMeant(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := req.Options
-	if strings.Join(o.Steps, ",") != "quarantine,detach" || !o.AllowDNS || !o.KeepLabels || strings.Join(o.AllowNamespaces, ",") != "kube-system" {
+	if strings.Join(o.Steps, ",") != "quarantine,detach" || !o.AllowDNS || !o.KeepLabels ||
+		strings.Join(o.AllowNamespaces, ",") != "kube-system" {
 		t.Errorf("%+v", o)
 	}
 	before := w.State()

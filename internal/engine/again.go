@@ -59,7 +59,9 @@ func meantBy(entries []timeline.Entry) contain.Options {
 	if !asked {
 		done := recordedBy(standing(told))
 		o = contain.OptionsOf(done)
-		o.KeepLabels = o.KeepLabels && slices.ContainsFunc(done, func(r contain.Recorded) bool { return r.Step == contain.StepDetach })
+		o.KeepLabels = o.KeepLabels && slices.ContainsFunc(done, func(r contain.Recorded) bool {
+			return r.Step == contain.StepDetach
+		})
 	}
 	if o.Steps = told.Meant(); len(o.Steps) == 0 {
 		o.Steps = contain.DefaultSteps

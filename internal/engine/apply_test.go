@@ -19,7 +19,8 @@ import (
 	"irctl/internal/timeline"
 )
 
-var bindingsGVR = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings"}
+var bindingsGVR = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1",
+	Resource: "rolebindings"}
 
 // teamManifests are what a team would apply: a policy of its own, one that is
 // there changed, and a workload hardened.
@@ -72,14 +73,16 @@ func (p *process) onlyOpen(t testing.TB) incident.ID {
 
 // policies is a request that changes what can be undone, and no secret.
 func policies(t testing.TB, p *process) engine.EradicateRequest {
-	return engine.EradicateRequest{Incident: p.onlyOpen(t), Options: eradicate.Options{Manifests: manifests(t, teamManifests), RemoveBindings: true}}
+	return engine.EradicateRequest{Incident: p.onlyOpen(t),
+		Options: eradicate.Options{Manifests: manifests(t, teamManifests), RemoveBindings: true}}
 }
 
 // shared makes the backend's binding one that others are in, too.
 func shared(t testing.TB, w *leakedWorld) {
 	w.edit(t, bindingsGVR, "backend-rolebinding", func(o *unstructured.Unstructured) {
 		subjects, _, _ := unstructured.NestedSlice(o.Object, "subjects")
-		subjects = append(subjects, map[string]any{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "developers"})
+		subjects = append(subjects, map[string]any{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io",
+			"name": "developers"})
 		_ = unstructured.SetNestedSlice(o.Object, subjects, "subjects")
 	})
 }
@@ -99,11 +102,13 @@ func (w *leakedWorld) subjects(t testing.TB) string {
 func (w *leakedWorld) still() map[string]any {
 	all := picture(w.Cluster, w.suspect)
 	for key, o := range all {
-		if strings.HasPrefix(key, "ReplicaSet ") || strings.HasPrefix(key, "Pod ") && !strings.HasSuffix(key, w.suspect) || strings.HasPrefix(key, "EndpointSlice ") {
+		if strings.HasPrefix(key, "ReplicaSet ") || strings.HasPrefix(key, "Pod ") && !strings.HasSuffix(key,
+			w.suspect) || strings.HasPrefix(key, "EndpointSlice ") {
 			delete(all, key)
 			continue
 		}
-		unstructured.RemoveNestedField(o.(map[string]any), "metadata", "annotations", "deployment.kubernetes.io/revision")
+		unstructured.RemoveNestedField(o.(map[string]any), "metadata", "annotations",
+			"deployment.kubernetes.io/revision")
 	}
 	return all
 }
@@ -124,7 +129,8 @@ func TestApplyAndBindings(t *testing.T) {
 	if len(res.Actions) != 4 || len(res.Refusals) != 0 || len(res.Actions[0].Diff) == 0 {
 		t.Errorf("%d actions, refused %v", len(res.Actions), res.Refusals)
 	}
-	if b := res.Radius.Bindings; len(b) != 1 || b[0].Object != "RoleBinding todo-app/backend-rolebinding" || b[0].Others != 1 ||
+	if b := res.Radius.Bindings; len(b) != 1 || b[0].Object != "RoleBinding todo-app/backend-rolebinding" ||
+		b[0].Others != 1 ||
 		!slices.Contains(b[0].Allows, "read secrets backend-secret in todo-app") {
 		t.Errorf("%+v", b)
 	}
@@ -149,7 +155,8 @@ func TestApplyAndBindings(t *testing.T) {
 	}
 	for _, pod := range w.List(sim.Pods, "todo-app") {
 		text, _ := json.Marshal(pod.Object["spec"])
-		if strings.HasPrefix(pod.GetName(), "backend-") && (pod.GetName() == w.suspect) == strings.Contains(string(text), "runAsNonRoot") {
+		if strings.HasPrefix(pod.GetName(), "backend-") &&
+			(pod.GetName() == w.suspect) == strings.Contains(string(text), "runAsNonRoot") {
 			t.Errorf("%s runs %s", pod.GetName(), text)
 		}
 	}
@@ -165,7 +172,8 @@ func TestApplyLeavesWhatIsHeld(t *testing.T) {
 	w := &leakedWorld{newWorld(t), t.TempDir()}
 	w.mustStart(t, w.dir).mustContain(t)
 	p := w.mustStart(t, w.dir)
-	res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t), Options: eradicate.Options{Manifests: manifests(t, teamManifests)}})
+	res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t),
+		Options: eradicate.Options{Manifests: manifests(t, teamManifests)}})
 	if err != nil || len(res.Refusals) > 0 {
 		t.Fatalf("%v %v", res.Refusals, err)
 	}
@@ -186,21 +194,31 @@ func TestApplyLeavesWhatIsHeld(t *testing.T) {
 // TestApplyRefuses: each object is refused by itself, with what to do, and
 // nothing of it is written.
 func TestApplyRefuses(t *testing.T) {
-	const policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: frontend-network-policy, namespace: todo-app}\nspec: {podSelector: {matchLabels: {app: other}}}\n"
+	const policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: frontend-network-policy, " +
+		"namespace: todo-app}\nspec: {podSelector: {matchLabels: {app: other}}}\n"
 	for name, tc := range map[string]struct {
 		text, want string
 		change     func(*eradicate.Options)
 		deny       sim.Rule
 	}{
 		"another field manager": {policy, "kubectl-client-side-apply", nil, sim.Rule{}},
-		"a Secret":              {"apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: todo-app}\n", "no place in the journal", nil, sim.Rule{}},
-		"no namespace":          {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\n", "it has no namespace", nil, sim.Rule{}},
-		"a namespace too many":  {"apiVersion: v1\nkind: Namespace\nmetadata: {name: s, namespace: todo-app}\n", "take the namespace out", nil, sim.Rule{}},
-		"no such namespace":     {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s, namespace: nowhere}\n", `"nowhere" not found`, nil, sim.Rule{}},
-		"an unknown kind":       {"apiVersion: example.com/v9\nkind: Nothing\nmetadata: {name: s, namespace: todo-app}\n", "example.com/v9", nil, sim.Rule{}},
-		"twice":                 {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s, namespace: todo-app}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: s, namespace: todo-app}\n", "given twice", nil, sim.Rule{}},
-		"a wrong field":         {"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: s, namespace: todo-app}\nspec: {podSelektor: {}}\n", "podSelektor", nil, sim.Rule{}},
-		"no right":              {teamManifests, "forbidden", nil, sim.Rule{Verb: "patch", Group: "networking.k8s.io", Resource: "networkpolicies"}},
+		"a Secret": {"apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: todo-app}\n",
+			"no place in the journal", nil, sim.Rule{}},
+		"no namespace": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s}\n", "it has no namespace", nil,
+			sim.Rule{}},
+		"a namespace too many": {"apiVersion: v1\nkind: Namespace\nmetadata: {name: s, namespace: todo-app}\n",
+			"take the namespace out", nil, sim.Rule{}},
+		"no such namespace": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s, namespace: nowhere}\n",
+			`"nowhere" not found`, nil, sim.Rule{}},
+		"an unknown kind": {"apiVersion: example.com/v9\nkind: Nothing\nmetadata: {name: s, namespace: todo-app}\n",
+			"example.com/v9", nil, sim.Rule{}},
+		"twice": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s, namespace: todo-app}\n---\n" +
+			"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: s, namespace: todo-app}\n", "given twice", nil,
+			sim.Rule{}},
+		"a wrong field": {"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: s, namespace: " +
+			"todo-app}\nspec: {podSelektor: {}}\n", "podSelektor", nil, sim.Rule{}},
+		"no right": {teamManifests, "forbidden", nil,
+			sim.Rule{Verb: "patch", Group: "networking.k8s.io", Resource: "networkpolicies"}},
 		"an image, too": {teamManifests, "--image changes it, too", func(o *eradicate.Options) {
 			o.Images = []eradicate.Image{{Container: "backend", Ref: "x@sha256:" + strings.Repeat("a", 64)}}
 		}, sim.Rule{}},
@@ -231,12 +249,15 @@ func TestApplyRefuses(t *testing.T) {
 	t.Run("unless told to take it", func(t *testing.T) {
 		w := newLeaked(t)
 		p := w.mustStart(t, w.dir)
-		res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t), Options: eradicate.Options{Manifests: manifests(t, policy), ForceConflicts: true}})
-		if err != nil || len(res.Refusals) > 0 || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0].Text, "kubectl-client-side-apply") {
+		res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t),
+			Options: eradicate.Options{Manifests: manifests(t, policy), ForceConflicts: true}})
+		if err != nil || len(res.Refusals) > 0 || len(res.Warnings) != 1 ||
+			!strings.Contains(res.Warnings[0].Text, "kubectl-client-side-apply") {
 			t.Fatalf("%+v %v", res, err)
 		}
 		o, _ := w.Get(sim.NetworkPolicies, "todo-app", "frontend-network-policy")
-		if app, _, _ := unstructured.NestedString(o.Object, "spec", "podSelector", "matchLabels", "app"); app != "other" {
+		if app, _, _ := unstructured.NestedString(o.Object, "spec", "podSelector", "matchLabels",
+			"app"); app != "other" {
 			t.Errorf("it selects %q", app)
 		}
 	})
@@ -247,12 +268,15 @@ func TestApplyRefuses(t *testing.T) {
 func TestBindingsOfGroups(t *testing.T) {
 	w := newLeaked(t)
 	w.edit(t, bindingsGVR, "backend-rolebinding", func(o *unstructured.Unstructured) {
-		o.Object["subjects"] = []any{map[string]any{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:serviceaccounts:todo-app"}}
+		o.Object["subjects"] = []any{map[string]any{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io",
+			"name": "system:serviceaccounts:todo-app"}}
 	})
 	before := w.subjects(t)
 	p := w.mustStart(t, w.dir)
-	res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t), Options: eradicate.Options{RemoveBindings: true}})
-	if err != nil || len(res.Refusals) != 1 || !strings.Contains(res.Refusals[0].Reason, "names a group") || w.subjects(t) != before {
+	res, err := p.Eradicate(t.Context(), engine.EradicateRequest{Incident: p.onlyOpen(t),
+		Options: eradicate.Options{RemoveBindings: true}})
+	if err != nil || len(res.Refusals) != 1 || !strings.Contains(res.Refusals[0].Reason, "names a group") ||
+		w.subjects(t) != before {
 		t.Errorf("%+v %v", res.Refusals, err)
 	}
 }
@@ -332,14 +356,18 @@ func TestApplyEveryCallFails(t *testing.T) {
 func TestApplyKilledAtEveryCall(t *testing.T) {
 	calls := applyCalls(t)
 	forEveryKill(t, calls, func(t *testing.T, call sim.Request, executed bool) {
-		for _, then := range []func(*leakedWorld, *testing.T, string, string, map[string]any){(*leakedWorld).applied, (*leakedWorld).takenBack} {
+		for _, then := range []func(*leakedWorld, *testing.T, string, string, map[string]any){
+			(*leakedWorld).applied, (*leakedWorld).takenBack,
+		} {
 			w := newLeaked(t)
 			before := w.still()
 			left := w.killedDuring(t, w.dir, call, executed, func(ctx context.Context, p *process) error {
 				_, err := p.Eradicate(ctx, policies(t, p))
 				return err
 			})
-			if call.Writes() && !slices.ContainsFunc(timeline.Pending(journal(t, left)), func(e timeline.Entry) bool { return e.Object.Name == call.Name }) {
+			if call.Writes() && !slices.ContainsFunc(timeline.Pending(journal(t, left)), func(e timeline.Entry) bool {
+				return e.Object.Name == call.Name
+			}) {
 				t.Errorf("%s: killed at a write, the journal has no intent of it", call.Key())
 			}
 			then(w, t, call.Key(), left, before)

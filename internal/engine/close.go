@@ -108,7 +108,8 @@ func unseen(entries []timeline.Entry, cause error) *Closing {
 
 // sortForClosing tells what hinders the closing from what does not.
 func sortForClosing(list []StandingChange, told *casefile.Case) *Closing {
-	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{}, Made: madeBy(told)}
+	c := &Closing{Containment: []StandingChange{}, OnPurpose: []StandingChange{}, Gone: []StandingChange{},
+		Made: madeBy(told)}
 	kept := told.Kept
 	for _, s := range slices.Backward(list) {
 		switch {
@@ -143,7 +144,8 @@ func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
 	}
 	n := plural.Count(len(c.Containment), "change")
 	if c.Unseen != "" {
-		return fmt.Errorf("%w: nobody can tell whether the containment by incident %s still stands (%s), since the cluster cannot be looked at: %s; "+
+		return fmt.Errorf("%w: nobody can tell whether the containment by incident %s still stands (%s), since the "+
+			"cluster cannot be looked at: %s; "+
 			"name the cluster with --context, or: %s", ErrRefused, id, n, c.Unseen, anyway)
 	}
 	var named []string
@@ -154,11 +156,13 @@ func (c *Closing) refusal(id incident.ID, req CloseRequest) error {
 		named = append(named, fmt.Sprintf("%d more (irctl status %s lists them)", more, id))
 	}
 	for _, s := range strays[:min(len(strays), maxNamed)] {
-		named = append(named, fmt.Sprintf("%s carries the incident's label, and the journal does not know it (%s; or irctl accept %s --reason TEXT)",
+		named = append(named, fmt.Sprintf(
+			"%s carries the incident's label, and the journal does not know it (%s; or irctl accept %s --reason TEXT)",
 			s.Object, s.Undo, change.ShellQuote(casefile.Stray+"="+s.Object)))
 	}
 	if more := len(strays) - maxNamed; more > 0 {
-		named = append(named, fmt.Sprintf("%d more that the journal does not know (irctl status %s lists them)", more, id))
+		named = append(named, fmt.Sprintf("%d more that the journal does not know (irctl status %s lists them)", more,
+			id))
 	}
 	return &standingError{what: strings.Join(named, "; "), id: id,
 		ends: fmt.Sprintf("irctl recover --incident %s brings the service back and decides on the suspects, "+
@@ -191,7 +195,8 @@ func (s StandingChange) Ending(id incident.ID) string {
 	undo := fmt.Sprintf("irctl undo --step %s --incident %s", s.Step, id)
 	switch {
 	case s.State == change.Drifted:
-		return "somebody changed it since, so irctl undo leaves it: put it back by hand; " + undo + " --dry-run shows the difference"
+		return "somebody changed it since, so irctl undo leaves it: put it back by hand; " + undo +
+			" --dry-run shows the difference"
 	case s.Error != "":
 		return "it could not be read: " + s.Error + "; " + undo + " takes it back"
 	}
@@ -212,7 +217,8 @@ func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
 	if len(c.open()) > 0 {
 		c.LeaveStanding = strings.TrimSpace(req.LeaveStanding)
 		rec.LeaveStanding = c.LeaveStanding
-		note = strings.TrimPrefix(fmt.Sprintf("%s; left with the incident's label, and not known to the journal: %s: %s", note,
+		note = strings.TrimPrefix(fmt.Sprintf(
+			"%s; left with the incident's label, and not known to the journal: %s: %s", note,
 			summarize(rec.Strays), c.LeaveStanding), "; ")
 	}
 	if n := len(c.Containment); n > 0 {
@@ -220,7 +226,8 @@ func (c *Closing) record(h *incident.Handle, req CloseRequest) error {
 		rec.LeaveStanding, rec.Unseen = c.LeaveStanding, c.Unseen
 		left := plural.Count(n, "change") + " of containment left standing: " + c.LeaveStanding
 		if c.Unseen != "" {
-			left = plural.Count(n, "change") + " of containment may stand, which nobody could look at: " + c.LeaveStanding
+			left = plural.Count(n, "change") + " of containment may stand, which nobody could look at: " +
+				c.LeaveStanding
 		}
 		note = strings.TrimPrefix(note+"; "+left, "; ")
 	}
@@ -276,7 +283,8 @@ func (x *recovering) recordKept() error {
 	if len(rec.Kept) == 0 || known != nil && slices.Equal(known.Intents, rec.Kept) {
 		return nil
 	}
-	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect, Action: actionKept,
+	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepSuspect,
+		Action:  actionKept,
 		Summary: "left on purpose: " + strings.Join(texts, "; ")}
 	if _, err := x.handle.Log.AppendWith(e, rec); err != nil {
 		return errors.Join(errors.New("what was left on purpose could not be journaled"), err)

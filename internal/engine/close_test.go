@@ -58,7 +58,8 @@ spec: {scaleTargetRef: {name: backend}}
 // command that ends it; what the message says, done in its order, is what it takes.
 func TestClosingIsRefusedWhileContainmentStands(t *testing.T) {
 	w, p, id := everyStep(t)
-	left := []string{contain.StepCordon, contain.StepScale, contain.StepDetach, contain.StepQuarantine, contain.StepSuspend}
+	left := []string{contain.StepCordon, contain.StepScale, contain.StepDetach, contain.StepQuarantine,
+		contain.StepSuspend}
 	for ; ; left = left[1:] {
 		closing, err := p.closeNow(t, id, engine.CloseRequest{})
 		if len(left) == 0 {
@@ -71,7 +72,8 @@ func TestClosingIsRefusedWhileContainmentStands(t *testing.T) {
 			t.Fatalf("%v: stands %q, not %q", err, stepsIn(closing.Containment), left)
 		}
 		for n, step := range left {
-			if ends := "irctl undo --step " + step + " --incident " + string(id); closing.Containment[n].Ending(id) != ends || !strings.Contains(err.Error(), ends) {
+			if ends := "irctl undo --step " + step + " --incident " +
+				string(id); closing.Containment[n].Ending(id) != ends || !strings.Contains(err.Error(), ends) {
 				t.Errorf("%s ends by %q: %v", step, closing.Containment[n].Ending(id), err)
 			}
 		}
@@ -113,7 +115,8 @@ func TestWithAReasonItIsClosedAllTheSame(t *testing.T) {
 		LeaveStanding string
 		Containment   []int64
 	}
-	if err := json.Unmarshal([]byte(last.Data.String()), &data); err != nil || data.LeaveStanding != "kept for the police" || len(data.Containment) != 5 {
+	if err := json.Unmarshal([]byte(last.Data.String()), &data); err != nil ||
+		data.LeaveStanding != "kept for the police" || len(data.Containment) != 5 {
 		t.Errorf("%v: %s", err, last.Data)
 	}
 	if last.Kind != timeline.KindClosed || last.Actor.OSUser == "" ||
@@ -129,19 +132,24 @@ func TestWhatDoesNotStandDoesNotHinder(t *testing.T) {
 	p := w.mustStart(t, dir)
 	id := incident.ID(p.mustContain(t).Incident)
 	scale := func(n int64) {
-		w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) { _ = unstructured.SetNestedField(o.Object, n, "spec", "replicas") })
+		w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
+			_ = unstructured.SetNestedField(o.Object, n, "spec", "replicas")
+		})
 	}
 	scale(1)
-	if err := errors.Join(w.Delete(sim.Pods, "todo-app", w.suspect), w.Delete(sim.NetworkPolicies, "todo-app", contain.PolicyName(string(id)))); err != nil {
+	if err := errors.Join(w.Delete(sim.Pods, "todo-app", w.suspect),
+		w.Delete(sim.NetworkPolicies, "todo-app", contain.PolicyName(string(id)))); err != nil {
 		t.Fatal(err)
 	}
 	closing, err := p.closeNow(t, id, engine.CloseRequest{})
-	if !errors.Is(err, engine.ErrRefused) || stepsIn(closing.Containment) != contain.StepScale || stepsIn(closing.Gone) != "detach quarantine" ||
+	if !errors.Is(err, engine.ErrRefused) || stepsIn(closing.Containment) != contain.StepScale ||
+		stepsIn(closing.Gone) != "detach quarantine" ||
 		!strings.Contains(err.Error(), "put it back by hand") {
 		t.Fatalf("%v, %+v", err, closing)
 	}
 	scale(3)
-	if closing, err = p.closeNow(t, id, engine.CloseRequest{}); err != nil || stepsIn(closing.Gone) != "scale detach quarantine" {
+	if closing, err = p.closeNow(t, id, engine.CloseRequest{}); err != nil ||
+		stepsIn(closing.Gone) != "scale detach quarantine" {
 		t.Errorf("%v, %+v", err, closing)
 	}
 }
@@ -156,11 +164,13 @@ func TestWhatWasLeftOnPurposeDoesNotHinder(t *testing.T) {
 	}).Incident)
 	p.setImage(t, cleanImage)
 	// Without evidence the suspect is not deleted: that it is still there was nobody's decision.
-	if res, err := p.recoverNow(t.Context(), deletes, func(r *engine.RecoverRequest) { r.Uncordon = true }); err != nil || len(res.Refusals) != 1 {
+	if res, err := p.recoverNow(t.Context(), deletes,
+		func(r *engine.RecoverRequest) { r.Uncordon = true }); err != nil || len(res.Refusals) != 1 {
 		t.Fatalf("%v, %+v", err, res)
 	}
 	closing, err := p.closeNow(t, id, engine.CloseRequest{})
-	if !errors.Is(err, engine.ErrRefused) || stepsIn(closing.Containment) != "detach quarantine" || stepsIn(closing.OnPurpose) != eradicate.StepImage {
+	if !errors.Is(err, engine.ErrRefused) || stepsIn(closing.Containment) != "detach quarantine" ||
+		stepsIn(closing.OnPurpose) != eradicate.StepImage {
 		t.Fatalf("%v, %+v", err, closing)
 	}
 	// The message says irctl recover, which keeps the suspect.
@@ -185,7 +195,8 @@ func TestWhatIsContainedAfterADecisionHinders(t *testing.T) {
 	p.mustRecover(t)
 	p.suspects = []string{firstPod(t, w.Cluster, "todo-app", "frontend-")}
 	p.mustContain(t, func(r *engine.ContainRequest) { r.Incident = id })
-	if closing, err := p.closeNow(t, id, engine.CloseRequest{}); !errors.Is(err, engine.ErrRefused) || stepsIn(closing.Containment) != "scale detach" {
+	if closing, err := p.closeNow(t, id, engine.CloseRequest{}); !errors.Is(err, engine.ErrRefused) ||
+		stepsIn(closing.Containment) != "scale detach" {
 		t.Errorf("%v, %+v", err, closing)
 	}
 }
@@ -193,20 +204,25 @@ func TestWhatIsContainedAfterADecisionHinders(t *testing.T) {
 // TestClosingWithoutALookNeedsAReason: a right is missing, another cluster
 // answers, or none does.
 func TestClosingWithoutALookNeedsAReason(t *testing.T) {
-	for name, closing := range map[string]func(t *testing.T, w *world, p *process, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error){
-		"forbidden": func(t *testing.T, w *world, p *process, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error) {
+	for name, closing := range map[string]func(t *testing.T, w *world, p *process, h *incident.Handle,
+		req engine.CloseRequest) (*engine.Closing, error){
+		"forbidden": func(t *testing.T, w *world, p *process, h *incident.Handle,
+			req engine.CloseRequest) (*engine.Closing, error) {
 			for _, resource := range []string{"pods", "deployments", "networkpolicies"} {
 				w.Deny(sim.Rule{Verb: "get", Resource: resource})
 			}
 			return p.CloseIncident(t.Context(), h, req)
 		},
-		"another cluster": func(t *testing.T, _ *world, p *process, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error) {
+		"another cluster": func(t *testing.T, _ *world, p *process, h *incident.Handle,
+			req engine.CloseRequest) (*engine.Closing, error) {
 			return anotherCluster(t).mustStart(t, p.Store.Dir()).CloseIncident(t.Context(), h, req)
 		},
-		"out of reach": func(_ *testing.T, _ *world, _ *process, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error) {
+		"out of reach": func(_ *testing.T, _ *world, _ *process, h *incident.Handle,
+			req engine.CloseRequest) (*engine.Closing, error) {
 			return engine.CloseUnseen(h, req, errors.New("no route to host"))
 		},
-		"cancelled": func(t *testing.T, _ *world, p *process, h *incident.Handle, req engine.CloseRequest) (*engine.Closing, error) {
+		"cancelled": func(t *testing.T, _ *world, p *process, h *incident.Handle,
+			req engine.CloseRequest) (*engine.Closing, error) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			return p.CloseIncident(ctx, h, req)
@@ -225,10 +241,12 @@ func TestClosingWithoutALookNeedsAReason(t *testing.T) {
 			if name == "another cluster" {
 				refused = engine.ErrUndetermined
 			}
-			if c, err := closing(t, w, p, h, engine.CloseRequest{}); !errors.Is(err, refused) || len(c.Containment) != 3 || !strings.Contains(err.Error(), "--leave-standing") {
+			if c, err := closing(t, w, p, h, engine.CloseRequest{}); !errors.Is(err, refused) ||
+				len(c.Containment) != 3 || !strings.Contains(err.Error(), "--leave-standing") {
 				t.Fatalf("%v, %+v", err, c)
 			}
-			if c, err := closing(t, w, p, h, engine.CloseRequest{LeaveStanding: "the cluster is gone"}); err != nil || len(c.Containment) != 3 || h.Incident().State != incident.StateClosed {
+			if c, err := closing(t, w, p, h, engine.CloseRequest{LeaveStanding: "the cluster is gone"}); err != nil ||
+				len(c.Containment) != 3 || h.Incident().State != incident.StateClosed {
 				t.Errorf("%v, %+v", err, c)
 			}
 		})
@@ -258,13 +276,15 @@ func TestAReopenedIncidentGoesOn(t *testing.T) {
 		t.Fatalf("%v, %s", err, outcomes(res))
 	}
 	id := incident.ID(res.Incident)
-	if _, err := p.containNow(t.Context(), func(r *engine.ContainRequest) { r.Incident = id }); !errors.Is(err, engine.ErrRefused) ||
+	if _, err := p.containNow(t.Context(), func(r *engine.ContainRequest) { r.Incident = id }); !errors.Is(err,
+		engine.ErrRefused) ||
 		!strings.Contains(err.Error(), "irctl incident reopen "+string(id)) {
 		t.Errorf("contain in a closed one: %v", err)
 	}
 	p.reopen(t, id)
 	res, err = p.runNow(t.Context(), parsed(t, stepsOf(closes)), given)
-	if err != nil || outcomes(res) != "triage:done falseAlarm:done cutOff:done finish:refused" || incident.ID(res.Incident) != id {
+	if err != nil || outcomes(res) != "triage:done falseAlarm:done cutOff:done finish:refused" ||
+		incident.ID(res.Incident) != id {
 		t.Fatalf("%v, %s in %s", err, outcomes(res), res.Incident)
 	}
 	if told := step(res, "finish").Error; !strings.Contains(told, "irctl undo --step scale --incident "+string(id)) {
@@ -278,17 +298,20 @@ func TestAReopenedIncidentGoesOn(t *testing.T) {
 
 	// The suspect is still contained, in an incident that is closed: what the
 	// refusals say would allow it, does.
-	if _, err := p.containNow(t.Context()); !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "irctl incident reopen "+string(id)) {
+	if _, err := p.containNow(t.Context()); !errors.Is(err, engine.ErrRefused) ||
+		!strings.Contains(err.Error(), "irctl incident reopen "+string(id)) {
 		t.Errorf("contain without an incident: %v", err)
 	}
-	h, err := p.Store.Create(t.Context(), incident.New{Title: "another", Cluster: incident.Cluster{UID: p.Identity().ClusterUID}})
+	h, err := p.Store.Create(t.Context(), incident.New{Title: "another",
+		Cluster: incident.Cluster{UID: p.Identity().ClusterUID}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	other := h.Incident().ID
 	h.Close()
 	contained, err := p.containNow(t.Context(), func(r *engine.ContainRequest) { r.Incident, r.DryRun = other, true })
-	if err != nil || len(contained.Refusals) != 1 || contained.Refusals[0].Override != "irctl incident reopen "+string(id)+", then --incident "+string(id) {
+	if err != nil || len(contained.Refusals) != 1 || contained.Refusals[0].Override != "irctl incident reopen "+
+		string(id)+", then --incident "+string(id) {
 		t.Errorf("%v, %+v", err, contained)
 	}
 	// So does what status advises.
@@ -302,7 +325,8 @@ func TestAReopenedIncidentGoesOn(t *testing.T) {
 	}
 	opening([]any{map[string]any{}})
 	i, entries := p.read(t, id)
-	if got := adviceOf(p.Status(t.Context(), i, entries)); !strings.Contains(got, "irctl incident reopen "+string(id)+"; then irctl contain --incident "+string(id)) {
+	if got := adviceOf(p.Status(t.Context(), i, entries)); !strings.Contains(got, "irctl incident reopen "+string(id)+
+		"; then irctl contain --incident "+string(id)) {
 		t.Errorf("status advises %s", got)
 	}
 	opening(nil)
@@ -310,7 +334,8 @@ func TestAReopenedIncidentGoesOn(t *testing.T) {
 	if _, err := p.containNow(t.Context(), func(r *engine.ContainRequest) { r.Incident = id }); err != nil {
 		t.Error(err)
 	}
-	res2, err := p.Recover(t.Context(), engine.RecoverRequest{Incident: id, Suspect: recovery.Deleted, AllowEvidenceLoss: true})
+	res2, err := p.Recover(t.Context(), engine.RecoverRequest{Incident: id, Suspect: recovery.Deleted,
+		AllowEvidenceLoss: true})
 	if err != nil || res2.Suspects[0].Fate != "deleted" {
 		t.Errorf("%v, %+v", err, res2)
 	}
@@ -356,9 +381,13 @@ func (p *process) reopen(t testing.TB, id incident.ID) {
 // TestARunbookSaysWhyContainmentStays.
 func TestARunbookSaysWhyContainmentStays(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
-	res, err := w.mustStart(t, dir).runNow(t.Context(), parsed(t, stepsOf(strings.Replace(strings.Replace(closes, "unattended: none", "unattended: real", 1),
-		"{name: finish, uses: close}", `{name: finish, uses: close, with: {leaveStanding: "kept for ${params.pod}"}}`, 1))), map[string]string{"pod": w.suspect})
-	if err != nil || outcomes(res) != "triage:done falseAlarm:- cutOff:done finish:done" || step(res, "finish").Summary != "the incident is closed, with 3 changes of containment left standing" {
+	res, err := w.mustStart(t, dir).runNow(t.Context(),
+		parsed(t, stepsOf(strings.Replace(strings.Replace(closes, "unattended: none", "unattended: real", 1),
+			"{name: finish, uses: close}",
+			`{name: finish, uses: close, with: {leaveStanding: "kept for ${params.pod}"}}`, 1))),
+		map[string]string{"pod": w.suspect})
+	if err != nil || outcomes(res) != "triage:done falseAlarm:- cutOff:done finish:done" || step(res, "finish").
+		Summary != "the incident is closed, with 3 changes of containment left standing" {
 		t.Fatalf("%v, %s, %+v", err, outcomes(res), step(res, "finish"))
 	}
 	last := journal(t, dir)

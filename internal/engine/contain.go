@@ -60,7 +60,8 @@ func (r ContainRequest) Of(s *Suspects) ContainRequest {
 
 // Snapshot seals the evidence of the targets into a file of the incident, and
 // returns its receipt and one line about it.
-type Snapshot func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (receipt *evidence.Receipt, text string, err error)
+type Snapshot func(ctx context.Context, e *Engine, h *incident.Handle,
+	targets []*cluster.Target) (receipt *evidence.Receipt, text string, err error)
 
 // ContainResult is what came of it. Its JSON form is documented and stable.
 type ContainResult struct {
@@ -113,7 +114,8 @@ type containment struct {
 // Contain plans, asks, and contains. The error is what kept it from running;
 // what failed within it is in the result.
 func (e *Engine) Contain(ctx context.Context, req ContainRequest) (*ContainResult, error) {
-	c := &containment{Engine: e, req: req, result: &ContainResult{DryRun: req.DryRun, Failures: req.Failures, Actions: []ActionResult{}, Targets: []contain.Finding{}}}
+	c := &containment{Engine: e, req: req, result: &ContainResult{DryRun: req.DryRun, Failures: req.Failures,
+		Actions: []ActionResult{}, Targets: []contain.Finding{}}}
 	defer c.close()
 	// A second process may open an incident for the same target between our
 	// look and our own opening; then its incident is joined and planned anew.
@@ -123,7 +125,8 @@ func (e *Engine) Contain(ctx context.Context, req ContainRequest) (*ContainResul
 			return c.result, err
 		}
 	}
-	return c.result, fmt.Errorf("%w: other processes keep opening incidents for the same target; wait for them, then run it again", ErrRefused)
+	return c.result, fmt.Errorf(
+		"%w: other processes keep opening incidents for the same target; wait for them, then run it again", ErrRefused)
 }
 
 func (c *containment) close() {
@@ -143,7 +146,9 @@ func (c *containment) try(ctx context.Context) (again bool, err error) {
 	if err := c.plan(planning); err != nil {
 		return false, err
 	}
-	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Server: c.identity.Server, Context: c.Context, Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote, Sealed: c.req.Snapshot != nil}
+	proposal := Proposal{Incident: string(c.id), Opens: c.handle == nil, Server: c.identity.Server, Context: c.Context,
+		Targets: c.scene.Targets, Steps: c.plans, Warnings: c.warn, Evidence: c.req.EvidenceNote,
+		Sealed: c.req.Snapshot != nil}
 	if c.req.DryRun {
 		c.dryRun(planning)
 		return false, nil
@@ -231,7 +236,8 @@ func (c *containment) overrideOf(r steps.Refusal) string {
 	i, err := c.Store.Load(incident.ID(other))
 	switch {
 	case err != nil:
-		return fmt.Sprintf("a copy of the directory of incident %s, from the machine that has it, in %s; then %s", other,
+		return fmt.Sprintf("a copy of the directory of incident %s, from the machine that has it, in %s; then %s",
+			other,
 			filepath.Join(c.Store.Dir(), "incidents"), r.Override)
 	case i.State == incident.StateClosed:
 		return fmt.Sprintf("irctl incident reopen %s, then %s", other, r.Override)
@@ -258,7 +264,8 @@ func (c *containment) find(ctx context.Context) (incident.ID, error) {
 	for _, i := range found {
 		names = append(names, string(i.ID))
 	}
-	return "", fmt.Errorf("%w: the targets belong to several open incidents (%s): name one with --incident", ErrRefused, strings.Join(names, ", "))
+	return "", fmt.Errorf("%w: the targets belong to several open incidents (%s): name one with --incident", ErrRefused,
+		strings.Join(names, ", "))
 }
 
 // matches: an incident of this cluster that has one of the targets, or a pod
@@ -275,7 +282,9 @@ func (c *containment) matches(i incident.Incident) bool {
 		}
 		for _, chain := range c.req.Workloads {
 			for _, o := range chain[:min(1, len(chain))] {
-				if known.UID == string(o.UID) || slices.ContainsFunc(known.Owners, func(k incident.Owner) bool { return k.UID == string(o.UID) }) {
+				if known.UID == string(o.UID) || slices.ContainsFunc(known.Owners, func(k incident.Owner) bool {
+					return k.UID == string(o.UID)
+				}) {
 					return true
 				}
 			}
@@ -291,15 +300,20 @@ func (c *containment) foreign() error {
 		if other := t.Pod.Labels[contain.IncidentLabel]; other != "" {
 			switch i, err := c.Store.Load(incident.ID(other)); {
 			case err == nil && i.State == incident.StateClosed:
-				return fmt.Errorf("%w: pod %s is contained in incident %s, which is closed; irctl incident reopen %s opens it again",
+				return fmt.Errorf(
+					"%w: pod %s is contained in incident %s, which is closed; irctl incident reopen %s opens it again",
 					ErrRefused, t.Key(), i.ID, i.ID)
 			case err == nil:
-				return fmt.Errorf("%w: pod %s is contained in incident %s: irctl contain --pod %s -n %s --incident %s joins it",
+				return fmt.Errorf(
+					"%w: pod %s is contained in incident %s: irctl contain --pod %s -n %s --incident %s joins it",
 					ErrRefused, t.Key(), i.ID, t.Pod.Name, t.Pod.Namespace, i.ID)
 			}
-			return fmt.Errorf("%w: pod %s is contained in incident %q, which is not on this machine (%s): to join it, put a copy of its directory, "+
-				"from the machine that has it, into %s, and name it with --incident; if there is no such incident, %s takes the pod out of it",
-				ErrRefused, t.Key(), other, labelledBy(t.Pod), filepath.Join(c.Store.Dir(), "incidents"), byHand(t.Ref(), t.Pod))
+			return fmt.Errorf("%w: pod %s is contained in incident %q, which is not on this machine (%s): to join "+
+				"it, put a copy of its directory, "+
+				"from the machine that has it, into %s, and name it with --incident; if there is no such incident, "+
+				"%s takes the pod out of it",
+				ErrRefused, t.Key(), other, labelledBy(t.Pod), filepath.Join(c.Store.Dir(), "incidents"),
+				byHand(t.Ref(), t.Pod))
 		}
 	}
 	return nil
@@ -308,8 +322,10 @@ func (c *containment) foreign() error {
 // labelledBy says by which program, and when, a pod was labelled with its incident.
 func labelledBy(pod *corev1.Pod) string {
 	for _, m := range pod.ManagedFields {
-		if m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.GetRawBytes()), `"f:`+contain.IncidentLabel+`"`) && m.Time != nil {
-			return fmt.Sprintf("labelled by %s at %s; the audit log says for whom", m.Manager, m.Time.UTC().Format(time.RFC3339))
+		if m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.GetRawBytes()), `"f:`+contain.IncidentLabel+`"`) &&
+			m.Time != nil {
+			return fmt.Sprintf("labelled by %s at %s; the audit log says for whom", m.Manager,
+				m.Time.UTC().Format(time.RFC3339))
 		}
 	}
 	return "the audit log says by whom"
@@ -341,7 +357,8 @@ func refsOf(t incident.Target) []cluster.Ref {
 	var refs []cluster.Ref
 	for _, o := range chain {
 		gv, _ := schema.ParseGroupVersion(o.APIVersion) // a malformed one finds no kind, and that is reported
-		refs = append(refs, cluster.Ref{Group: gv.Group, Version: gv.Version, Kind: o.Kind, Namespace: t.Namespace, Name: o.Name, UID: types.UID(o.UID)})
+		refs = append(refs, cluster.Ref{Group: gv.Group, Version: gv.Version, Kind: o.Kind, Namespace: t.Namespace,
+			Name: o.Name, UID: types.UID(o.UID)})
 	}
 	return refs
 }
@@ -361,7 +378,8 @@ func (c *containment) plan(ctx context.Context) error {
 			namespaces[o.Namespace] = true
 		}
 	}
-	c.scene = &steps.Scene{Client: c.Client, Incident: string(c.id), Targets: c.req.Targets, Workloads: c.req.Workloads, Now: c.Now}
+	c.scene = &steps.Scene{Client: c.Client, Incident: string(c.id), Targets: c.req.Targets, Workloads: c.req.Workloads,
+		Now: c.Now}
 	c.facts = make(chan *contain.Facts, 1)
 	if !c.req.DryRun {
 		scene := *c.scene // the survey is still to be filled in
@@ -372,7 +390,9 @@ func (c *containment) plan(ctx context.Context) error {
 	c.warn = nil
 	for _, n := range names {
 		for _, g := range c.scene.Around[n].Gaps {
-			c.warn = append(c.warn, steps.Warning{Code: "unreadable", Text: g.String(), Fix: "the labels by which these select the pods are unknown; " + cluster.ToRead(g.Err, "get the right to list them")})
+			c.warn = append(c.warn, steps.Warning{Code: "unreadable", Text: g.String(),
+				Fix: "the labels by which these select the pods are unknown; " +
+					cluster.ToRead(g.Err, "get the right to list them")})
 		}
 	}
 	if !slices.Contains(c.req.Options.Steps, contain.StepSuspend) {
@@ -406,7 +426,8 @@ func (c *containment) dryRun(ctx context.Context) {
 		results := make([]ActionResult, len(p.Plan.Actions))
 		cluster.Parallel(len(results), func(i int) {
 			a := p.Plan.Actions[i]
-			r := ActionResult{Step: p.Step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
+			r := ActionResult{Step: p.Step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets,
+				Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
 			if err := a.Change.DryRun(ctx, c.Client.Dynamic); err != nil {
 				r.Outcome, r.Error, r.err = notDone(err), err.Error(), err
 			}
@@ -421,8 +442,9 @@ func (c *containment) dryRun(ctx context.Context) {
 func (c *containment) open(ctx context.Context) (again bool, err error) {
 	targets := c.records()
 	if c.handle == nil {
-		h, created, err := c.Store.Join(ctx, c.matches, incident.New{ID: c.id, Title: c.req.Title, Severity: c.req.Severity, Actor: c.Actor(), Targets: targets,
-			Cluster: c.cluster()})
+		h, created, err := c.Store.Join(ctx, c.matches,
+			incident.New{ID: c.id, Title: c.req.Title, Severity: c.req.Severity, Actor: c.Actor(), Targets: targets,
+				Cluster: c.cluster()})
 		if err != nil {
 			return false, err
 		}
@@ -451,12 +473,14 @@ func (c *containment) records() []incident.Target {
 func recordsOf(targets []*cluster.Target, workloads [][]*cluster.Owner) []incident.Target {
 	var list []incident.Target
 	for _, t := range targets {
-		list = append(list, incident.Target{APIVersion: cluster.Pod.APIVersion(), Namespace: t.Pod.Namespace, Kind: cluster.Pod.Kind, Name: t.Pod.Name, UID: string(t.Pod.UID), Owners: ownersOf(t.Owners)})
+		list = append(list, incident.Target{APIVersion: cluster.Pod.APIVersion(), Namespace: t.Pod.Namespace,
+			Kind: cluster.Pod.Kind, Name: t.Pod.Name, UID: string(t.Pod.UID), Owners: ownersOf(t.Owners)})
 	}
 	for _, chain := range workloads {
 		if len(chain) > 0 {
 			o := chain[0]
-			list = append(list, incident.Target{APIVersion: o.APIVersion(), Namespace: o.Namespace, Kind: o.Kind, Name: o.Name, UID: string(o.UID), Owners: ownersOf(chain[1:])})
+			list = append(list, incident.Target{APIVersion: o.APIVersion(), Namespace: o.Namespace, Kind: o.Kind,
+				Name: o.Name, UID: string(o.UID), Owners: ownersOf(chain[1:])})
 		}
 	}
 	return list
@@ -498,7 +522,8 @@ func (c *containment) journalSkipped() error {
 	var errs []error
 	for _, step := range contain.DefaultSteps {
 		if !slices.Contains(c.req.Options.Steps, step) {
-			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: step, Action: casefile.ActionLeftOut,
+			errs = append(errs, noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase,
+				Step: step, Action: casefile.ActionLeftOut,
 				Summary: "left out: the step " + step, Outcome: timeline.OutcomeSkipped, Error: "as was asked for"}))
 		}
 	}
@@ -510,7 +535,8 @@ func (c *containment) assess(ctx context.Context) {
 	select {
 	case facts = <-c.facts:
 	case <-ctx.Done():
-		facts = &contain.Facts{Gaps: []contain.Gap{{Gap: cluster.Gap{What: "gathering facts", Err: context.Cause(ctx)}}}}
+		facts = &contain.Facts{Gaps: []contain.Gap{{Gap: cluster.Gap{What: "gathering facts",
+			Err: context.Cause(ctx)}}}}
 	}
 	started := c.Now()
 	a := contain.Assess(ctx, c.scene, c.req.Options, facts, func(p string) {
@@ -520,9 +546,11 @@ func (c *containment) assess(ctx context.Context) {
 		a = contain.SecondLook(ctx, c.scene, c.req.Options, facts, c.Pace.Here(c.req.SecondLook), a)
 	}
 	if c.handle != nil {
-		c.result.Unsettled = c.grade(context.WithoutCancel(ctx), casefile.Of(c.handle.Log.Entries()), c.handle.Incident(), &a)
+		c.result.Unsettled = c.grade(context.WithoutCancel(ctx), casefile.Of(c.handle.Log.Entries()),
+			c.handle.Incident(), &a)
 	}
-	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads, a.PutBack
+	c.result.Verdict, c.result.Targets, c.result.Workloads, c.result.PutBack = a.Verdict, a.Findings, a.Workloads,
+		a.PutBack
 	if len(a.Findings) == 0 {
 		c.result.Targets = []contain.Finding{} // JSON has a list
 	}
@@ -536,7 +564,8 @@ func (c *containment) recordVerdict(a contain.Assessment, took time.Duration) {
 		return
 	}
 	if len(a.Findings) == 0 && a.Verdict == contain.Undetermined {
-		if err := noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "verify", Action: "nothing-to-judge",
+		if err := noteOnce(c.handle, timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase,
+			Step: "verify", Action: "nothing-to-judge",
 			Summary: "no verdict: there was no suspect to judge", Outcome: timeline.OutcomeUnknown}); err != nil {
 			c.result.Failures = append(c.result.Failures, err.Error())
 		}
@@ -582,7 +611,8 @@ func summarize(keys []string) string {
 func (c *containment) snapshot(ctx context.Context) {
 	told := func(s *SnapshotResult, outcome timeline.Outcome, err error) {
 		c.result.Evidence = s
-		e := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "snapshot", Summary: s.Text, Outcome: outcome}
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: contain.Phase, Step: "snapshot", Summary: s.Text,
+			Outcome: outcome}
 		for _, t := range c.scene.Targets {
 			e.Targets = append(e.Targets, t.Key())
 		}
@@ -601,10 +631,12 @@ func (c *containment) snapshot(ctx context.Context) {
 		told(&SnapshotResult{Text: c.req.EvidenceNote}, timeline.OutcomeSkipped, nil)
 		return
 	}
-	c.Front.Observe(Event{Kind: Started, Step: "snapshot", Text: "seal the suspects' state and logs before anything is changed"})
+	c.Front.Observe(Event{Kind: Started, Step: "snapshot",
+		Text: "seal the suspects' state and logs before anything is changed"})
 	receipt, text, err := c.req.Snapshot(ctx, c.Engine, c.handle, c.scene.Targets)
 	if err != nil {
-		c.Front.Observe(Event{Kind: Failed, Step: "snapshot", Text: "the snapshot failed; containment goes on, since the suspect is kept alive", Err: err})
+		c.Front.Observe(Event{Kind: Failed, Step: "snapshot",
+			Text: "the snapshot failed; containment goes on, since the suspect is kept alive", Err: err})
 		told(&SnapshotResult{Text: "no snapshot was taken: " + err.Error()}, timeline.OutcomeFailed, err)
 		c.result.Failures = append(c.result.Failures, "no snapshot was taken: "+err.Error())
 		return

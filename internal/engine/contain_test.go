@@ -37,7 +37,8 @@ func TestContainAndUndo(t *testing.T) {
 	if err != nil {
 		t.Fatal("the suspect did not survive: ", err)
 	}
-	if pod.GetLabels()["app"] != "" || pod.GetLabels()[contain.IncidentLabel] != res.Incident || len(pod.GetOwnerReferences()) != 0 {
+	if pod.GetLabels()["app"] != "" || pod.GetLabels()[contain.IncidentLabel] != res.Incident ||
+		len(pod.GetOwnerReferences()) != 0 {
 		t.Errorf("labels %v, owners %v", pod.GetLabels(), pod.GetOwnerReferences())
 	}
 	w.mustStart(t, dir).mustUndo(t, engine.UndoRequest{All: true})
@@ -82,7 +83,9 @@ func TestTheSecondRunChangesNothing(t *testing.T) {
 	if second.Incident != first.Incident || second.Verdict != first.Verdict {
 		t.Errorf("first %s: %s, then %s: %s", first.Incident, first.Verdict, second.Incident, second.Verdict)
 	}
-	if !slices.EqualFunc(state, w.State(), func(a, b unstructured.Unstructured) bool { return a.GetResourceVersion() == b.GetResourceVersion() }) {
+	if !slices.EqualFunc(state, w.State(), func(a, b unstructured.Unstructured) bool {
+		return a.GetResourceVersion() == b.GetResourceVersion()
+	}) {
 		t.Error("an object has a new version")
 	}
 	if len(p.front.proposals) != 0 {
@@ -112,7 +115,8 @@ func TestDryRunWritesNothing(t *testing.T) {
 		}
 	}
 	if len(res.Actions) != 3 || asked < 3 || len(p.front.proposals) != 0 {
-		t.Errorf("%d actions planned, the server was asked about %d, %d questions", len(res.Actions), asked, len(p.front.proposals))
+		t.Errorf("%d actions planned, the server was asked about %d, %d questions", len(res.Actions), asked,
+			len(p.front.proposals))
 	}
 	for _, a := range res.Actions {
 		if a.Outcome != timeline.OutcomeSkipped || len(a.Diff) == 0 || a.Command == "" {
@@ -137,7 +141,8 @@ func TestDryRunTellsWhatTheServerWouldRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := res.Actions[0]; a.Outcome != timeline.OutcomeDenied || !strings.Contains(a.Error, `admission webhook "policy.example.com" denied the request`) ||
+	if a := res.Actions[0]; a.Outcome != timeline.OutcomeDenied ||
+		!strings.Contains(a.Error, `admission webhook "policy.example.com" denied the request`) ||
 		!strings.Contains(a.Error, "not on a Tuesday") {
 		t.Errorf("the first action is %s: %s", a.Outcome, a.Error)
 	}
@@ -171,7 +176,9 @@ func TestJoinsTheOpenIncident(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	joined := p.mustContain(t, func(r *engine.ContainRequest) { r.Targets, r.Workloads = nil, [][]*cluster.Owner{chain} })
+	joined := p.mustContain(t, func(r *engine.ContainRequest) {
+		r.Targets, r.Workloads = nil, [][]*cluster.Owner{chain}
+	})
 	if joined.Incident != first.Incident || joined.Opened {
 		t.Errorf("the workload's incident is %s (opened %t), not %s", joined.Incident, joined.Opened, first.Incident)
 	}
@@ -247,7 +254,8 @@ func TestAnotherClusterIsRefused(t *testing.T) {
 			t.Errorf("contain: %v", err)
 		}
 	}
-	if _, err := p.Recover(t.Context(), engine.RecoverRequest{Incident: incident.ID(res.Incident)}); !errors.Is(err, engine.ErrUndetermined) {
+	if _, err := p.Recover(t.Context(), engine.RecoverRequest{Incident: incident.ID(res.Incident)}); !errors.Is(err,
+		engine.ErrUndetermined) {
 		t.Errorf("recover: %v", err)
 	}
 	if _, err = p.undoNow(t.Context(), engine.UndoRequest{All: true}); !errors.Is(err, engine.ErrUndetermined) {
@@ -281,9 +289,11 @@ func TestEvidenceComesFirst(t *testing.T) {
 			p := w.mustStart(t, dir)
 			written := -1
 			res := p.mustContain(t, func(r *engine.ContainRequest) {
-				r.Snapshot = func(_ context.Context, _ *engine.Engine, h *incident.Handle, targets []*cluster.Target) (*evidence.Receipt, string, error) {
+				r.Snapshot = func(_ context.Context, _ *engine.Engine, h *incident.Handle,
+					targets []*cluster.Target) (*evidence.Receipt, string, error) {
 					written = p.server.Written()
-					return &evidence.Receipt{SHA256: "ab"}, fmt.Sprintf("%d sealed in %s", len(targets), h.Incident().ID), failure
+					return &evidence.Receipt{SHA256: "ab"},
+						fmt.Sprintf("%d sealed in %s", len(targets), h.Incident().ID), failure
 				}
 			})
 			if written != 0 {
@@ -359,7 +369,8 @@ func TestOneOfManyFails(t *testing.T) {
 	for _, f := range res.Targets {
 		verdicts[f.Pod] = f.Verdict
 	}
-	if verdicts[w.suspect] != contain.Exposed || verdicts[unlucky] != contain.NotContained || res.Verdict != contain.NotContained {
+	if verdicts[w.suspect] != contain.Exposed || verdicts[unlucky] != contain.NotContained ||
+		res.Verdict != contain.NotContained {
 		t.Errorf("verdicts %v, together %q", verdicts, res.Verdict)
 	}
 	if _, err := w.Get(sim.Pods, "todo-app", unlucky); err != nil {
@@ -381,7 +392,8 @@ func TestEvidenceLossIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, gone := w.Get(sim.Pods, "todo-app", w.suspect)
-		if refused := len(res.Refusals) == 1 && res.Refusals[0].Override == "--allow-evidence-loss"; refused == allow || (gone != nil) != allow {
+		if refused := len(res.Refusals) == 1 && res.Refusals[0].Override == "--allow-evidence-loss"; refused == allow ||
+			(gone != nil) != allow {
 			t.Errorf("allowed %t: refusals %+v, pod: %v", allow, res.Refusals, gone)
 		}
 	}
@@ -432,7 +444,8 @@ func TestForbidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := res.Actions[len(res.Actions)-1]
-	if last.Step != contain.StepScale || last.Outcome != timeline.OutcomeDenied || !strings.Contains(cluster.Explain(last.Err(), deploy.RoleFor), "patch deployments.apps/scale") {
+	if last.Step != contain.StepScale || last.Outcome != timeline.OutcomeDenied ||
+		!strings.Contains(cluster.Explain(last.Err(), deploy.RoleFor), "patch deployments.apps/scale") {
 		t.Errorf("%s %s: %v (%s)", last.Step, last.Outcome, last.Err(), cluster.Explain(last.Err(), deploy.RoleFor))
 	}
 	if res.Verdict != contain.NotContained {

@@ -28,7 +28,8 @@ type HandOverResult struct {
 // Entries that the journal does not know yet are taken down with it: those of a
 // process that was killed in between, or of the bundle's time elsewhere. An
 // error after the entry was signed comes with the result.
-func HandOver(ctx context.Context, store *incident.Store, bundle string, h evidence.HandOver, signer *evidence.Signer, now func() time.Time) (*HandOverResult, error) {
+func HandOver(ctx context.Context, store *incident.Store, bundle string, h evidence.HandOver, signer *evidence.Signer,
+	now func() time.Time) (*HandOverResult, error) {
 	actor := timeline.LocalActor()
 	res := &HandOverResult{}
 	// Its lock comes first: who cannot journal should know before signing.
@@ -40,7 +41,8 @@ func HandOver(ctx context.Context, store *incident.Store, bundle string, h evide
 		defer func() { _ = handle.Close() }() // every entry is on disk already
 		res.Incident = handle.Incident().ID
 	}
-	res.Entry, err = evidence.AddCustody(ctx, bundle, h, evidence.Actor{OSUser: actor.OSUser, Host: actor.Host}, signer, now())
+	res.Entry, err = evidence.AddCustody(ctx, bundle, h, evidence.Actor{OSUser: actor.OSUser, Host: actor.Host}, signer,
+		now())
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,8 @@ func HandOver(ctx context.Context, store *incident.Store, bundle string, h evide
 
 // incidentOf opens the incident in which a bundle was sealed, if it is there and
 // its journal says so too; else the note says why not.
-func incidentOf(ctx context.Context, store *incident.Store, bundle string, actor timeline.Actor) (*incident.Handle, string, error) {
+func incidentOf(ctx context.Context, store *incident.Store, bundle string, actor timeline.Actor) (*incident.Handle,
+	string, error) {
 	receipt, err := evidence.ReadReceipt(ctx, bundle)
 	if err != nil {
 		return nil, "", err
@@ -68,7 +71,9 @@ func incidentOf(ctx context.Context, store *incident.Store, bundle string, actor
 	if err != nil {
 		return nil, "", err
 	}
-	if known, _ := receiptAmong(h.Log.Entries(), func(r evidence.Receipt) bool { return r.SHA256 == receipt.SHA256 }); known != nil {
+	if known, _ := receiptAmong(h.Log.Entries(), func(r evidence.Receipt) bool {
+		return r.SHA256 == receipt.SHA256
+	}); known != nil {
 		return h, "", nil
 	}
 	// Anybody can write an incident's ID into a receipt.
@@ -92,10 +97,13 @@ func journalCustody(ctx context.Context, h *incident.Handle, bundle string) erro
 		if known[f.SHA256] {
 			continue
 		}
-		e := timeline.Entry{Kind: timeline.KindObservation, Phase: "investigate", Step: "custody", Outcome: timeline.OutcomeDone,
-			Summary: fmt.Sprintf("%s was handed over from %s to %s, signed by %s (custody entry %d)", f.Bundle, f.From, f.To, f.Signer, f.Seq)}
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: "investigate", Step: "custody",
+			Outcome: timeline.OutcomeDone,
+			Summary: fmt.Sprintf("%s was handed over from %s to %s, signed by %s (custody entry %d)", f.Bundle, f.From,
+				f.To, f.Signer, f.Seq)}
 		if _, err := h.Log.AppendWith(e, f); err != nil {
-			return fmt.Errorf("the hand-over is signed, but it could not be journaled; the next one will journal it too: %w", err)
+			return fmt.Errorf(
+				"the hand-over is signed, but it could not be journaled; the next one will journal it too: %w", err)
 		}
 	}
 	return nil

@@ -101,7 +101,8 @@ func replaceJournal(t *testing.T, dir string) {
 		return
 	}
 	text, err := os.ReadFile(found[0])
-	if err = errors.Join(err, os.WriteFile(found[0]+".copy", text, 0o600), os.Rename(found[0]+".copy", found[0])); err != nil {
+	if err = errors.Join(err, os.WriteFile(found[0]+".copy", text, 0o600),
+		os.Rename(found[0]+".copy", found[0])); err != nil {
 		t.Error(err)
 	}
 }
@@ -119,7 +120,10 @@ func TestNoTraceIsLeftThatCannotBeJournaled(t *testing.T) {
 					replaceJournal(t, w.dir)
 				}
 			}
-			_, _ = p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Scope = evidence.Scope{Checkpoint: true} })) // how it ends does not matter
+			// how it ends does not matter
+			_, _ = p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) {
+				r.Scope = evidence.Scope{Checkpoint: true}
+			}))
 			if left := slices.ContainsFunc(p.server.Requests(), func(r sim.Request) bool {
 				return strings.Contains(r.Path, "/checkpoint/")
 			}); left == lost {
@@ -181,7 +185,8 @@ func TestNobodyContainsInAClosedIncident(t *testing.T) {
 	before := len(journal(t, dir))
 	p = w.mustStart(t, dir)
 	_, err := p.containNow(t.Context(), func(r *engine.ContainRequest) { r.Incident = id })
-	if !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "reopen") || p.server.Written() != 0 || len(journal(t, dir)) != before {
+	if !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "reopen") || p.server.Written() != 0 ||
+		len(journal(t, dir)) != before {
 		t.Errorf("in %s: %v, %d writes", first.Incident, err, p.server.Written())
 	}
 }
@@ -204,7 +209,9 @@ func TestEvidenceIsLookedAtRightBefore(t *testing.T) {
 			w := newDown(t)
 			p := w.mustStart(t, w.dir)
 			p.suspects = []string{w.suspect}
-			res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Redact = true }))
+			res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) {
+				r.Redact = true
+			}))
 			if err != nil || res.Shared == nil {
 				t.Fatal(err, res)
 			}
@@ -224,7 +231,8 @@ func TestEvidenceIsLookedAtRightBefore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if kept := w.exists(sim.Pods, w.suspect); kept != (c.spoil != nil) || (got.Suspects[0].Fate == "deleted") == kept || (len(got.Refusals) == 1) != c.planned {
+			if kept := w.exists(sim.Pods, w.suspect); kept != (c.spoil != nil) ||
+				(got.Suspects[0].Fate == "deleted") == kept || (len(got.Refusals) == 1) != c.planned {
 				t.Errorf("kept: %v, %+v, refused %+v", kept, got.Suspects, got.Refusals)
 			}
 			// Where the suspect stays, its quarantine does.
@@ -255,9 +263,11 @@ func TestWhatNeedsARefusedActionIsNotDone(t *testing.T) {
 	if err != nil || len(res.Refusals) != 1 || res.Verdict != engine.NotRecovered {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	scaled, err := w.Get(schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"}, "todo-app", "backend")
+	scaled, err := w.Get(schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"},
+		"todo-app", "backend")
 	if err != nil || len(scaled.GetAnnotations()) == 0 || w.replicas(t, "backend") != 0 {
-		t.Errorf("the autoscaler is resumed: %v, %v; %d replicas", scaled.GetAnnotations(), err, w.replicas(t, "backend"))
+		t.Errorf("the autoscaler is resumed: %v, %v; %d replicas", scaled.GetAnnotations(), err,
+			w.replicas(t, "backend"))
 	}
 	if !w.exists(sim.Pods, w.suspect) || !w.exists(sim.NetworkPolicies, contain.PolicyName(res.Incident)) {
 		t.Error("the suspect or its quarantine is gone")
@@ -274,8 +284,9 @@ func (w *world) harden(t *testing.T) {
 	t.Helper()
 	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
 		list, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
-		list[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true, "allowPrivilegeEscalation": false,
-			"readOnlyRootFilesystem": true, "capabilities": map[string]any{"drop": []any{"ALL"}}}
+		list[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true,
+			"allowPrivilegeEscalation": false,
+			"readOnlyRootFilesystem":   true, "capabilities": map[string]any{"drop": []any{"ALL"}}}
 		_ = unstructured.SetNestedSlice(o.Object, list, "spec", "template", "spec", "containers")
 	})
 }
@@ -306,7 +317,8 @@ func TestAnUnknownWayInIsNotClosed(t *testing.T) {
 	of := func(states ...recovery.WayInState) *engine.RecoverResult {
 		r := &engine.RecoverResult{}
 		for _, s := range states {
-			r.Workloads = append(r.Workloads, engine.RecoveredWorkload{RecoveredWorkload: record.RecoveredWorkload{WayIn: recovery.WayIn{State: s}}})
+			r.Workloads = append(r.Workloads,
+				engine.RecoveredWorkload{RecoveredWorkload: record.RecoveredWorkload{WayIn: recovery.WayIn{State: s}}})
 		}
 		return r
 	}
@@ -314,7 +326,9 @@ func TestAnUnknownWayInIsNotClosed(t *testing.T) {
 	for _, tc := range []struct {
 		states []recovery.WayInState
 		want   recovery.WayInState
-	}{{nil, c}, {[]recovery.WayInState{c, c}, c}, {[]recovery.WayInState{c, o}, o}, {[]recovery.WayInState{o, c}, o}, {[]recovery.WayInState{u, o}, o}, {[]recovery.WayInState{o, u}, o}, {[]recovery.WayInState{c, u}, u}, {[]recovery.WayInState{u, c}, u}} {
+	}{{nil, c}, {[]recovery.WayInState{c, c}, c}, {[]recovery.WayInState{c, o}, o}, {[]recovery.WayInState{o, c}, o},
+		{[]recovery.WayInState{u, o}, o}, {[]recovery.WayInState{o, u}, o}, {[]recovery.WayInState{c, u}, u},
+		{[]recovery.WayInState{u, c}, u}} {
 		if got := of(tc.states...).WayIn(); got != tc.want {
 			t.Errorf("of %v: %s", tc.states, got)
 		}
@@ -328,9 +342,13 @@ func TestCodesOfChecks(t *testing.T) {
 		return recovery.Check{Code: code, Result: result, Accepted: accepted}
 	}
 	r := &engine.RecoverResult{Workloads: []engine.RecoveredWorkload{
-		{RecoveredWorkload: record.RecoveredWorkload{OK: true, Checks: []recovery.Check{check("b", recovery.Failed, false), check("a", recovery.Failed, false), check("c", recovery.Failed, true), check("d", recovery.NotKnown, false)}}},
-		{RecoveredWorkload: record.RecoveredWorkload{OK: false, Checks: []recovery.Check{check("a", recovery.Failed, false), check("e", recovery.Passed, false)}}}}}
-	for result, want := range map[recovery.Result][]string{recovery.Failed: {"a", "b", "rollout"}, recovery.NotKnown: {"d"}, recovery.Passed: {"e"}} {
+		{RecoveredWorkload: record.RecoveredWorkload{OK: true,
+			Checks: []recovery.Check{check("b", recovery.Failed, false), check("a", recovery.Failed, false),
+				check("c", recovery.Failed, true), check("d", recovery.NotKnown, false)}}},
+		{RecoveredWorkload: record.RecoveredWorkload{OK: false,
+			Checks: []recovery.Check{check("a", recovery.Failed, false), check("e", recovery.Passed, false)}}}}}
+	for result, want := range map[recovery.Result][]string{recovery.Failed: {"a", "b", "rollout"},
+		recovery.NotKnown: {"d"}, recovery.Passed: {"e"}} {
 		if got := r.Codes(result); !slices.Equal(got, want) {
 			t.Errorf("%s: %q", result, got)
 		}
@@ -354,7 +372,8 @@ apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: by-hand, namespace: todo-app, labels: {kubernetes.io/service-name: backend}}
 addressType: IPv4
-endpoints: [{addresses: ["10.0.0.9"], conditions: {ready: true}, targetRef: {kind: Pod, namespace: todo-app, name: ` + pod.GetName() + `, uid: ` + string(pod.GetUID()) + `}}]
+endpoints: [{addresses: ["10.0.0.9"], conditions: {ready: true}, targetRef: {kind: Pod, namespace: todo-app, name: ` +
+		pod.GetName() + `, uid: ` + string(pod.GetUID()) + `}}]
 `); err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +383,8 @@ endpoints: [{addresses: ["10.0.0.9"], conditions: {ready: true}, targetRef: {kin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := checkOf(t, res, "endpoints"); c.Result != recovery.Failed || !strings.Contains(c.Text, "sends to the suspect") || res.Verdict != engine.NotRecovered {
+	if c := checkOf(t, res, "endpoints"); c.Result != recovery.Failed ||
+		!strings.Contains(c.Text, "sends to the suspect") || res.Verdict != engine.NotRecovered {
 		t.Errorf("%s: %+v", res.Verdict, c)
 	}
 	if failed := res.Codes(recovery.Failed); !slices.Equal(failed, []string{"endpoints"}) {
@@ -399,9 +419,11 @@ func TestTheWorstOfSeveralVerdicts(t *testing.T) {
 func TestAnOldValueStaysWhileItMayBeInUse(t *testing.T) {
 	t.Parallel()
 	job := func(kind, name, spec string) string {
-		return "apiVersion: batch/v1\nkind: " + kind + "\nmetadata: {name: " + name + ", namespace: todo-app}\nspec: " + spec + "\n"
+		return "apiVersion: batch/v1\nkind: " + kind + "\nmetadata: {name: " + name + ", namespace: todo-app}\nspec: " +
+			spec + "\n"
 	}
-	const template = `{template: {spec: {restartPolicy: Never, containers: [{name: c, image: x, envFrom: [{secretRef: {name: signing}}]}]}}}`
+	const template = `{template: {spec: {restartPolicy: Never, containers: [{name: c, image: x, envFrom: ` +
+		`[{secretRef: {name: signing}}]}]}}}`
 	for name, c := range map[string]struct {
 		prepare, meanwhile func(*leakedWorld) error
 		outcome            timeline.Outcome
@@ -440,7 +462,9 @@ func TestAnOldValueStaysWhileItMayBeInUse(t *testing.T) {
 			if !slices.Contains(w.secretNames(), "signing") || res.Verdict != engine.NotEradicated {
 				t.Errorf("%s, there are %q", res.Verdict, w.secretNames())
 			}
-			n := slices.IndexFunc(res.Actions, func(a engine.ActionResult) bool { return a.Step == eradicate.StepDeactivate })
+			n := slices.IndexFunc(res.Actions, func(a engine.ActionResult) bool {
+				return a.Step == eradicate.StepDeactivate
+			})
 			if n < 0 || res.Actions[n].Outcome != c.outcome || !strings.Contains(res.Actions[n].Error, c.text) {
 				t.Errorf("%+v", res.Actions)
 			}
@@ -468,7 +492,8 @@ func TestAWorkloadWaitsForASuspectThatIsNotDeleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, _, _ := unstructured.NestedInt64(set.Object, "spec", "replicas"); n != 0 || res.Verdict != engine.NotRecovered {
+	if n, _, _ := unstructured.NestedInt64(set.Object, "spec", "replicas"); n != 0 ||
+		res.Verdict != engine.NotRecovered {
 		t.Errorf("%s, it has %d replicas", res.Verdict, n)
 	}
 	for _, a := range res.Actions {

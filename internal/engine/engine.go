@@ -50,13 +50,15 @@ const StepAnswer = "answer"
 
 // New makes an engine and asks the cluster who we are. The error is that of
 // reaching the cluster.
-func New(ctx context.Context, client *cluster.Client, store *incident.Store, front FrontEnd, kubeContext string) (*Engine, error) {
+func New(ctx context.Context, client *cluster.Client, store *incident.Store, front FrontEnd,
+	kubeContext string) (*Engine, error) {
 	tellWaits(client, front)
 	id, err := client.Identify(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{Client: client, Store: store, Front: front, Context: kubeContext, Now: time.Now, Random: rand.Reader, identity: id}, nil
+	return &Engine{Client: client, Store: store, Front: front, Context: kubeContext, Now: time.Now, Random: rand.Reader,
+		identity: id}, nil
 }
 
 // tellWaits tells a front end what answer is waited for, while one is.
@@ -96,7 +98,8 @@ func (e *Engine) within(ctx context.Context) (context.Context, context.CancelFun
 	if e.Timeout == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, e.Timeout, fmt.Errorf("--timeout of %s is over: %w", e.Timeout, context.DeadlineExceeded))
+	return context.WithTimeoutCause(ctx, e.Timeout,
+		fmt.Errorf("--timeout of %s is over: %w", e.Timeout, context.DeadlineExceeded))
 }
 
 // FrontEnd is asked and told. Observe may be called concurrently and must not block.

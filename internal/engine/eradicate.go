@@ -93,7 +93,8 @@ type eradication struct {
 // stopped. The error is what kept it from running; what failed within it is in
 // the result.
 func (e *Engine) Eradicate(ctx context.Context, req EradicateRequest) (*EradicateResult, error) {
-	x := &eradication{opened: opened{Engine: e}, req: req, result: &EradicateResult{Incident: string(req.Incident), DryRun: req.DryRun, Actions: []ActionResult{}}}
+	x := &eradication{opened: opened{Engine: e}, req: req,
+		result: &EradicateResult{Incident: string(req.Incident), DryRun: req.DryRun, Actions: []ActionResult{}}}
 	planning, cancel := x.within(ctx)
 	defer cancel()
 	defer x.close()
@@ -151,7 +152,9 @@ func (x *eradication) plan(ctx context.Context) error {
 	scene := x.sceneOf(ctx, x.incident)
 	named := x.req.Options.Named()
 	if len(scene.Targets)+len(scene.Workloads)+len(named) == 0 {
-		return fmt.Errorf("%w: incident %s has no suspects: contain them first (irctl contain), or name the secrets as NAMESPACE/NAME", ErrRefused, x.incident.ID)
+		return fmt.Errorf(
+			"%w: incident %s has no suspects: contain them first (irctl contain), or name the secrets as "+
+				"NAMESPACE/NAME", ErrRefused, x.incident.ID)
 	}
 	radius, err := eradicate.Find(ctx, scene, eradicate.Beside{Named: named, Changed: changedBy(x.entries)})
 	if err != nil {
@@ -162,7 +165,8 @@ func (x *eradication) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := eradicate.Context{Digests: rotate.NewDigests(key), Incident: string(x.incident.ID), Now: x.Now, History: historyOf(x.entries)}
+	c := eradicate.Context{Digests: rotate.NewDigests(key), Incident: string(x.incident.ID), Now: x.Now,
+		History: historyOf(x.entries)}
 	if err := x.planImages(scene); err != nil {
 		return err
 	}
@@ -251,7 +255,8 @@ func (x *eradication) held(object cluster.Ref) [][]string {
 	var paths [][]string
 	for _, s := range standing(casefile.Of(x.entries)) {
 		o := s.change.Object
-		if s.phase != contain.Phase || o.Kind != object.Kind || o.Group != object.Group || o.Namespace != object.Namespace || o.Name != object.Name {
+		if s.phase != contain.Phase || o.Kind != object.Kind || o.Group != object.Group ||
+			o.Namespace != object.Namespace || o.Name != object.Name {
 			continue
 		}
 		for _, f := range s.change.Fields {
@@ -272,13 +277,16 @@ func (x *eradication) deploy(ctx context.Context) {
 		if r.Why != "" {
 			continue
 		}
-		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(r.Workload, "every pod of "+r.Ref.String()+" runs the new image", "verify image", []string{eradicate.StepImage + " " + string(r.UID)},
+		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(r.Workload, "every pod of "+r.Ref.String()+
+			" runs the new image", "verify image", []string{eradicate.StepImage + " " + string(r.UID)},
 			func(ctx context.Context) (steps.Result, error) {
-				return steps.Result{Result: change.Done}, r.VerifyImages(ctx, x.Client, x.result.Radius.Suspects(), x.waiting(ctx))
+				return steps.Result{Result: change.Done},
+					r.VerifyImages(ctx, x.Client, x.result.Radius.Suspects(), x.waiting(ctx))
 			}))
 	}
 	for _, w := range x.applied {
-		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(w.Workload, "every pod of "+w.Ref.String()+" runs what was applied", "verify "+w.Action, []string{w.Action},
+		plan.Plan.Actions = append(plan.Plan.Actions, rolloutOf(w.Workload, "every pod of "+w.Ref.String()+
+			" runs what was applied", "verify "+w.Action, []string{w.Action},
 			func(ctx context.Context) (steps.Result, error) {
 				why, keeps, err := w.VerifyApplied(ctx, x.Client, x.waiting(ctx))
 				if keeps {
@@ -291,9 +299,12 @@ func (x *eradication) deploy(ctx context.Context) {
 }
 
 // rolloutOf is the action of waiting for a rollout.
-func rolloutOf(w *eradicate.Workload, summary, id string, needs []string, do func(context.Context) (steps.Result, error)) steps.Action {
-	return steps.Action{ID: id + " " + string(w.UID), Name: eradicate.StepVerify, Final: true, Summary: summary, Change: change.Change{Object: w.Ref},
-		Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace), Needs: needs, Do: do}
+func rolloutOf(w *eradicate.Workload, summary, id string, needs []string,
+	do func(context.Context) (steps.Result, error)) steps.Action {
+	return steps.Action{ID: id + " " + string(w.UID), Name: eradicate.StepVerify, Final: true, Summary: summary,
+		Change: change.Change{Object: w.Ref},
+		Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " +
+			change.ShellQuote(w.Namespace), Needs: needs, Do: do}
 }
 
 // keep notes what goes on as it was.
@@ -305,7 +316,8 @@ func (x *eradication) keep(what string) {
 
 func (x *eradication) waiting(ctx context.Context) func(string) {
 	return func(text string) {
-		x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text, Left: timeLeft(ctx)})
+		x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: eradicate.StepVerify, Text: text,
+			Left: timeLeft(ctx)})
 	}
 }
 
@@ -313,7 +325,9 @@ func (x *eradication) waiting(ctx context.Context) func(string) {
 func (x *eradication) unrotated(radius *eradicate.Radius) {
 	x.result.Unknown = radius.Unlooked()
 	for _, i := range radius.Items {
-		chosen := slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return slices.Contains(r.Items, i) })
+		chosen := slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool {
+			return slices.Contains(r.Items, i)
+		})
 		open := i.Open()
 		if !chosen && !i.Rotated && !i.Nothing() && !i.ByKey() {
 			x.result.Unrotated = append(x.result.Unrotated, i.Key())
@@ -324,7 +338,8 @@ func (x *eradication) unrotated(radius *eradicate.Radius) {
 		}
 		for _, k := range i.Kept() {
 			if k.Plain() { // nobody's word makes it worthless
-				x.result.Unrotated = append(x.result.Unrotated, i.Key()+" key "+k.Name+": it was kept, and it is "+k.What())
+				x.result.Unrotated = append(x.result.Unrotated, i.Key()+" key "+k.Name+": it was kept, and it is "+
+					k.What())
 				continue
 			}
 			x.result.KeptKeys = append(x.result.KeptKeys, i.Key()+" key "+k.Name)
@@ -334,12 +349,16 @@ func (x *eradication) unrotated(radius *eradicate.Radius) {
 
 // pending: something is left to be changed, and so to be asked about.
 func (x *eradication) pending() bool {
-	return Proposal{Steps: x.changes}.Actions() > 0 || slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool { return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated })
+	return Proposal{Steps: x.changes}.Actions() > 0 ||
+		slices.ContainsFunc(x.rotations, func(r *eradicate.Rotation) bool {
+			return r.Prior == nil || !r.Prior.Updated || !r.Prior.Deactivated
+		})
 }
 
 // proposal shows what would be done, without the new values.
 func (x *eradication) proposal() Proposal {
-	p := Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context, Warnings: slices.Concat(x.result.Radius.Warnings, x.result.Warnings)}
+	p := Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context,
+		Warnings: slices.Concat(x.result.Radius.Warnings, x.result.Warnings)}
 	update := StepPlan{Step: eradicate.Info(eradicate.StepUpdate)}
 	for _, r := range x.rotations {
 		if r.Prior == nil || !r.Prior.Updated {
@@ -372,9 +391,11 @@ var verbs = map[string]string{
 
 // action is one step of a rotation. It is final: to undo it would put a leaked
 // secret back.
-func (x *eradication) action(r *eradicate.Rotation, step string, do func(context.Context) (rotate.Outcome, error)) steps.Action {
+func (x *eradication) action(r *eradicate.Rotation, step string,
+	do func(context.Context) (rotate.Outcome, error)) steps.Action {
 	a := steps.Action{ID: step + " " + r.Name(), Name: step, Summary: fmt.Sprintf(verbs[step], r.Name()), Final: true,
-		Change: change.Change{Object: r.Items[0].Ref()}, Command: "(by irctl alone: no value is ever on a command line)"}
+		Change:  change.Change{Object: r.Items[0].Ref()},
+		Command: "(by irctl alone: no value is ever on a command line)"}
 	if do != nil {
 		a.Do = func(ctx context.Context) (steps.Result, error) {
 			out, err := do(ctx)
@@ -395,8 +416,10 @@ func (x *eradication) left(list []string) {
 }
 
 func (x *eradication) restarting(w *eradicate.Restart) steps.Action {
-	return steps.Action{ID: eradicate.StepRestart + " " + string(w.UID), Name: eradicate.StepRestart, Final: true, Summary: w.Summary(),
-		Change: change.Change{Object: w.Ref}, Command: "kubectl rollout restart " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace)}
+	return steps.Action{ID: eradicate.StepRestart + " " + string(w.UID), Name: eradicate.StepRestart, Final: true,
+		Summary: w.Summary(),
+		Change:  change.Change{Object: w.Ref}, Command: "kubectl rollout restart " +
+			change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace)}
 }
 
 // rotate deploys the patched version and what the team has changed, so that no
@@ -408,9 +431,15 @@ func (x *eradication) rotate(ctx context.Context) {
 		x.result.Failures = append(x.result.Failures, err.Error())
 	}
 	x.deploy(ctx)
-	x.step(ctx, eradicate.StepNew, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.New })
-	x.step(ctx, eradicate.StepStore, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Store })
-	x.step(ctx, eradicate.StepUpdate, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) { return r.Update })
+	x.step(ctx, eradicate.StepNew, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) {
+		return r.New
+	})
+	x.step(ctx, eradicate.StepStore, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) {
+		return r.Store
+	})
+	x.step(ctx, eradicate.StepUpdate, func(r *eradicate.Rotation) func(context.Context) (rotate.Outcome, error) {
+		return r.Update
+	})
 	x.restart(ctx)
 	x.verify(ctx)
 	x.deactivate(ctx)
@@ -422,7 +451,8 @@ var before = map[string]string{eradicate.StepStore: eradicate.StepNew, eradicate
 
 // step does one of the first three steps for every rotation that an earlier
 // run has not brought past it.
-func (x *eradication) step(ctx context.Context, name string, call func(*eradicate.Rotation) func(context.Context) (rotate.Outcome, error)) {
+func (x *eradication) step(ctx context.Context, name string,
+	call func(*eradicate.Rotation) func(context.Context) (rotate.Outcome, error)) {
 	plan := StepPlan{Step: eradicate.Info(name)}
 	for _, r := range x.rotations {
 		if r.Prior != nil && r.Prior.Updated {
@@ -526,13 +556,17 @@ func (x *eradication) verify(ctx context.Context) {
 			continue
 		}
 		mark, _ := x.mark(w)
-		plan.Plan.Actions = append(plan.Plan.Actions, steps.Action{ID: eradicate.StepVerify + " " + string(w.UID), Name: eradicate.StepVerify, Final: true,
-			Summary: "every pod of " + w.Ref.String() + " runs with the new value, and none with the old", Change: change.Change{Object: w.Ref},
-			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace),
-			Needs:   append(updates(w), eradicate.StepRestart+" "+string(w.UID)),
-			Do: func(ctx context.Context) (steps.Result, error) {
-				return steps.Result{Result: change.Done}, w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, x.waiting(ctx))
-			}})
+		plan.Plan.Actions = append(plan.Plan.Actions,
+			steps.Action{ID: eradicate.StepVerify + " " + string(w.UID), Name: eradicate.StepVerify, Final: true,
+				Summary: "every pod of " + w.Ref.String() + " runs with the new value, and none with the old",
+				Change:  change.Change{Object: w.Ref},
+				Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " +
+					change.ShellQuote(w.Namespace),
+				Needs: append(updates(w), eradicate.StepRestart+" "+string(w.UID)),
+				Do: func(ctx context.Context) (steps.Result, error) {
+					return steps.Result{Result: change.Done},
+						w.Verify(ctx, x.Client, x.result.Radius.Suspects(), mark.Fresh, x.waiting(ctx))
+				}})
 	}
 	x.run.execute(ctx, []StepPlan{plan})
 }
@@ -554,14 +588,16 @@ func (x *eradication) deactivate(ctx context.Context) {
 		kept := ""
 		for _, w := range x.restarts {
 			if slices.Contains(w.Rotations, r) {
-				a.Needs = append(a.Needs, eradicate.StepRestart+" "+string(w.UID), eradicate.StepVerify+" "+string(w.UID))
+				a.Needs = append(a.Needs, eradicate.StepRestart+" "+string(w.UID), eradicate.StepVerify+" "+
+					string(w.UID))
 				if w.Keeps {
 					kept = w.Ref.String()
 				}
 			}
 		}
 		if kept != "" && x.unmetOf(a) == "" {
-			x.result.Left = append(x.result.Left, fmt.Sprintf("once %s no longer runs with the old value, run the same command again: it makes the old value of %s worthless", kept, r.Name()))
+			x.result.Left = append(x.result.Left, fmt.Sprintf("once %s no longer runs with the old value, run the "+
+				"same command again: it makes the old value of %s worthless", kept, r.Name()))
 			continue
 		}
 		plan.Plan.Actions = append(plan.Plan.Actions, a)
@@ -581,7 +617,8 @@ func (x *eradication) unused(ctx context.Context, r *eradicate.Rotation) error {
 			return err
 		}
 		if len(users) > 0 {
-			return fmt.Errorf("Secret %s/%s is not deleted, since it is still named by %s", s.Namespace, s.Name, strings.Join(users, ", "))
+			return fmt.Errorf("Secret %s/%s is not deleted, since it is still named by %s", s.Namespace, s.Name,
+				strings.Join(users, ", "))
 		}
 	}
 	return nil
@@ -597,7 +634,8 @@ func (x *eradication) list() {
 }
 
 func planned(step string, a steps.Action) ActionResult {
-	return ActionResult{Step: step, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
+	return ActionResult{Step: step, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets,
+		Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
 }
 
 // dryRun asks the servers of every rotation and restart.
@@ -656,12 +694,14 @@ func (x *eradication) judge() {
 	if x.result.Verdict == Eradicated {
 		outcome = timeline.OutcomeDone
 	}
-	e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify, Outcome: outcome,
+	e := timeline.Entry{Kind: timeline.KindVerdict, Phase: eradicate.Phase, Step: eradicate.StepVerify,
+		Outcome: outcome,
 		Summary: string(x.result.Verdict) + ": " + x.result.Count()}
 	if !x.req.Options.Chooses() && len(x.result.Refusals)+len(x.result.Kept)+len(x.result.Left) == 0 && !failed {
 		// Nothing was to be rotated, such as while the patched version is deployed: no verdict, and no failure.
 		n, of := x.result.counts()
-		e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "", fmt.Sprintf("no secret was to be rotated here: %d of %d are", n, of)
+		e.Kind, e.Outcome, e.Summary = timeline.KindObservation, "",
+			fmt.Sprintf("no secret was to be rotated here: %d of %d are", n, of)
 	}
 	rec := record.Eradication{Kept: x.result.Kept, Left: x.result.Left, Unrotated: x.result.Unrotated,
 		KeptKeys: x.result.KeptKeys, Unknown: x.result.Unknown}
@@ -738,7 +778,8 @@ func succeeded(outcome *timeline.Entry) bool {
 // was left for a person to do.
 func deactivated(entries []timeline.Entry, update timeline.Entry) bool {
 	return slices.ContainsFunc(timeline.Actions(entries), func(a timeline.Action) bool {
-		if a.Intent.Seq <= update.Seq || a.Intent.Step != eradicate.StepDeactivate || a.Intent.Object == nil || update.Object == nil ||
+		if a.Intent.Seq <= update.Seq || a.Intent.Step != eradicate.StepDeactivate || a.Intent.Object == nil ||
+			update.Object == nil ||
 			!sameName(*a.Intent.Object, *update.Object) || !succeeded(a.Outcome) {
 			return false
 		}

@@ -79,7 +79,8 @@ data: {key: ` + base64.StdEncoding.EncodeToString([]byte(oldSigning)) + `}
 	})
 	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
 		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
-		containers[0].(map[string]any)["envFrom"] = []any{map[string]any{"secretRef": map[string]any{"name": "signing"}}}
+		containers[0].(map[string]any)["envFrom"] = []any{
+			map[string]any{"secretRef": map[string]any{"name": "signing"}}}
 		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
 	})
 	w.suspect = firstPod(t, w.Cluster, "todo-app", "backend-")
@@ -176,7 +177,8 @@ func (w *leakedWorld) clean(t testing.TB, name string) {
 		t.Errorf("%s: the service account is the one of before (%v)", name, err)
 	}
 	for _, p := range w.List(sim.Pods, "todo-app") {
-		if strings.HasPrefix(p.GetName(), "backend-") && p.GetName() != w.suspect && p.GetAnnotations()[eradicate.RotationAnnotation] == "" {
+		if strings.HasPrefix(p.GetName(), "backend-") && p.GetName() != w.suspect &&
+			p.GetAnnotations()[eradicate.RotationAnnotation] == "" {
 			t.Errorf("%s: pod %s was not restarted", name, p.GetName())
 		}
 	}
@@ -294,7 +296,8 @@ func TestEradicatePlanWritesNothing(t *testing.T) {
 		if p.server.Written() != 0 || fmt.Sprint(before) != fmt.Sprint(w.State()) || len(journal(t, w.dir)) != entries {
 			t.Errorf("%s: something was written", name)
 		}
-		if strings.Contains(string(text), oldKey) || strings.Contains(string(text), base64.StdEncoding.EncodeToString([]byte(oldKey))) {
+		if strings.Contains(string(text), oldKey) ||
+			strings.Contains(string(text), base64.StdEncoding.EncodeToString([]byte(oldKey))) {
 			t.Errorf("%s: it tells a secret", name)
 		}
 		if len(res.Radius.Items) != 3 || res.Radius.Items[0].Users[0].Object != "Deployment todo-app/backend" {
@@ -364,8 +367,10 @@ spec: {containers: [{name: c, image: x, envFrom: [{secretRef: {name: signing}}]}
 }
 
 func TestEradicateForbidden(t *testing.T) {
-	for _, r := range []sim.Rule{{Verb: "patch", Resource: "secrets"}, {Verb: "create", Resource: "secrets"}, {Verb: "delete", Resource: "serviceaccounts"},
-		{Verb: "patch", Group: "apps", Resource: "deployments"}, {Verb: "list", Resource: "secrets"}, {Verb: "list", Group: "rbac.authorization.k8s.io"}} {
+	for _, r := range []sim.Rule{{Verb: "patch", Resource: "secrets"}, {Verb: "create", Resource: "secrets"},
+		{Verb: "delete", Resource: "serviceaccounts"},
+		{Verb: "patch", Group: "apps", Resource: "deployments"}, {Verb: "list", Resource: "secrets"},
+		{Verb: "list", Group: "rbac.authorization.k8s.io"}} {
 		w := newLeaked(t)
 		w.Deny(r)
 		p := w.mustStart(t, w.dir)
@@ -396,7 +401,9 @@ func eradicateCalls(t *testing.T) []sim.Request {
 		t.Fatalf("%+v %v", res, err)
 	}
 	// Names that are drawn differ from run to run: those of a successor.
-	calls := slices.DeleteFunc(p.server.Requests(), func(r sim.Request) bool { return strings.HasPrefix(r.Name, "signing-r") })
+	calls := slices.DeleteFunc(p.server.Requests(), func(r sim.Request) bool {
+		return strings.HasPrefix(r.Name, "signing-r")
+	})
 	if p.server.Written() < 6 {
 		t.Fatalf("%d writes: this test no longer looks at what it was made for", p.server.Written())
 	}
@@ -443,12 +450,14 @@ func TestEradicateKilledAtEveryCall(t *testing.T) {
 // TestEradicateImage: the patched version is deployed before any secret is
 // replaced, and can be taken back; the secrets cannot.
 func TestEradicateImage(t *testing.T) {
-	const patched = "registry.example.com/todo-backend@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const patched = "registry.example.com/todo-backend" +
+		"@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	for _, c := range []struct {
 		text string
 		tags bool
 		ok   bool
-	}{{"backend=" + patched, false, true}, {"backend=x:1", false, false}, {"backend=x:1", true, true}, {"backend=x", true, false}, {"=x@sha256:1", false, false},
+	}{{"backend=" + patched, false, true}, {"backend=x:1", false, false}, {"backend=x:1", true, true},
+		{"backend=x", true, false}, {"=x@sha256:1", false, false},
 		{"backend=x@sha256:zz", true, false}, {"backend=x;rm:1", true, false}} {
 		if _, err := eradicate.ParseImage(c.text, c.tags); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.text, err)
@@ -476,7 +485,8 @@ func TestEradicateImage(t *testing.T) {
 	}
 	for _, pod := range w.List(sim.Pods, "todo-app") {
 		text, _ := json.Marshal(pod.Object["spec"])
-		if strings.HasPrefix(pod.GetName(), "backend-") && (pod.GetName() == w.suspect) == strings.Contains(string(text), patched) {
+		if strings.HasPrefix(pod.GetName(), "backend-") &&
+			(pod.GetName() == w.suspect) == strings.Contains(string(text), patched) {
 			t.Errorf("%s runs %s", pod.GetName(), text)
 		}
 	}
@@ -485,7 +495,8 @@ func TestEradicateImage(t *testing.T) {
 		t.Error("a container that is not there was given an image")
 	}
 	p = w.mustStart(t, w.dir)
-	if _, err := p.undoNow(t.Context(), engine.UndoRequest{Step: eradicate.StepImage}); err != nil || image() != before {
+	if _, err := p.undoNow(t.Context(), engine.UndoRequest{Step: eradicate.StepImage}); err != nil ||
+		image() != before {
 		t.Errorf("undo: %s %v", image(), err)
 	}
 }
@@ -511,7 +522,9 @@ func TestWhatWasReadableBeforeTheIncidentTookTheRights(t *testing.T) {
 		exposed, warning string
 	}{
 		"nothing was changed": {func(*testing.T, *leakedWorld) {}, "may read it by its service account", ""},
-		"bindings removed":    {remove, "could read it by its service account until RoleBinding todo-app/backend-rolebinding was changed (entry ", ""},
+		"bindings removed": {remove,
+			"could read it by its service account until RoleBinding todo-app/backend-rolebinding was changed (entry ",
+			""},
 		"and put back": {func(t *testing.T, w *leakedWorld) {
 			remove(t, w)
 			w.mustStart(t, w.dir).mustUndo(t, engine.UndoRequest{Step: eradicate.StepBindings})
@@ -534,7 +547,8 @@ func TestWhatWasReadableBeforeTheIncidentTookTheRights(t *testing.T) {
 		"another binding of that name": {func(t *testing.T, w *leakedWorld) {
 			remove(t, w)
 			w.remove(t, bindingsGVR, "backend-rolebinding")
-			if err := w.Apply("apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: backend-rolebinding, namespace: todo-app}\n" +
+			if err := w.Apply("apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: " +
+				"backend-rolebinding, namespace: todo-app}\n" +
 				"roleRef: {kind: Role, name: none, apiGroup: rbac.authorization.k8s.io}\n"); err != nil {
 				t.Fatal(err)
 			}
@@ -543,7 +557,8 @@ func TestWhatWasReadableBeforeTheIncidentTookTheRights(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newLeaked(t)
 			w.edit(t, rolesGVR, "backend-role", func(o *unstructured.Unstructured) {
-				o.Object["rules"] = []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"secrets"}, "verbs": []any{"list"}}}
+				o.Object["rules"] = []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"secrets"},
+					"verbs": []any{"list"}}}
 			})
 			tc.change(t, w)
 			p := w.mustStart(t, w.dir)
@@ -564,7 +579,8 @@ func TestWhatWasReadableBeforeTheIncidentTookTheRights(t *testing.T) {
 			for _, w := range res.Radius.Warnings {
 				warnings += w.Text + "\n"
 			}
-			if !strings.Contains(warnings, tc.warning) || tc.warning == "" && strings.Contains(warnings, "before this incident is not") {
+			if !strings.Contains(warnings, tc.warning) ||
+				tc.warning == "" && strings.Contains(warnings, "before this incident is not") {
 				t.Errorf("warnings: %s, expected %q", warnings, tc.warning)
 			}
 			if tc.exposed != "" && !slices.Contains(res.Unrotated, "todo-app/postgres-secret") {

@@ -162,7 +162,8 @@ func (e *Engine) announce(h *incident.Handle, c collection, what string, trace r
 			}
 		}
 		if _, err := h.Log.Append(entry); err != nil {
-			e.Front.Observe(Event{Kind: Noticed, Step: c.step, Text: "what came of it could not be journaled: " + err.Error(), Err: err})
+			e.Front.Observe(Event{Kind: Noticed, Step: c.step, Text: "what came of it could not be journaled: " +
+				err.Error(), Err: err})
 		}
 	}, nil
 }
@@ -187,7 +188,8 @@ func journalEvidence(h *incident.Handle, c collection, result evidence.Result, f
 	if result.Shared == nil {
 		return nil
 	}
-	e.Summary, e.Outcome, e.Error = fmt.Sprintf("the same to be shared, redacted, sealed in %s, sha256 %s", filepath.Base(result.Shared.Path), result.Shared.SHA256), timeline.OutcomeDone, ""
+	e.Summary, e.Outcome, e.Error = fmt.Sprintf("the same to be shared, redacted, sealed in %s, sha256 %s",
+		filepath.Base(result.Shared.Path), result.Shared.SHA256), timeline.OutcomeDone, ""
 	if _, err := h.Log.AppendWith(e, journaledReceipt(*result.Shared)); err != nil {
 		return fmt.Errorf("the evidence could not be journaled: %w", err)
 	}
@@ -227,9 +229,12 @@ func (c collection) sealed(r evidence.Receipt) string {
 
 // Snapshot seals the suspects' evidence before a containment's first write.
 func (s Sealing) Snapshot() Snapshot {
-	return func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (*evidence.Receipt, string, error) {
-		c := collection{Sealing: s, purpose: "snapshot", brief: true, phase: "contain", step: "snapshot", targets: targets}
-		c.Limits = evidence.Limits{Time: containSnapshotTime, BundleBytes: s.Limits.BundleBytes, Concurrency: s.Limits.Concurrency}
+	return func(ctx context.Context, e *Engine, h *incident.Handle, targets []*cluster.Target) (*evidence.Receipt,
+		string, error) {
+		c := collection{Sealing: s, purpose: "snapshot", brief: true, phase: "contain", step: "snapshot",
+			targets: targets}
+		c.Limits = evidence.Limits{Time: containSnapshotTime, BundleBytes: s.Limits.BundleBytes,
+			Concurrency: s.Limits.Concurrency}
 		result, err := e.collect(ctx, h, c)
 		r := result.Receipt
 		if unsigned := errors.Is(err, evidence.ErrNotSigned) && r.Path != ""; err != nil && !unsigned {

@@ -36,7 +36,8 @@ func (v *BundleVerification) AsJournaled() bool { return v.Incident != "" && !v.
 // and custody chain that agree among themselves may all have been put in the
 // place of others. store nil: there are no incidents here. It needs no lock
 // and no cluster.
-func VerifyBundle(ctx context.Context, store *incident.Store, bundle string, opts evidence.VerifyOptions) (BundleVerification, error) {
+func VerifyBundle(ctx context.Context, store *incident.Store, bundle string,
+	opts evidence.VerifyOptions) (BundleVerification, error) {
 	v := BundleVerification{}
 	var err error
 	if v.Verification, err = evidence.VerifyBundle(ctx, bundle, opts); err != nil || store == nil {
@@ -55,7 +56,8 @@ type bundleJournal struct {
 
 func (x *bundleJournal) problem(format string, args ...any) {
 	x.v.disagrees = true
-	x.v.Problems = append(x.v.Problems, evidence.Problem{Path: "journal of " + string(x.v.Incident), What: fmt.Sprintf(format, args...)})
+	x.v.Problems = append(x.v.Problems, evidence.Problem{Path: "journal of " + string(x.v.Incident),
+		What: fmt.Sprintf(format, args...)})
 }
 
 func (x *bundleJournal) note(format string, args ...any) {
@@ -82,7 +84,9 @@ func (x *bundleJournal) compare(ctx context.Context, store *incident.Store) erro
 		// The receipt is missing, or was sealed without an incident; or it was taken from it.
 		for _, i := range list {
 			entries, _ := store.Entries(i.ID) // what is before a break is enough to find it
-			if r, _ := receiptAmong(entries, func(r evidence.Receipt) bool { return r.SHA256 == x.v.SHA256 }); r != nil {
+			if r, _ := receiptAmong(entries, func(r evidence.Receipt) bool {
+				return r.SHA256 == x.v.SHA256
+			}); r != nil {
 				claimed = i.ID
 			}
 		}
@@ -90,8 +94,11 @@ func (x *bundleJournal) compare(ctx context.Context, store *incident.Store) erro
 			return nil
 		}
 	case !known:
-		text := fmt.Sprintf("not compared with the journal: incident %s is not in the state directory %s", claimed, store.Dir())
-		if i := slices.IndexFunc(errs, func(err error) bool { return strings.Contains(err.Error(), string(claimed)) }); i >= 0 {
+		text := fmt.Sprintf("not compared with the journal: incident %s is not in the state directory %s", claimed,
+			store.Dir())
+		if i := slices.IndexFunc(errs, func(err error) bool {
+			return strings.Contains(err.Error(), string(claimed))
+		}); i >= 0 {
 			text = "not compared with the journal: " + errs[i].Error()
 		}
 		x.note("%s", text)
@@ -126,11 +133,13 @@ func (x *bundleJournal) receipt(ctx context.Context) {
 		// Perhaps it was altered: then it is known by its name, or by what the receipt says.
 		r, entry = receiptAmong(x.entries, func(r evidence.Receipt) bool {
 			name := filepath.Base(r.Path)
-			return name == x.v.Bundle || x.v.Receipt != nil && (r.SHA256 == x.v.Receipt.SHA256 || name == x.v.Receipt.Path)
+			return name == x.v.Bundle || x.v.Receipt != nil && (r.SHA256 == x.v.Receipt.SHA256 ||
+				name == x.v.Receipt.Path)
 		})
 	}
 	if r == nil {
-		x.problem("it knows of no such bundle: this one was not sealed in the incident, or irctl was killed before it was journaled")
+		x.problem("it knows of no such bundle: this one was not sealed in the incident, or irctl was killed before " +
+			"it was journaled")
 		return
 	}
 	if r.SHA256 != x.v.SHA256 || r.Size != x.v.Size {
@@ -139,7 +148,8 @@ func (x *bundleJournal) receipt(ctx context.Context) {
 	}
 	if x.v.Receipt != nil {
 		if fields := differ(*r, *x.v.Receipt); len(fields) > 0 {
-			x.problem("the receipt beside the bundle is not the one of entry %d: it differs in %s", entry.Seq, strings.Join(fields, ", "))
+			x.problem("the receipt beside the bundle is not the one of entry %d: it differs in %s", entry.Seq,
+				strings.Join(fields, ", "))
 		}
 	}
 	x.head(*r)
@@ -176,7 +186,8 @@ func (x *bundleJournal) head(r evidence.Receipt) {
 	}
 	for _, e := range x.entries {
 		if e.Seq == r.Timeline.Seq+1 && e.Prev != r.Timeline.SHA256 {
-			x.problem("its entry %d is not the one with which the bundle was sealed: it was written anew since", r.Timeline.Seq)
+			x.problem("its entry %d is not the one with which the bundle was sealed: it was written anew since",
+				r.Timeline.Seq)
 		}
 	}
 }
@@ -206,11 +217,13 @@ func (x *bundleJournal) custody(ctx context.Context, sha string) {
 		if f.Seq <= len(x.v.Custody) {
 			what = "is not the one that was signed then"
 		}
-		x.problem("custody entry %d, the hand-over from %s to %s at %s, which entry %d knows, %s", f.Seq, f.From, f.To, f.Time.UTC().Format(time.RFC3339), e.Seq, what)
+		x.problem("custody entry %d, the hand-over from %s to %s at %s, which entry %d knows, %s", f.Seq, f.From, f.To,
+			f.Time.UTC().Format(time.RFC3339), e.Seq, what)
 	}
 	for _, f := range chain {
 		if !known[f.SHA256] {
-			x.note("the journal of %s does not have custody entry %d, from %s to %s: it was signed elsewhere, or irctl was killed then", x.v.Incident, f.Seq, f.From, f.To)
+			x.note("the journal of %s does not have custody entry %d, from %s to %s: it was signed elsewhere, or "+
+				"irctl was killed then", x.v.Incident, f.Seq, f.From, f.To)
 		}
 	}
 }

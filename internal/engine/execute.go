@@ -65,7 +65,8 @@ func (r *run) action(ctx context.Context, step steps.Info, a steps.Action) {
 	started := r.Now()
 	r.Front.Observe(Event{Kind: Started, Step: step.Name, Action: a.Name, Text: a.Summary, Total: r.total})
 	outcome, note, err := r.attempt(ctx, step, a)
-	res := ActionResult{Step: step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary,
+	res := ActionResult{Step: step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets,
+		Summary: a.Summary,
 		Command: a.Command, Outcome: outcome, Note: note, DurationMS: r.Now().Sub(started).Milliseconds(), err: err}
 	e := Event{Kind: Finished, Step: step.Name, Action: a.Name, Text: noted(a.Summary, note), Err: err, Total: r.total}
 	if err != nil {
@@ -93,7 +94,8 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx)) // and nothing was refused
 	}
 	if why := r.unmet(a); why != "" {
-		return r.notBegun(planned, timeline.OutcomeRefused, fmt.Errorf("not done, since what must come before it failed: %s", why))
+		return r.notBegun(planned, timeline.OutcomeRefused,
+			fmt.Errorf("not done, since what must come before it failed: %s", why))
 	}
 	if err := ctx.Err(); err != nil {
 		return timeline.OutcomeSkipped, "", fmt.Errorf("not begun: %w", context.Cause(ctx))
@@ -107,7 +109,8 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 	started := r.Now()
 	intent, err := r.handle.Log.Append(planned)
 	if err != nil {
-		return timeline.OutcomeFailed, "", fmt.Errorf("%s was not changed, since the journal could not be written: %w", a.Change.Object, err)
+		return timeline.OutcomeFailed, "", fmt.Errorf("%s was not changed, since the journal could not be written: %w",
+			a.Change.Object, err)
 	}
 	done, outcome, err := r.perform(ctx, a)
 	if journalErr := r.outcome(intent, done, outcome, err, r.Now().Sub(started)); journalErr != nil {
@@ -115,14 +118,17 @@ func (r *run) attempt(ctx context.Context, step steps.Info, a steps.Action) (tim
 		if a.Final || a.Undoes != 0 {
 			advice = "the same command goes on from there"
 		}
-		return timeline.OutcomeUnknown, done.Note, errors.Join(err, fmt.Errorf("%s: %s, but the outcome could not be journaled (the intent is; %s): %w", a.Summary, outcome, advice, journalErr))
+		return timeline.OutcomeUnknown, done.Note,
+			errors.Join(err, fmt.Errorf("%s: %s, but the outcome could not be journaled (the intent is; %s): %w",
+				a.Summary, outcome, advice, journalErr))
 	}
 	return outcome, done.Note, err
 }
 
 // recordOf is the intent of an action, with what the journal keeps of it.
 func (r *run) recordOf(step steps.Info, a steps.Action) (timeline.Entry, error) {
-	e := timeline.Entry{Kind: timeline.KindIntent, Phase: step.Phase, Step: step.Name, Action: a.Name, Object: r.object(a.Change.Object),
+	e := timeline.Entry{Kind: timeline.KindIntent, Phase: step.Phase, Step: step.Name, Action: a.Name,
+		Object:  r.object(a.Change.Object),
 		Targets: a.Targets, Summary: a.Summary, Command: a.Command, Final: a.Final, Undoes: a.Undoes}
 	switch {
 	case a.Do == nil, a.Undoes != 0:
@@ -223,24 +229,29 @@ func notDone(err error) timeline.Outcome {
 }
 
 func (e *Engine) object(r cluster.Ref) *timeline.Object {
-	return &timeline.Object{Cluster: e.identity.ClusterUID, APIVersion: r.APIVersion(), Kind: r.Kind, Namespace: r.Namespace, Name: r.Name, UID: string(r.UID)}
+	return &timeline.Object{Cluster: e.identity.ClusterUID, APIVersion: r.APIVersion(), Kind: r.Kind,
+		Namespace: r.Namespace, Name: r.Name, UID: string(r.UID)}
 }
 
-func (r *run) outcome(intent timeline.Entry, done steps.Result, outcome timeline.Outcome, err error, took time.Duration) error {
+func (r *run) outcome(intent timeline.Entry, done steps.Result, outcome timeline.Outcome, err error,
+	took time.Duration) error {
 	e := outcomeEntry(intent, outcome, err, took)
 	e.Summary = noted(e.Summary, done.Note)
 	_, appendErr := r.handle.Log.AppendWith(e, done.Data)
 	return appendErr
 }
 
-func appendOutcome(log *timeline.Log, intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) error {
+func appendOutcome(log *timeline.Log, intent timeline.Entry, outcome timeline.Outcome, err error,
+	took time.Duration) error {
 	_, appendErr := log.Append(outcomeEntry(intent, outcome, err, took))
 	return appendErr
 }
 
 func outcomeEntry(intent timeline.Entry, outcome timeline.Outcome, err error, took time.Duration) timeline.Entry {
-	e := timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Phase: intent.Phase, Step: intent.Step, Action: intent.Action,
-		Object: intent.Object, Targets: intent.Targets, Summary: intent.Summary, Outcome: outcome, DurationMS: took.Milliseconds()}
+	e := timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Phase: intent.Phase, Step: intent.Step,
+		Action: intent.Action,
+		Object: intent.Object, Targets: intent.Targets, Summary: intent.Summary, Outcome: outcome,
+		DurationMS: took.Milliseconds()}
 	if err != nil {
 		e.Error = err.Error()
 	}
@@ -260,7 +271,8 @@ const settleTime = 3 * time.Second
 
 // settle finds out what became of a change, or of undoing it, whose call
 // failed: the server may have made it although its answer never came.
-func settle(ctx context.Context, client *cluster.Client, c change.Change, wanted change.State, err error) (timeline.Outcome, error) {
+func settle(ctx context.Context, client *cluster.Client, c change.Change, wanted change.State,
+	err error) (timeline.Outcome, error) {
 	if change.Refuses(err) || !change.Passing(err) && !errors.Is(err, context.Canceled) {
 		return notDone(err), err
 	}
@@ -301,14 +313,16 @@ func (e *Engine) resolve(ctx context.Context, h *incident.Handle, intent timelin
 	if intent.Undoes != 0 {
 		wanted, original = original, wanted
 	}
-	e.Front.Observe(Event{Kind: Noticed, Step: intent.Step, Text: fmt.Sprintf("an earlier run was interrupted during: %s; found: %s", intent.Summary, state)})
+	e.Front.Observe(Event{Kind: Noticed, Step: intent.Step,
+		Text: fmt.Sprintf("an earlier run was interrupted during: %s; found: %s", intent.Summary, state)})
 	switch {
 	case state == wanted, state == change.Missing && intent.Undoes != 0:
 		return appendOutcome(h.Log, intent, timeline.OutcomeDone, nil, 0)
 	case state == original, state == change.Missing:
 		return appendOutcome(h.Log, intent, timeline.OutcomeFailed, errors.New("interrupted before it was done"), 0)
 	}
-	return appendOutcome(h.Log, intent, timeline.OutcomeUnknown, errors.New("interrupted, and the object was changed by someone else since"), 0)
+	return appendOutcome(h.Log, intent, timeline.OutcomeUnknown,
+		errors.New("interrupted, and the object was changed by someone else since"), 0)
 }
 
 // journalRefusals notes what a plan refuses: else nobody would know later that
@@ -316,7 +330,8 @@ func (e *Engine) resolve(ctx context.Context, h *incident.Handle, intent timelin
 func journalRefusals(h *incident.Handle, phase string, list []steps.Refusal) error {
 	var errs []error
 	for _, r := range list {
-		e := timeline.Entry{Kind: timeline.KindObservation, Phase: phase, Step: r.Action, Action: "refused", Targets: r.Targets,
+		e := timeline.Entry{Kind: timeline.KindObservation, Phase: phase, Step: r.Action, Action: "refused",
+			Targets: r.Targets,
 			Summary: "not done: " + r.Action, Outcome: timeline.OutcomeRefused, Error: r.Reason}
 		if r.Object != "" {
 			e.Summary += ": " + r.Object
@@ -329,7 +344,8 @@ func journalRefusals(h *incident.Handle, phase string, list []steps.Refusal) err
 // noteOnce appends an observation, unless the journal has it.
 func noteOnce(h *incident.Handle, e timeline.Entry) error {
 	for _, known := range h.Log.Entries() {
-		if known.Kind == e.Kind && known.Phase == e.Phase && known.Step == e.Step && known.Action == e.Action && known.Summary == e.Summary && known.Error == e.Error {
+		if known.Kind == e.Kind && known.Phase == e.Phase && known.Step == e.Step && known.Action == e.Action &&
+			known.Summary == e.Summary && known.Error == e.Error {
 			return nil
 		}
 	}

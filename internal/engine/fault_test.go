@@ -35,7 +35,9 @@ func cleanRun(t *testing.T) (calls []sim.Request, after map[string]any) {
 	p.mustContain(t)
 	calls = p.server.Requests()
 	if len(calls) < 20 || p.server.Written() != 3 {
-		t.Fatalf("a contain of one pod makes %d calls, %d of them writes: this test no longer looks at what it was made for", len(calls), p.server.Written())
+		t.Fatalf(
+			"a contain of one pod makes %d calls, %d of them writes: this test no longer looks at what it was made "+
+				"for", len(calls), p.server.Written())
 	}
 	return calls, picture(w.Cluster, w.suspect)
 }
@@ -45,7 +47,9 @@ func cleanRun(t *testing.T) (calls []sim.Request, after map[string]any) {
 // if nothing had happened, and undo to the state before.
 func TestEveryCallFails(t *testing.T) {
 	calls, after := cleanRun(t)
-	forEveryFault(t, calls, func(t *testing.T, call sim.Request, fault sim.Fault) { oneCallFails(t, call, fault, after) })
+	forEveryFault(t, calls, func(t *testing.T, call sim.Request, fault sim.Fault) {
+		oneCallFails(t, call, fault, after)
+	})
 }
 
 // forEveryFault is called with every call and every way in which it goes wrong.
@@ -60,7 +64,8 @@ func forEveryFault(t *testing.T, calls []sim.Request, f func(*testing.T, sim.Req
 			t.Parallel()
 			forEveryCall(calls, func(turn int, call sim.Request) {
 				told := fault.Error != nil
-				if testing.Short() && (!call.Writes() && turn%len(faults) != n || call.Writes() && told && turn%2 != n%2) {
+				if testing.Short() && (!call.Writes() && turn%len(faults) != n ||
+					call.Writes() && told && turn%2 != n%2) {
 					return
 				}
 				f(t, call, fault.Fault)

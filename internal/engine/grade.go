@@ -48,7 +48,8 @@ func (e *Engine) grade(ctx context.Context, c *casefile.Case, i incident.Inciden
 	defer cancel()
 	more, err := e.newMatches(looking, c, i)
 	if err != nil {
-		more = append(more, contain.Finding{Namespace: "", Pod: "", Checks: []contain.Check{{Code: "pod", Unknown: true, Text: err.Error()}}})
+		more = append(more, contain.Finding{Namespace: "", Pod: "",
+			Checks: []contain.Check{{Code: "pod", Unknown: true, Text: err.Error()}}})
 	}
 	a.Findings = append(a.Findings, more...)
 	open := c.Unsettled()
@@ -81,7 +82,8 @@ func (e *Engine) grade(ctx context.Context, c *casefile.Case, i incident.Inciden
 // was to be, or not there any more, so that nothing is left to do.
 func (e *Engine) unsettled(ctx context.Context, c *casefile.Case, a *timeline.Action) *Unsettled {
 	u := Unsettled{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action, Summary: a.Intent.Summary,
-		Outcome: timeline.OutcomeUnknown, Reason: "irctl was ended before it knew what became of it", State: stateUnknown}
+		Outcome: timeline.OutcomeUnknown, Reason: "irctl was ended before it knew what became of it",
+		State: stateUnknown}
 	if a.Outcome != nil {
 		u.Outcome, u.Reason = a.Outcome.Outcome, a.Outcome.Error
 	}

@@ -45,7 +45,8 @@ func (e *Engine) heldBy(ctx context.Context, own incident.ID, objects []cluster.
 		}
 		entries, err := e.Store.Entries(i.ID)
 		if err != nil { // what is before a break counts
-			e.Front.Observe(Event{Kind: Noticed, Text: fmt.Sprintf("incident %s may hold more than is known: %v", i.ID, err), Err: err})
+			e.Front.Observe(Event{Kind: Noticed, Text: fmt.Sprintf("incident %s may hold more than is known: %v", i.ID,
+				err), Err: err})
 		}
 		held.byJournal(i, entries)
 	}
@@ -57,7 +58,8 @@ func (e *Engine) heldBy(ctx context.Context, own incident.ID, objects []cluster.
 	}
 	for _, ns := range sorted(namespaces) {
 		if err := held.byLabels(ctx, e.Client, ns, own, list); err != nil {
-			e.Front.Observe(Event{Kind: Noticed, Text: "whether an incident of another machine holds something is not known: " + err.Error(), Err: err})
+			e.Front.Observe(Event{Kind: Noticed,
+				Text: "whether an incident of another machine holds something is not known: " + err.Error(), Err: err})
 		}
 	}
 	return held
@@ -101,7 +103,8 @@ func keepsDown(told *casefile.Case) bool {
 }
 
 // byLabels adds the controllers from which incidents of other machines took pods.
-func (h holders) byLabels(ctx context.Context, client *cluster.Client, namespace string, own incident.ID, known []incident.Incident) error {
+func (h holders) byLabels(ctx context.Context, client *cluster.Client, namespace string, own incident.ID,
+	known []incident.Incident) error {
 	pods, err := client.ListPods(ctx, namespace, contain.IncidentLabel+","+contain.IncidentLabel+"!="+string(own))
 	if err != nil {
 		return err
@@ -142,7 +145,8 @@ func (h holders) keeps(object cluster.Ref, despite []incident.ID, command string
 	if len(ids) == 0 {
 		return nil
 	}
-	return fmt.Errorf("incident %s holds %s as well (irctl status %s shows it); to take it from there all the same: %s %s",
+	return fmt.Errorf(
+		"incident %s holds %s as well (irctl status %s shows it); to take it from there all the same: %s %s",
 		strings.Join(ids, " and incident "), object, ids[0], command, strings.Join(flags, " "))
 }
 
@@ -151,13 +155,16 @@ func (e *Engine) agreed(h *incident.Handle, held holders, object cluster.Ref) er
 	own := h.Incident().ID
 	for _, id := range held[keyOf(object)] {
 		if err := noteOnce(h, timeline.Entry{Kind: timeline.KindObservation, Action: "despite",
-			Summary: fmt.Sprintf("%s is given back although incident %s holds it, as was agreed to", object, id)}); err != nil {
+			Summary: fmt.Sprintf("%s is given back although incident %s holds it, as was agreed to", object,
+				id)}); err != nil {
 			return err
 		}
 		_, err := e.Store.Append(id, e.Actor(), timeline.Entry{Kind: timeline.KindObservation, Action: "despite",
-			Summary: fmt.Sprintf("%s, which this incident holds, is given back by incident %s, as was agreed to there", object, own)})
+			Summary: fmt.Sprintf("%s, which this incident holds, is given back by incident %s, as was agreed to there",
+				object, own)})
 		if err != nil {
-			e.Front.Observe(Event{Kind: Noticed, Text: fmt.Sprintf("incident %s was not told that %s is given back: %v", id, object, err), Err: err})
+			e.Front.Observe(Event{Kind: Noticed, Text: fmt.Sprintf("incident %s was not told that %s is given back: %v",
+				id, object, err), Err: err})
 		}
 	}
 	return nil
@@ -165,14 +172,16 @@ func (e *Engine) agreed(h *incident.Handle, held holders, object cluster.Ref) er
 
 // leave takes out of a list of actions those on what another incident holds, and
 // returns a refusal for each.
-func (h holders) leave(actions []steps.Action, step string, despite []incident.ID, command string) (kept []steps.Action, refused []steps.Refusal) {
+func (h holders) leave(actions []steps.Action, step string, despite []incident.ID, command string) (kept []steps.Action,
+	refused []steps.Refusal) {
 	for _, a := range actions {
 		err := h.keeps(a.Change.Object, despite, command)
 		if err == nil {
 			kept = append(kept, a)
 			continue
 		}
-		refused = append(refused, steps.Refusal{ID: a.ID, Targets: a.Targets, Action: step, Object: a.Change.Object.String(), Reason: err.Error()})
+		refused = append(refused, steps.Refusal{ID: a.ID, Targets: a.Targets, Action: step,
+			Object: a.Change.Object.String(), Reason: err.Error()})
 	}
 	return kept, refused
 }

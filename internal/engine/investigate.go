@@ -62,12 +62,15 @@ func Traces(s evidence.Scope) bool { return s.Live || s.Checkpoint || len(s.File
 // there is by then is sealed, and the result comes with the error.
 func (e *Engine) Investigate(ctx context.Context, req InvestigateRequest) (*InvestigateResult, error) {
 	if len(req.Targets) == 0 {
-		return nil, fmt.Errorf("%w: what was named has no pods to collect evidence of; irctl status names the suspects of an open incident", ErrUndetermined)
+		return nil, fmt.Errorf(
+			"%w: what was named has no pods to collect evidence of; irctl status names the suspects of an open "+
+				"incident", ErrUndetermined)
 	}
 	if err := req.Scope.CheckFiles(); err != nil {
 		return nil, err
 	}
-	c := collection{Sealing: req.Sealing, purpose: "investigation", phase: "investigate", step: "collect", targets: req.Targets, scope: req.Scope, redact: req.Redact, name: req.Bundle}
+	c := collection{Sealing: req.Sealing, purpose: "investigation", phase: "investigate", step: "collect",
+		targets: req.Targets, scope: req.Scope, redact: req.Redact, name: req.Bundle}
 	c.Limits.Time = cmp.Or(c.Limits.Time, investigateTime)
 	c.fillLimits()
 	res := &InvestigateResult{Failures: req.Failures}
@@ -77,7 +80,8 @@ func (e *Engine) Investigate(ctx context.Context, req InvestigateRequest) (*Inve
 	if req.DryRun {
 		return res, nil
 	}
-	answer, err := e.Front.Approve(ctx, Proposal{Server: e.identity.Server, Context: e.Context, Targets: req.Targets, Collection: &res.Plan, Traces: Traces(req.Scope)})
+	answer, err := e.Front.Approve(ctx, Proposal{Server: e.identity.Server, Context: e.Context, Targets: req.Targets,
+		Collection: &res.Plan, Traces: Traces(req.Scope)})
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +98,8 @@ func (e *Engine) Investigate(ctx context.Context, req InvestigateRequest) (*Inve
 	return res, e.investigate(ctx, h, c, req, res)
 }
 
-func (e *Engine) investigate(ctx context.Context, h *incident.Handle, c collection, req InvestigateRequest, res *InvestigateResult) error {
+func (e *Engine) investigate(ctx context.Context, h *incident.Handle, c collection, req InvestigateRequest,
+	res *InvestigateResult) error {
 	var err error
 	res.Result, err = e.collect(ctx, h, c)
 	if path := res.Receipt.Path; path != "" && req.Stamp {
@@ -128,7 +133,8 @@ func (e *Engine) investigated(ctx context.Context, req InvestigateRequest) (*inc
 		return h, nil
 	}
 	h, _, err := e.Store.Join(ctx, func(i incident.Incident) bool { return !e.other(i) && isAboutAny(i, req.Targets) },
-		incident.New{Title: req.Title, Severity: req.Severity, Actor: e.Actor(), Targets: recordsOf(req.Targets, nil), Cluster: e.cluster()})
+		incident.New{Title: req.Title, Severity: req.Severity, Actor: e.Actor(), Targets: recordsOf(req.Targets, nil),
+			Cluster: e.cluster()})
 	return h, err
 }
 

@@ -41,10 +41,12 @@ func TestInvestigateSealsAndJournals(t *testing.T) {
 	if err != nil || res.Cancelled || res.Incident == "" || res.Shared == nil {
 		t.Fatalf("%v, %+v", err, res)
 	}
-	if filepath.Dir(res.Receipt.Path) != filepath.Join(dir, "incidents", res.Incident) || res.Receipt.Incident != res.Incident {
+	if filepath.Dir(res.Receipt.Path) != filepath.Join(dir, "incidents", res.Incident) ||
+		res.Receipt.Incident != res.Incident {
 		t.Errorf("the bundle is at %s, of incident %s", res.Receipt.Path, res.Receipt.Incident)
 	}
-	if n := len(p.front.proposals); n != 1 || p.front.proposals[0].Traces || p.front.proposals[0].Collection == nil || p.front.proposals[0].Collection.Pods != 1 {
+	if n := len(p.front.proposals); n != 1 || p.front.proposals[0].Traces || p.front.proposals[0].Collection == nil ||
+		p.front.proposals[0].Collection.Pods != 1 {
 		t.Errorf("%d proposals: %+v", n, p.front.proposals)
 	}
 	last := engine.Event{}
@@ -62,7 +64,8 @@ func TestInvestigateSealsAndJournals(t *testing.T) {
 			sealed = append(sealed, e.Data.String())
 		}
 	}
-	if len(sealed) != 2 || !strings.Contains(sealed[0], res.Receipt.SHA256) || !strings.Contains(sealed[1], res.Shared.SHA256) {
+	if len(sealed) != 2 || !strings.Contains(sealed[0], res.Receipt.SHA256) ||
+		!strings.Contains(sealed[1], res.Shared.SHA256) {
 		t.Errorf("journaled: %q", sealed)
 	}
 
@@ -70,7 +73,9 @@ func TestInvestigateSealsAndJournals(t *testing.T) {
 	if c := p.mustContain(t); c.Incident != res.Incident {
 		t.Errorf("contained in %s", c.Incident)
 	}
-	again, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Bundle = filepath.Join(t.TempDir(), "new", "folder") }))
+	again, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) {
+		r.Bundle = filepath.Join(t.TempDir(), "new", "folder")
+	}))
 	if err != nil || again.Incident != res.Incident || filepath.Base(filepath.Dir(again.Receipt.Path)) != "folder" {
 		t.Errorf("%v, %+v", err, again)
 	}
@@ -79,9 +84,12 @@ func TestInvestigateSealsAndJournals(t *testing.T) {
 func TestInvestigateAsksBeforeItLeavesTraces(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
-	for name, scope := range map[string]evidence.Scope{"live": {Live: true}, "checkpoint": {Checkpoint: true}, "files": {Files: []string{"/etc/passwd"}}} {
+	for name, scope := range map[string]evidence.Scope{"live": {Live: true}, "checkpoint": {Checkpoint: true},
+		"files": {Files: []string{"/etc/passwd"}}} {
 		p.front.answer, p.front.proposals = engine.No, nil
-		res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Scope = scope }))
+		res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) {
+			r.Scope = scope
+		}))
 		if err != nil || !res.Cancelled || len(p.front.proposals) != 1 || !p.front.proposals[0].Traces {
 			t.Errorf("%s: %v, %+v", name, err, res)
 		}
@@ -112,7 +120,8 @@ func TestASnapshotIsOfThePodThatWasMeant(t *testing.T) {
 	if err != nil || !strings.Contains(text, "incomplete") {
 		t.Errorf("%v, %s", err, text)
 	}
-	if _, text, err = req.Snapshot()(t.Context(), p.Engine, h, req.Targets); err == nil && strings.Contains(text, "incomplete") {
+	if _, text, err = req.Snapshot()(t.Context(), p.Engine, h, req.Targets); err == nil &&
+		strings.Contains(text, "incomplete") {
 		t.Errorf("of the pod itself: %s", text)
 	}
 }
@@ -126,19 +135,29 @@ func TestSuspects(t *testing.T) {
 		failures        int
 		problem         string
 	}{
-		"none":             {problem: "no suspect is named"},
-		"pod":              {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect}}, pods: 1},
-		"with namespace":   {query: engine.SuspectQuery{Namespace: "default", Pods: []string{"todo-app/" + w.suspect}}, pods: 1},
-		"twice":            {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect, "todo-app/" + w.suspect}, Selector: "app=backend"}, pods: 3},
-		"as TYPE/NAME":     {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "po", Name: w.suspect}}}, pods: 1},
-		"workload":         {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "deploy", Name: "backend"}}}, pods: 3, workloads: 1},
-		"one is not there": {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect, "none"}}, pods: 1, failures: 1},
-		"none is there":    {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{"none"}}, problem: "none"},
-		"no such label":    {query: engine.SuspectQuery{Namespace: "todo-app", Selector: "app=nothing"}, problem: "no pod matches -l app=nothing"},
-		"no such type":     {query: engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "nonsense", Name: "x"}}}, problem: "nonsense"},
-		"no pods":          {query: engine.SuspectQuery{Namespace: "default", All: true}, problem: "could not tell: there are no pods in namespace default"},
-		"no such space":    {query: engine.SuspectQuery{Namespace: "empty", All: true}, problem: `there is no namespace "empty"`},
-		"pod in no space":  {query: engine.SuspectQuery{Namespace: "empty", Pods: []string{"x"}}, problem: `there is no namespace "empty"`},
+		"none": {problem: "no suspect is named"},
+		"pod":  {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect}}, pods: 1},
+		"with namespace": {query: engine.SuspectQuery{Namespace: "default", Pods: []string{"todo-app/" + w.suspect}},
+			pods: 1},
+		"twice": {query: engine.SuspectQuery{Namespace: "todo-app",
+			Pods: []string{w.suspect, "todo-app/" + w.suspect}, Selector: "app=backend"}, pods: 3},
+		"as TYPE/NAME": {query: engine.SuspectQuery{Namespace: "todo-app",
+			Workloads: []engine.Named{{Type: "po", Name: w.suspect}}}, pods: 1},
+		"workload": {query: engine.SuspectQuery{Namespace: "todo-app",
+			Workloads: []engine.Named{{Type: "deploy", Name: "backend"}}}, pods: 3, workloads: 1},
+		"one is not there": {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{w.suspect, "none"}},
+			pods: 1, failures: 1},
+		"none is there": {query: engine.SuspectQuery{Namespace: "todo-app", Pods: []string{"none"}}, problem: "none"},
+		"no such label": {query: engine.SuspectQuery{Namespace: "todo-app", Selector: "app=nothing"},
+			problem: "no pod matches -l app=nothing"},
+		"no such type": {query: engine.SuspectQuery{Namespace: "todo-app",
+			Workloads: []engine.Named{{Type: "nonsense", Name: "x"}}}, problem: "nonsense"},
+		"no pods": {query: engine.SuspectQuery{Namespace: "default", All: true},
+			problem: "could not tell: there are no pods in namespace default"},
+		"no such space": {query: engine.SuspectQuery{Namespace: "empty", All: true},
+			problem: `there is no namespace "empty"`},
+		"pod in no space": {query: engine.SuspectQuery{Namespace: "empty", Pods: []string{"x"}},
+			problem: `there is no namespace "empty"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := p.Suspects(t.Context(), tc.query)
@@ -148,7 +167,8 @@ func TestSuspects(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || len(s.Pods) != tc.pods || len(s.Workloads) != tc.workloads || len(s.Failures) != tc.failures {
+			if err != nil || len(s.Pods) != tc.pods || len(s.Workloads) != tc.workloads ||
+				len(s.Failures) != tc.failures {
 				t.Errorf("%v, %d pods, %d workloads, %v", err, len(s.Pods), len(s.Workloads), s.Failures)
 			}
 		})
@@ -205,13 +225,15 @@ func TestHandOversAreJournaled(t *testing.T) {
 		t.Fatalf("%v, %+v, %q", err, res, summaries())
 	}
 	// One that was signed elsewhere, or by a process that was killed before it journaled.
-	if _, err := evidence.AddCustody(t.Context(), bundle, evidence.HandOver{From: "b", To: "c"}, evidence.Actor{}, signer, time.Now()); err != nil {
+	if _, err := evidence.AddCustody(t.Context(), bundle, evidence.HandOver{From: "b", To: "c"}, evidence.Actor{},
+		signer, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := handOver(p.Store, "d"); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(summaries(), "\n"); strings.Count(got, "handed over") != 3 || !strings.Contains(got, "from b to c") || !strings.Contains(got, "from a to d") {
+	if got := strings.Join(summaries(), "\n"); strings.Count(got, "handed over") != 3 ||
+		!strings.Contains(got, "from b to c") || !strings.Contains(got, "from a to d") {
 		t.Errorf("%s", got)
 	}
 	// On another machine there is no such incident.
@@ -220,7 +242,8 @@ func TestHandOversAreJournaled(t *testing.T) {
 		t.Fatal(err)
 	}
 	res, err = handOver(elsewhere, "e")
-	if err != nil || res.Incident != "" || !strings.Contains(res.Note, "is not in the state directory") || len(summaries()) != 3 {
+	if err != nil || res.Incident != "" || !strings.Contains(res.Note, "is not in the state directory") ||
+		len(summaries()) != 3 {
 		t.Errorf("%v, %+v", err, res)
 	}
 	// While the incident is in use nothing is signed.
@@ -231,7 +254,8 @@ func TestHandOversAreJournaled(t *testing.T) {
 	defer h.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := engine.HandOver(ctx, p.Store, bundle, evidence.HandOver{From: "a", To: "f"}, signer, time.Now); err == nil {
+	if _, err := engine.HandOver(ctx, p.Store, bundle, evidence.HandOver{From: "a", To: "f"}, signer,
+		time.Now); err == nil {
 		t.Error("signed, and not journaled")
 	}
 	if chain, err := evidence.Custody(t.Context(), bundle); err != nil || len(chain) != 4 {
@@ -245,7 +269,9 @@ func TestVerifyComparesWithTheJournal(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
 	investigate := func(name string) string {
-		res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) { r.Bundle = filepath.Join(dir, name) }))
+		res, err := p.Investigate(t.Context(), p.investigation(t, func(r *engine.InvestigateRequest) {
+			r.Bundle = filepath.Join(dir, name)
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +280,8 @@ func TestVerifyComparesWithTheJournal(t *testing.T) {
 	bundle, other := investigate("case.tar.gz.gpg"), investigate("other.tar.gz.gpg")
 	signer, incidents := signerFile(t), filepath.Join(dir, "incidents")
 	for _, to := range []string{"b", "c"} {
-		if _, err := engine.HandOver(t.Context(), p.Store, bundle, evidence.HandOver{From: "a", To: to}, signer, time.Now); err != nil {
+		if _, err := engine.HandOver(t.Context(), p.Store, bundle, evidence.HandOver{From: "a", To: to}, signer,
+			time.Now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -298,32 +325,46 @@ func TestVerifyComparesWithTheJournal(t *testing.T) {
 				}
 			}
 		}},
-		"altered":         {change: func(b string) { write(b, append(read(b), 'x')) }, problem: "bytes and the SHA-256"},
+		"altered": {change: func(b string) { write(b, append(read(b), 'x')) },
+			problem: "bytes and the SHA-256"},
 		"receipt is gone": {change: func(b string) { remove(b + ".json") }},
 		"of no incident":  {change: func(b string) { write(b, []byte("x")); remove(b + ".json") }, unknown: true},
-		"altered receipt": {change: func(b string) { edit(b+".json", `"purpose": "investigation"`, `"purpose": "snapshot"`) }, problem: "it differs in purpose"},
+		"altered receipt": {change: func(b string) {
+			edit(b+".json", `"purpose": "investigation"`,
+				`"purpose": "snapshot"`)
+		}, problem: "it differs in purpose"},
 		"another's content": {change: func(b string) {
 			write(b, read(other))
 			write(b+".json", read(other+".json"))
 			edit(b+".json", "other.tar", "case.tar")
 		}, problem: "it differs in path"},
-		"last custody entry cut off": {change: func(b string) { remove(b+".custody/0002.json", b+".custody/0002.json.asc") },
+		"last custody entry cut off": {change: func(b string) {
+			remove(b+".custody/0002.json", b+".custody/0002.json.asc")
+		},
 			problem: "custody entry 2, the hand-over from a to c at "},
-		"all custody cut off":   {change: func(b string) { remove(b + ".custody") }, problem: "custody entry 1, the hand-over from a to b at "},
-		"custody entry altered": {change: func(b string) { edit(b+".custody/0002.json", `"to": "c"`, `"to": "d"`) }, problem: "is not the one that was signed then"},
-		"custody entry broken":  {change: func(b string) { write(b+".custody/0002.json", []byte("{}")) }, problem: "custody entry 2", note: "cannot be read"},
+		"all custody cut off": {change: func(b string) { remove(b + ".custody") },
+			problem: "custody entry 1, the hand-over from a to b at "},
+		"custody entry altered": {change: func(b string) { edit(b+".custody/0002.json", `"to": "c"`, `"to": "d"`) },
+			problem: "is not the one that was signed then"},
+		"custody entry broken": {change: func(b string) { write(b+".custody/0002.json", []byte("{}")) },
+			problem: "custody entry 2", note: "cannot be read"},
 		"handed over elsewhere": {change: func(b string) {
-			if _, err := evidence.AddCustody(t.Context(), b, evidence.HandOver{From: "c", To: "e"}, evidence.Actor{}, signer, time.Now()); err != nil {
+			if _, err := evidence.AddCustody(t.Context(), b, evidence.HandOver{From: "c", To: "e"}, evidence.Actor{},
+				signer, time.Now()); err != nil {
 				t.Error(err)
 			}
 		}, note: "does not have custody entry 3, from c to e"},
-		"incident is not here":     {change: func(string) { remove(incidents) }, note: "is not in the state directory", unknown: true},
+		"incident is not here": {change: func(string) { remove(incidents) }, note: "is not in the state directory",
+			unknown: true},
 		"incident.yaml is damaged": {change: func(string) { write(oneOf(t, incidents, "incident.yaml"), []byte("{")) }},
 		"incident is damaged": {change: func(string) {
 			write(oneOf(t, incidents, "incident.yaml"), []byte("{"))
 			write(oneOf(t, incidents, "timeline.jsonl"), nil)
 		}, note: "incident.yaml", unknown: true},
-		"journal is broken": {change: func(string) { edit(oneOf(t, incidents, "timeline.jsonl"), "from a to c", "from a to d") }, problem: "it cannot be relied on"},
+		"journal is broken": {change: func(string) {
+			edit(oneOf(t, incidents, "timeline.jsonl"), "from a to c",
+				"from a to d")
+		}, problem: "it cannot be relied on"},
 		"a claim of an incident": {change: func(b string) {
 			write(b, []byte("x"))
 			edit(b+".json", "case.tar", "new.tar")
@@ -356,7 +397,8 @@ func TestVerifyComparesWithTheJournal(t *testing.T) {
 					problems = append(problems, p.What)
 				}
 			}
-			if got := strings.Join(problems, "\n"); !strings.Contains(got, tc.problem) || (tc.problem == "") != (got == "") {
+			if got := strings.Join(problems, "\n"); !strings.Contains(got, tc.problem) ||
+				(tc.problem == "") != (got == "") {
 				t.Errorf("problems: %q, expected %q", got, tc.problem)
 			}
 			if notes := strings.Join(v.Notes, "\n"); !strings.Contains(notes, tc.note) {

@@ -59,7 +59,8 @@ func victim(args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.Contain(ctx, engine.ContainRequest{Targets: []*cluster.Target{target}, Options: contain.Options{Steps: contain.DefaultSteps}})
+	_, err = e.Contain(ctx, engine.ContainRequest{Targets: []*cluster.Target{target},
+		Options: contain.Options{Steps: contain.DefaultSteps}})
 	return err
 }
 
@@ -115,7 +116,8 @@ func (w *world) killVictim(t *testing.T, call sim.Request, executed bool, dir st
 		return sim.Fault{Before: kill, Break: true}
 	}))
 	defer listener.Close()
-	cmd.Env = append(os.Environ(), victimEnv+"="+strings.Join(append([]string{listener.URL, dir, w.suspect}, more...), "\n"))
+	cmd.Env = append(os.Environ(), victimEnv+"="+strings.Join(append([]string{listener.URL, dir, w.suspect}, more...),
+		"\n"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,8 @@ func madeBy(told *casefile.Case) []Made {
 	list := []Made{}
 	for _, a := range told.Actions {
 		r, ok := timeline.Payload[record.Rotation](&a.Intent)
-		if !ok || a.Outcome != nil && (a.Outcome.Outcome == timeline.OutcomeRefused || a.Outcome.Outcome == timeline.OutcomeSkipped) {
+		if !ok || a.Outcome != nil && (a.Outcome.Outcome == timeline.OutcomeRefused ||
+			a.Outcome.Outcome == timeline.OutcomeSkipped) {
 			continue
 		}
 		accepted := &record.Accepted{By: a.Intent.Actor.Name(), At: a.Intent.Time, Reason: a.Intent.Summary}
@@ -63,17 +64,20 @@ func madeBy(told *casefile.Case) []Made {
 		if t.Outcome == timeline.OutcomeDenied {
 			continue
 		}
-		m := Made{Seq: t.Seq, Kind: string(t.Kind), Object: t.What, State: stateUnknown, trace: t.Trace, Text: "nobody can take it back",
+		m := Made{Seq: t.Seq, Kind: string(t.Kind), Object: t.What, State: stateUnknown, trace: t.Trace,
+			Text:     "nobody can take it back",
 			Accepted: &record.Accepted{By: t.Who.Name(), At: t.Time, Reason: "collected for the investigation"}}
 		switch t.Kind {
 		case record.EphemeralContainer:
 			m.Object = fmt.Sprintf("ephemeral container %s of pod %s/%s", t.Container, t.Namespace, t.Pod)
 			m.Text = "it goes when the pod goes"
 		case record.Checkpoint:
-			m.Object = fmt.Sprintf("checkpoint of container %s of pod %s/%s on node %s", t.Container, t.Namespace, t.Pod, t.Node)
+			m.Object = fmt.Sprintf("checkpoint of container %s of pod %s/%s on node %s", t.Container, t.Namespace,
+				t.Pod, t.Node)
 			m.Text = "it lies in /var/lib/kubelet/checkpoints until somebody deletes it there; irctl cannot look"
 			if t.Outcome != timeline.OutcomeDone {
-				m.Text = "it may lie in /var/lib/kubelet/checkpoints, since nobody knows what came of the call; irctl cannot look"
+				m.Text = "it may lie in /var/lib/kubelet/checkpoints, since nobody knows what came of the call; " +
+					"irctl cannot look"
 			}
 		}
 		list = append(list, m)

@@ -111,7 +111,8 @@ func TestEveryWriteIsAccountedFor(t *testing.T) {
 						return true
 					}
 				case *ast.SelectorExpr: // a client's Post(), http.MethodPost
-					if name := n.Sel.Name; name != "Post" && name != "Put" && name != "MethodPost" && name != "MethodPut" {
+					if name := n.Sel.Name; name != "Post" && name != "Put" && name != "MethodPost" &&
+						name != "MethodPut" {
 						return true
 					}
 				default:
@@ -186,7 +187,8 @@ data: {token: b2xk}
 			return sim.Fault{After: func() { w.fill() }}
 		}
 		if r.Resource == "pods/exec" {
-			return sim.Fault{Error: apierrors.NewBadRequest(`exec: "sh": executable file not found in $PATH`)} // without a shell
+			// without a shell
+			return sim.Fault{Error: apierrors.NewBadRequest(`exec: "sh": executable file not found in $PATH`)}
 		}
 		return sim.Fault{}
 	})
@@ -195,13 +197,15 @@ data: {token: b2xk}
 	}
 	w.id = w.p.onlyOpen(t)
 	investigation := w.p.investigation(t, func(r *engine.InvestigateRequest) {
-		r.Scope = evidence.Scope{Live: true, DebugImage: "registry.example/debug", Files: []string{"/etc/passwd"}, Checkpoint: true}
+		r.Scope = evidence.Scope{Live: true, DebugImage: "registry.example/debug", Files: []string{"/etc/passwd"},
+			Checkpoint: true}
 	})
 	if _, err := w.p.Investigate(t.Context(), investigation); err != nil {
 		t.Fatal(err)
 	}
 	w.p.mustContain(t, func(r *engine.ContainRequest) { r.Options.Steps = slices.Clone(contain.AllSteps) })
-	for _, o := range []eradicate.Options{{RemoveBindings: true}, {Manifests: manifests(t, teamPolicies), ForceConflicts: true}} {
+	for _, o := range []eradicate.Options{{RemoveBindings: true},
+		{Manifests: manifests(t, teamPolicies), ForceConflicts: true}} {
 		if _, err := w.p.Eradicate(t.Context(), engine.EradicateRequest{Incident: w.id, Options: o}); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +221,9 @@ func (w *everyKind) fill() {
 	for _, o := range w.List(secretsGVR, "todo-app") {
 		if o.GetName() == "legacy" {
 			// It may be deleted meanwhile, to be made anew: then the next round fills that.
-			_ = w.Edit(secretsGVR, "todo-app", "legacy", func(o *unstructured.Unstructured) { o.Object["data"] = map[string]any{"token": "bmV3"} })
+			_ = w.Edit(secretsGVR, "todo-app", "legacy", func(o *unstructured.Unstructured) {
+				o.Object["data"] = map[string]any{"token": "bmV3"}
+			})
 		}
 	}
 }
@@ -252,7 +258,9 @@ func TestWhatIrctlCreatesIsLabelledOrInTheRecord(t *testing.T) {
 	}
 	made := map[string]bool{}
 	for _, o := range slices.Concat(state, w.State()) {
-		ours := slices.ContainsFunc(o.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool { return m.Manager == change.FieldManager })
+		ours := slices.ContainsFunc(o.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool {
+			return m.Manager == change.FieldManager
+		})
 		if known[string(o.GetUID())] || !ours {
 			continue
 		}
@@ -295,8 +303,10 @@ func TestClosingNamesOneOfEveryKind(t *testing.T) {
 	}
 	named := strings.Join(leftBy(closing), "\n")
 	for _, want := range []string{
-		"NetworkPolicy todo-app/" + contain.PolicyName(string(w.id)), "Pod todo-app/" + w.suspect, "Deployment todo-app/backend", "Node ",
-		"ScaledObject todo-app/backend", "NetworkPolicy todo-app/no-metadata-service", "NetworkPolicy todo-app/frontend-network-policy",
+		"NetworkPolicy todo-app/" + contain.PolicyName(string(w.id)), "Pod todo-app/" + w.suspect,
+		"Deployment todo-app/backend", "Node ",
+		"ScaledObject todo-app/backend", "NetworkPolicy todo-app/no-metadata-service",
+		"NetworkPolicy todo-app/frontend-network-policy",
 		"Secret todo-app/signing-r", "Secret todo-app/legacy", "ServiceAccount todo-app/backend-sa",
 		"ephemeral container irctl-debug-", "checkpoint of container ",
 	} {
@@ -310,7 +320,8 @@ func TestClosingNamesOneOfEveryKind(t *testing.T) {
 		}
 	}
 	for _, m := range closing.Made {
-		if m.Accepted == nil || m.Accepted.By == "" || m.Accepted.At.IsZero() || m.State != change.After && m.Kind != "checkpoint" {
+		if m.Accepted == nil || m.Accepted.By == "" || m.Accepted.At.IsZero() ||
+			m.State != change.After && m.Kind != "checkpoint" {
 			t.Errorf("%+v", m)
 		}
 	}
@@ -364,12 +375,14 @@ metadata: {name: copied, namespace: todo-app, labels: {irctl/incident: %[1]s}}
 			t.Fatal(err)
 		}
 		defer h.Close()
-		if _, err := p.Accept(t.Context(), h, engine.AcceptRequest{Code: "stray", Object: object, Reason: "a copy of the team's"}); err != nil {
+		if _, err := p.Accept(t.Context(), h, engine.AcceptRequest{Code: "stray", Object: object,
+			Reason: "a copy of the team's"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	accept("Secret default/copied")
-	if closing, err = p.closeNow(t, id, engine.CloseRequest{}); !errors.Is(err, engine.ErrRefused) || strings.Contains(err.Error(), "Secret default") {
+	if closing, err = p.closeNow(t, id, engine.CloseRequest{}); !errors.Is(err, engine.ErrRefused) ||
+		strings.Contains(err.Error(), "Secret default") {
 		t.Fatalf("one is accepted: %v: %+v", err, closing)
 	}
 	accept("ServiceAccount todo-app/copied")
@@ -394,7 +407,8 @@ func TestAKindThatMayNotBeListedIsNotNothing(t *testing.T) {
 		if err != nil || len(closing.Doubts) != 1 || !strings.Contains(closing.Doubts[0], denied.Resource) {
 			t.Errorf("%s: %v, %v", denied.Resource, err, closing.Doubts)
 		}
-		if last := journal2(t, p, string(id)); !strings.Contains(last.Data.String(), `"unlooked":["whether more carries`) {
+		if last := journal2(t, p, string(id)); !strings.Contains(last.Data.String(),
+			`"unlooked":["whether more carries`) {
 			t.Errorf("%s: %s", denied.Resource, last.Data)
 		}
 	}

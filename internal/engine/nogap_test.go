@@ -23,7 +23,8 @@ func TestWithoutAQuarantineNothingElseIsDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]timeline.Outcome{contain.StepQuarantine: timeline.OutcomeDenied, contain.StepDetach: timeline.OutcomeRefused, contain.StepScale: timeline.OutcomeRefused}
+	want := map[string]timeline.Outcome{contain.StepQuarantine: timeline.OutcomeDenied,
+		contain.StepDetach: timeline.OutcomeRefused, contain.StepScale: timeline.OutcomeRefused}
 	if len(res.Actions) != len(want) {
 		t.Errorf("%d actions", len(res.Actions))
 	}

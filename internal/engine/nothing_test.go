@@ -39,11 +39,13 @@ func verdictsIn(entries []timeline.Entry, phase string) (list []string) {
 
 func (p *process) containWorkload(t *testing.T) *engine.ContainResult {
 	t.Helper()
-	s, err := p.Suspects(t.Context(), engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "deploy", Name: "backend"}}})
+	s, err := p.Suspects(t.Context(), engine.SuspectQuery{Namespace: "todo-app",
+		Workloads: []engine.Named{{Type: "deploy", Name: "backend"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := p.Contain(t.Context(), engine.ContainRequest{Targets: s.Pods, Workloads: s.Workloads, Options: contain.Options{Steps: contain.DefaultSteps}})
+	res, err := p.Contain(t.Context(), engine.ContainRequest{Targets: s.Pods, Workloads: s.Workloads,
+		Options: contain.Options{Steps: contain.DefaultSteps}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,8 @@ func TestOnNoSuspectsThereIsNoVerdict(t *testing.T) {
 	}
 	other := t.TempDir()
 	res := w.mustStart(t, other).containWorkload(t)
-	if store := w.mustStart(t, other).Store; res.Verdict != contain.Undetermined || res.Incident != "" || len(openIn(t, store)) != 0 {
+	if store := w.mustStart(t, other).Store; res.Verdict != contain.Undetermined || res.Incident != "" ||
+		len(openIn(t, store)) != 0 {
 		t.Errorf("elsewhere: %q, incident %q, open %v", res.Verdict, res.Incident, openIn(t, store))
 	}
 }
@@ -167,7 +170,8 @@ func TestStatusOfAnotherClusterCannotTell(t *testing.T) {
 	if i, err = p.Store.Load(incident.ID(res.Incident)); err != nil {
 		t.Fatal(err)
 	}
-	if st := p.Status(t.Context(), i, nil); st.Verdict != contain.Undetermined || len(st.Doubts) != 1 || !strings.Contains(st.Doubts[0], "kube-system") {
+	if st := p.Status(t.Context(), i, nil); st.Verdict != contain.Undetermined || len(st.Doubts) != 1 ||
+		!strings.Contains(st.Doubts[0], "kube-system") {
 		t.Errorf("the cluster's UID is not known: %q %q", st.Verdict, st.Doubts)
 	}
 }
@@ -208,7 +212,8 @@ func TestVerdictsAreAsTheWorst(t *testing.T) {
 func TestOnNoWorkloadsThereIsNoRecovery(t *testing.T) {
 	t.Parallel()
 	w, dir := newWorld(t), t.TempDir()
-	lone := strings.NewReplacer("\t", "  ").Replace("apiVersion: v1\nkind: Pod\nmetadata: {name: lone, namespace: todo-app}\nspec:\n\tcontainers: [{name: c, image: registry.example.com/c:1}]\n")
+	lone := strings.NewReplacer("\t", "  ").Replace("apiVersion: v1\nkind: Pod\nmetadata: {name: lone, namespace: " +
+		"todo-app}\nspec:\n\tcontainers: [{name: c, image: registry.example.com/c:1}]\n")
 	if err := w.Apply(lone); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +253,8 @@ func TestASuspectThatCannotBeReadIsNotGone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := got.Suspects[0]; s.Fate != "unknown" || !strings.Contains(s.Text, "could not be read") || len(got.Refusals) != refusals {
+		if s := got.Suspects[0]; s.Fate != "unknown" || !strings.Contains(s.Text, "could not be read") ||
+			len(got.Refusals) != refusals {
 			t.Errorf("%s: %+v, refusals %+v", fate, s, got.Refusals)
 		}
 	}

@@ -46,7 +46,8 @@ func (e *Engine) notHere(i incident.Incident) error {
 			ErrUndetermined, i.ID, its, ours)
 	}
 	return fmt.Errorf("%w: whether this is the cluster of incident %s is not known: it is of %s, this one is %s; "+
-		"the namespace kube-system, whose UID tells clusters apart, may not be read: the right to get it would tell", ErrUndetermined, i.ID, its, ours)
+		"the namespace kube-system, whose UID tells clusters apart, may not be read: the right to get it would tell",
+		ErrUndetermined, i.ID, its, ours)
 }
 
 func clusterText(c incident.Cluster) string {

@@ -55,7 +55,8 @@ spec:
 // bare is a pod without a controller.
 func (w *downWorld) bare(t testing.TB, namespace, name, image string) {
 	t.Helper()
-	err := w.Apply(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: %s}\nspec: {containers: [{name: c, image: \"%s\"}]}\n", name, namespace, image))
+	err := w.Apply(fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: %s}\nspec: {containers: "+
+		"[{name: c, image: \"%s\"}]}\n", name, namespace, image))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,8 @@ func (w *downWorld) cutOff() (names []string) {
 // atZero are the Deployments that are scaled to zero.
 func (w *downWorld) atZero() (names []string) {
 	for _, o := range w.State() {
-		if n, found, _ := unstructured.NestedInt64(o.Object, "spec", "replicas"); o.GetKind() == "Deployment" && found && n == 0 {
+		if n, found, _ := unstructured.NestedInt64(o.Object, "spec", "replicas"); o.GetKind() == "Deployment" &&
+			found && n == 0 {
 			names = append(names, o.GetNamespace()+"/"+o.GetName())
 		}
 	}
@@ -135,7 +137,8 @@ func TestBystandersAreNoSignOfAReturn(t *testing.T) {
 	}
 	res := p.mustMonitor(t, recontaining(), briefly)
 	if len(res.Hits) > 0 || len(res.Exposed) != 6 || res.Contained != nil || len(w.cutOff())+len(w.atZero()) > 0 {
-		t.Fatalf("hits %v, exposed %v, cut off %v, at zero %v", codesOf(res.Hits), codesOf(res.Exposed), w.cutOff(), w.atZero())
+		t.Fatalf("hits %v, exposed %v, cut off %v, at zero %v", codesOf(res.Hits), codesOf(res.Exposed), w.cutOff(),
+			w.atZero())
 	}
 	p.during(func() { w.bare(t, "todo-app", "again", suspectImage) })
 	res = p.mustMonitor(t, recontaining())
@@ -189,15 +192,20 @@ func TestRecontainTouchesOnlyTheIncidents(t *testing.T) {
 		reason  string // of what is left alone
 		command string
 	}{
-		"the incident's namespace":    {elsewhere("todo-app"), nil, "todo-app/again", "", ""},
-		"another":                     {elsewhere("shop"), nil, "", "namespace shop is not the incident's", "irctl contain --pod again -n shop --incident inc-"},
-		"another that is named":       {elsewhere("shop"), []string{"shop"}, "shop/again", "", ""},
-		"the cluster's":               {elsewhere("kube-system"), nil, "", "kube-system is a namespace of the cluster itself", "irctl contain --pod again -n kube-system"},
+		"the incident's namespace": {elsewhere("todo-app"), nil, "todo-app/again", "", ""},
+		"another": {elsewhere("shop"), nil, "", "namespace shop is not the incident's",
+			"irctl contain --pod again -n shop --incident inc-"},
+		"another that is named": {elsewhere("shop"), []string{"shop"}, "shop/again", "", ""},
+		"the cluster's": {elsewhere("kube-system"), nil, "",
+			"kube-system is a namespace of the cluster itself", "irctl contain --pod again -n kube-system"},
 		"the cluster's that is named": {elsewhere("kube-system"), []string{"kube-system"}, "kube-system/again", "", ""},
-		"OpenShift's":                 {elsewhere("openshift-ingress"), nil, "", "openshift-ingress is a namespace of the cluster itself", "irctl contain"},
-		"irctl's":                     {elsewhere("tools"), nil, "", "irctl itself runs in namespace tools", "irctl contain"},
-		"irctl's that is named":       {elsewhere("tools"), []string{"tools"}, "tools/again", "", ""},
-		"a workload of others": {func(t *testing.T, w *downWorld) { w.runs(t, "todo-app", "reports", 1) }, nil, "todo-app/reports-",
+		"OpenShift's": {elsewhere("openshift-ingress"), nil, "",
+			"openshift-ingress is a namespace of the cluster itself", "irctl contain"},
+		"irctl's":               {elsewhere("tools"), nil, "", "irctl itself runs in namespace tools", "irctl contain"},
+		"irctl's that is named": {elsewhere("tools"), []string{"tools"}, "tools/again", "", ""},
+		"a workload of others": {func(t *testing.T, w *downWorld) {
+			w.runs(t, "todo-app", "reports", 1)
+		}, nil, "todo-app/reports-",
 			"it is not the incident's workload: its pod reports-", "irctl contain --pod reports-"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +213,8 @@ func TestRecontainTouchesOnlyTheIncidents(t *testing.T) {
 			w, p := newWatched(t, deleting)
 			p.during(func() { tc.happens(t, w) })
 			res := p.mustMonitor(t, recontaining(tc.named...))
-			if got := w.cutOff(); (len(got) == 1) != (tc.cut != "") || tc.cut != "" && !strings.HasPrefix(got[0], tc.cut) {
+			if got := w.cutOff(); (len(got) == 1) != (tc.cut != "") ||
+				tc.cut != "" && !strings.HasPrefix(got[0], tc.cut) {
 				t.Errorf("cut off are %v, expected %q", got, tc.cut)
 			}
 			if got := w.atZero(); len(got) > 0 || len(res.Hits) != 1 {
@@ -230,7 +239,8 @@ func TestAPodOfOthersIsOnlyIsolated(t *testing.T) {
 	res := p.mustMonitor(t, recontaining())
 	name := firstPod(t, w.Cluster, "todo-app", "reports-")
 	pod, _ := w.Get(sim.Pods, "todo-app", name)
-	if pod.GetLabels()["app"] != "reports" || len(pod.GetOwnerReferences()) != 1 || pod.GetLabels()[contain.QuarantineLabel] == "" {
+	if pod.GetLabels()["app"] != "reports" || len(pod.GetOwnerReferences()) != 1 ||
+		pod.GetLabels()[contain.QuarantineLabel] == "" {
 		t.Errorf("the pod has labels %v and owners %v", pod.GetLabels(), pod.GetOwnerReferences())
 	}
 	if len(res.Contained.Targets) != 1 || res.Contained.Verdict == contain.NotContained {
@@ -293,12 +303,14 @@ func TestFiveContainmentsAnHour(t *testing.T) {
 	p = w.mustStart(t, w.dir)
 	p.during(func() { come("d", "e", "f") })
 	res := p.mustMonitor(t, recontaining())
-	if got := w.cutOff(); len(got) != 5 || len(res.NotTouched) != 1 || !strings.Contains(res.NotTouched[0].Reason, "contained 5 pods within the hour") {
+	if got := w.cutOff(); len(got) != 5 || len(res.NotTouched) != 1 ||
+		!strings.Contains(res.NotTouched[0].Reason, "contained 5 pods within the hour") {
 		t.Errorf("cut off are %v; left alone %+v", got, res.NotTouched)
 	}
 	written := p.server.Written()
 	res = p.mustMonitor(t, recontaining())
-	if len(res.Hits) == 0 || res.Contained != nil || p.server.Written() != written || len(entriesOf(journal(t, w.dir), "recontain-limit")) != 2 {
+	if len(res.Hits) == 0 || res.Contained != nil || p.server.Written() != written ||
+		len(entriesOf(journal(t, w.dir), "recontain-limit")) != 2 {
 		t.Errorf("%d signs, %d writes more, %+v", len(res.Hits), p.server.Written()-written, res.NotTouched)
 	}
 	// An hour later there is room again.
@@ -331,11 +343,14 @@ func TestAnAlertAboutABystanderTouchesNothing(t *testing.T) {
 	w, p := newWatched(t, deleting)
 	w.runs(t, "todo-app", "reports", 1)
 	name := firstPod(t, w.Cluster, "todo-app", "reports-")
-	alert := fmt.Sprintf(`{"time":"2026-02-12T09:30:05Z","rule":"Terminal shell in container","priority":"Critical","output":"shell","output_fields":{"k8s.ns.name":"todo-app","k8s.pod.name":"%s"}}`+"\n", name)
+	alert := fmt.Sprintf(`{"time":"2026-02-12T09:30:05Z","rule":"Terminal shell in `+
+		`container","priority":"Critical","output":"shell","output_fields":{"k8s.ns.name":"todo-app",`+
+		`"k8s.pod.name":"%s"}}`+"\n", name)
 	res := p.mustMonitor(t, recontaining(), func(r *engine.MonitorRequest) {
 		r.Inputs = []detect.Input{{Source: detect.SourceFalco, Path: "alerts", Reader: strings.NewReader(alert)}}
 	})
-	if got := codesOf(res.Hits); !slices.Equal(got, []string{"alert todo-app/" + name}) || len(w.cutOff())+len(w.atZero()) > 0 {
+	if got := codesOf(res.Hits); !slices.Equal(got, []string{"alert todo-app/" + name}) || len(w.cutOff())+
+		len(w.atZero()) > 0 {
 		t.Errorf("signs %v, cut off %v, at zero %v", got, w.cutOff(), w.atZero())
 	}
 	if len(res.NotTouched) != 1 || res.NotTouched[0].Reason != "it ran before the watch began" {
@@ -366,7 +381,8 @@ func TestWhatCouldNotBeListedIsNoSign(t *testing.T) {
 	told := slices.ContainsFunc(res.Gaps, func(g string) bool {
 		return strings.Contains(g, "pods of namespace shop that look like the suspects, such as reports-")
 	})
-	if got := codesOf(res.Hits); !slices.Equal(got, []string{"image shop/later"}) || !told || !slices.Equal(w.cutOff(), []string{"shop/later"}) {
+	if got := codesOf(res.Hits); !slices.Equal(got, []string{"image shop/later"}) || !told ||
+		!slices.Equal(w.cutOff(), []string{"shop/later"}) {
 		t.Errorf("signs %v, gaps %v, cut off %v", got, res.Gaps, w.cutOff())
 	}
 }
@@ -377,7 +393,8 @@ func TestAWatchThatCouldNotLookSawNotNothing(t *testing.T) {
 	w.Deny(sim.Rule{Verb: "list", Resource: "pods"})
 	res := p.mustMonitor(t, briefly)
 	last := journal(t, w.dir)[len(journal(t, w.dir))-1]
-	if res.Undetermined == "" || last.Outcome != timeline.OutcomeFailed || !strings.Contains(last.Summary, "could not look at the pods") {
+	if res.Undetermined == "" || last.Outcome != timeline.OutcomeFailed ||
+		!strings.Contains(last.Summary, "could not look at the pods") {
 		t.Errorf("%+v; the journal ends with %+v", res, last)
 	}
 }

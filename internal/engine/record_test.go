@@ -67,7 +67,8 @@ func TestNoFalsePictureOfACutJournal(t *testing.T) {
 		for _, s := range st.Strays {
 			strays = append(strays, s.Kind)
 		}
-		known := map[bool]string{true: "Pod", false: ""}[!strings.Contains(left, `"kind":"intent","phase":"contain","step":"detach"`)]
+		known := map[bool]string{true: "Pod", false: ""}[!strings.Contains(left,
+			`"kind":"intent","phase":"contain","step":"detach"`)]
 		if !strings.Contains(left, `"kind":"intent","phase":"contain","step":"quarantine"`) {
 			known += " NetworkPolicy"
 		}
@@ -86,7 +87,8 @@ func TestNoFalsePictureOfACutJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := w.mustStart(t, dir)
-	if _, err := p.Repair(t.Context(), incident.ID(id), " "); !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "--reason") {
+	if _, err := p.Repair(t.Context(), incident.ID(id), " "); !errors.Is(err, engine.ErrRefused) ||
+		!strings.Contains(err.Error(), "--reason") {
 		t.Errorf("repaired without a reason: %v", err)
 	}
 	if seen, err := p.Repair(t.Context(), incident.ID(id), "power cut"); err != nil || len(seen.Strays) != 2 {
@@ -101,12 +103,15 @@ func TestNoFalsePictureOfACutJournal(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 	closing, err := p.closeNow(t, incident.ID(id), engine.CloseRequest{})
-	if !errors.Is(err, engine.ErrRefused) || len(closing.Strays) != 2 || !strings.Contains(err.Error(), "kubectl label pod "+w.suspect) ||
+	if !errors.Is(err, engine.ErrRefused) || len(closing.Strays) != 2 ||
+		!strings.Contains(err.Error(), "kubectl label pod "+w.suspect) ||
 		!strings.Contains(err.Error(), "app=backend") {
 		t.Errorf("%v %+v", err, closing)
 	}
 	// Taken back by hand as it says, nothing is left to be named.
-	w.edit(t, sim.Pods, w.suspect, func(o *unstructured.Unstructured) { o.SetLabels(map[string]string{"app": "backend"}) })
+	w.edit(t, sim.Pods, w.suspect, func(o *unstructured.Unstructured) {
+		o.SetLabels(map[string]string{"app": "backend"})
+	})
 	if err := w.Delete(sim.NetworkPolicies, "todo-app", contain.PolicyName(id)); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +135,10 @@ func TestWithoutItsFileTheJournalIsEnough(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	res := w.mustStart(t, dir).mustContain(t)
 	path := incidentFile(t, dir, "incident.yaml")
-	for _, damage := range []func() error{func() error { return os.Remove(path) }, func() error { return os.WriteFile(path, []byte("x"), 0o600) }} {
+	for _, damage := range []func() error{
+		func() error { return os.Remove(path) },
+		func() error { return os.WriteFile(path, []byte("x"), 0o600) },
+	} {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
@@ -203,18 +211,22 @@ func TestTwoIncidentsOverOneWorkload(t *testing.T) {
 		}
 		for _, dry := range []bool{true, false} {
 			res := undo(engine.UndoRequest{DryRun: dry})
-			if a := res.Actions[0]; a.Outcome != timeline.OutcomeRefused || !strings.Contains(a.Error, "irctl undo --step scale --incident "+string(first)+" --despite "+string(second)) {
+			if a := res.Actions[0]; a.Outcome != timeline.OutcomeRefused ||
+				!strings.Contains(a.Error, "irctl undo --step scale --incident "+string(first)+" --despite "+
+					string(second)) {
 				t.Errorf("dry run %v: %+v", dry, a)
 			}
 		}
-		rec, err := w.mustStart(t, dir).Recover(t.Context(), engine.RecoverRequest{Incident: first, SameImage: true, Wait: soon})
+		rec, err := w.mustStart(t, dir).Recover(t.Context(),
+			engine.RecoverRequest{Incident: first, SameImage: true, Wait: soon})
 		if err != nil || len(rec.Refusals) == 0 || !strings.Contains(rec.Refusals[0].Reason, string(second)) {
 			t.Errorf("recover: %v %+v", err, rec.Refusals)
 		}
 		if n := replicas(w); n != 0 {
 			t.Fatalf("%d replicas are back", n)
 		}
-		if a := undo(engine.UndoRequest{Despite: []incident.ID{second}}).Actions[0]; a.Err() != nil || replicas(w) != 3 {
+		if a := undo(engine.UndoRequest{Despite: []incident.ID{second}}).Actions[0]; a.Err() != nil ||
+			replicas(w) != 3 {
 			t.Errorf("%v, %d replicas", a.Err(), replicas(w))
 		}
 		ids := []incident.ID{first, second}
@@ -237,8 +249,10 @@ func TestRecoverAfterUndo(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	id := incident.ID(w.mustStart(t, dir).mustContain(t).Incident)
 	w.mustStart(t, dir).mustUndo(t, engine.UndoRequest{All: true})
-	res, err := w.mustStart(t, dir).Recover(t.Context(), engine.RecoverRequest{Incident: id, SameImage: true, Wait: soon})
-	if err != nil || len(res.Suspects) != 1 || res.Suspects[0].Fate != "released" || strings.Contains(res.Suspects[0].Text, "stays cut off") {
+	res, err := w.mustStart(t, dir).Recover(t.Context(),
+		engine.RecoverRequest{Incident: id, SameImage: true, Wait: soon})
+	if err != nil || len(res.Suspects) != 1 || res.Suspects[0].Fate != "released" ||
+		strings.Contains(res.Suspects[0].Text, "stays cut off") {
 		t.Errorf("%v %+v", err, res.Suspects)
 	}
 	for _, wl := range res.Workloads {
@@ -246,7 +260,8 @@ func TestRecoverAfterUndo(t *testing.T) {
 			t.Errorf("%s: its own pod is not counted", wl.Rollout)
 		}
 	}
-	res, err = w.mustStart(t, dir).Recover(t.Context(), engine.RecoverRequest{Incident: id, SameImage: true, Wait: soon, Suspect: recovery.Deleted, AllowEvidenceLoss: true})
+	res, err = w.mustStart(t, dir).Recover(t.Context(), engine.RecoverRequest{Incident: id, SameImage: true, Wait: soon,
+		Suspect: recovery.Deleted, AllowEvidenceLoss: true})
 	if err != nil || len(res.Refusals) != 1 || !strings.Contains(res.Refusals[0].Reason, "not cut off") {
 		t.Errorf("%v %+v", err, res.Refusals)
 	}
@@ -258,7 +273,8 @@ func TestWhatMayNotBeReadIsNotGone(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	id := incident.ID(w.mustStart(t, dir).mustContain(t).Incident)
 	w.Deny(sim.Rule{Verb: "get", Resource: "pods"})
-	res, err := w.mustStart(t, dir).Recover(t.Context(), engine.RecoverRequest{Incident: id, SameImage: true, DryRun: true})
+	res, err := w.mustStart(t, dir).Recover(t.Context(),
+		engine.RecoverRequest{Incident: id, SameImage: true, DryRun: true})
 	if err != nil || len(res.Suspects) != 1 || res.Suspects[0].Fate != "unknown" {
 		t.Errorf("%v %+v", err, res.Suspects)
 	}

@@ -142,7 +142,8 @@ func (e *Engine) Recover(ctx context.Context, req RecoverRequest) (*RecoverResul
 		req.Wait = DefaultRollout
 	}
 	x := &recovering{opened: opened{Engine: e}, req: req, rollouts: map[string]recovery.Rollout{},
-		result: &RecoverResult{Incident: string(req.Incident), DryRun: req.DryRun, Workloads: []RecoveredWorkload{}, Suspects: []SuspectFate{}, Actions: []ActionResult{}}}
+		result: &RecoverResult{Incident: string(req.Incident), DryRun: req.DryRun, Workloads: []RecoveredWorkload{},
+			Suspects: []SuspectFate{}, Actions: []ActionResult{}}}
 	defer x.close()
 	planning, cancel := x.within(ctx)
 	defer cancel()
@@ -188,7 +189,8 @@ func (x *recovering) does(part RecoverPart) bool { return x.req.Part == "" || x.
 func (x *recovering) plan(ctx context.Context) error {
 	x.scene = x.sceneOf(ctx, x.incident)
 	if len(x.scene.Targets)+len(x.scene.Workloads) == 0 {
-		return fmt.Errorf("%w: incident %s has no suspects: there is nothing to recover from", ErrRefused, x.incident.ID)
+		return fmt.Errorf("%w: incident %s has no suspects: there is nothing to recover from", ErrRefused,
+			x.incident.ID)
 	}
 	imaged := map[types.UID]change.Change{}
 	for _, a := range timeline.Standing(x.entries) {
@@ -197,7 +199,8 @@ func (x *recovering) plan(ctx context.Context) error {
 			continue // not a change to the cluster
 		}
 		if a.Intent.Phase == contain.Phase {
-			x.recorded = append(x.recorded, recovery.Recorded{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action, Targets: a.Intent.Targets, Summary: a.Intent.Summary, Change: c})
+			x.recorded = append(x.recorded, recovery.Recorded{Seq: a.Intent.Seq, Step: a.Intent.Step,
+				Action: a.Intent.Action, Targets: a.Intent.Targets, Summary: a.Intent.Summary, Change: c})
 		}
 		if a.Intent.Phase == eradicate.Phase && a.Intent.Step == eradicate.StepImage {
 			imaged[c.Object.UID] = c
@@ -238,7 +241,8 @@ func (x *recovering) planRestore() {
 	x.restore = StepPlan{Step: recovery.Info(recovery.StepRestore), Plan: p}
 	for _, w := range x.workloads {
 		if w.WayIn.State != recovery.Closed && x.sameImage && !w.Gone() {
-			x.warn("way-in-open", w.WayIn.Text+": the way in is still open, and the report will say so", "irctl eradicate --image CONTAINER=IMAGE@sha256:… closes it")
+			x.warn("way-in-open", w.WayIn.Text+": the way in is still open, and the report will say so",
+				"irctl eradicate --image CONTAINER=IMAGE@sha256:… closes it")
 		}
 	}
 }
@@ -258,14 +262,19 @@ func (x *recovering) planSuspects(ctx context.Context) {
 		case t.Err != nil:
 			fate.Fate, fate.Text = "unknown", "it could not be read, so it stays cut off as it is: "+t.Err.Error()
 			if x.req.Suspect == recovery.Deleted {
-				x.result.Refusals = append(x.result.Refusals, steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
-					Object: t.Ref().String(), Reason: "it could not be read: " + t.Err.Error(), Override: "the right to read it"})
+				x.result.Refusals = append(x.result.Refusals,
+					steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
+						Object: t.Ref().String(), Reason: "it could not be read: " + t.Err.Error(),
+						Override: "the right to read it"})
 			}
 		case !marked(t, x.incident.ID):
-			fate.Fate, fate.Text = "released", "it is not cut off: it does not carry the quarantine's labels, and is in service if its controller has it back"
+			fate.Fate, fate.Text = "released", "it is not cut off: it does not carry the quarantine's labels, and is "+
+				"in service if its controller has it back"
 			if x.req.Suspect == recovery.Deleted {
-				x.result.Refusals = append(x.result.Refusals, steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
-					Object: t.Ref().String(), Reason: "it is not cut off any more", Override: "irctl contain --incident " + string(x.incident.ID) + ", which cuts it off again"})
+				x.result.Refusals = append(x.result.Refusals,
+					steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
+						Object: t.Ref().String(), Reason: "it is not cut off any more",
+						Override: "irctl contain --incident " + string(x.incident.ID) + ", which cuts it off again"})
 			}
 		case x.req.Suspect != recovery.Deleted || !x.does(PartRelease) && !blocks:
 			fate.Text = "it stays cut off"
@@ -292,17 +301,20 @@ func (x *recovering) planDelete(ctx context.Context, t *cluster.Target, blocks b
 	if x.req.AllowEvidenceLoss {
 		guard = nil
 	}
-	refusal := steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect, Object: t.Ref().String()}
+	refusal := steps.Refusal{ID: recovery.DeleteID(t), Targets: []string{t.Key()}, Action: recovery.StepSuspect,
+		Object: t.Ref().String()}
 	attached := !slices.ContainsFunc(x.recorded, func(r recovery.Recorded) bool {
 		return r.Change.Object.UID == t.Pod.UID && contain.Detaches(r.Change)
 	}) && len(t.Pod.OwnerReferences) > 0
 	switch what, err := x.sealed(ctx, t); {
 	case attached:
-		refusal.Reason, refusal.Override = "it was not detached: its controller would only start it anew", "irctl contain, which detaches it"
+		refusal.Reason, refusal.Override = "it was not detached: its controller would only start it anew",
+			"irctl contain, which detaches it"
 		x.result.Refusals = append(x.result.Refusals, refusal)
 		return refusal.Reason
 	case err != nil && !x.req.AllowEvidenceLoss:
-		refusal.Reason, refusal.Override = err.Error(), "irctl investigate --incident "+string(x.incident.ID)+" -r KEY, which seals it; or knowingly --allow-evidence-loss"
+		refusal.Reason, refusal.Override = err.Error(), "irctl investigate --incident "+string(x.incident.ID)+
+			" -r KEY, which seals it; or knowingly --allow-evidence-loss"
 		x.result.Refusals = append(x.result.Refusals, refusal)
 		return refusal.Reason
 	case err != nil:
@@ -343,7 +355,10 @@ func (x *recovering) planRelease() {
 			kept[t.Pod.Namespace] = append(kept[t.Pod.Namespace], x.result.Suspects[n].Pod)
 		}
 	}
-	x.suspects = append(x.suspects, recovery.Settle(x.Client, x.recorded, func(uid string) (string, bool) { id, ok := deleted[uid]; return id, ok })...)
+	x.suspects = append(x.suspects, recovery.Settle(x.Client, x.recorded, func(uid string) (string, bool) {
+		id, ok := deleted[uid]
+		return id, ok
+	})...)
 	var stay []string
 	x.lift, stay = recovery.PlanLift(x.scene, x.recorded, kept, needs)
 	x.result.Stays = append(x.result.Stays, stay...)
@@ -352,8 +367,10 @@ func (x *recovering) planRelease() {
 	x.resume = StepPlan{Step: recovery.Info(recovery.StepResume)}
 	for _, a := range resume {
 		if w := x.notRestored(); w != nil && !x.does(PartRestore) {
-			x.result.Refusals = append(x.result.Refusals, steps.Refusal{ID: a.ID, Action: recovery.StepResume, Object: a.Change.Object.String(),
-				Reason: fmt.Sprintf("%s is not restored yet: it would be started by whatever is resumed, with whatever image that has", w.Ref), Override: "irctl recover, which restores it first"})
+			x.result.Refusals = append(x.result.Refusals,
+				steps.Refusal{ID: a.ID, Action: recovery.StepResume, Object: a.Change.Object.String(),
+					Reason: fmt.Sprintf("%s is not restored yet: it would be started by whatever is resumed, with "+
+						"whatever image that has", w.Ref), Override: "irctl recover, which restores it first"})
 			continue
 		}
 		for _, w := range x.workloads {
@@ -362,7 +379,8 @@ func (x *recovering) planRelease() {
 			}
 		}
 		if g := a.Change.Object.Group; g == "argoproj.io" || strings.HasSuffix(g, ".fluxcd.io") {
-			x.warn("gitops", fmt.Sprintf("%s puts the workload back as it is in its source", a.Change.Object), "see that its source names the clean image before it is resumed")
+			x.warn("gitops", fmt.Sprintf("%s puts the workload back as it is in its source", a.Change.Object),
+				"see that its source names the clean image before it is resumed")
 		}
 		x.resume.Plan.Actions = append(x.resume.Plan.Actions, a)
 	}
@@ -378,8 +396,10 @@ func (x *recovering) leaveHeld(ctx context.Context) {
 	for _, list := range []struct {
 		step    string
 		actions *[]steps.Action
-	}{{recovery.StepRestore, &x.restore.Plan.Actions}, {recovery.StepLift, &x.lift}, {recovery.StepResume, &x.resume.Plan.Actions}} {
-		kept, refused := x.held.leave(*list.actions, list.step, x.req.Despite, "irctl recover --incident "+string(x.incident.ID))
+	}{{recovery.StepRestore, &x.restore.Plan.Actions}, {recovery.StepLift, &x.lift},
+		{recovery.StepResume, &x.resume.Plan.Actions}} {
+		kept, refused := x.held.leave(*list.actions, list.step, x.req.Despite, "irctl recover --incident "+
+			string(x.incident.ID))
 		*list.actions, x.result.Refusals = kept, append(x.result.Refusals, refused...)
 	}
 }
@@ -416,8 +436,9 @@ func (x *recovering) stages() (restore, release []StepPlan) {
 
 func (x *recovering) proposal() Proposal {
 	restore, release := x.stages()
-	return Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context, Targets: x.scene.Targets,
-		Steps: slices.Concat(restore, release), Warnings: x.result.Warnings}
+	return Proposal{Incident: string(x.incident.ID), Server: x.identity.Server, Context: x.Context,
+		Targets: x.scene.Targets,
+		Steps:   slices.Concat(restore, release), Warnings: x.result.Warnings}
 }
 
 // dryRun asks the server of every change.
@@ -425,7 +446,8 @@ func (x *recovering) dryRun(ctx context.Context) {
 	restore, release := x.stages()
 	for _, p := range slices.Concat(restore, release) {
 		for _, a := range p.Plan.Actions {
-			r := ActionResult{Step: p.Step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets, Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
+			r := ActionResult{Step: p.Step.Name, Action: a.Name, Object: a.Change.Object.String(), Targets: a.Targets,
+				Summary: a.Summary, Command: a.Command, Diff: a.Diff, Outcome: timeline.OutcomeSkipped}
 			var err error
 			switch {
 			case a.Do == nil:
@@ -485,7 +507,8 @@ func (x *recovering) changes() int { return x.proposal().Actions() }
 
 // rollOut waits for every workload that should run.
 func (x *recovering) rollOut(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, x.req.Wait, fmt.Errorf("--wait of %s is over: %w", x.req.Wait, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, x.req.Wait,
+		fmt.Errorf("--wait of %s is over: %w", x.req.Wait, context.DeadlineExceeded))
 	defer cancel()
 	plan := StepPlan{Step: recovery.Info(recovery.StepRollout)}
 	for _, w := range x.workloads {
@@ -496,12 +519,15 @@ func (x *recovering) rollOut(ctx context.Context) {
 		if w.Gone() {
 			continue
 		}
-		a := steps.Action{ID: rolloutID(w), Name: recovery.StepRollout, Final: true, Change: change.Change{Object: w.Ref},
+		a := steps.Action{ID: rolloutID(w), Name: recovery.StepRollout, Final: true,
+			Change:  change.Change{Object: w.Ref},
 			Summary: "every pod of " + w.Ref.String() + " is ready",
-			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " + change.ShellQuote(w.Namespace),
+			Command: "kubectl rollout status " + change.ShellQuote(w.KubectlName()) + " -n " +
+				change.ShellQuote(w.Namespace),
 			Do: func(ctx context.Context) (steps.Result, error) {
 				r, err := w.Await(ctx, x.Client, func(text string) {
-					x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: recovery.StepRollout, Text: text, Left: timeLeft(ctx)})
+					x.Front.Observe(Event{Kind: Waiting, Step: "verify", Action: recovery.StepRollout, Text: text,
+						Left: timeLeft(ctx)})
 				})
 				x.run.mu.Lock()
 				defer x.run.mu.Unlock()
@@ -527,7 +553,8 @@ func (x *recovering) check(ctx context.Context) {
 	looking, cancel := x.within(ctx)
 	defer cancel()
 	started := x.Now()
-	want := recovery.Expected{Indicators: x.indicators, SameImage: x.sameImage, Incident: string(x.incident.ID), ServerVersion: x.identity.Version}
+	want := recovery.Expected{Indicators: x.indicators, SameImage: x.sameImage, Incident: string(x.incident.ID),
+		ServerVersion: x.identity.Version}
 	x.result.Workloads = make([]RecoveredWorkload, len(x.workloads))
 	x.Front.Observe(Event{Kind: Started, Step: recovery.StepChecks, Text: "check the new pods"})
 	cluster.Parallel(len(x.workloads), func(n int) {

@@ -24,7 +24,9 @@ func (x *recovering) sealed(ctx context.Context, t *cluster.Target) (string, err
 	}
 	var last error
 	for _, r := range slices.Backward(receiptsOf(entries)) {
-		if r.Redacted != "" || !slices.ContainsFunc(r.Pods, func(p evidence.SealedPod) bool { return p.UID == string(t.Pod.UID) }) {
+		if r.Redacted != "" || !slices.ContainsFunc(r.Pods, func(p evidence.SealedPod) bool {
+			return p.UID == string(t.Pod.UID)
+		}) {
 			continue
 		}
 		if err := x.intact(ctx, dir, r); err != nil {
@@ -62,7 +64,8 @@ func (x *recovering) intact(ctx context.Context, dir string, r evidence.Receipt)
 		case err == nil && v.SHA256 == r.SHA256:
 			return nil
 		case err == nil:
-			err = fmt.Errorf("%s is not what was sealed: its SHA-256 is %s, the journal says %s", path, v.SHA256, r.SHA256)
+			err = fmt.Errorf("%s is not what was sealed: its SHA-256 is %s, the journal says %s", path, v.SHA256,
+				r.SHA256)
 		}
 		if first == nil {
 			first = err

@@ -17,7 +17,8 @@ import (
 )
 
 // cleanImage is the patched version.
-const cleanImage = "registry.example.com/todo-backend@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+const cleanImage = "registry.example.com/todo-backend" +
+	"@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 // downWorld is a world in which the backend is down: its suspect contained, its
 // autoscaler suspended, its image replaced.
@@ -79,9 +80,11 @@ func recoveredRun(t *testing.T) (calls []sim.Request, after map[string]any) {
 	}
 	calls = p.server.Requests()
 	if len(calls) < 20 || p.server.Written() != 4 {
-		t.Fatalf("a recovery makes %d calls, %d of them writes: this test no longer looks at what it was made for", len(calls), p.server.Written())
+		t.Fatalf("a recovery makes %d calls, %d of them writes: this test no longer looks at what it was made for",
+			len(calls), p.server.Written())
 	}
-	if standing := timeline.Standing(journal(t, w.dir)); len(standing) != 1 || standing[0].Intent.Step != eradicate.StepImage {
+	if standing := timeline.Standing(journal(t, w.dir)); len(standing) != 1 ||
+		standing[0].Intent.Step != eradicate.StepImage {
 		t.Fatalf("what stands is not the clean image alone: %+v", standing)
 	}
 	return calls, picture(w.Cluster, w.suspect)

@@ -104,7 +104,8 @@ func (e *Engine) Monitor(ctx context.Context, req MonitorRequest) (*MonitorResul
 	if req.Every <= 0 {
 		req.Every = DefaultLook
 	}
-	m := &monitoring{Engine: e, req: req, begun: time.Now(), result: &MonitorResult{Incident: string(req.Incident), From: e.Now(), Hits: []recovery.Hit{}}}
+	m := &monitoring{Engine: e, req: req, begun: time.Now(),
+		result: &MonitorResult{Incident: string(req.Incident), From: e.Now(), Hits: []recovery.Hit{}}}
 	if err := m.prepare(ctx); err != nil {
 		return m.result, err
 	}
@@ -207,11 +208,13 @@ func (m *monitoring) prepare(ctx context.Context) error {
 		if !ok || a.Intent.Phase != contain.Phase && a.Intent.Step != eradicate.StepImage {
 			continue
 		}
-		w.Standing = append(w.Standing, recovery.Recorded{Seq: a.Intent.Seq, Step: a.Intent.Step, Action: a.Intent.Action, Targets: a.Intent.Targets, Summary: a.Intent.Summary, Change: c})
+		w.Standing = append(w.Standing, recovery.Recorded{Seq: a.Intent.Seq, Step: a.Intent.Step,
+			Action: a.Intent.Action, Targets: a.Intent.Targets, Summary: a.Intent.Summary, Change: c})
 	}
 	m.watched = w
 	if w.SameImage {
-		m.Front.Observe(Event{Kind: Noticed, Step: recovery.StepMonitor, Text: "the suspects' image runs by decision: that it runs tells nothing, and the way in is still open"})
+		m.Front.Observe(Event{Kind: Noticed, Step: recovery.StepMonitor,
+			Text: "the suspects' image runs by decision: that it runs tells nothing, and the way in is still open"})
 	} else if len(w.Indicators.Digests) == 0 {
 		m.gap("the digest of the suspects' image is not known, so it cannot be recognised")
 	}
@@ -266,7 +269,8 @@ func (m *monitoring) watch(ctx context.Context) error {
 	}
 	stop()
 	if running && detected != nil {
-		if err := <-detected; failure == nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		if err := <-detected; failure == nil && !errors.Is(err, context.Canceled) &&
+			!errors.Is(err, context.DeadlineExceeded) {
 			failure = err
 		}
 	}
@@ -290,7 +294,8 @@ func (m *monitoring) progress() {
 		m.told, step = time.Now(), "verify"
 	}
 	left := max(time.Second, m.Pace.Here(m.req.For)-time.Since(m.begun)).Round(time.Second)
-	m.Front.Observe(Event{Kind: Waiting, Step: step, Left: left, Text: "a sign of the attacker's return; none in " + plural.Count(m.result.Looks, "look")})
+	m.Front.Observe(Event{Kind: Waiting, Step: step, Left: left, Text: "a sign of the attacker's return; none in " +
+		plural.Count(m.result.Looks, "look")})
 }
 
 // take moves what the detectors found into the result, and reports whether
@@ -355,7 +360,8 @@ func (m *monitoring) alsoExposed(list []recovery.Hit) {
 	for _, h := range list {
 		keys, namespaces[h.Namespace] = append(keys, h.Namespace+"/"+h.Pod), true
 	}
-	text := fmt.Sprintf("also exposed: %s looked like the suspects before the watch began, in %s: %s; no sign of a return",
+	text := fmt.Sprintf(
+		"also exposed: %s looked like the suspects before the watch began, in %s: %s; no sign of a return",
 		plural.Count(len(list), "pod"), plural.Count(len(namespaces), "namespace"), summarize(keys))
 	var err error
 	fresh := slices.DeleteFunc(list, func(h recovery.Hit) bool { return slices.Contains(m.exposed, h) })
@@ -368,7 +374,8 @@ func (m *monitoring) alsoExposed(list []recovery.Hit) {
 
 // detect runs the detectors on the cluster and on alerts.
 func (m *monitoring) detect(ctx context.Context, hit chan<- struct{}) error {
-	req := detect.Request{Client: m.Client, Timeout: m.Timeout, NewSince: m.watched.Since, AlertsSince: m.watched.Since, Inputs: m.req.Inputs}
+	req := detect.Request{Client: m.Client, Timeout: m.Timeout, NewSince: m.watched.Since, AlertsSince: m.watched.Since,
+		Inputs: m.req.Inputs}
 	if len(m.watched.Namespaces) == 1 {
 		req.Namespace = m.watched.Namespaces[0]
 	}
@@ -392,7 +399,8 @@ func (m *monitoring) detect(ctx context.Context, hit chan<- struct{}) error {
 
 // note writes an entry. Another process may have the lock for a moment.
 func (m *monitoring) note(action string, e timeline.Entry, data any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), journalTime) // what was seen is put down also when the watch was cut short
+	// what was seen is put down also when the watch was cut short
+	ctx, cancel := context.WithTimeout(context.Background(), journalTime)
 	defer cancel()
 	h, err := m.Store.Open(ctx, m.req.Incident, m.Actor())
 	if err != nil {
@@ -413,8 +421,9 @@ const journalTime = 30 * time.Second
 
 // conclude puts down what was seen, and contains what was hit.
 func (m *monitoring) conclude(ctx context.Context) (err error) {
-	data := record.Watched{Incident: m.result.Incident, From: m.result.From, Until: m.result.Until, Looks: m.result.Looks,
-		Hits: m.result.Hits, Gaps: m.result.Gaps} // what is exposed has an entry of its own
+	data := record.Watched{Incident: m.result.Incident, From: m.result.From, Until: m.result.Until,
+		Looks: m.result.Looks,
+		Hits:  m.result.Hits, Gaps: m.result.Gaps} // what is exposed has an entry of its own
 	seen := m.Pace.There(m.result.Until.Sub(m.result.From)).Round(time.Second)
 	switch {
 	case len(m.result.Hits) > 0:

@@ -212,7 +212,8 @@ func (m *monitoring) containHit(ctx context.Context, list []hitPod, failures []s
 		if w := c.Workload(); c.isolated && w != nil {
 			m.result.NotTouched = append(m.result.NotTouched, NotTouched{Namespace: w.Namespace, Object: w.Ref.String(),
 				Command: m.containCommand(c, false),
-				Reason:  fmt.Sprintf("it is not the incident's workload: its pod %s is isolated, and it is not scaled", c.Pod.Name)})
+				Reason: fmt.Sprintf("it is not the incident's workload: its pod %s is isolated, and it is not scaled",
+					c.Pod.Name)})
 		}
 	}
 }
@@ -220,9 +221,10 @@ func (m *monitoring) containHit(ctx context.Context, list []hitPod, failures []s
 // leave names a pod that is not touched.
 func (m *monitoring) leave(c hitPod, reason string) {
 	p := c.Pod
-	m.result.NotTouched = append(m.result.NotTouched, NotTouched{Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID),
-		Object: cluster.Pod.Named(p.Namespace, p.Name, "").String(), Reason: reason,
-		Command: m.containCommand(c, c.isolated)})
+	m.result.NotTouched = append(m.result.NotTouched,
+		NotTouched{Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID),
+			Object: cluster.Pod.Named(p.Namespace, p.Name, "").String(), Reason: reason,
+			Command: m.containCommand(c, c.isolated)})
 }
 
 // containCommand is what a person types to contain the pod; isolating: without
@@ -298,10 +300,12 @@ func (m *monitoring) reserve(list []hitPod) (granted []hitPod, seq int64, err er
 	}
 	rec := record.Recontained{Count: max(1, count)}
 	for _, c := range granted {
-		rec.Pods = append(rec.Pods, record.RecontainedPod{Namespace: c.Pod.Namespace, Pod: c.Pod.Name, UID: string(c.Pod.UID),
+		rec.Pods = append(rec.Pods, record.RecontainedPod{Namespace: c.Pod.Namespace, Pod: c.Pod.Name,
+			UID:     string(c.Pod.UID),
 			Foreign: c.foreign, Isolated: c.isolated})
 	}
-	e := timeline.Entry{Summary: "to be contained by the watch: " + summarize(keysOf(granted)), Targets: keysOf(granted)}
+	e := timeline.Entry{Summary: "to be contained by the watch: " + summarize(keysOf(granted)),
+		Targets: keysOf(granted)}
 	written, err := appendNote(h, actionRecontain, e, rec)
 	return granted, written.Seq, err
 }

@@ -34,7 +34,8 @@ func (p *process) only(ctx context.Context) incident.ID {
 }
 
 // recoverNow recovers the only incident, as the command does.
-func (p *process) recoverNow(ctx context.Context, change ...func(*engine.RecoverRequest)) (*engine.RecoverResult, error) {
+func (p *process) recoverNow(ctx context.Context, change ...func(*engine.RecoverRequest)) (*engine.RecoverResult,
+	error) {
 	req := engine.RecoverRequest{Incident: p.only(ctx)}
 	for _, f := range change {
 		f(&req)
@@ -155,7 +156,8 @@ func TestTheSuspectsImageIsPutBackOnlyKnowingly(t *testing.T) {
 				t.Errorf("%+v", res)
 			}
 			p.setImage(t, cleanImage)
-			if res = p.mustRecover(t); res.WayIn() != recovery.Closed || checkOf(t, res, "suspect-image").Result == recovery.Failed {
+			if res = p.mustRecover(t); res.WayIn() != recovery.Closed || checkOf(t, res, "suspect-image").
+				Result == recovery.Failed {
 				t.Errorf("%+v", res)
 			}
 			if r := reportOf(t, p); strings.Contains(r, "The way in is still open since") {
@@ -184,7 +186,8 @@ func TestWhatIsSoundIsRecovered(t *testing.T) {
 	w := newDown(t)
 	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
 		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
-		containers[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+		containers[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true,
+			"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
 			"capabilities": map[string]any{"drop": []any{"ALL"}}}
 		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
 	})
@@ -204,7 +207,8 @@ func TestWhatIsSoundIsRecovered(t *testing.T) {
 	if !w.exists(sim.NetworkPolicies, contain.PolicyName(res.Incident)) || len(res.Stays) != 1 {
 		t.Errorf("the quarantine of a suspect that is kept was lifted; stays: %v", res.Stays)
 	}
-	o, err := w.Get(schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"}, "todo-app", "backend")
+	o, err := w.Get(schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"},
+		"todo-app", "backend")
 	if err != nil || len(o.GetAnnotations()) > 0 {
 		t.Errorf("the autoscaler is still suspended: %v %v", o.GetAnnotations(), err)
 	}
@@ -250,22 +254,34 @@ func TestChecksFindWhatIsWrong(t *testing.T) {
 		want   recovery.Result
 		text   string
 	}{
-		"root":                       {security(map[string]any{"runAsUser": int64(0)}), "non-root", recovery.Failed, "backend"},
-		"another user":               {security(map[string]any{"runAsUser": int64(1000)}), "non-root", recovery.Passed, ""},
-		"whom the image chooses":     {security(map[string]any{}), "non-root", recovery.NotKnown, "backend"},
-		"privileged":                 {security(map[string]any{"privileged": true}), "privileged", recovery.Failed, "is privileged"},
-		"capability":                 {security(map[string]any{"capabilities": map[string]any{"drop": []any{"ALL"}, "add": []any{"SYS_ADMIN"}}}), "capabilities", recovery.Failed, "adds SYS_ADMIN"},
-		"capability that may be":     {security(map[string]any{"capabilities": map[string]any{"drop": []any{"all"}, "add": []any{"NET_BIND_SERVICE"}}}), "capabilities", recovery.Passed, ""},
-		"quarantine label":           {label(contain.QuarantineLabel, "true"), "quarantine-labels", recovery.Failed, "backend-"},
-		"a secret in the log":        {nil, "log-secrets", recovery.Failed, "1 × sensitive-key"},
-		"no policy":                  {withoutPolicies, "network-policy", recovery.Failed, "may connect to everything"},
-		"nothing enforces":           {withoutEnforcer, "network-policy", recovery.NotKnown, "nothing that is known to enforce them"},
-		"no ready endpoint":          {func(*testing.T, *downWorld) {}, "endpoints", recovery.Passed, "every pod is a ready endpoint of backend"},
-		"an image by tag":            {container("image", "registry.example.com/todo-backend:2.0.0"), "image-digest", recovery.Passed, "its tag can be moved"},
-		"an image by digest":         {func(*testing.T, *downWorld) {}, "image-digest", recovery.Passed, "sha256:aaaa"},
-		"not the suspects'":          {func(*testing.T, *downWorld) {}, "suspect-image", recovery.Passed, ""},
-		"the node's network":         {hostNetwork, "network-policy", recovery.Failed, "no policy binds a pod"},
-		"a log that may not be read": {func(t *testing.T, w *downWorld) { w.Deny(sim.Rule{Verb: "get", Resource: "pods/log"}) }, "log-secrets", recovery.NotKnown, "forbidden"},
+		"root": {security(map[string]any{"runAsUser": int64(0)}), "non-root", recovery.Failed,
+			"backend"},
+		"another user": {security(map[string]any{"runAsUser": int64(1000)}), "non-root", recovery.Passed,
+			""},
+		"whom the image chooses": {security(map[string]any{}), "non-root", recovery.NotKnown, "backend"},
+		"privileged": {security(map[string]any{"privileged": true}), "privileged", recovery.Failed,
+			"is privileged"},
+		"capability": {security(map[string]any{"capabilities": map[string]any{"drop": []any{"ALL"},
+			"add": []any{"SYS_ADMIN"}}}), "capabilities", recovery.Failed, "adds SYS_ADMIN"},
+		"capability that may be": {security(map[string]any{"capabilities": map[string]any{"drop": []any{"all"},
+			"add": []any{"NET_BIND_SERVICE"}}}), "capabilities", recovery.Passed, ""},
+		"quarantine label": {label(contain.QuarantineLabel, "true"), "quarantine-labels", recovery.Failed,
+			"backend-"},
+		"a secret in the log": {nil, "log-secrets", recovery.Failed, "1 × sensitive-key"},
+		"no policy":           {withoutPolicies, "network-policy", recovery.Failed, "may connect to everything"},
+		"nothing enforces": {withoutEnforcer, "network-policy", recovery.NotKnown,
+			"nothing that is known to enforce them"},
+		"no ready endpoint": {func(*testing.T, *downWorld) {}, "endpoints", recovery.Passed,
+			"every pod is a ready endpoint of backend"},
+		"an image by tag": {container("image", "registry.example.com/todo-backend:2.0.0"), "image-digest",
+			recovery.Passed, "its tag can be moved"},
+		"an image by digest": {func(*testing.T, *downWorld) {}, "image-digest", recovery.Passed, "sha256:aaaa"},
+		"not the suspects'":  {func(*testing.T, *downWorld) {}, "suspect-image", recovery.Passed, ""},
+		"the node's network": {hostNetwork, "network-policy", recovery.Failed, "no policy binds a pod"},
+		"a log that may not be read": {func(t *testing.T,
+			w *downWorld) {
+			w.Deny(sim.Rule{Verb: "get", Resource: "pods/log"})
+		}, "log-secrets", recovery.NotKnown, "forbidden"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newDown(t)
@@ -336,7 +352,8 @@ func TestARolloutThatFailsSaysWhy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"0 of 3 pods are ready", "ImagePullBackOff", "no such host", "--wait of 300ms is over"} {
+	for _, want := range []string{"0 of 3 pods are ready", "ImagePullBackOff", "no such host",
+		"--wait of 300ms is over"} {
 		if !strings.Contains(res.Workloads[0].Rollout, want) {
 			t.Errorf("%q does not say %q", res.Workloads[0].Rollout, want)
 		}
@@ -388,7 +405,8 @@ func TestASuspectIsDeletedOnlyOnceItsEvidenceIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	res := p.mustRecover(t, deletes)
-	if res.Suspects[0].Fate != "deleted" || w.exists(sim.Pods, w.suspect) || !strings.Contains(res.Suspects[0].Text, filepath.Base(bundles[0])) {
+	if res.Suspects[0].Fate != "deleted" || w.exists(sim.Pods, w.suspect) ||
+		!strings.Contains(res.Suspects[0].Text, filepath.Base(bundles[0])) {
 		t.Errorf("%+v", res.Suspects)
 	}
 	if w.exists(sim.NetworkPolicies, contain.PolicyName(res.Incident)) {
@@ -411,7 +429,8 @@ func TestAPodThatTookTheNameOfASuspectIsSafe(t *testing.T) {
 		}
 		return sim.Fault{Before: func() {
 			_ = w.Delete(sim.Pods, "todo-app", w.suspect)
-			_ = w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: " + w.suspect + ", namespace: todo-app}\nspec: {containers: [{name: c, image: i}]}\n")
+			_ = w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: " + w.suspect +
+				", namespace: todo-app}\nspec: {containers: [{name: c, image: i}]}\n")
 		}}
 	}
 	p, err := w.start(t, t.Context(), w.dir, fault)
@@ -430,7 +449,8 @@ func TestTheQuarantineStaysForWhoeverIsLeft(t *testing.T) {
 	// Somebody marked another pod for the same incident.
 	other := firstPod(t, w.Cluster, "todo-app", "frontend-")
 	w.edit(t, sim.Pods, other, func(o *unstructured.Unstructured) {
-		o.SetLabels(map[string]string{contain.QuarantineLabel: "true", contain.IncidentLabel: string(p.only(t.Context()))})
+		o.SetLabels(map[string]string{contain.QuarantineLabel: "true",
+			contain.IncidentLabel: string(p.only(t.Context()))})
 	})
 	res, err := p.recoverNow(t.Context(), deleting)
 	if err != nil {
@@ -456,7 +476,8 @@ func TestAStatefulSetsPodWaitsForTheSuspectOfItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	res, err := p.recoverNow(t.Context())
-	if err != nil || len(res.Refusals) != 1 || !strings.Contains(res.Refusals[0].Reason, "has the name of one of its pods") {
+	if err != nil || len(res.Refusals) != 1 || !strings.Contains(res.Refusals[0].Reason,
+		"has the name of one of its pods") {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	before, _ := w.Get(sim.Pods, "todo-app", "postgres-0")
@@ -480,7 +501,8 @@ func TestReplicasThatSomebodyElseSetAreLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := res.Actions[0]
-	if a.Outcome != timeline.OutcomeRefused || !strings.Contains(a.Error, "spec.replicas is 1, expected 0") || w.replicas(t, "backend") != 1 {
+	if a.Outcome != timeline.OutcomeRefused || !strings.Contains(a.Error, "spec.replicas is 1, expected 0") ||
+		w.replicas(t, "backend") != 1 {
 		t.Errorf("%+v", a)
 	}
 }
@@ -491,7 +513,8 @@ func TestRecoverDryRunChangesNothing(t *testing.T) {
 	p := w.mustStart(t, w.dir)
 	res := p.mustRecover(t, deleting, func(r *engine.RecoverRequest) { r.DryRun = true })
 	if len(res.Actions) != 5 || p.server.Written() != 0 || len(journal(t, w.dir)) != entries {
-		t.Errorf("%d actions, %d writes, %d entries more", len(res.Actions), p.server.Written(), len(journal(t, w.dir))-entries)
+		t.Errorf("%d actions, %d writes, %d entries more", len(res.Actions), p.server.Written(),
+			len(journal(t, w.dir))-entries)
 	}
 	wantSame(t, "dry run", before, picture(w.Cluster, w.suspect))
 }
@@ -508,9 +531,12 @@ func TestTheAnswerNoChangesNothing(t *testing.T) {
 // TestMissingRightsCostTheirOwn: without a right the rest is done, and what was
 // not is told.
 func TestMissingRightsOfRecover(t *testing.T) {
-	for _, rule := range []sim.Rule{{Verb: "delete", Resource: "pods"}, {Verb: "patch", Group: "apps", Resource: "deployments/scale"},
-		{Verb: "delete", Group: "networking.k8s.io", Resource: "networkpolicies"}, {Verb: "patch", Group: "keda.sh", Resource: "scaledobjects"},
-		{Verb: "list", Group: "discovery.k8s.io", Resource: "endpointslices"}, {Verb: "list", Group: "networking.k8s.io", Resource: "networkpolicies"}} {
+	for _, rule := range []sim.Rule{{Verb: "delete", Resource: "pods"},
+		{Verb: "patch", Group: "apps", Resource: "deployments/scale"},
+		{Verb: "delete", Group: "networking.k8s.io", Resource: "networkpolicies"},
+		{Verb: "patch", Group: "keda.sh", Resource: "scaledobjects"},
+		{Verb: "list", Group: "discovery.k8s.io", Resource: "endpointslices"},
+		{Verb: "list", Group: "networking.k8s.io", Resource: "networkpolicies"}} {
 		t.Run(rule.Verb+" "+rule.Resource, func(t *testing.T) {
 			w := newDown(t)
 			w.Deny(rule)
@@ -518,7 +544,9 @@ func TestMissingRightsOfRecover(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			failed := slices.ContainsFunc(res.Actions, func(a engine.ActionResult) bool { return a.Err() != nil && strings.Contains(a.Error, "forbidden") })
+			failed := slices.ContainsFunc(res.Actions, func(a engine.ActionResult) bool {
+				return a.Err() != nil && strings.Contains(a.Error, "forbidden")
+			})
 			unknown := slices.ContainsFunc(res.Workloads[0].Checks, func(c recovery.Check) bool {
 				return c.Result == recovery.NotKnown && strings.Contains(c.Text, "forbidden")
 			})
@@ -533,7 +561,8 @@ func TestMissingRightsOfRecover(t *testing.T) {
 }
 
 // monitorNow watches the only incident.
-func (p *process) monitorNow(ctx context.Context, change ...func(*engine.MonitorRequest)) (*engine.MonitorResult, error) {
+func (p *process) monitorNow(ctx context.Context, change ...func(*engine.MonitorRequest)) (*engine.MonitorResult,
+	error) {
 	req := engine.MonitorRequest{Incident: p.only(ctx), For: 30 * time.Second, Every: 20 * time.Millisecond}
 	for _, f := range change {
 		f(&req)
@@ -542,10 +571,13 @@ func (p *process) monitorNow(ctx context.Context, change ...func(*engine.Monitor
 }
 
 func TestMonitorSeesTheAttackersReturn(t *testing.T) {
-	alert := `{"time":"2026-02-12T09:30:05Z","rule":"Terminal shell in container","priority":"Critical","output":"shell","output_fields":{"k8s.ns.name":"todo-app","k8s.pod.name":"frontend-x"}}` + "\n"
+	alert := `{"time":"2026-02-12T09:30:05Z","rule":"Terminal shell in ` +
+		`container","priority":"Critical","output":"shell","output_fields":{"k8s.ns.name":"todo-app",` +
+		`"k8s.pod.name":"frontend-x"}}` + "\n"
 	for code, happen := range map[string]func(t *testing.T, w *downWorld, id incident.ID){
 		recovery.HitImage: func(t *testing.T, w *downWorld, _ incident.ID) {
-			err := w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: again, namespace: default}\nspec: {containers: [{name: c, image: registry.example.com/todo-backend:1.4.2}]}\n")
+			err := w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: again, namespace: default}\nspec: " +
+				"{containers: [{name: c, image: registry.example.com/todo-backend:1.4.2}]}\n")
 			if err != nil {
 				t.Error(err)
 			}
@@ -556,11 +588,14 @@ func TestMonitorSeesTheAttackersReturn(t *testing.T) {
 			}
 		},
 		recovery.HitReleased: func(t *testing.T, w *downWorld, _ incident.ID) {
-			_ = w.Edit(sim.Pods, "todo-app", w.suspect, func(o *unstructured.Unstructured) { o.SetLabels(map[string]string{"app": "backend"}) })
+			_ = w.Edit(sim.Pods, "todo-app", w.suspect, func(o *unstructured.Unstructured) {
+				o.SetLabels(map[string]string{"app": "backend"})
+			})
 		},
 		recovery.HitName: func(t *testing.T, w *downWorld, _ incident.ID) {
 			_ = w.Delete(sim.Pods, "todo-app", w.suspect)
-			_ = w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: " + w.suspect + ", namespace: todo-app}\nspec: {containers: [{name: c, image: other}]}\n")
+			_ = w.Apply("apiVersion: v1\nkind: Pod\nmetadata: {name: " + w.suspect +
+				", namespace: todo-app}\nspec: {containers: [{name: c, image: other}]}\n")
 		},
 		recovery.HitAlert: nil,
 	} {
@@ -584,7 +619,8 @@ func TestMonitorSeesTheAttackersReturn(t *testing.T) {
 				t.Errorf("%+v", res)
 			}
 			last := journal(t, w.dir)
-			if e := last[len(last)-1]; e.Action != "hit" || e.Outcome != timeline.OutcomeFailed || e.Phase != "recover" {
+			if e := last[len(last)-1]; e.Action != "hit" || e.Outcome != timeline.OutcomeFailed ||
+				e.Phase != "recover" {
 				t.Errorf("the journal ends with %+v", e)
 			}
 		})
@@ -607,13 +643,15 @@ func TestMonitorThatSeesNothingSaysSo(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 	entries := journal(t, w.dir)
-	if e := entries[len(entries)-1]; e.Outcome != timeline.OutcomeSkipped || !strings.Contains(e.Summary, "was ended after") {
+	if e := entries[len(entries)-1]; e.Outcome != timeline.OutcomeSkipped ||
+		!strings.Contains(e.Summary, "was ended after") {
 		t.Errorf("the journal ends with %+v", e)
 	}
 	// What may not be seen is told.
 	p.front.waiting = nil
 	w.Deny(sim.Rule{Verb: "list", Resource: "pods"})
-	if res, err = p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.For = 2 * time.Second }); err != nil || len(res.Gaps) == 0 {
+	if res, err = p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.For = 2 * time.Second }); err != nil ||
+		len(res.Gaps) == 0 {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
@@ -642,7 +680,8 @@ func TestPace(t *testing.T) {
 	for _, tc := range []struct {
 		pace        engine.Pace
 		here, there time.Duration
-	}{{0, time.Minute, time.Minute}, {1, time.Minute, time.Minute}, {60, time.Second, time.Hour}, {0.5, 2 * time.Minute, 30 * time.Second}} {
+	}{{0, time.Minute, time.Minute}, {1, time.Minute, time.Minute}, {60, time.Second, time.Hour},
+		{0.5, 2 * time.Minute, 30 * time.Second}} {
 		if here, there := tc.pace.Here(time.Minute), tc.pace.There(time.Minute); here != tc.here || there != tc.there {
 			t.Errorf("%v: %s and %s, expected %s and %s", tc.pace, here, there, tc.here, tc.there)
 		}
@@ -661,7 +700,8 @@ func TestMonitorContainsAgain(t *testing.T) {
 		})
 	})
 	res, err := p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.Recontain = true })
-	if err != nil || res.Failure != "" || res.Contained == nil || len(res.Contained.Targets) != 3 || res.Contained.Opened {
+	if err != nil || res.Failure != "" || res.Contained == nil || len(res.Contained.Targets) != 3 ||
+		res.Contained.Opened {
 		t.Fatalf("%+v, %v", res, err)
 	}
 	if n := w.replicas(t, "backend"); n != 0 {
@@ -678,7 +718,8 @@ func TestASidecarsImageIsNoSign(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
 		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
-		containers = append(containers, map[string]any{"name": "proxy", "image": "registry.example.com/todo-frontend:1.4.2"})
+		containers = append(containers, map[string]any{"name": "proxy",
+			"image": "registry.example.com/todo-frontend:1.4.2"})
 		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
 	})
 	w.suspect = firstPod(t, w.Cluster, "todo-app", "backend-")
@@ -689,7 +730,8 @@ func TestASidecarsImageIsNoSign(t *testing.T) {
 		t.Errorf("with the suspect's sidecar: %+v, %+v", res.Workloads[0].WayIn, res.Refusals)
 	}
 	res := p.mustRecover(t, func(r *engine.RecoverRequest) { r.SameImage = true })
-	if c := checkOf(t, res, "suspect-image"); !c.Accepted || !strings.Contains(res.Workloads[0].WayIn.Text, "still the suspect's for proxy=") {
+	if c := checkOf(t, res, "suspect-image"); !c.Accepted ||
+		!strings.Contains(res.Workloads[0].WayIn.Text, "still the suspect's for proxy=") {
 		t.Errorf("%+v, %+v", c, res.Workloads[0].WayIn)
 	}
 	seen, err := p.monitorNow(t.Context(), func(r *engine.MonitorRequest) { r.For = 2 * time.Second })

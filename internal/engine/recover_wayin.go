@@ -33,7 +33,8 @@ func (x *recovering) recordWayIn() error {
 	if earlier := wayInsOf(x.entries); len(earlier) > 0 && reflect.DeepEqual(earlier[len(earlier)-1], rec) {
 		return nil // an earlier run has put down the same
 	}
-	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepRestore, Action: actionWayIn, Summary: "the way in is closed, as far as irctl can tell: " + strings.Join(texts, "; ")}
+	e := timeline.Entry{Kind: timeline.KindObservation, Phase: recovery.Phase, Step: recovery.StepRestore,
+		Action: actionWayIn, Summary: "the way in is closed, as far as irctl can tell: " + strings.Join(texts, "; ")}
 	switch {
 	case len(open) > 0:
 		e.Summary = "the way in is still open, as was decided: " + strings.Join(open, "; ")

@@ -43,10 +43,12 @@ func (e *Engine) Repair(ctx context.Context, id incident.ID, reason string) (*Se
 	}
 	reason = strings.TrimSpace(reason)
 	if reason == "" {
-		return seen, fmt.Errorf("%w: nothing was changed: give --reason to go on in incident %s with what its journal has (%d lines)",
+		return seen, fmt.Errorf(
+			"%w: nothing was changed: give --reason to go on in incident %s with what its journal has (%d lines)",
 			ErrRefused, id, len(entries))
 	}
-	what := fmt.Sprintf("the head of the journal was lost, and entries may be missing before this one; it is gone on with: %s", reason)
+	what := fmt.Sprintf(
+		"the head of the journal was lost, and entries may be missing before this one; it is gone on with: %s", reason)
 	for _, s := range seen.Strays {
 		what += fmt.Sprintf("; %s carries the incident's label, and is not known", s.Object)
 	}

@@ -55,7 +55,8 @@ func sameRequest(a, b record.Request) bool {
 		r.Words, r.From = nil, ""
 		r.Targets = slices.Clone(r.Targets)
 		slices.SortFunc(r.Targets, func(x, y record.Ref) int {
-			return cmp.Or(strings.Compare(x.Kind, y.Kind), strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name))
+			return cmp.Or(strings.Compare(x.Kind, y.Kind), strings.Compare(x.Namespace, y.Namespace),
+				strings.Compare(x.Name, y.Name))
 		})
 	}
 	return reflect.DeepEqual(a, b)
@@ -83,7 +84,8 @@ func requested(r record.Request) string {
 // asked is the request of a containment.
 func (c *containment) asked() record.Request {
 	q, o := c.req.Query, c.req.Options
-	r := record.Request{Command: contain.Phase, Selector: q.Selector, Steps: slices.Clone(o.Steps), Options: optionsOf(o)}
+	r := record.Request{Command: contain.Phase, Selector: q.Selector, Steps: slices.Clone(o.Steps),
+		Options: optionsOf(o)}
 	if q.Selector != "" {
 		r.Namespace = q.selects()
 	}
@@ -130,14 +132,17 @@ func unique(list []record.Ref) []record.Ref {
 }
 
 func sameRef(a, b record.Ref) bool {
-	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name && (a.UID == b.UID || a.UID == "" || b.UID == "")
+	return a.Kind == b.Kind && a.Namespace == b.Namespace && a.Name == b.Name &&
+		(a.UID == b.UID || a.UID == "" || b.UID == "")
 }
 
 // optionsOf are the options of a containment that are not as they are by default.
 func optionsOf(o contain.Options) map[string]string {
-	all := map[string]string{"removeLabels": strings.Join(o.RemoveLabels, ","), "allowNamespaces": strings.Join(o.AllowNamespaces, ","),
-		"allowCIDRs": strings.Join(o.AllowCIDRs, ",")}
-	for name, on := range map[string]bool{"keepLabels": o.KeepLabels, "allowDNS": o.AllowDNS, "allowEvidenceLoss": o.AllowEvidenceLoss} {
+	all := map[string]string{"removeLabels": strings.Join(o.RemoveLabels, ","),
+		"allowNamespaces": strings.Join(o.AllowNamespaces, ","),
+		"allowCIDRs":      strings.Join(o.AllowCIDRs, ",")}
+	for name, on := range map[string]bool{"keepLabels": o.KeepLabels, "allowDNS": o.AllowDNS,
+		"allowEvidenceLoss": o.AllowEvidenceLoss} {
 		if on {
 			all[name] = "true"
 		}
@@ -212,14 +217,18 @@ func (e *Engine) Recall(ctx context.Context, q SuspectQuery, in incident.ID) (*S
 		s.resolved = append(s.resolved, r.Targets...)
 	}
 	if len(s.Pods)+len(s.Workloads)+gone == 0 {
-		return nil, id, cmp.Or(err, fmt.Errorf("%w: nothing of the request is left in incident %s (irctl status %s)", ErrUndetermined, id, id))
+		return nil, id, cmp.Or(err, fmt.Errorf("%w: nothing of the request is left in incident %s (irctl status %s)",
+			ErrUndetermined, id, id))
 	}
 	return s, id, nil
 }
 
 // recalled is the open incident in which the same was asked for, with its requests.
-func (e *Engine) recalled(ctx context.Context, q SuspectQuery, named []record.Ref, in incident.ID) (incident.ID, []record.Request, error) {
-	open, errs := e.Store.FindOpen(ctx, func(i incident.Incident) bool { return !e.other(i) && (in == "" || i.ID == in) })
+func (e *Engine) recalled(ctx context.Context, q SuspectQuery, named []record.Ref, in incident.ID) (incident.ID,
+	[]record.Request, error) {
+	open, errs := e.Store.FindOpen(ctx, func(i incident.Incident) bool {
+		return !e.other(i) && (in == "" || i.ID == in)
+	})
 	for _, err := range errs {
 		e.Front.Observe(Event{Kind: Noticed, Text: err.Error(), Err: err})
 	}
@@ -247,7 +256,8 @@ func (e *Engine) recalled(ctx context.Context, q SuspectQuery, named []record.Re
 	case 1:
 		return incident.ID(ids[0]), found[incident.ID(ids[0])], nil
 	}
-	return "", nil, fmt.Errorf("%w: the same was asked for in several open incidents (%s): name one with --incident", ErrRefused, strings.Join(ids, ", "))
+	return "", nil, fmt.Errorf("%w: the same was asked for in several open incidents (%s): name one with --incident",
+		ErrRefused, strings.Join(ids, ", "))
 }
 
 func sameSelection(r record.Request, q SuspectQuery) bool {
@@ -261,7 +271,9 @@ func sameSelection(r record.Request, q SuspectQuery) bool {
 
 func sameWorkload(r record.Request, named []record.Ref) bool {
 	return slices.ContainsFunc(named, func(n record.Ref) bool {
-		return slices.ContainsFunc(r.Targets, func(t record.Ref) bool { return t.Kind != cluster.Pod.Kind && sameRef(t, n) })
+		return slices.ContainsFunc(r.Targets, func(t record.Ref) bool {
+			return t.Kind != cluster.Pod.Kind && sameRef(t, n)
+		})
 	})
 }
 
@@ -339,10 +351,14 @@ func (e *Engine) newMatches(ctx context.Context, c *casefile.Case, i incident.In
 			if r.Namespace == "" {
 				where = "-A"
 			}
-			list = append(list, contain.Finding{Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Node: p.Spec.NodeName, Checks: []contain.Check{},
+			list = append(list, contain.Finding{Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID),
+				Node: p.Spec.NodeName, Checks: []contain.Check{},
 				Exposures: []contain.Exposure{{Code: contain.CodeNewMatch, Severity: contain.Risk,
-					Text:  fmt.Sprintf("it matches -l %s now, and did not when the containment was asked for: it is not contained", r.Selector),
-					Close: fmt.Sprintf("irctl contain -l %s %s --incident %s --include-new", change.ShellQuote(r.Selector), where, i.ID)}}})
+					Text: fmt.Sprintf(
+						"it matches -l %s now, and did not when the containment was asked for: it is not contained",
+						r.Selector),
+					Close: fmt.Sprintf("irctl contain -l %s %s --incident %s --include-new",
+						change.ShellQuote(r.Selector), where, i.ID)}}})
 		}
 	}
 	return list, errors.Join(errs...)

@@ -23,7 +23,8 @@ import (
 // The two ways of naming suspects that what a containment does takes away.
 var (
 	bySelector = engine.SuspectQuery{Namespace: "todo-app", Selector: "app=backend"}
-	byWorkload = engine.SuspectQuery{Namespace: "todo-app", Workloads: []engine.Named{{Type: "deployment", Name: "backend"}}}
+	byWorkload = engine.SuspectQuery{Namespace: "todo-app",
+		Workloads: []engine.Named{{Type: "deployment", Name: "backend"}}}
 )
 
 // containQuery does what irctl contain does with a query.
@@ -74,10 +75,13 @@ func TestTheSameRequestGoesOn(t *testing.T) {
 					return
 				}
 				open := openIn(t, p.Store)
-				if got := podsOf(res); !slices.Equal(got, podsOf(clean)) || res.Verdict != clean.Verdict || len(open) != 1 {
-					t.Errorf("%s: %q of %v in %d incidents; meant were %v", call.Key(), res.Verdict, got, len(open), podsOf(clean))
+				if got := podsOf(res); !slices.Equal(got, podsOf(clean)) || res.Verdict != clean.Verdict ||
+					len(open) != 1 {
+					t.Errorf("%s: %q of %v in %d incidents; meant were %v", call.Key(), res.Verdict, got, len(open),
+						podsOf(clean))
 				}
-				if again, err := p.containQuery(t.Context(), q); err != nil || again.Verdict != res.Verdict || slices.ContainsFunc(again.Actions, made) {
+				if again, err := p.containQuery(t.Context(), q); err != nil || again.Verdict != res.Verdict ||
+					slices.ContainsFunc(again.Actions, made) {
 					t.Errorf("%s: a third time: %v, %+v", call.Key(), err, again)
 				}
 			})
@@ -104,7 +108,8 @@ func TestWhatMatchesSinceIsNew(t *testing.T) {
 		}
 	})
 	newcomer := ""
-	for deadline := time.Now().Add(10 * time.Second); newcomer == "" && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); newcomer == "" &&
+		time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		pods, err := p.Client.ListPods(t.Context(), "todo-app", "app=backend")
 		if err != nil {
 			t.Fatal(err)
@@ -164,8 +169,10 @@ func TestTheRequestComesFirst(t *testing.T) {
 		t.Fatalf("%d requests", len(told.Requests))
 	}
 	r := told.Requests[0]
-	if r.Selector != "app=backend" || r.Namespace != "todo-app" || len(r.Targets) != len(res.Targets) || !slices.Equal(r.Steps, contain.DefaultSteps) ||
-		r.Who.OSUser == "" || r.From != "cli" || len(r.Words) != 3 || r.Targets[0].Cluster == "" || r.Targets[0].UID == "" {
+	if r.Selector != "app=backend" || r.Namespace != "todo-app" || len(r.Targets) != len(res.Targets) ||
+		!slices.Equal(r.Steps, contain.DefaultSteps) ||
+		r.Who.OSUser == "" || r.From != "cli" || len(r.Words) != 3 || r.Targets[0].Cluster == "" ||
+		r.Targets[0].UID == "" {
 		t.Errorf("%+v", r)
 	}
 	if _, err := p.containQuery(t.Context(), bySelector); err != nil {
@@ -194,7 +201,8 @@ func TestSelectedByAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := w.mustStart(t, t.TempDir())
-	if _, err = other.containQuery(t.Context(), bySelector); err == nil || !strings.Contains(err.Error(), res.Incident) {
+	if _, err = other.containQuery(t.Context(), bySelector); err == nil ||
+		!strings.Contains(err.Error(), res.Incident) {
 		t.Errorf("it is not told that they are of incident %s: %v", res.Incident, err)
 	}
 	// With a copy of the directory it goes on there.
@@ -212,7 +220,8 @@ func TestSelectedByAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := w.mustStart(t, copied).containQuery(t.Context(), bySelector)
-	if err != nil || again.Incident != res.Incident || again.Verdict != res.Verdict || !slices.Equal(podsOf(again), podsOf(res)) {
+	if err != nil || again.Incident != res.Incident || again.Verdict != res.Verdict ||
+		!slices.Equal(podsOf(again), podsOf(res)) {
 		t.Errorf("on a copy: %v, %+v", err, again)
 	}
 }

@@ -173,13 +173,16 @@ func (e *Engine) Run(ctx context.Context, req RunRequest) (*RunResult, error) {
 	guided.Front = req.Guide
 	tellWaits(e.Client, req.Guide)
 	b := req.Runbook
-	r := &runner{Engine: &guided, req: req, book: b, result: &RunResult{DryRun: req.DryRun, State: RunStopped, Steps: []StepResult{}, Left: []string{}, Params: map[string]any{},
-		Runbook: RunbookRef{Name: b.Name, Version: b.Version, SHA256: b.SHA256, Source: b.Source}}, edits: map[string]map[string]any{}}
+	r := &runner{Engine: &guided, req: req, book: b, result: &RunResult{DryRun: req.DryRun, State: RunStopped,
+		Steps: []StepResult{}, Left: []string{}, Params: map[string]any{},
+		Runbook: RunbookRef{Name: b.Name, Version: b.Version, SHA256: b.SHA256, Source: b.Source}},
+		edits: map[string]map[string]any{}}
 	if err := r.join(ctx); err != nil {
 		return r.result, err
 	}
 	r.result.Incident = string(r.id)
-	r.facts = b.Facts(r.params, runbook.Ambient{Incident: string(r.id), Severity: string(r.severity), Unattended: req.Unattended})
+	r.facts = b.Facts(r.params, runbook.Ambient{Incident: string(r.id), Severity: string(r.severity),
+		Unattended: req.Unattended})
 	if req.DryRun {
 		return r.result, r.rehearse(ctx)
 	}
@@ -227,7 +230,9 @@ func (r *runner) walk(ctx context.Context) error {
 	if r.past.ended {
 		return nil
 	}
-	return r.journal(ctx, func(h *incident.Handle) error { return r.append(h, runRecord{Event: runEnded}, r.conclusion()) })
+	return r.journal(ctx, func(h *incident.Handle) error {
+		return r.append(h, runRecord{Event: runEnded}, r.conclusion())
+	})
 }
 
 // conclusion is the entry that ends a run.
@@ -261,7 +266,8 @@ func (r *runner) step(ctx context.Context, s *runbook.Step, n int) (goOn bool, e
 			r.keep(s, res)
 			return true, r.journal(ctx, func(h *incident.Handle) error {
 				return r.append(h, runRecord{Event: stepPassed, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses},
-					timeline.Entry{Summary: fmt.Sprintf("the run goes on, although this was %s: %s", res.Outcome, s.Label())})
+					timeline.Entry{Summary: fmt.Sprintf("the run goes on, although this was %s: %s", res.Outcome,
+						s.Label())})
 			})
 		default:
 			r.keep(s, res)
@@ -271,7 +277,8 @@ func (r *runner) step(ctx context.Context, s *runbook.Step, n int) (goOn bool, e
 }
 
 func (r *runner) entered(s *runbook.Step, n int) Event {
-	return Event{Kind: Entered, Step: s.Name, Action: string(s.Phase()), Text: s.Label(), Done: n, Total: len(r.book.Steps())}
+	return Event{Kind: Entered, Step: s.Name, Action: string(s.Phase()), Text: s.Label(), Done: n,
+		Total: len(r.book.Steps())}
 }
 
 func (r *runner) left(s *runbook.Step, res StepResult) Event {
@@ -287,7 +294,8 @@ func (s StepResult) of(step *runbook.Step) StepResult {
 
 // recall takes what an earlier process did.
 func (r *runner) recall(s *runbook.Step, rec runRecord) {
-	r.keep(s, StepResult{Outcome: rec.Outcome, NotNeeded: rec.NotNeeded, Results: rec.Results, Left: rec.Left, Earlier: true, Summary: rec.Outcome + " earlier"})
+	r.keep(s, StepResult{Outcome: rec.Outcome, NotNeeded: rec.NotNeeded, Results: rec.Results, Left: rec.Left,
+		Earlier: true, Summary: rec.Outcome + " earlier"})
 }
 
 // keep adds a result, and makes it known to conditions.
@@ -296,7 +304,8 @@ func (r *runner) keep(s *runbook.Step, res StepResult) {
 	r.facts.Record(s, res.Outcome, res.Results)
 	r.judge(s, res)
 	if by, _ := res.Results["by"].(string); by == byRunbook {
-		r.result.Assumed = append(r.result.Assumed, fmt.Sprintf("%s/%s: %v", res.Phase, res.Name, res.Results["answer"]))
+		r.result.Assumed = append(r.result.Assumed,
+			fmt.Sprintf("%s/%s: %v", res.Phase, res.Name, res.Results["answer"]))
 	}
 	r.result.Steps = append(r.result.Steps, res)
 	r.facts.Leave(len(r.leftovers()))
@@ -306,7 +315,8 @@ func (r *runner) keep(s *runbook.Step, res StepResult) {
 // any more there is none.
 func (r *runner) judge(s *runbook.Step, res StepResult) {
 	v, told := res.Results["verdict"].(string)
-	known := slices.Contains([]contain.Verdict{contain.Contained, contain.Exposed, contain.NotContained, contain.Undetermined}, contain.Verdict(v))
+	known := slices.Contains([]contain.Verdict{contain.Contained, contain.Exposed, contain.NotContained,
+		contain.Undetermined}, contain.Verdict(v))
 	onSuspects := s.Uses == "contain" || s.Uses == "status" // what a recovery says has the same words
 	if known && onSuspects || told && v == "" && s.Uses == "status" && res.Outcome == stepDone {
 		r.result.Verdict = contain.Verdict(v)
@@ -380,7 +390,8 @@ func (r *runner) once(ctx context.Context, s *runbook.Step, in runbook.Inputs) (
 		return r.end(ctx, s, *skipped, nil)
 	}
 	if err := r.journal(ctx, func(h *incident.Handle) error {
-		rec := runRecord{Event: stepBegun, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Inputs: untold(op, in.Plain()), Edited: sortedKeys(r.edits[s.Name])}
+		rec := runRecord{Event: stepBegun, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses,
+			Inputs: untold(op, in.Plain()), Edited: sortedKeys(r.edits[s.Name])}
 		return r.append(h, rec, timeline.Entry{Summary: s.Label()})
 	}); err != nil {
 		return StepResult{}, err
@@ -436,7 +447,8 @@ func (r *runner) notNeeded(ctx context.Context, s *runbook.Step) *StepResult {
 	if holds {
 		return nil
 	}
-	return &StepResult{Outcome: stepSkipped, NotNeeded: true, passed: true, Summary: "not needed, since this does not hold: " + s.Condition().String()}
+	return &StepResult{Outcome: stepSkipped, NotNeeded: true, passed: true,
+		Summary: "not needed, since this does not hold: " + s.Condition().String()}
 }
 
 func failure(err error) StepResult {
@@ -445,7 +457,8 @@ func failure(err error) StepResult {
 
 // consent asks whether to do a step; what makes a plan is asked about with it.
 // skipped is the result of one that a person leaves out.
-func (r *runner) consent(ctx context.Context, s *runbook.Step, op *operation, in runbook.Inputs) (skipped *StepResult, err error) {
+func (r *runner) consent(ctx context.Context, s *runbook.Step, op *operation, in runbook.Inputs) (skipped *StepResult,
+	err error) {
 	intrusive := op.intrusive != nil && s.Confirm == nil && op.intrusive(in)
 	kind := AskConfirm
 	if !s.Asks() && !intrusive {
@@ -454,7 +467,8 @@ func (r *runner) consent(ctx context.Context, s *runbook.Step, op *operation, in
 	if op.plans || op.asks || kind == AskStep && !r.req.StepByStep {
 		return nil, nil
 	}
-	a, err := r.req.Guide.Ask(ctx, Question{Kind: kind, Step: s, Text: op.describe(in), Choices: []string{AnswerDo, AnswerSkip, AnswerStop}, Inputs: in, Seals: op.seals && r.req.Evidence != nil})
+	a, err := r.req.Guide.Ask(ctx, Question{Kind: kind, Step: s, Text: op.describe(in),
+		Choices: []string{AnswerDo, AnswerSkip, AnswerStop}, Inputs: in, Seals: op.seals && r.req.Evidence != nil})
 	switch {
 	case err == nil && a.Choice == AnswerEdit:
 		return nil, &Instead{a}
@@ -470,7 +484,8 @@ func (r *runner) consent(ctx context.Context, s *runbook.Step, op *operation, in
 
 // leftOut is the result of a step that a person decided to leave out.
 func leftOut(a Answer) *StepResult {
-	return &StepResult{Outcome: stepSkipped, passed: true, Summary: join("left out", a), Results: map[string]any{"by": a.By, "note": a.Note}}
+	return &StepResult{Outcome: stepSkipped, passed: true, Summary: join("left out", a),
+		Results: map[string]any{"by": a.By, "note": a.Note}}
 }
 
 // join puts together what was said, by whom, and why.
@@ -490,13 +505,15 @@ func (r *runner) end(ctx context.Context, s *runbook.Step, res StepResult, detai
 	if !res.passed && len(res.Left) == 0 {
 		res.Left = []string{s.Label() + ": " + res.told()}
 	}
-	rec := runRecord{Event: stepEnded, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Outcome: res.Outcome, NotNeeded: res.NotNeeded,
-		Passed: res.passed, Left: res.Left, Results: res.Results}
+	rec := runRecord{Event: stepEnded, Phase: string(s.Phase()), Step: s.Name, Uses: s.Uses, Outcome: res.Outcome,
+		NotNeeded: res.NotNeeded,
+		Passed:    res.passed, Left: res.Left, Results: res.Results}
 	if short, ok := detail.(journaled); ok {
 		rec.Detail = short.inJournal()
 	}
 	err := r.journal(context.WithoutCancel(ctx), func(h *incident.Handle) error {
-		e := timeline.Entry{Summary: s.Label() + ": " + res.Summary, Outcome: timeline.Outcome(res.Outcome), Error: res.Error}
+		e := timeline.Entry{Summary: s.Label() + ": " + res.Summary, Outcome: timeline.Outcome(res.Outcome),
+			Error: res.Error}
 		if res.Outcome == stepPartial {
 			e.Outcome, e.Error = timeline.OutcomeSkipped, "left to a person: "+strings.Join(res.Left, "; ")
 		}
@@ -529,7 +546,8 @@ func (r *runner) afterFailure(ctx context.Context, s *runbook.Step, res StepResu
 	case runbook.Continue:
 		return AnswerContinue, nil
 	case runbook.Ask:
-		a, err := r.req.Guide.Ask(ctx, Question{Kind: AskFailed, Step: s, Text: stopped.Error(), Choices: []string{AnswerRetry, AnswerContinue, AnswerStop}})
+		a, err := r.req.Guide.Ask(ctx, Question{Kind: AskFailed, Step: s, Text: stopped.Error(),
+			Choices: []string{AnswerRetry, AnswerContinue, AnswerStop}})
 		if err == nil {
 			return a.Choice, nil
 		}
@@ -549,7 +567,8 @@ func (r *runner) journal(ctx context.Context, write func(*incident.Handle) error
 		return err
 	}
 	if p := progressOf(h.Log.Entries(), r.book.Name); p.session != r.session {
-		err = fmt.Errorf("%w: another irctl has taken up this run of %s in incident %s; this one stops", ErrRefused, r.book.Name, r.id)
+		err = fmt.Errorf("%w: another irctl has taken up this run of %s in incident %s; this one stops", ErrRefused,
+			r.book.Name, r.id)
 	} else {
 		err = write(h)
 	}
@@ -577,9 +596,11 @@ func (r *runner) endPhase(ctx context.Context, phase *runbook.Phase) error {
 	if !needed {
 		return nil
 	}
-	e := timeline.Entry{Kind: timeline.KindVerdict, Outcome: timeline.OutcomeDone, Summary: fmt.Sprintf("%s: all steps of the runbook are done", phase.Name)}
+	e := timeline.Entry{Kind: timeline.KindVerdict, Outcome: timeline.OutcomeDone,
+		Summary: fmt.Sprintf("%s: all steps of the runbook are done", phase.Name)}
 	if len(open) > 0 {
-		e.Outcome, e.Summary = timeline.OutcomeFailed, fmt.Sprintf("%s: not all is done: %s", phase.Name, strings.Join(open, ", "))
+		e.Outcome, e.Summary = timeline.OutcomeFailed,
+			fmt.Sprintf("%s: not all is done: %s", phase.Name, strings.Join(open, ", "))
 	}
 	return r.journal(ctx, func(h *incident.Handle) error {
 		return r.append(h, runRecord{Event: phaseEnded, Phase: string(phase.Name)}, e)
@@ -607,7 +628,8 @@ func (r *runner) rehearseStep(ctx context.Context, s *runbook.Step) StepResult {
 	op := operationOf(s)
 	switch in, err := s.Inputs(ctx, r.facts); {
 	case r.past.steps[s.Name].Passed:
-		res.Outcome, res.Earlier, res.Summary = r.past.steps[s.Name].Outcome, true, r.past.steps[s.Name].Outcome+" earlier"
+		res.Outcome, res.Earlier, res.Summary = r.past.steps[s.Name].Outcome, true, r.past.steps[s.Name].Outcome+
+			" earlier"
 	case s.Condition() != nil && s.Condition().Static() && r.notNeeded(ctx, s) != nil:
 		res = *r.notNeeded(ctx, s)
 	case err != nil:
@@ -654,5 +676,6 @@ func (w *work) bounded(ctx context.Context, fallback time.Duration) (context.Con
 	if limit == 0 {
 		limit = fallback
 	}
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the step's time of %s is over: %w", limit, context.DeadlineExceeded))
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the step's time of %s is over: %w", limit,
+		context.DeadlineExceeded))
 }

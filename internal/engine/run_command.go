@@ -30,20 +30,29 @@ const (
 // passedEnvironment is what a command gets of irctl's own environment: what it
 // takes to run, to reach a cluster, and to get out through a proxy. Whatever
 // else it needs the step names, so that no credential goes where it need not.
-var passedEnvironment = []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "KUBECONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME",
+var passedEnvironment = []string{"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT",
+	"KUBECONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
 func commandOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "command", Asks: true, Doc: "Run a command of the team's own: a program and its arguments, never a shell. It has no standard input; time and output are bounded, and the output is in the timeline, hashed. After a kill it is run again, so it should bear that.",
+		Signature: runbook.Signature{Name: "command", Asks: true, Doc: "Run a command of the team's own: a program " +
+			"and its arguments, never a shell. It has no standard input; time and output are bounded, and the output " +
+			"is in the timeline, hashed. After a kill it is run again, so it should bear that.",
 			Inputs: []runbook.Field{
-				{Name: "argv", Domain: runbook.ListOf(runbook.Argument), Required: true, Doc: "The program, which no expression can name, and its arguments. A program with a slash in it is looked for from the runbook's folder."},
-				{Name: "passEnv", Domain: runbook.ListOf(runbook.String), Doc: "Names of further environment variables that it is given."},
-				{Name: "okExit", Domain: runbook.ListOf(runbook.Integer), Doc: "Exit codes besides 0 that are no failure."},
+				{Name: "argv", Domain: runbook.ListOf(runbook.Argument), Required: true, Doc: "The program, which no " +
+					"expression can name, and its arguments. A program with a slash in it is looked for from the " +
+					"runbook's folder."},
+				{Name: "passEnv", Domain: runbook.ListOf(runbook.String),
+					Doc: "Names of further environment variables that it is given."},
+				{Name: "okExit", Domain: runbook.ListOf(runbook.Integer),
+					Doc: "Exit codes besides 0 that are no failure."},
 			},
 			Results: []runbook.Result{
-				{Name: "exitCode", Domain: runbook.Of(runbook.Integer), Doc: "Its exit code; -1 if it did not end by itself."},
-				{Name: "output", Domain: runbook.Of(runbook.Text), Doc: "Its standard output, as far as it is kept, without the last line break."},
+				{Name: "exitCode", Domain: runbook.Of(runbook.Integer),
+					Doc: "Its exit code; -1 if it did not end by itself."},
+				{Name: "output", Domain: runbook.Of(runbook.Text),
+					Doc: "Its standard output, as far as it is kept, without the last line break."},
 			},
 			Check: func(in runbook.Literals) (string, string) {
 				if argv := in.Texts("argv"); in["argv"] != nil && (len(argv) == 0 || argv[0] == "") {
@@ -103,9 +112,12 @@ func doCommand(ctx context.Context, w *work) (outcome, error) {
 	ownGroup(cmd)
 	w.engine.begin(Changing, w.id)
 	err = cmd.Run()
-	d := &commandDetail{Argv: argv, ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.detail(), Stderr: stderr.detail()}
-	o := outcome{detail: d, summary: fmt.Sprintf("%s ended with exit code %d, %d bytes of output, sha256 %s", argv[0], d.ExitCode, d.Stdout.Bytes, d.Stdout.SHA256),
-		results: map[string]any{"exitCode": int64(d.ExitCode), "output": printable(strings.TrimRight(d.Stdout.Text, "\n"))}}
+	d := &commandDetail{Argv: argv, ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.detail(),
+		Stderr: stderr.detail()}
+	o := outcome{detail: d, summary: fmt.Sprintf("%s ended with exit code %d, %d bytes of output, sha256 %s", argv[0],
+		d.ExitCode, d.Stdout.Bytes, d.Stdout.SHA256),
+		results: map[string]any{"exitCode": int64(d.ExitCode),
+			"output": printable(strings.TrimRight(d.Stdout.Text, "\n"))}}
 	if cmd.ProcessState == nil {
 		return outcome{}, fmt.Errorf("starting %s: %w", argv[0], err)
 	}
@@ -177,7 +189,8 @@ func (s *stream) Write(p []byte) (int, error) {
 }
 
 func (s *stream) detail() streamDetail {
-	return streamDetail{Bytes: s.n, SHA256: hex.EncodeToString(s.hash.Sum(nil)), Text: strings.ToValidUTF8(string(s.kept), string(utf8.RuneError)), Cut: s.n > int64(len(s.kept))}
+	return streamDetail{Bytes: s.n, SHA256: hex.EncodeToString(s.hash.Sum(nil)),
+		Text: strings.ToValidUTF8(string(s.kept), string(utf8.RuneError)), Cut: s.n > int64(len(s.kept))}
 }
 
 // maxResult is how much of an output conditions can read, in bytes.

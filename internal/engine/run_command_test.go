@@ -24,7 +24,9 @@ func commandStep(t *testing.T, script, with string) (*process, *runbook.Runbook,
 	if err := os.WriteFile(filepath.Join(dir, "ours.sh"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	text := stepsOf("- name: detect\n  steps:\n  - {name: scan, uses: command, " + with + "}\n  - {name: after, uses: note, when: 'steps.scan.exitCode == 3 || steps.scan.output == \"ok\"', with: {text: 'after ${params.pod}'}}\n")
+	text := stepsOf("- name: detect\n  steps:\n  - {name: scan, uses: command, " + with + "}\n  - {name: after, " +
+		"uses: note, when: 'steps.scan.exitCode == 3 || steps.scan.output == \"ok\"', with: {text: 'after " +
+		"${params.pod}'}}\n")
 	path := filepath.Join(dir, "test.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -42,7 +44,8 @@ func environ(req *engine.RunRequest) {
 }
 
 func TestCommandStep(t *testing.T) {
-	p, book, state := commandStep(t, `printf '%s|%s|%s|%s|%s|%s' "$1" "$IRCTL_STEP" "$IRCTL_PARAM_pod" "$WANTED" "$SECRET_OF_OURS" "$(cat)"; exit 3`,
+	p, book, state := commandStep(t,
+		`printf '%s|%s|%s|%s|%s|%s' "$1" "$IRCTL_STEP" "$IRCTL_PARAM_pod" "$WANTED" "$SECRET_OF_OURS" "$(cat)"; exit 3`,
 		`with: {argv: [./ours.sh, "a b; $(id)"], okExit: [3], passEnv: [WANTED]}`)
 	res, err := p.runNow(t.Context(), book, map[string]string{"pod": p.suspects[0]}, environ)
 	if err != nil || outcomes(res) != "scan:done after:done" {
@@ -54,7 +57,8 @@ func TestCommandStep(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte(want))
 	recorded := slices.ContainsFunc(journal(t, state), func(e timeline.Entry) bool {
-		return e.Action == "step-ended" && strings.Contains(e.Data.String(), hex.EncodeToString(sum[:])) && strings.Contains(e.Data.String(), `"argv":["./ours.sh","a b; $(id)"]`)
+		return e.Action == "step-ended" && strings.Contains(e.Data.String(), hex.EncodeToString(sum[:])) &&
+			strings.Contains(e.Data.String(), `"argv":["./ours.sh","a b; $(id)"]`)
 	})
 	if !recorded {
 		t.Error("the output is not in the timeline")
@@ -101,7 +105,8 @@ func TestCommandStepEndsInTime(t *testing.T) {
 	p, book, _ := commandStep(t, "sleep 60 & sleep 60", "timeout: 200ms, with: {argv: [./ours.sh]}")
 	began := time.Now()
 	res, err := p.runNow(t.Context(), book, map[string]string{"pod": p.suspects[0]}, environ)
-	if err != nil || res.State != engine.RunStopped || !strings.Contains(step(res, "scan").Error, "time of 200ms is over") {
+	if err != nil || res.State != engine.RunStopped ||
+		!strings.Contains(step(res, "scan").Error, "time of 200ms is over") {
 		t.Errorf("%v, %+v", err, res)
 	}
 	if took := time.Since(began); took > 20*time.Second {
@@ -112,7 +117,8 @@ func TestCommandStepEndsInTime(t *testing.T) {
 func TestCommandStepFails(t *testing.T) {
 	p, book, _ := commandStep(t, "echo first >&2; echo the reason >&2; exit 7", "with: {argv: [./ours.sh]}")
 	res, err := p.runNow(t.Context(), book, map[string]string{"pod": p.suspects[0]}, environ)
-	if err != nil || outcomes(res) != "scan:failed" || !strings.Contains(step(res, "scan").Error, "exit status 7: the reason") {
+	if err != nil || outcomes(res) != "scan:failed" ||
+		!strings.Contains(step(res, "scan").Error, "exit status 7: the reason") {
 		t.Errorf("%v, %+v", err, res.Steps)
 	}
 	p, book, _ = commandStep(t, "", "with: {argv: [no-such-program-of-ours]}")

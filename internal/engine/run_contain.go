@@ -15,24 +15,38 @@ import (
 
 func containOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "contain", Asks: true, Doc: "Cut suspects off, keep them alive as evidence, take their workload down. As irctl contain; done twice, it changes nothing the second time.",
+		Signature: runbook.Signature{Name: "contain", Asks: true, Doc: "Cut suspects off, keep them alive as " +
+			"evidence, take their workload down. As irctl contain; done twice, it changes nothing the second time.",
 			Inputs: append(suspectInputs(), []runbook.Field{
-				{Name: "workloads", Domain: runbook.ListOf(runbook.Workload), Doc: "Workloads as NAMESPACE/TYPE/NAME: all their pods are suspects."},
-				{Name: "steps", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: contain.AllSteps}, Doc: "Which steps of containment are done; else quarantine, detach and scale."},
-				{Name: "suspendControllers", Domain: runbook.Of(runbook.Boolean), Doc: "Also suspend what would put the workload back: KEDA, Argo CD, Flux."},
-				{Name: "keepLabels", Domain: runbook.Of(runbook.Boolean), Doc: "Mark the pod, but leave it with its controller and Services."},
-				{Name: "removeLabels", Domain: runbook.ListOf(runbook.Key), Doc: "Further labels to take off, by which an allowing policy selects the pod."},
-				{Name: "allowDNS", Domain: runbook.Of(runbook.Boolean), Doc: "Let the suspect reach the cluster's DNS."},
-				{Name: "allowNamespaces", Domain: runbook.ListOf(runbook.Name), Doc: "Forensics namespaces that may talk with the suspect."},
-				{Name: "allowCIDRs", Domain: runbook.ListOf(runbook.CIDR), Doc: "Address ranges that may talk with the suspect."},
-				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean), Doc: "Scale down even if that destroys a suspect, or its volumes."},
-				{Name: "secondLook", Domain: runbook.Of(runbook.Duration), Doc: "How long after the verification to look again whether somebody put something back."},
+				{Name: "workloads", Domain: runbook.ListOf(runbook.Workload),
+					Doc: "Workloads as NAMESPACE/TYPE/NAME: all their pods are suspects."},
+				{Name: "steps", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: contain.AllSteps},
+					Doc: "Which steps of containment are done; else quarantine, detach and scale."},
+				{Name: "suspendControllers", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Also suspend what would put the workload back: KEDA, Argo CD, Flux."},
+				{Name: "keepLabels", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Mark the pod, but leave it with its controller and Services."},
+				{Name: "removeLabels", Domain: runbook.ListOf(runbook.Key),
+					Doc: "Further labels to take off, by which an allowing policy selects the pod."},
+				{Name: "allowDNS", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Let the suspect reach the cluster's DNS."},
+				{Name: "allowNamespaces", Domain: runbook.ListOf(runbook.Name),
+					Doc: "Forensics namespaces that may talk with the suspect."},
+				{Name: "allowCIDRs", Domain: runbook.ListOf(runbook.CIDR),
+					Doc: "Address ranges that may talk with the suspect."},
+				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Scale down even if that destroys a suspect, or its volumes."},
+				{Name: "secondLook", Domain: runbook.Of(runbook.Duration),
+					Doc: "How long after the verification to look again whether somebody put something back."},
 			}...),
 			Results: []runbook.Result{
 				{Name: "verdict", Domain: verdicts(), Doc: "The verdict on the suspects."},
-				{Name: "open", Domain: runbook.ListOf(runbook.String), Doc: "Codes of what is open, as of irctl contain: token, host-network, node-traffic…"},
-				{Name: "putBack", Domain: runbook.Of(runbook.Integer), Doc: "How much somebody put back while irctl looked."},
-				{Name: "evidence", Domain: runbook.Of(runbook.Boolean), Doc: "A snapshot was sealed before the first change."},
+				{Name: "open", Domain: runbook.ListOf(runbook.String),
+					Doc: "Codes of what is open, as of irctl contain: token, host-network, node-traffic…"},
+				{Name: "putBack", Domain: runbook.Of(runbook.Integer),
+					Doc: "How much somebody put back while irctl looked."},
+				{Name: "evidence", Domain: runbook.Of(runbook.Boolean),
+					Doc: "A snapshot was sealed before the first change."},
 				{Name: "workloads", Domain: runbook.ListOf(runbook.String), Doc: "The suspects' workloads."},
 			},
 			Check: func(in runbook.Literals) (string, string) {
@@ -54,7 +68,8 @@ func containOperation() *operation {
 func suspectInputs() []runbook.Field {
 	return []runbook.Field{
 		{Name: "pods", Domain: runbook.ListOf(runbook.Pod), Doc: "The suspects as NAMESPACE/NAME."},
-		{Name: "labels", Domain: runbook.ListOf(runbook.Key), Doc: "Suspects by their labels, each KEY=VALUE; all must match."},
+		{Name: "labels", Domain: runbook.ListOf(runbook.Key),
+			Doc: "Suspects by their labels, each KEY=VALUE; all must match."},
 		{Name: "namespace", Domain: runbook.Of(runbook.Name), Doc: "Where to look for them by labels."},
 	}
 }
@@ -96,7 +111,8 @@ func (w *work) begunWith(ctx context.Context) []*cluster.Target {
 	for _, namespace := range sorted(namespaces) {
 		list, err := w.Client.SelectTargets(ctx, namespace, contain.IncidentLabel+"="+string(w.id))
 		if err != nil {
-			w.Front.Observe(Event{Kind: Noticed, Step: w.step.Name, Text: "which suspects are marked already could not be read: " + err.Error(), Err: err})
+			w.Front.Observe(Event{Kind: Noticed, Step: w.step.Name,
+				Text: "which suspects are marked already could not be read: " + err.Error(), Err: err})
 		}
 		found = append(found, list...)
 	}
@@ -114,8 +130,10 @@ func (w *work) containment(ctx context.Context) (ContainRequest, error) {
 		return ContainRequest{}, err
 	}
 	in := w.in
-	o := contain.Options{Steps: in.Texts("steps"), KeepLabels: in.Yes("keepLabels", false), RemoveLabels: in.Texts("removeLabels"), AllowDNS: in.Yes("allowDNS", false),
-		AllowNamespaces: in.Texts("allowNamespaces"), AllowCIDRs: in.Texts("allowCIDRs"), AllowEvidenceLoss: in.Yes("allowEvidenceLoss", false)}
+	o := contain.Options{Steps: in.Texts("steps"), KeepLabels: in.Yes("keepLabels", false),
+		RemoveLabels: in.Texts("removeLabels"), AllowDNS: in.Yes("allowDNS", false),
+		AllowNamespaces: in.Texts("allowNamespaces"), AllowCIDRs: in.Texts("allowCIDRs"),
+		AllowEvidenceLoss: in.Yes("allowEvidenceLoss", false)}
 	if len(o.Steps) == 0 {
 		o.Steps = contain.DefaultSteps
 	}
@@ -123,7 +141,9 @@ func (w *work) containment(ctx context.Context) (ContainRequest, error) {
 		o.Steps = append(slices.Clone(o.Steps), contain.StepSuspend)
 	}
 	return ContainRequest{Options: o, Incident: w.id,
-		Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}.Of(found), nil
+			Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote, SecondLook: in.Duration("secondLook")}.Of(
+			found),
+		nil
 }
 
 func doContain(ctx context.Context, w *work) (outcome, error) {
@@ -160,7 +180,8 @@ func containOutcome(res *ContainResult) (outcome, error) {
 			workloads = append(workloads, f.Workload)
 		}
 	}
-	o := outcome{detail: res, results: map[string]any{"verdict": string(res.Verdict), "open": openCodes(res.Targets), "putBack": int64(len(res.PutBack)),
+	o := outcome{detail: res, results: map[string]any{"verdict": string(res.Verdict), "open": openCodes(res.Targets),
+		"putBack":  int64(len(res.PutBack)),
 		"evidence": res.Evidence != nil && res.Evidence.Taken, "workloads": workloads}}
 	if res.Cancelled {
 		return outcome{summary: "not contained", detail: res}, fmt.Errorf("%w: the answer was no", ErrRefused)

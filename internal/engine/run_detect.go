@@ -19,17 +19,20 @@ const (
 
 func detectOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "detect", Doc: "Look for suspects: in the cluster, in Falco's alerts, in the API server's audit log. As irctl detect; it changes nothing.",
+		Signature: runbook.Signature{Name: "detect", Doc: "Look for suspects: in the cluster, in Falco's alerts, in " +
+			"the API server's audit log. As irctl detect; it changes nothing.",
 			Inputs: []runbook.Field{
 				{Name: "namespace", Domain: runbook.Of(runbook.Name), Doc: "The only namespace of interest; else all."},
 				{Name: "falco", Domain: runbook.ListOf(runbook.Path), Doc: "Files of Falco's alerts, as JSON lines."},
 				{Name: "auditLog", Domain: runbook.ListOf(runbook.Path), Doc: "Files of the API server's audit log."},
-				{Name: "since", Domain: runbook.Of(runbook.Duration), Doc: "Leave out what is older; else all alerts, and of the cluster what is new since 24h."},
+				{Name: "since", Domain: runbook.Of(runbook.Duration),
+					Doc: "Leave out what is older; else all alerts, and of the cluster what is new since 24h."},
 			},
 			Results: []runbook.Result{
 				{Name: "suspects", Domain: runbook.Of(runbook.Integer), Doc: "How many there are."},
 				{Name: "high", Domain: runbook.Of(runbook.Boolean), Doc: "One is of high severity, or worse."},
-				{Name: "pods", Domain: runbook.ListOf(runbook.Pod), Doc: "The pods of high severity that are in no incident, the worst first, at most 20."},
+				{Name: "pods", Domain: runbook.ListOf(runbook.Pod),
+					Doc: "The pods of high severity that are in no incident, the worst first, at most 20."},
 				{Name: "complete", Domain: runbook.Of(runbook.Boolean), Doc: "Everything could be looked at."},
 			}},
 		describe: constantly("look for suspects"),
@@ -56,12 +59,14 @@ func (s *suspects) inJournal() any { return s }
 
 func doDetect(ctx context.Context, w *work) (outcome, error) {
 	in := w.in
-	req := detect.Request{Client: w.Client, Namespace: in.Text("namespace"), Timeout: w.engine.Timeout, NewSince: w.Now().Add(-detectNew)}
+	req := detect.Request{Client: w.Client, Namespace: in.Text("namespace"), Timeout: w.engine.Timeout,
+		NewSince: w.Now().Add(-detectNew)}
 	if since := in.Duration("since"); since > 0 {
 		req.NewSince = w.Now().Add(-since)
 		req.AlertsSince = req.NewSince
 	}
-	for source, paths := range map[detect.Source][]string{detect.SourceFalco: in.Texts("falco"), detect.SourceAudit: in.Texts("auditLog")} {
+	for source, paths := range map[detect.Source][]string{detect.SourceFalco: in.Texts("falco"),
+		detect.SourceAudit: in.Texts("auditLog")} {
 		for _, path := range paths {
 			req.Inputs = append(req.Inputs, detect.Input{Source: source, Path: path})
 		}
@@ -77,8 +82,9 @@ func doDetect(ctx context.Context, w *work) (outcome, error) {
 	if len(lines) > 0 {
 		summary += " in what could be looked at; " + lines[0]
 	}
-	o := outcome{summary: summary, detail: kept, results: map[string]any{"suspects": int64(len(res.Suspects) + res.More), "high": high,
-		"pods": w.newPods(res.Suspects), "complete": len(res.Gaps) == 0 && res.Err() == nil}}
+	o := outcome{summary: summary, detail: kept,
+		results: map[string]any{"suspects": int64(len(res.Suspects) + res.More), "high": high,
+			"pods": w.newPods(res.Suspects), "complete": len(res.Gaps) == 0 && res.Err() == nil}}
 	if err := res.Err(); err != nil || high || len(res.Gaps) == 0 {
 		return o, err
 	}

@@ -14,28 +14,38 @@ import (
 
 func snapshotOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "snapshot", Doc: "Seal what is lost first: the suspects' objects, logs, events and owners. It changes nothing. It needs recipients: irctl run -r KEY.",
+		Signature: runbook.Signature{Name: "snapshot", Doc: "Seal what is lost first: the suspects' objects, logs, " +
+			"events and owners. It changes nothing. It needs recipients: irctl run -r KEY.",
 			Inputs:  evidenceInputs(),
 			Results: evidenceResults(), Check: checkSuspects},
 		seals:    true,
 		describe: func(in runbook.Inputs) string { return "seal a snapshot of " + suspectsText(in) },
 		do: func(ctx context.Context, w *work) (outcome, error) {
-			return w.collect(ctx, collection{purpose: "snapshot", brief: true, Sealing: Sealing{Limits: evidence.Limits{Time: snapshotTime}}})
+			return w.collect(ctx, collection{purpose: "snapshot", brief: true,
+				Sealing: Sealing{Limits: evidence.Limits{Time: snapshotTime}}})
 		},
 	}
 }
 
 func investigateOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "investigate", Doc: "Collect everything the cluster can tell of the suspects and seal it. As irctl investigate. It reads only, unless live, files or checkpoint allow more; then a person is asked. It needs recipients: irctl run -r KEY.",
+		Signature: runbook.Signature{Name: "investigate", Doc: "Collect everything the cluster can tell of the " +
+			"suspects and seal it. As irctl investigate. It reads only, unless live, files or checkpoint allow more; " +
+			"then a person is asked. It needs recipients: irctl run -r KEY.",
 			Inputs: append(evidenceInputs(), []runbook.Field{
-				{Name: "live", Domain: runbook.Of(runbook.Boolean), Doc: "Run commands in the containers: processes, sockets, mounts, environment, recent files."},
-				{Name: "debugImage", Domain: runbook.Of(runbook.Image), Doc: "With live or files: image of an ephemeral container, for containers without a shell; it cannot be removed again."},
-				{Name: "checkpoint", Domain: runbook.Of(runbook.Boolean), Doc: "Have the kubelet write a checkpoint of the containers' memory to the node's disk."},
+				{Name: "live", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Run commands in the containers: processes, sockets, mounts, environment, recent files."},
+				{Name: "debugImage", Domain: runbook.Of(runbook.Image), Doc: "With live or files: image of an " +
+					"ephemeral container, for containers without a shell; it cannot be removed again."},
+				{Name: "checkpoint", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Have the kubelet write a checkpoint of the containers' memory to the node's disk."},
 				{Name: "files", Domain: runbook.ListOf(runbook.Path), Doc: "Files and directories in the containers."},
-				{Name: "since", Domain: runbook.Of(runbook.Duration), Doc: "Only logs and audit entries of so long ago until now."},
-				{Name: "auditLog", Domain: runbook.Of(runbook.Path), Doc: "File of the API server's audit log on this machine."},
-				{Name: "redact", Domain: runbook.Of(runbook.Boolean), Doc: "Also write a bundle to be shared, without what looks like a secret."},
+				{Name: "since", Domain: runbook.Of(runbook.Duration),
+					Doc: "Only logs and audit entries of so long ago until now."},
+				{Name: "auditLog", Domain: runbook.Of(runbook.Path),
+					Doc: "File of the API server's audit log on this machine."},
+				{Name: "redact", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Also write a bundle to be shared, without what looks like a secret."},
 			}...),
 			Results: evidenceResults(), Check: checkSuspects},
 		seals: true,
@@ -45,7 +55,8 @@ func investigateOperation() *operation {
 		describe: func(in runbook.Inputs) string { return "collect and seal evidence of " + suspectsText(in) },
 		do: func(ctx context.Context, w *work) (outcome, error) {
 			in := w.in
-			c := collection{purpose: "investigation", redact: in.Yes("redact", false), Sealing: Sealing{Limits: evidence.Limits{Time: investigateTime}}, scope: scopeOf(in)}
+			c := collection{purpose: "investigation", redact: in.Yes("redact", false),
+				Sealing: Sealing{Limits: evidence.Limits{Time: investigateTime}}, scope: scopeOf(in)}
 			if since := in.Duration("since"); since > 0 {
 				c.scope.Since = w.Now().Add(-since)
 			}
@@ -80,11 +91,14 @@ func suspectsText(in runbook.Inputs) string {
 }
 
 // errNoRecipients: evidence is only ever kept encrypted.
-var errNoRecipients = fmt.Errorf("%w: nobody could open the evidence, and it is only ever kept encrypted; give -r KEY, or configure recipients", ErrRefused)
+var errNoRecipients = fmt.Errorf(
+	"%w: nobody could open the evidence, and it is only ever kept encrypted; give -r KEY, or configure recipients",
+	ErrRefused)
 
 func scopeOf(in runbook.Inputs) evidence.Scope {
-	return evidence.Scope{Live: in.Yes("live", false), DebugImage: in.Text("debugImage"), Checkpoint: in.Yes("checkpoint", false),
-		Files: in.Texts("files"), AuditLog: in.Text("auditLog")}
+	return evidence.Scope{Live: in.Yes("live", false), DebugImage: in.Text("debugImage"),
+		Checkpoint: in.Yes("checkpoint", false),
+		Files:      in.Texts("files"), AuditLog: in.Text("auditLog")}
 }
 
 // witnesses are the pods of which evidence is collected: those that the step names,
@@ -102,7 +116,8 @@ func (w *work) witnesses(ctx context.Context) (*Suspects, error) {
 			}
 		}
 		if len(q.Pods) == 0 {
-			return nil, fmt.Errorf("%w: incident %s has no suspects yet: contain them first, or name them with pods", ErrRefused, w.id)
+			return nil, fmt.Errorf("%w: incident %s has no suspects yet: contain them first, or name them with pods",
+				ErrRefused, w.id)
 		}
 	}
 	return w.engine.Suspects(ctx, q)
@@ -138,7 +153,8 @@ func (w *work) collect(ctx context.Context, c collection) (outcome, error) {
 		return errors.Join(err, journalEvidence(h, c, result, err))
 	})
 	r := result.Receipt
-	o := outcome{summary: "no evidence was sealed", detail: result, results: map[string]any{"sealed": r.Path != "", "complete": r.Complete, "file": r.Path, "sha256": r.SHA256}}
+	o := outcome{summary: "no evidence was sealed", detail: result,
+		results: map[string]any{"sealed": r.Path != "", "complete": r.Complete, "file": r.Path, "sha256": r.SHA256}}
 	if r.Path != "" {
 		o.summary = c.sealed(r)
 	}

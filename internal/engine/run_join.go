@@ -54,13 +54,16 @@ func (r *runner) take(past progress) error {
 		return nil
 	}
 	if past.sha256 != r.book.SHA256 && !r.finished() && !r.req.AcceptChanged {
-		return fmt.Errorf("%w: runbook %s was changed since this run of incident %s began (sha256 %.12s then, %.12s now); take the one of then, or go on with this one by --accept-changed-runbook",
+		return fmt.Errorf("%w: runbook %s was changed since this run of incident %s began (sha256 %.12s then, %.12s "+
+			"now); take the one of then, or go on with this one by --accept-changed-runbook",
 			ErrRefused, r.book.Name, r.id, past.sha256, r.book.SHA256)
 	}
 	for name, rec := range past.edited {
 		if s := r.book.Step(name); s != nil && !past.steps[name].Passed && len(rec.Edited) > 0 {
 			// What the journal keeps untold is as the runbook has it, until somebody says it again.
-			r.edits[name] = s.Recorded(rec.Inputs, slices.DeleteFunc(slices.Clone(rec.Edited), func(input string) bool { return rec.Inputs[input] == given }))
+			r.edits[name] = s.Recorded(rec.Inputs, slices.DeleteFunc(slices.Clone(rec.Edited), func(input string) bool {
+				return rec.Inputs[input] == given
+			}))
 		}
 	}
 	for name, text := range past.params {
@@ -117,7 +120,8 @@ func (r *runner) find(ctx context.Context) (*candidate, error) {
 	for _, c := range running {
 		names = append(names, string(c.ID))
 	}
-	return nil, fmt.Errorf("%w: several open incidents fit (%s): name one with --incident", ErrRefused, strings.Join(names, ", "))
+	return nil, fmt.Errorf("%w: several open incidents fit (%s): name one with --incident", ErrRefused,
+		strings.Join(names, ", "))
 }
 
 func (r *runner) named(id incident.ID) (*candidate, error) {
@@ -151,7 +155,8 @@ func (r *runner) compatible(past progress) error {
 	for name, v := range r.params {
 		was, known := past.params[name]
 		if now := runbook.Format(v); known && was != now {
-			return fmt.Errorf("%w: this run began with %s=%.80s; a parameter cannot become %.80s on the way", ErrRefused, name, was, now)
+			return fmt.Errorf("%w: this run began with %s=%.80s; a parameter cannot become %.80s on the way",
+				ErrRefused, name, was, now)
 		}
 	}
 	return nil
@@ -220,7 +225,8 @@ func (r *runner) ask(ctx context.Context, p *runbook.Parameter) (any, error) {
 	for range maxAsked {
 		a, err := r.req.Guide.Ask(ctx, Question{Kind: AskParameter, Parameter: p, Text: text, Choices: p.Choices})
 		if errors.Is(err, ErrUnattended) {
-			return nil, fmt.Errorf("%w: %s is required: give --set %s=… (%s)", runbook.ErrParameter, p.Name, p.Name, p.Question())
+			return nil, fmt.Errorf("%w: %s is required: give --set %s=… (%s)", runbook.ErrParameter, p.Name, p.Name,
+				p.Question())
 		}
 		if err != nil {
 			return nil, err
@@ -326,7 +332,8 @@ func (r *runner) begin(h *incident.Handle) error {
 		r.result.Resumed = true
 		if past.sha256 != r.book.SHA256 {
 			rec.Accepted = past.sha256
-			summary += fmt.Sprintf("; it was changed since it began, and the change accepted (sha256 %.12s, now %.12s)", past.sha256, r.book.SHA256)
+			summary += fmt.Sprintf("; it was changed since it began, and the change accepted (sha256 %.12s, now %.12s)",
+				past.sha256, r.book.SHA256)
 		}
 	}
 	if past.exists() && past.ended && r.finished() {

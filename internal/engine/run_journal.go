@@ -45,7 +45,8 @@ func (p *progress) exists() bool { return p.session != "" }
 
 // progressOf reads the run of a runbook out of a journal.
 func progressOf(entries []timeline.Entry, name string) progress {
-	p := progress{entries: len(entries), steps: map[string]runRecord{}, begun: map[string]int64{}, edited: map[string]runRecord{}, phases: map[runbook.PhaseName]bool{}}
+	p := progress{entries: len(entries), steps: map[string]runRecord{}, begun: map[string]int64{},
+		edited: map[string]runRecord{}, phases: map[runbook.PhaseName]bool{}}
 	closing := closingStep{}
 	for i := range entries {
 		rec, ok := runRecordOf(&entries[i])

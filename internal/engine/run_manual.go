@@ -10,11 +10,15 @@ import (
 
 func manualOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "manual", Doc: "Have a person do something, or decide. Who it was, the answer and a note are recorded. Where nobody can be asked, the answer is unattended; without one the step is recorded as not done, and onError says how to go on.",
+		Signature: runbook.Signature{Name: "manual", Doc: "Have a person do something, or decide. Who it was, the " +
+			"answer and a note are recorded. Where nobody can be asked, the answer is unattended; without one the " +
+			"step is recorded as not done, and onError says how to go on.",
 			Inputs: []runbook.Field{
-				{Name: "instruction", Domain: runbook.Of(runbook.Text), Required: true, Doc: "What to do, or to decide."},
+				{Name: "instruction", Domain: runbook.Of(runbook.Text), Required: true,
+					Doc: "What to do, or to decide."},
 				{Name: "answers", Domain: runbook.ListOf(runbook.String), Doc: "What can be answered; else done."},
-				{Name: "unattended", Domain: runbook.Of(runbook.String), Doc: "The answer that is taken where nobody can be asked. It is recorded as the runbook's own."},
+				{Name: "unattended", Domain: runbook.Of(runbook.String),
+					Doc: "The answer that is taken where nobody can be asked. It is recorded as the runbook's own."},
 			},
 			Results: []runbook.Result{
 				{Name: "answer", Domain: runbook.OneOf(AnswerDone), ChoicesOf: "answers", Doc: "What was answered."},
@@ -49,7 +53,8 @@ func doManual(ctx context.Context, w *work) (outcome, error) {
 	if len(answers) == 0 {
 		answers = []string{AnswerDone}
 	}
-	a, err := w.req.Guide.Ask(ctx, Question{Kind: AskManual, Step: w.step, Text: w.in.Text("instruction"), Choices: append(slices.Clone(answers), AnswerSkip, AnswerStop)})
+	a, err := w.req.Guide.Ask(ctx, Question{Kind: AskManual, Step: w.step, Text: w.in.Text("instruction"),
+		Choices: append(slices.Clone(answers), AnswerSkip, AnswerStop)})
 	unattended := w.in.Text("unattended")
 	switch {
 	case errors.Is(err, ErrUnattended) && unattended == "":

@@ -38,8 +38,10 @@ type operation struct {
 // operations are all there are. A function, since they refer to the engine
 // and that to them.
 func operations() []*operation {
-	return []*operation{detectOperation(), containOperation(), undoOperation(), statusOperation(), snapshotOperation(), investigateOperation(),
-		eradicateOperation(), restoreOperation(), releaseOperation(), monitorOperation(), reportOperation(), manualOperation(), commandOperation(), noteOperation(), closeOperation()}
+	return []*operation{detectOperation(), containOperation(), undoOperation(), statusOperation(), snapshotOperation(),
+		investigateOperation(),
+		eradicateOperation(), restoreOperation(), releaseOperation(), monitorOperation(), reportOperation(),
+		manualOperation(), commandOperation(), noteOperation(), closeOperation()}
 }
 
 // Operations are what runbooks can use, for lint and documentation.
@@ -100,10 +102,13 @@ func constantly(text string) func(runbook.Inputs) string {
 
 func undoOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "undo", Asks: true, Doc: "Put back what was changed, exactly, last first; what somebody else changed since is left, and refused. As irctl undo --all.",
+		Signature: runbook.Signature{Name: "undo", Asks: true, Doc: "Put back what was changed, exactly, last first; " +
+			"what somebody else changed since is left, and refused. As irctl undo --all.",
 			Inputs: []runbook.Field{
-				{Name: "step", Domain: runbook.OneOf(UndoSteps...), Doc: "Only what this step of containment or eradication changed; else everything."},
-				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean), Doc: "Hand a suspect back also to a controller that would delete it."},
+				{Name: "step", Domain: runbook.OneOf(UndoSteps...),
+					Doc: "Only what this step of containment or eradication changed; else everything."},
+				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Hand a suspect back also to a controller that would delete it."},
 			},
 			Results: []runbook.Result{
 				{Name: "undone", Domain: runbook.Of(runbook.Integer), Doc: "How many changes were put back."},
@@ -131,7 +136,8 @@ func (w *work) undo(ctx context.Context, dryRun bool) (*UndoResult, error) {
 		return nil, err
 	}
 	step := w.in.Text("step")
-	res, err := w.engine.Undo(ctx, h, UndoRequest{All: step == "", Step: step, AllowEvidenceLoss: w.in.Yes("allowEvidenceLoss", false), DryRun: dryRun})
+	res, err := w.engine.Undo(ctx, h, UndoRequest{All: step == "", Step: step,
+		AllowEvidenceLoss: w.in.Yes("allowEvidenceLoss", false), DryRun: dryRun})
 	return res, errors.Join(err, h.Close())
 }
 
@@ -149,7 +155,8 @@ func planUndo(ctx context.Context, w *work) (outcome, error) {
 	for _, a := range res.Actions {
 		first = firstOf(first, a)
 	}
-	return outcome{summary: fmt.Sprintf("%d changes would be undone, of those that stand now", len(res.Actions)), detail: res}, first
+	return outcome{summary: fmt.Sprintf("%d changes would be undone, of those that stand now", len(res.Actions)),
+		detail: res}, first
 }
 
 func doUndo(ctx context.Context, w *work) (outcome, error) {
@@ -171,7 +178,8 @@ func doUndo(ctx context.Context, w *work) (outcome, error) {
 			first = firstOf(first, a)
 		}
 	}
-	return outcome{summary: fmt.Sprintf("%d changes undone, %d left", undone, left), detail: res, results: map[string]any{"undone": int64(undone), "left": int64(left)}}, first
+	return outcome{summary: fmt.Sprintf("%d changes undone, %d left", undone, left), detail: res,
+		results: map[string]any{"undone": int64(undone), "left": int64(left)}}, first
 }
 
 // firstOf keeps the first error; of an action that was refused it is a refusal.
@@ -187,12 +195,15 @@ func firstOf(first error, a ActionResult) error {
 
 func statusOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "status", Doc: "Look whether the containment still holds. As irctl status; it changes nothing.",
+		Signature: runbook.Signature{Name: "status",
+			Doc: "Look whether the containment still holds. As irctl status; it changes nothing.",
 			Results: []runbook.Result{
-				{Name: "verdict", Domain: verdicts(), Doc: "The verdict as the cluster is now; empty if nothing is contained."},
+				{Name: "verdict", Domain: verdicts(),
+					Doc: "The verdict as the cluster is now; empty if nothing is contained."},
 				{Name: "holds", Domain: runbook.Of(runbook.Boolean), Doc: "Every change stands as irctl left it."},
 				{Name: "standing", Domain: runbook.Of(runbook.Integer), Doc: "How many changes stand."},
-				{Name: "open", Domain: runbook.ListOf(runbook.String), Doc: "Codes of what is open, as of irctl contain."},
+				{Name: "open", Domain: runbook.ListOf(runbook.String),
+					Doc: "Codes of what is open, as of irctl contain."},
 			}},
 		describe: constantly("look whether the containment still holds"),
 		do:       doStatus,
@@ -201,7 +212,8 @@ func statusOperation() *operation {
 }
 
 func verdicts() runbook.Domain {
-	return runbook.OneOf(string(contain.Contained), string(contain.Exposed), string(contain.NotContained), string(contain.Undetermined))
+	return runbook.OneOf(string(contain.Contained), string(contain.Exposed), string(contain.NotContained),
+		string(contain.Undetermined))
 }
 
 // doStatus puts the verdict down, so that the report tells what was open in the
@@ -210,7 +222,8 @@ func doStatus(ctx context.Context, w *work) (outcome, error) {
 	started := w.Now()
 	out, err := lookAtStatus(ctx, w)
 	res, ok := out.detail.(*StatusResult)
-	if err != nil || !ok || res.Verdict == "" || res.Verdict == contain.Undetermined && len(res.Targets) == 0 || ctx.Err() != nil {
+	if err != nil || !ok || res.Verdict == "" || res.Verdict == contain.Undetermined && len(res.Targets) == 0 ||
+		ctx.Err() != nil {
 		return out, err
 	}
 	return out, w.journal(ctx, func(h *incident.Handle) error {
@@ -238,8 +251,9 @@ func lookAtStatus(ctx context.Context, w *work) (outcome, error) {
 	if why := res.unknown(); res.Verdict == contain.Undetermined && why != "" {
 		summary += ": " + why
 	}
-	return outcome{summary: summary, detail: res, results: map[string]any{"verdict": string(res.Verdict), "holds": holds,
-		"standing": int64(len(res.Standing)), "open": openCodes(res.Targets)}}, nil
+	return outcome{summary: summary, detail: res,
+		results: map[string]any{"verdict": string(res.Verdict), "holds": holds,
+			"standing": int64(len(res.Standing)), "open": openCodes(res.Targets)}}, nil
 }
 
 // unknown is the first thing that kept it from being told how the incident stands.
@@ -283,7 +297,8 @@ func openCodes(findings []contain.Finding) []string {
 func noteOperation() *operation {
 	return &operation{
 		Signature: runbook.Signature{Name: "note", Doc: "Write a note into the timeline.",
-			Inputs: []runbook.Field{{Name: "text", Domain: runbook.Of(runbook.Text), Required: true, Doc: "What is noted."}}},
+			Inputs: []runbook.Field{{Name: "text", Domain: runbook.Of(runbook.Text), Required: true,
+				Doc: "What is noted."}}},
 		describe: func(in runbook.Inputs) string { return "note: " + in.Text("text") },
 		do: func(ctx context.Context, w *work) (outcome, error) {
 			text := w.in.Text("text")
@@ -307,13 +322,16 @@ func alreadyNoted(entries []timeline.Entry, step, text string) bool {
 
 func closeOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "close", Asks: true, Last: true, Doc: "Close the incident. The run is over with it, so nothing can come after it unless it has a condition: a false alarm, say.",
+		Signature: runbook.Signature{Name: "close", Asks: true, Last: true, Doc: "Close the incident. The run is " +
+			"over with it, so nothing can come after it unless it has a condition: a false alarm, say.",
 			Inputs: []runbook.Field{
 				{Name: "note", Domain: runbook.Of(runbook.Text), Doc: "Why, for the timeline."},
-				{Name: "leaveStanding", Domain: runbook.Of(runbook.String), Doc: "Why containment may be left in the cluster. " +
-					"Without it, closing is refused while something of it stands: " +
-					"a quarantine, a detached suspect, a workload at zero, a cordoned node, a suspended controller. " +
-					"What recovery decided to keep does not count."},
+				{Name: "leaveStanding", Domain: runbook.Of(runbook.String),
+					Doc: "Why containment may be left in the cluster. " +
+						"Without it, closing is refused while something of it stands: " +
+						"a quarantine, a detached suspect, a workload at zero, a cordoned node, a suspended " +
+						"controller. " +
+						"What recovery decided to keep does not count."},
 			}},
 		describe: constantly("close the incident"),
 		do:       doClose,

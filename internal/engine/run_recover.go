@@ -19,22 +19,32 @@ func recoverVerdicts() runbook.Domain {
 
 func suspectInput() runbook.Field {
 	return runbook.Field{Name: "suspect", Domain: runbook.OneOf(string(recovery.Keep), string(recovery.Deleted)),
-		Doc: "What becomes of the suspects; else they are kept. They are deleted only once evidence of each is sealed in this incident, and lies on disk as it was sealed. For good."}
+		Doc: "What becomes of the suspects; else they are kept. They are deleted only once evidence of each is " +
+			"sealed in this incident, and lies on disk as it was sealed. For good."}
 }
 
 func restoreOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "restore", Asks: true, Doc: "Put the workloads back as they were before containment, wait for the rollouts, and go through the post-deployment checklist. As irctl recover, without what release does. An image that is the suspects' is refused; the eradication deploys another.",
+		Signature: runbook.Signature{Name: "restore", Asks: true, Doc: "Put the workloads back as they were before " +
+			"containment, wait for the rollouts, and go through the post-deployment checklist. As irctl recover, " +
+			"without what release does. An image that is the suspects' is refused; the eradication deploys another.",
 			Inputs: []runbook.Field{
-				{Name: "sameImage", Domain: runbook.Of(runbook.Boolean), Doc: "Also onto the suspects' image. Then it is recorded that the way in is still open."},
+				{Name: "sameImage", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Also onto the suspects' image. Then it is recorded that the way in is still open."},
 				{Name: "wait", Domain: runbook.Of(runbook.Duration), Doc: "How long the rollouts may take; else 5m."},
-				{Name: "suspect", Domain: runbook.OneOf(string(recovery.Keep), string(recovery.Deleted)), Doc: "With delete, a suspect that has the name of a StatefulSet's pod is deleted first, if its evidence is sealed; else the StatefulSet is not restored."},
+				{Name: "suspect", Domain: runbook.OneOf(string(recovery.Keep), string(recovery.Deleted)),
+					Doc: "With delete, a suspect that has the name of a StatefulSet's pod is deleted first, if its " +
+						"evidence is sealed; else the StatefulSet is not restored."},
 			},
 			Results: []runbook.Result{
 				{Name: "verdict", Domain: recoverVerdicts(), Doc: "The verdict on the workloads."},
-				{Name: "wayIn", Domain: runbook.OneOf(string(recovery.Closed), string(recovery.Open), string(recovery.Unknown)), Doc: "Whether the way in is closed: open, if a workload has the suspects' image."},
-				{Name: "failed", Domain: runbook.ListOf(runbook.String), Doc: "Codes of the checks that failed: rollout, non-root, capabilities…"},
-				{Name: "unknown", Domain: runbook.ListOf(runbook.String), Doc: "Codes of the checks that could not be made."},
+				{Name: "wayIn", Domain: runbook.OneOf(string(recovery.Closed), string(recovery.Open),
+					string(recovery.Unknown)),
+					Doc: "Whether the way in is closed: open, if a workload has the suspects' image."},
+				{Name: "failed", Domain: runbook.ListOf(runbook.String),
+					Doc: "Codes of the checks that failed: rollout, non-root, capabilities…"},
+				{Name: "unknown", Domain: runbook.ListOf(runbook.String),
+					Doc: "Codes of the checks that could not be made."},
 			}},
 		plans:    true,
 		describe: constantly("put the workloads back into service, wait for them, and check them"),
@@ -45,10 +55,13 @@ func restoreOperation() *operation {
 
 func releaseOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "release", Asks: true, Doc: "Keep or delete the suspects, take back the quarantine where none is left, and resume what containment suspended. As irctl recover, after what restore does.",
+		Signature: runbook.Signature{Name: "release", Asks: true, Doc: "Keep or delete the suspects, take back the " +
+			"quarantine where none is left, and resume what containment suspended. As irctl recover, after what " +
+			"restore does.",
 			Inputs: []runbook.Field{
 				suspectInput(),
-				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean), Doc: "Delete suspects also where no evidence of them is sealed."},
+				{Name: "allowEvidenceLoss", Domain: runbook.Of(runbook.Boolean),
+					Doc: "Delete suspects also where no evidence of them is sealed."},
 				{Name: "uncordon", Domain: runbook.Of(runbook.Boolean), Doc: "Take the suspects' nodes back into use."},
 			},
 			Results: []runbook.Result{
@@ -74,8 +87,10 @@ func (w *work) recover(ctx context.Context, part RecoverPart, dryRun bool) (outc
 		return outcome{summary: "put back what this run will have taken down"}, nil
 	}
 	in := w.in
-	res, err := w.engine.Recover(ctx, RecoverRequest{Incident: w.id, Part: part, SameImage: in.Yes("sameImage", false), Suspect: recovery.Fate(in.Text("suspect")),
-		AllowEvidenceLoss: in.Yes("allowEvidenceLoss", false), Uncordon: in.Yes("uncordon", false), Wait: in.Duration("wait"), DryRun: dryRun})
+	res, err := w.engine.Recover(ctx, RecoverRequest{Incident: w.id, Part: part, SameImage: in.Yes("sameImage", false),
+		Suspect:           recovery.Fate(in.Text("suspect")),
+		AllowEvidenceLoss: in.Yes("allowEvidenceLoss", false), Uncordon: in.Yes("uncordon", false),
+		Wait: in.Duration("wait"), DryRun: dryRun})
 	if err != nil {
 		return outcome{}, err
 	}
@@ -97,7 +112,8 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 	}
 	switch {
 	case len(res.Refusals) > 0:
-		first = fmt.Errorf("%w: %s: %s (%s would allow it)", ErrRefused, res.Refusals[0].Object, res.Refusals[0].Reason, res.Refusals[0].Override)
+		first = fmt.Errorf("%w: %s: %s (%s would allow it)", ErrRefused, res.Refusals[0].Object, res.Refusals[0].Reason,
+			res.Refusals[0].Override)
 	case first == nil && len(res.Failures) > 0:
 		first = errors.New(strings.Join(res.Failures, "; "))
 	}
@@ -112,7 +128,8 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 			case "unknown":
 				kept++ // as far as anybody knows
 				if first == nil {
-					first = fmt.Errorf("%w what became of the suspect %s/%s: %s", ErrUndetermined, s.Namespace, s.Pod, s.Text)
+					first = fmt.Errorf("%w what became of the suspect %s/%s: %s", ErrUndetermined, s.Namespace, s.Pod,
+						s.Text)
 				}
 			}
 		}
@@ -123,7 +140,8 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 	}
 	failed, unknown := res.Codes(recovery.Failed), res.Codes(recovery.NotKnown)
 	o.summary = string(res.Verdict)
-	o.results = map[string]any{"verdict": string(res.Verdict), "wayIn": string(res.WayIn()), "failed": failed, "unknown": unknown}
+	o.results = map[string]any{"verdict": string(res.Verdict), "wayIn": string(res.WayIn()), "failed": failed,
+		"unknown": unknown}
 	if first == nil && res.Verdict == NothingRecovered {
 		// Nothing failed, and nothing was done: the run goes on.
 		o.summary, o.skipped, o.passed = "could not tell: there was no workload to put back", true, true
@@ -136,18 +154,29 @@ func recoverOutcome(res *RecoverResult, part RecoverPart) (outcome, error) {
 
 func monitorOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "monitor", Doc: "Watch for the attacker's return: the suspects' image or name, what of the incident somebody takes back, new pods with signs of an attack, alerts. It ends at the first sign, which is a failure. What ran before the watch began is none. As irctl recover --monitor; it changes nothing, unless recontain.",
+		Signature: runbook.Signature{Name: "monitor", Doc: "Watch for the attacker's return: the suspects' image or " +
+			"name, what of the incident somebody takes back, new pods with signs of an attack, alerts. It ends at " +
+			"the first sign, which is a failure. What ran before the watch began is none. As irctl recover " +
+			"--monitor; it changes nothing, unless recontain.",
 			Inputs: []runbook.Field{
 				{Name: "for", Domain: runbook.Of(runbook.Duration), Required: true, Doc: "How long."},
-				{Name: "every", Domain: runbook.Of(runbook.Duration), Doc: "How long to wait between two looks; else 15s."},
-				{Name: "falco", Domain: runbook.ListOf(runbook.Path), Doc: "Files of Falco's alerts, as JSON lines, that are followed."},
-				{Name: "auditLog", Domain: runbook.ListOf(runbook.Path), Doc: "Files of the API server's audit log that are followed."},
-				{Name: "recontain", Domain: runbook.Of(runbook.Boolean), Doc: "On a sign, contain the pods that it is about: those that came up since the watch began, in the incident's namespaces, five an hour at most. A workload that is not the incident's is not scaled."},
-				{Name: "recontainNamespaces", Domain: runbook.ListOf(runbook.Name), Doc: "Further namespaces where it may; kube-*, openshift-* and irctl's own only if they are named here."},
+				{Name: "every", Domain: runbook.Of(runbook.Duration),
+					Doc: "How long to wait between two looks; else 15s."},
+				{Name: "falco", Domain: runbook.ListOf(runbook.Path),
+					Doc: "Files of Falco's alerts, as JSON lines, that are followed."},
+				{Name: "auditLog", Domain: runbook.ListOf(runbook.Path),
+					Doc: "Files of the API server's audit log that are followed."},
+				{Name: "recontain", Domain: runbook.Of(runbook.Boolean), Doc: "On a sign, contain the pods that it " +
+					"is about: those that came up since the watch began, in the incident's namespaces, five an hour " +
+					"at most. A workload that is not the incident's is not scaled."},
+				{Name: "recontainNamespaces", Domain: runbook.ListOf(runbook.Name),
+					Doc: "Further namespaces where it may; kube-*, openshift-* and irctl's own only if they are " +
+						"named here."},
 			},
 			Results: []runbook.Result{
 				{Name: "hit", Domain: runbook.Of(runbook.Boolean), Doc: "There was a sign."},
-				{Name: "hits", Domain: runbook.ListOf(runbook.String), Doc: "Codes of the signs: image, name, released, reverted, detected, alert."},
+				{Name: "hits", Domain: runbook.ListOf(runbook.String),
+					Doc: "Codes of the signs: image, name, released, reverted, detected, alert."},
 				{Name: "contained", Domain: runbook.Of(runbook.Boolean), Doc: "The pods of the signs were contained."},
 			}},
 		intrusive: func(in runbook.Inputs) bool { return in.Yes("recontain", false) },
@@ -169,8 +198,10 @@ func doMonitor(ctx context.Context, w *work) (outcome, error) {
 	in := w.in
 	req := MonitorRequest{Incident: w.id, For: in.Duration("for"), Every: in.Duration("every"),
 		Recontain:           in.Yes("recontain", false),
-		RecontainNamespaces: in.Texts("recontainNamespaces"), Snapshot: w.req.Snapshot, EvidenceNote: w.req.EvidenceNote}
-	for source, paths := range map[detect.Source][]string{detect.SourceFalco: in.Texts("falco"), detect.SourceAudit: in.Texts("auditLog")} {
+		RecontainNamespaces: in.Texts("recontainNamespaces"), Snapshot: w.req.Snapshot,
+		EvidenceNote: w.req.EvidenceNote}
+	for source, paths := range map[detect.Source][]string{detect.SourceFalco: in.Texts("falco"),
+		detect.SourceAudit: in.Texts("auditLog")} {
 		for _, path := range paths {
 			req.Inputs = append(req.Inputs, detect.Input{Source: source, Path: path})
 		}
@@ -182,7 +213,8 @@ func doMonitor(ctx context.Context, w *work) (outcome, error) {
 	}
 	slices.Sort(codes)
 	codes = slices.Compact(codes)
-	o := outcome{detail: res, summary: "nothing was seen", results: map[string]any{"hit": len(codes) > 0, "hits": codes, "contained": res.Contained != nil && cutOff(res.Contained.Verdict) && res.Failure == ""}}
+	o := outcome{detail: res, summary: "nothing was seen", results: map[string]any{"hit": len(codes) > 0, "hits": codes,
+		"contained": res.Contained != nil && cutOff(res.Contained.Verdict) && res.Failure == ""}}
 	switch {
 	case err != nil:
 		return o, err

@@ -22,9 +22,12 @@ var reportFiles = map[string]string{"markdown": "report.md", "html": "report.htm
 
 func reportOperation() *operation {
 	return &operation{
-		Signature: runbook.Signature{Name: "report", Doc: "Write the post-mortem as it stands into the incident's directory: report.md, report.html, report.json. As irctl report. One of an earlier run is replaced; one that was edited since is kept, and the new one is written beside it, as report-2.md.",
+		Signature: runbook.Signature{Name: "report", Doc: "Write the post-mortem as it stands into the incident's " +
+			"directory: report.md, report.html, report.json. As irctl report. One of an earlier run is replaced; one " +
+			"that was edited since is kept, and the new one is written beside it, as report-2.md.",
 			Inputs: []runbook.Field{
-				{Name: "formats", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: []string{"markdown", "html", "json"}}, Doc: "Which formats; else markdown and html."},
+				{Name: "formats", Domain: runbook.Domain{Type: runbook.String, List: true,
+					Choices: []string{"markdown", "html", "json"}}, Doc: "Which formats; else markdown and html."},
 			},
 			Results: []runbook.Result{
 				{Name: "file", Domain: runbook.Of(runbook.String), Doc: "The path of the first one."},

@@ -88,12 +88,15 @@ func shipped(t testing.TB, name string) *runbook.Runbook {
 }
 
 func stepsOf(text string) string {
-	return "apiVersion: irctl/v1\nkind: Runbook\nname: test\nversion: 1.0.0\ntitle: A test\nparameters:\n- {name: pod, type: pod, required: true}\nphases:\n" + text
+	return "apiVersion: irctl/v1\nkind: Runbook\nname: test\nversion: 1.0.0\ntitle: A test\nparameters:\n- {name: " +
+		"pod, type: pod, required: true}\nphases:\n" + text
 }
 
 // go through a runbook; the guide is nobody unless changed.
-func (p *process) runNow(ctx context.Context, book *runbook.Runbook, given map[string]string, change ...func(*engine.RunRequest)) (*engine.RunResult, error) {
-	req := engine.RunRequest{Runbook: book, Given: given, Namespace: "todo-app", Guide: &guide{front: p.front}, Unattended: true, EvidenceNote: "no recipients"}
+func (p *process) runNow(ctx context.Context, book *runbook.Runbook, given map[string]string,
+	change ...func(*engine.RunRequest)) (*engine.RunResult, error) {
+	req := engine.RunRequest{Runbook: book, Given: given, Namespace: "todo-app", Guide: &guide{front: p.front},
+		Unattended: true, EvidenceNote: "no recipients"}
 	for _, f := range change {
 		f(&req)
 	}
@@ -135,7 +138,8 @@ var recipientFile = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "key.asc")
-	e, err := openpgp.NewEntity("Responder", "", "responder@example.org", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519})
+	e, err := openpgp.NewEntity("Responder", "", "responder@example.org",
+		&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519})
 	if err != nil {
 		return "", err
 	}
@@ -183,18 +187,23 @@ const decisions = `- name: detect
 func TestRunByAPerson(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
-	res, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": w.suspect}, asking(cooperative))
+	res, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": w.suspect},
+		asking(cooperative))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := outcomes(res), "triage:done falseAlarm:- cutOff:done exposures:done patch:done finish:done"; got != want || res.State != engine.RunFinished {
+	if got, want := outcomes(res),
+		"triage:done falseAlarm:- cutOff:done exposures:done patch:done finish:done"; got != want ||
+		res.State != engine.RunFinished {
 		t.Errorf("%s, %s; want %s", res.State, got, want)
 	}
 	var who, notes, closed, verdict bool
 	for _, e := range journal(t, dir) {
 		who = who || strings.Contains(e.Summary, "real by alice: as told")
-		notes = notes || e.Kind == timeline.KindNote && strings.HasPrefix(e.Summary, "open: ") && strings.Contains(e.Summary, "token")
-		verdict = verdict || e.Kind == timeline.KindVerdict && e.Phase == "eradicate" && e.Outcome == timeline.OutcomeDone
+		notes = notes || e.Kind == timeline.KindNote && strings.HasPrefix(e.Summary, "open: ") &&
+			strings.Contains(e.Summary, "token")
+		verdict = verdict || e.Kind == timeline.KindVerdict && e.Phase == "eradicate" &&
+			e.Outcome == timeline.OutcomeDone
 		closed = e.Kind == timeline.KindClosed
 	}
 	if !who || !notes || !closed || !verdict {
@@ -210,7 +219,9 @@ func TestRunUnattended(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What only a person can do is not done, and the incident stays open.
-	if got, want := outcomes(res), "triage:done falseAlarm:- cutOff:done exposures:done patch:skipped finish:-"; got != want || res.State != engine.RunFinished {
+	if got, want := outcomes(res),
+		"triage:done falseAlarm:- cutOff:done exposures:done patch:skipped finish:-"; got != want ||
+		res.State != engine.RunFinished {
 		t.Errorf("%s, %s; want %s", res.State, got, want)
 	}
 	if by := step(res, "triage").Results["by"]; !strings.Contains(fmt.Sprint(by), "the runbook") {
@@ -219,9 +230,12 @@ func TestRunUnattended(t *testing.T) {
 	// The same command again does nothing, and says the same.
 	before := len(journal(t, dir))
 	p = w.mustStart(t, dir)
-	again, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": "todo-app/" + w.suspect})
-	if err != nil || outcomes(again) != outcomes(res) || p.server.Written() != 0 || len(journal(t, dir)) != before || again.Verdict != res.Verdict {
-		t.Errorf("again: %v, %s, %d writes, %d entries more", err, outcomes(again), p.server.Written(), len(journal(t, dir))-before)
+	again, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)),
+		map[string]string{"pod": "todo-app/" + w.suspect})
+	if err != nil || outcomes(again) != outcomes(res) || p.server.Written() != 0 || len(journal(t, dir)) != before ||
+		again.Verdict != res.Verdict {
+		t.Errorf("again: %v, %s, %d writes, %d entries more", err, outcomes(again), p.server.Written(),
+			len(journal(t, dir))-before)
 	}
 }
 
@@ -230,12 +244,13 @@ func TestRunUnattended(t *testing.T) {
 func TestADecisionEndsTheRun(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
-	res, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": w.suspect}, asking(func(q engine.Question) (engine.Answer, error) {
-		if q.Kind == engine.AskManual {
-			return engine.Answer{Choice: "none"}, nil
-		}
-		return cooperative(q)
-	}))
+	res, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": w.suspect},
+		asking(func(q engine.Question) (engine.Answer, error) {
+			if q.Kind == engine.AskManual {
+				return engine.Answer{Choice: "none"}, nil
+			}
+			return cooperative(q)
+		}))
 	if err != nil || outcomes(res) != "triage:done falseAlarm:done" || res.State != engine.RunFinished {
 		t.Errorf("%v, %s, %s", err, res.State, outcomes(res))
 	}
@@ -258,7 +273,8 @@ func TestAPersonStopsAndGoesOn(t *testing.T) {
 	}
 	// It goes on there, also without naming the parameters again.
 	res, err = w.mustStart(t, dir).runNow(t.Context(), book, nil, asking(cooperative))
-	if err != nil || res.State != engine.RunFinished || !res.Resumed || !step(res, "cutOff").Earlier || step(res, "patch").Outcome != "done" {
+	if err != nil || res.State != engine.RunFinished || !res.Resumed || !step(res, "cutOff").Earlier ||
+		step(res, "patch").Outcome != "done" {
 		t.Errorf("%v, %+v", err, res)
 	}
 }
@@ -269,10 +285,13 @@ func TestAFailureIsHandledAsTheStepSays(t *testing.T) {
   - {name: gone, uses: contain, onError: HANDLING, with: {pods: [todo-app/gone]}}
   - {name: after, uses: note, with: {text: "gone: ${steps.gone.outcome} ${params.pod}"}}
 `
-	for handling, want := range map[string]string{"stop": "gone:failed", "continue": "gone:failed after:done", "ask": "gone:failed"} {
+	for handling, want := range map[string]string{"stop": "gone:failed", "continue": "gone:failed after:done",
+		"ask": "gone:failed"} {
 		t.Run(handling, func(t *testing.T) {
 			w := newWorld(t)
-			res, err := w.mustStart(t, t.TempDir()).runNow(t.Context(), parsed(t, stepsOf(strings.Replace(text, "HANDLING", handling, 1))), map[string]string{"pod": w.suspect})
+			res, err := w.mustStart(t, t.TempDir()).
+				runNow(t.Context(), parsed(t, stepsOf(strings.Replace(text, "HANDLING", handling, 1))),
+					map[string]string{"pod": w.suspect})
 			if err != nil || outcomes(res) != want {
 				t.Errorf("%v, %s; want %s", err, outcomes(res), want)
 			}
@@ -280,14 +299,16 @@ func TestAFailureIsHandledAsTheStepSays(t *testing.T) {
 	}
 	t.Run("retry", func(t *testing.T) {
 		w, tries := newWorld(t), 0
-		res, err := w.mustStart(t, t.TempDir()).runNow(t.Context(), parsed(t, stepsOf(strings.Replace(text, "HANDLING", "ask", 1))), map[string]string{"pod": w.suspect}, asking(func(q engine.Question) (engine.Answer, error) {
-			if q.Kind == engine.AskFailed {
-				if tries++; tries < 3 {
-					return engine.Answer{Choice: engine.AnswerRetry}, nil
-				}
-			}
-			return cooperative(q)
-		}))
+		res, err := w.mustStart(t, t.TempDir()).
+			runNow(t.Context(), parsed(t, stepsOf(strings.Replace(text, "HANDLING", "ask", 1))),
+				map[string]string{"pod": w.suspect}, asking(func(q engine.Question) (engine.Answer, error) {
+					if q.Kind == engine.AskFailed {
+						if tries++; tries < 3 {
+							return engine.Answer{Choice: engine.AnswerRetry}, nil
+						}
+					}
+					return cooperative(q)
+				}))
 		if err != nil || tries != 3 || outcomes(res) != "gone:failed after:done" {
 			t.Errorf("%v, %d tries, %s", err, tries, outcomes(res))
 		}
@@ -297,20 +318,27 @@ func TestAFailureIsHandledAsTheStepSays(t *testing.T) {
 func TestAChangedRunbookIsNoticed(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	given := map[string]string{"pod": w.suspect}
-	first := stepsOf("- name: contain\n  steps:\n  - {name: a, uses: note, with: {text: 'a ${params.pod}'}}\n  - {name: b, uses: manual, with: {instruction: b}}\n")
-	if res, err := w.mustStart(t, dir).runNow(t.Context(), parsed(t, first), given); err != nil || res.State != engine.RunStopped {
+	first := stepsOf("- name: contain\n  steps:\n  - {name: a, uses: note, with: {text: 'a ${params.pod}'}}\n  - " +
+		"{name: b, uses: manual, with: {instruction: b}}\n")
+	if res, err := w.mustStart(t, dir).runNow(t.Context(), parsed(t, first), given); err != nil ||
+		res.State != engine.RunStopped {
 		t.Fatal(err, res.State)
 	}
-	changed := parsed(t, strings.Replace(first, "uses: manual, with: {instruction: b}", "uses: note, with: {text: b}", 1))
+	changed := parsed(t, strings.Replace(first, "uses: manual, with: {instruction: b}", "uses: note, with: {text: b}",
+		1))
 	_, err := w.mustStart(t, dir).runNow(t.Context(), changed, given)
 	if !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "--accept-changed-runbook") {
 		t.Fatalf("a changed runbook: %v", err)
 	}
-	res, err := w.mustStart(t, dir).runNow(t.Context(), changed, given, func(req *engine.RunRequest) { req.AcceptChanged = true })
+	res, err := w.mustStart(t, dir).runNow(t.Context(), changed, given, func(req *engine.RunRequest) {
+		req.AcceptChanged = true
+	})
 	if err != nil || res.State != engine.RunFinished {
 		t.Fatal(err, res.State)
 	}
-	recorded := slices.ContainsFunc(journal(t, dir), func(e timeline.Entry) bool { return strings.Contains(e.Summary, "and the change accepted") })
+	recorded := slices.ContainsFunc(journal(t, dir), func(e timeline.Entry) bool {
+		return strings.Contains(e.Summary, "and the change accepted")
+	})
 	if !recorded {
 		t.Error("that the change was accepted is not recorded")
 	}
@@ -318,10 +346,13 @@ func TestAChangedRunbookIsNoticed(t *testing.T) {
 
 func TestParametersDoNotChangeOnTheWay(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
-	text := strings.Replace(stepsOf("- name: contain\n  steps:\n  - {name: b, uses: manual, with: {instruction: 'b ${params.pod} ${params.why}'}}\n"),
+	text := strings.Replace(stepsOf(
+		"- name: contain\n  steps:\n  - {name: b, uses: manual, with: {instruction: 'b ${params.pod} "+
+			"${params.why}'}}\n"),
 		"required: true}\n", "required: true}\n- {name: why, type: string}\n", 1)
 	book := parsed(t, text)
-	if _, err := w.mustStart(t, dir).runNow(t.Context(), book, map[string]string{"pod": w.suspect, "why": "x"}); err != nil {
+	if _, err := w.mustStart(t, dir).runNow(t.Context(), book,
+		map[string]string{"pod": w.suspect, "why": "x"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := w.mustStart(t, dir).runNow(t.Context(), book, map[string]string{"pod": w.suspect, "why": "y"})
@@ -341,17 +372,20 @@ func TestParametersDoNotChangeOnTheWay(t *testing.T) {
 // TestANewerProcessTakesOver: of two processes in one run the older one stops.
 func TestANewerProcessTakesOver(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
-	book := parsed(t, stepsOf("- name: contain\n  steps:\n  - {name: a, uses: manual, with: {instruction: 'a ${params.pod}'}}\n  - {name: b, uses: note, with: {text: b}}\n"))
+	book := parsed(t, stepsOf("- name: contain\n  steps:\n  - {name: a, uses: manual, with: {instruction: 'a "+
+		"${params.pod}'}}\n  - {name: b, uses: note, with: {text: b}}\n"))
 	given := map[string]string{"pod": w.suspect}
-	_, err := w.mustStart(t, dir).runNow(t.Context(), book, given, asking(func(q engine.Question) (engine.Answer, error) {
-		// While a person thinks, somebody else goes on with the same run.
-		other := w.mustStart(t, dir)
-		other.Random = strings.NewReader("another session of the run")
-		if res, err := other.runNow(t.Context(), book, given, asking(cooperative)); err != nil || res.State != engine.RunFinished {
-			t.Errorf("the other: %v", err)
-		}
-		return cooperative(q)
-	}))
+	_, err := w.mustStart(t, dir).runNow(t.Context(), book, given,
+		asking(func(q engine.Question) (engine.Answer, error) {
+			// While a person thinks, somebody else goes on with the same run.
+			other := w.mustStart(t, dir)
+			other.Random = strings.NewReader("another session of the run")
+			if res, err := other.runNow(t.Context(), book, given, asking(cooperative)); err != nil ||
+				res.State != engine.RunFinished {
+				t.Errorf("the other: %v", err)
+			}
+			return cooperative(q)
+		}))
 	if !errors.Is(err, engine.ErrRefused) || !strings.Contains(err.Error(), "another irctl has taken up") {
 		t.Errorf("%v", err)
 	}
@@ -364,11 +398,12 @@ func TestMissingParameters(t *testing.T) {
 		t.Errorf("nobody can be asked: %v", err)
 	}
 	answers := []string{"not a pod", w.suspect}
-	res, err := w.mustStart(t, dir).runNow(t.Context(), book, nil, asking(func(q engine.Question) (engine.Answer, error) {
-		a := answers[0]
-		answers = answers[1:]
-		return engine.Answer{Choice: a}, nil
-	}))
+	res, err := w.mustStart(t, dir).runNow(t.Context(), book, nil,
+		asking(func(q engine.Question) (engine.Answer, error) {
+			a := answers[0]
+			answers = answers[1:]
+			return engine.Answer{Choice: a}, nil
+		}))
 	if err != nil || res.Params["pod"] != "todo-app/"+w.suspect {
 		t.Errorf("%v, %v", err, res.Params)
 	}
@@ -377,7 +412,8 @@ func TestMissingParameters(t *testing.T) {
 func TestDryRunOfARunbook(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	p := w.mustStart(t, dir)
-	res, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": w.suspect}, func(req *engine.RunRequest) { req.DryRun = true })
+	res, err := p.runNow(t.Context(), parsed(t, stepsOf(decisions)), map[string]string{"pod": w.suspect},
+		func(req *engine.RunRequest) { req.DryRun = true })
 	if err != nil || len(res.Steps) != 6 || res.State != engine.RunPlanned {
 		t.Fatalf("%v %+v", err, res)
 	}
@@ -399,7 +435,8 @@ func TestStatusAndUndoAsSteps(t *testing.T) {
   - {name: look, uses: status}
   - {name: back, uses: undo, when: steps.look.holds && steps.look.standing == 3}
 `)), map[string]string{"pod": w.suspect})
-	if err != nil || outcomes(res) != "cutOff:done look:done back:done" || fmt.Sprint(step(res, "back").Results["undone"]) != "3" {
+	if err != nil || outcomes(res) != "cutOff:done look:done back:done" ||
+		fmt.Sprint(step(res, "back").Results["undone"]) != "3" {
 		t.Fatalf("%v, %s, %+v", err, outcomes(res), res.Steps)
 	}
 	wantSame(t, "undone", w.before, picture(w.Cluster, w.suspect))
@@ -474,7 +511,8 @@ func TestEvidenceOfTheIncidentsSuspects(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries = slices.DeleteFunc(entries, func(e timeline.Entry) bool { return e.Step != "all" || len(e.Targets) == 0 })
-	if len(entries) != 1 || len(entries[0].Targets) != 1 || !strings.HasPrefix(entries[0].Targets[0], "todo-app/mcp-server-") {
+	if len(entries) != 1 || len(entries[0].Targets) != 1 ||
+		!strings.HasPrefix(entries[0].Targets[0], "todo-app/mcp-server-") {
 		t.Errorf("sealed: %+v", entries)
 	}
 }
@@ -487,7 +525,8 @@ func TestEradicateAsAStep(t *testing.T) {
 - name: eradicate
   steps:
   - {name: none, uses: eradicate, onError: continue, with: {secrets: [no-such-secret]}}
-  - {name: rotate, uses: eradicate, with: {secrets: [backend-secret], generate: [SECRET_KEY=random, GROQ_API_KEY=random]}}
+  - {name: rotate, uses: eradicate, with: {secrets: [backend-secret],
+      generate: [SECRET_KEY=random, GROQ_API_KEY=random]}}
   - {name: again, uses: note, when: steps.rotate.done, with: {text: "unrotated: ${steps.rotate.unrotated}"}}
 `
 	secrets := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
@@ -518,10 +557,13 @@ func shippedGiven(w *world) map[string]map[string]string {
 		return given
 	}
 	return map[string]map[string]string{
-		"compromised-pod":        with("pod", w.suspect, "alert", "Terminal shell in container", "image", patchedBackend, "removeBindings", "true"),
-		"crypto-miner":           with("pods", w.suspect, "pool", "pool.example.com:3333", "image", patchedBackend),
-		"leaked-secret":          {"secret": "backend-secret", "key": "SECRET_KEY", "seen": "a public repository", "generateRest": "random"},
-		"malicious-image":        with("image", "registry.example.com/todo-backend:1.4.2", "workloads", "deployment/backend", "good", patchedBackend),
+		"compromised-pod": with("pod", w.suspect, "alert", "Terminal shell in container", "image",
+			patchedBackend, "removeBindings", "true"),
+		"crypto-miner": with("pods", w.suspect, "pool", "pool.example.com:3333", "image", patchedBackend),
+		"leaked-secret": {"secret": "backend-secret", "key": "SECRET_KEY", "seen": "a public repository",
+			"generateRest": "random"},
+		"malicious-image": with("image", "registry.example.com/todo-backend:1.4.2", "workloads",
+			"deployment/backend", "good", patchedBackend),
 		"stolen-service-account": with("account", "backend-sa", "pods", w.suspect, "sameImage", "true"),
 		"compromised-node":       with("node", "node-1", "pods", w.suspect, "sameImage", "true"),
 		"data-exfiltration":      with("pod", w.suspect, "destination", "203.0.113.9", "image", patchedBackend),
@@ -535,7 +577,8 @@ func newSound(t testing.TB) *world {
 	w := newWorld(t)
 	w.edit(t, sim.Deployments, "backend", func(o *unstructured.Unstructured) {
 		containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
-		containers[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true, "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+		containers[0].(map[string]any)["securityContext"] = map[string]any{"runAsNonRoot": true,
+			"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
 			"capabilities": map[string]any{"drop": []any{"ALL"}}}
 		_ = unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers")
 	})
@@ -578,7 +621,8 @@ func TestShippedRunbooks(t *testing.T) {
 					t.Errorf("unattended: %s is %s: %s", s.Name, s.Outcome, s.Error)
 				}
 			}
-			if wants := slices.Contains(complete, listed.Name); wants != (len(res.Left) == 0) || wants != (step(res, "finish").Outcome == "done") {
+			if wants := slices.Contains(complete, listed.Name); wants != (len(res.Left) == 0) ||
+				wants != (step(res, "finish").Outcome == "done") {
 				t.Errorf("unattended: left %q, the closing is %s", res.Left, step(res, "finish").Outcome)
 			}
 		})
@@ -614,7 +658,8 @@ func TestARunIsKilledAtEveryEntry(t *testing.T) {
 			for at := 2; at <= n; at += step {
 				w := newWorld(t)
 				_, _, left := w.runKilledAt(t, name, t.TempDir(), at)
-				res, err := w.mustStart(t, left).runNow(t.Context(), shipped(t, name), shippedGiven(w)[name], fast, sealing(t))
+				res, err := w.mustStart(t, left).runNow(t.Context(), shipped(t, name), shippedGiven(w)[name], fast,
+					sealing(t))
 				if err != nil {
 					t.Errorf("killed before entry %d: %v", at, err)
 					continue

@@ -116,7 +116,8 @@ func (e *Engine) Reopen(ctx context.Context, id incident.ID, book *runbook.Runbo
 		if s == nil || past.steps[name].Outcome == "" {
 			continue
 		}
-		err = errors.Join(err, r.append(h, runRecord{Event: stepReopened, Phase: string(s.Phase()), Step: name, Uses: s.Uses},
+		err = errors.Join(err, r.append(h, runRecord{Event: stepReopened, Phase: string(s.Phase()), Step: name,
+			Uses: s.Uses},
 			timeline.Entry{Summary: fmt.Sprintf("to be done again, since %s: %s", why, s.Label())}))
 	}
 	return errors.Join(err, h.Close())

@@ -78,7 +78,8 @@ func TestFiveHundredPods(t *testing.T) {
 	if len(targets) != pods {
 		t.Fatalf("%d targets, expected %d", len(targets), pods)
 	}
-	res, err := p.Contain(t.Context(), engine.ContainRequest{Targets: targets, Options: contain.Options{Steps: contain.DefaultSteps}})
+	res, err := p.Contain(t.Context(), engine.ContainRequest{Targets: targets,
+		Options: contain.Options{Steps: contain.DefaultSteps}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,8 @@ func TestFiveHundredPods(t *testing.T) {
 	}
 	want := fleetNamespaces + pods + fleetNamespaces*fleetWorkloads
 	if n := p.server.Written(); n != want {
-		t.Errorf("%d writes, expected %d: a policy for each namespace, a patch for each pod, a scale for each workload", n, want)
+		t.Errorf("%d writes, expected %d: a policy for each namespace, a patch for each pod, a scale for each workload",
+			n, want)
 	}
 	// The facts and the verification run beside the actions, hence the factor.
 	if n := p.server.MostAtOnce(); n < cluster.Concurrency/2 || n > 3*cluster.Concurrency {
@@ -224,8 +226,10 @@ func TestUndoDryRun(t *testing.T) {
 	entries := len(journal(t, dir))
 	p := w.mustStart(t, dir)
 	res := p.mustUndo(t, engine.UndoRequest{All: true, DryRun: true})
-	if len(res.Actions) != 3 || p.server.Written() != 0 || len(journal(t, dir)) != entries || len(p.front.proposals) != 0 {
-		t.Errorf("%d actions, %d writes, %d new entries, %d questions", len(res.Actions), p.server.Written(), len(journal(t, dir))-entries, len(p.front.proposals))
+	if len(res.Actions) != 3 || p.server.Written() != 0 || len(journal(t, dir)) != entries ||
+		len(p.front.proposals) != 0 {
+		t.Errorf("%d actions, %d writes, %d new entries, %d questions", len(res.Actions), p.server.Written(),
+			len(journal(t, dir))-entries, len(p.front.proposals))
 	}
 }
 
@@ -236,16 +240,24 @@ func TestKindsOfWorkloads(t *testing.T) {
 	const template = `
   template:
     metadata: {labels: {app: x}}
-    spec: {automountServiceAccountToken: false, restartPolicy: Always, containers: [{name: x, image: "registry.example.com/x:1"}]}
+    spec: {automountServiceAccountToken: false, restartPolicy: Always,
+        containers: [{name: x, image: "registry.example.com/x:1"}]}
 `
 	for kind, manifest := range map[string]string{
-		"statefulset": "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: x, namespace: todo-app}\nspec:\n  replicas: 2\n  serviceName: x\n  selector: {matchLabels: {app: x}}" + template,
-		"replicaset":  "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: x, namespace: todo-app}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: x}}" + template,
-		"controller":  "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: x, namespace: todo-app}\nspec:\n  replicas: 2\n  selector: {app: x}" + template,
-		"daemonset":   "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: x, namespace: todo-app}\nspec:\n  selector: {matchLabels: {app: x}}" + template,
-		"job":         "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x, namespace: todo-app}\nspec:\n  parallelism: 2" + template,
-		"gadget":      "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: x, namespace: todo-app}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: x}}" + template,
-		"bare pod":    "apiVersion: v1\nkind: Pod\nmetadata: {name: x-bare, namespace: todo-app, labels: {app: x}}\nspec: {automountServiceAccountToken: false, containers: [{name: x, image: x}]}",
+		"statefulset": "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: x, namespace: todo-app}\nspec:\n  " +
+			"replicas: 2\n  serviceName: x\n  selector: {matchLabels: {app: x}}" + template,
+		"replicaset": "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: x, namespace: todo-app}\nspec:\n  " +
+			"replicas: 2\n  selector: {matchLabels: {app: x}}" + template,
+		"controller": "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: x, namespace: todo-app}\nspec:\n" +
+			"  replicas: 2\n  selector: {app: x}" + template,
+		"daemonset": "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: x, namespace: todo-app}\nspec:\n  " +
+			"selector: {matchLabels: {app: x}}" + template,
+		"job": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x, namespace: todo-app}\nspec:\n  " +
+			"parallelism: 2" + template,
+		"gadget": "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: x, namespace: todo-app}\nspec:\n  " +
+			"replicas: 2\n  selector: {matchLabels: {app: x}}" + template,
+		"bare pod": "apiVersion: v1\nkind: Pod\nmetadata: {name: x-bare, namespace: todo-app, labels: {app: x}}\n" +
+			"spec: {automountServiceAccountToken: false, containers: [{name: x, image: x}]}",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

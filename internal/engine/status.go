@@ -175,7 +175,8 @@ func (e *Engine) sceneOf(ctx context.Context, i incident.Incident) *steps.Scene 
 // targetsOf are the suspects of an incident, and the workloads that are targets by
 // themselves. A suspect that is gone, or that cannot be read, stays among them, and
 // the verdict says so.
-func (e *Engine) targetsOf(ctx context.Context, list []incident.Target) (pods []*cluster.Target, bare [][]*cluster.Owner) {
+func (e *Engine) targetsOf(ctx context.Context, list []incident.Target) (pods []*cluster.Target,
+	bare [][]*cluster.Owner) {
 	targets, workloads := make([]*cluster.Target, len(list)), make([][]*cluster.Owner, len(list))
 	cluster.Parallel(len(list), func(n int) {
 		t := list[n]
@@ -186,7 +187,8 @@ func (e *Engine) targetsOf(ctx context.Context, list []incident.Target) (pods []
 		pod, err := e.Client.Kube.CoreV1().Pods(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
 		unread := err != nil && !apierrors.IsNotFound(err)
 		if err != nil || t.UID != "" && string(pod.UID) != t.UID {
-			pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name, UID: types.UID(t.UID)}}
+			pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: t.Namespace, Name: t.Name,
+				UID: types.UID(t.UID)}}
 		}
 		targets[n] = e.Client.WithOwners(ctx, pod, refsOf(t))
 		if unread {

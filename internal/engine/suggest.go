@@ -39,7 +39,8 @@ func Fitting(p *runbook.Parameter, pods []string, s *detect.Suspect) string {
 
 // UndoWithin undoes in the incident of a walk. Where nothing stands any more, the
 // steps of the walk that contain are to be done again.
-func (e *Engine) UndoWithin(ctx context.Context, id incident.ID, book *runbook.Runbook, req UndoRequest) (*UndoResult, error) {
+func (e *Engine) UndoWithin(ctx context.Context, id incident.ID, book *runbook.Runbook, req UndoRequest) (*UndoResult,
+	error) {
 	h, err := e.Store.Open(ctx, id, e.Actor())
 	if err != nil {
 		return nil, err

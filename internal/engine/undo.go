@@ -102,7 +102,8 @@ func (e *Engine) Undo(ctx context.Context, h *incident.Handle, req UndoRequest) 
 		res.doubtful = e.doubtsOf(planning, i, casefile.Of(h.Log.Entries()), ofContainment)
 		return res, nil
 	}
-	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{}, held: e.heldBy(planning, i.ID, objectsOf(chosen))}
+	u := &undoing{Engine: e, handle: h, req: req, standing: map[string]string{},
+		held: e.heldBy(planning, i.ID, objectsOf(chosen))}
 	if !req.DryRun {
 		decision, err := e.Front.Approve(ctx, u.proposal(string(i.ID), chosen))
 		if err != nil {
@@ -241,9 +242,11 @@ func (u *undoing) harm(ctx context.Context, a timeline.Action, c change.Change) 
 			chain = refsOf(t)
 		}
 	}
-	u.Front.Observe(Event{Kind: Waiting, Step: a.Intent.Step, Text: "the controllers of " + c.Object.String() + " to run again, so that they keep it"})
+	u.Front.Observe(Event{Kind: Waiting, Step: a.Intent.Step, Text: "the controllers of " + c.Object.String() +
+		" to run again, so that they keep it"})
 	if err := contain.AwaitReadmission(ctx, u.Client, c.Object, chain); err != nil {
-		return fmt.Errorf("not undone, to keep the evidence: %w; undo the scaling first (--all does), or go ahead with --allow-evidence-loss", err)
+		return fmt.Errorf("not undone, to keep the evidence: %w; undo the scaling first (--all does), or go ahead "+
+			"with --allow-evidence-loss", err)
 	}
 	return nil
 }
@@ -255,7 +258,8 @@ func (u *undoing) proposal(id string, list []timeline.Action) Proposal {
 		if !ok {
 			continue
 		}
-		action := steps.Action{Name: "undo " + a.Intent.Action, Summary: "undo: " + a.Intent.Summary, Command: c.UndoCommand(), Change: c, Diff: c.UndoDiff(), Targets: a.Intent.Targets}
+		action := steps.Action{Name: "undo " + a.Intent.Action, Summary: "undo: " + a.Intent.Summary,
+			Command: c.UndoCommand(), Change: c, Diff: c.UndoDiff(), Targets: a.Intent.Targets}
 		if n := len(p.Steps); n == 0 || p.Steps[n-1].Step.Name != a.Intent.Step {
 			p.Steps = append(p.Steps, StepPlan{Step: steps.Info{Name: a.Intent.Step, Phase: a.Intent.Phase}})
 		}
@@ -270,7 +274,8 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 	started := u.Now()
 	c, ok := change.In(&a.Intent)
 	var err error
-	r := ActionResult{Step: a.Intent.Step, Action: "undo " + a.Intent.Action, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary}
+	r := ActionResult{Step: a.Intent.Step, Action: "undo " + a.Intent.Action, Targets: a.Intent.Targets,
+		Summary: "undo: " + a.Intent.Summary}
 	if ok {
 		r.Object, r.Command = c.Object.String(), c.UndoCommand()
 		if u.req.DryRun {
@@ -279,7 +284,8 @@ func (u *undoing) one(ctx context.Context, a timeline.Action) ActionResult {
 		u.tell(Event{Kind: Started, Step: r.Step, Action: r.Action, Text: r.Summary})
 		r.Outcome, err = u.attempt(ctx, a, c)
 	} else {
-		r.Outcome, err = timeline.OutcomeFailed, fmt.Errorf("entry %d of the journal tells of no change that this irctl knows: undo it with the version that wrote it, or by hand", a.Intent.Seq)
+		r.Outcome, err = timeline.OutcomeFailed, fmt.Errorf("entry %d of the journal tells of no change that this "+
+			"irctl knows: undo it with the version that wrote it, or by hand", a.Intent.Seq)
 	}
 	e := Event{Kind: Finished, Step: r.Step, Action: r.Action, Text: r.Summary, Err: err}
 	if err != nil {
@@ -324,11 +330,14 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 			}
 		}
 	}
-	intent, err := u.handle.Log.Append(timeline.Entry{Kind: timeline.KindIntent, Undoes: a.Intent.Seq, Phase: a.Intent.Phase, Step: a.Intent.Step,
-		Action: "undo " + a.Intent.Action, Object: a.Intent.Object, Targets: a.Intent.Targets, Summary: "undo: " + a.Intent.Summary,
+	intent, err := u.handle.Log.Append(timeline.Entry{Kind: timeline.KindIntent, Undoes: a.Intent.Seq,
+		Phase: a.Intent.Phase, Step: a.Intent.Step,
+		Action: "undo " + a.Intent.Action, Object: a.Intent.Object, Targets: a.Intent.Targets, Summary: "undo: " +
+			a.Intent.Summary,
 		Command: c.UndoCommand()}.Carrying(a.Intent))
 	if err != nil {
-		return timeline.OutcomeFailed, fmt.Errorf("%s was not restored, since the journal could not be written: %w", c.Object, err)
+		return timeline.OutcomeFailed, fmt.Errorf("%s was not restored, since the journal could not be written: %w",
+			c.Object, err)
 	}
 	if harm != nil {
 		return held(harm), errors.Join(harm, appendOutcome(u.handle.Log, intent, held(harm), harm, 0))
@@ -340,7 +349,9 @@ func (u *undoing) attempt(ctx context.Context, a timeline.Action, c change.Chang
 		outcome, err = settle(ctx, u.Client, c, change.Before, err)
 	}
 	if journalErr := appendOutcome(u.handle.Log, intent, outcome, err, u.Now().Sub(started)); journalErr != nil {
-		return timeline.OutcomeUnknown, errors.Join(err, fmt.Errorf("undone: %s, but the outcome could not be journaled; running undo again is safe: %w", outcome, journalErr))
+		return timeline.OutcomeUnknown, errors.Join(err,
+			fmt.Errorf("undone: %s, but the outcome could not be journaled; running undo again is safe: %w", outcome,
+				journalErr))
 	}
 	return outcome, err
 }

@@ -25,7 +25,8 @@ func applied(t *testing.T, runs ...string) (*leakedWorld, []timeline.Entry) {
 	w.mustStart(t, w.dir).mustContain(t)
 	for _, text := range runs {
 		p := w.mustStart(t, w.dir)
-		req := engine.EradicateRequest{Incident: p.onlyOpen(t), Options: eradicate.Options{Manifests: manifests(t, text)}}
+		req := engine.EradicateRequest{Incident: p.onlyOpen(t),
+			Options: eradicate.Options{Manifests: manifests(t, text)}}
 		if res, err := p.Eradicate(t.Context(), req); err != nil || len(res.Refusals) > 0 {
 			t.Fatalf("%v %v", res.Refusals, err)
 		}
@@ -46,7 +47,8 @@ func settingsOf(namespace, value string) string {
 // refuses it, and nothing else; it stands until it is empty.
 func TestUndoKeepsWhatOthersMadeInANamespace(t *testing.T) {
 	w, _ := applied(t, room+"---\n"+settingsOf("todo-app", "x"), settingsOf("clean-room", "x"))
-	if err := w.Apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: precious, namespace: clean-room}\n"); err != nil {
+	if err := w.Apply(
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: precious, namespace: clean-room}\n"); err != nil {
 		t.Fatal(err)
 	}
 	req := engine.UndoRequest{Step: eradicate.StepApply}

@@ -52,7 +52,8 @@ const (
 // strays looks in the whole cluster for what carries an incident's label and is not
 // among what its journal says that stands; if that may not be read, in the incident's
 // namespaces. gaps are what could not be looked at.
-func (e *Engine) strays(ctx context.Context, i incident.Incident, told *casefile.Case, far reach) (list []Stray, gaps []string) {
+func (e *Engine) strays(ctx context.Context, i incident.Incident, told *casefile.Case, far reach) (list []Stray,
+	gaps []string) {
 	known, accepted := knownObjects(told), acceptedIn(told)
 	found, failed := make([][]Stray, len(labelled)), make([]error, len(labelled))
 	cluster.Parallel(len(labelled), func(n int) {
@@ -60,7 +61,8 @@ func (e *Engine) strays(ctx context.Context, i incident.Incident, told *casefile
 		objects, failed[n] = e.carriers(ctx, labelled[n], i)
 		for _, o := range objects {
 			if ref := labelled[n].Named(o.GetNamespace(), o.GetName(), o.GetUID()); !known[keyOf(ref)] {
-				found[n] = append(found[n], Stray{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name, UID: string(ref.UID),
+				found[n] = append(found[n], Stray{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name,
+					UID:    string(ref.UID),
 					Object: ref.String(), Undo: byHand(ref, &o), Accepted: accepted(casefile.Stray, ref.String())})
 			}
 		}
@@ -89,7 +91,8 @@ func knownObjects(told *casefile.Case) map[string]bool {
 }
 
 // carriers are the objects of a kind that carry an incident's label.
-func (e *Engine) carriers(ctx context.Context, kind cluster.Ref, i incident.Incident) ([]metav1.PartialObjectMetadata, error) {
+func (e *Engine) carriers(ctx context.Context, kind cluster.Ref, i incident.Incident) ([]metav1.PartialObjectMetadata,
+	error) {
 	selector := contain.IncidentLabel + "=" + string(i.ID)
 	all, err := e.Client.ListMetadata(ctx, kind, "", selector)
 	if err == nil || kind.Kind == cluster.Node.Kind {
@@ -121,9 +124,11 @@ func byHand(ref cluster.Ref, o metav1.Object) string {
 		return fmt.Sprintf("kubectl delete networkpolicy %s -n %s", name, ns)
 	}
 	if ref.Kind != cluster.Pod.Kind { // what uses it needs it
-		return fmt.Sprintf("kubectl label %s -n %s %s-", change.ShellQuote(ref.KubectlName()), ns, contain.IncidentLabel)
+		return fmt.Sprintf("kubectl label %s -n %s %s-", change.ShellQuote(ref.KubectlName()), ns,
+			contain.IncidentLabel)
 	}
-	words := fmt.Sprintf("kubectl label pod %s -n %s --overwrite %s- %s-", name, ns, contain.QuarantineLabel, contain.IncidentLabel)
+	words := fmt.Sprintf("kubectl label pod %s -n %s --overwrite %s- %s-", name, ns, contain.QuarantineLabel,
+		contain.IncidentLabel)
 	m, _ := contain.MemoryOf(o.GetAnnotations()) // what cannot be read is not remembered
 	for _, k := range slices.Sorted(maps.Keys(m.Labels)) {
 		if len(validation.IsQualifiedName(k)) == 0 && len(validation.IsValidLabelValue(m.Labels[k])) == 0 {
@@ -152,7 +157,8 @@ type doubtful struct {
 func (e *Engine) doubtsOf(ctx context.Context, i incident.Incident, told *casefile.Case, far reach) doubtful {
 	u := doubtful{Doubts: incident.Doubts(i.Doubts), weighs: incident.Weighs(i.Doubts)}
 	if err := e.notHere(i); err != nil {
-		return doubtful{Doubts: append(u.Doubts, strings.TrimPrefix(err.Error(), ErrUndetermined.Error()+": ")), weighs: true}
+		return doubtful{Doubts: append(u.Doubts, strings.TrimPrefix(err.Error(), ErrUndetermined.Error()+": ")),
+			weighs: true}
 	}
 	var gaps []string
 	u.Strays, gaps = e.strays(ctx, i, told, far)

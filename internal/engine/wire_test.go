@@ -122,7 +122,8 @@ func TestASilentListDoesNotHoldUpTheCut(t *testing.T) {
 					}
 				}
 			}
-			if all := strings.Join(said, "\n"); !strings.Contains(all, want.gap) || !strings.Contains(all, "the API server was silent") {
+			if all := strings.Join(said, "\n"); !strings.Contains(all, want.gap) ||
+				!strings.Contains(all, "the API server was silent") {
 				t.Errorf("the verdict does not name %q: %s", want.gap, all)
 			}
 			p.front.mu.Lock()
@@ -149,7 +150,8 @@ func TestTheAPIGoneBetweenDetachingAndScaling(t *testing.T) {
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return trip(func(r *http.Request) (*http.Response, error) {
 			if gone.Load() {
-				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+				return nil, &net.OpError{Op: "dial", Net: "tcp",
+					Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 			}
 			resp, err := next.RoundTrip(r)
 			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/pods/"+w.suspect) {
@@ -187,9 +189,13 @@ func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 // what the API server would not do is denied. Each says which it is.
 func TestWhatBecomesOfAFailure(t *testing.T) {
 	t.Parallel()
-	policy := &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 422, Reason: metav1.StatusReasonInvalid,
-		Message: `pods "p" is forbidden: ValidatingAdmissionPolicy 'labels' with binding 'labels-all' denied request: labels stay as they are`}}
-	down := apierrors.NewInternalError(errors.New(`failed calling webhook "w.example.com": failed to call webhook: Post "https://w.n.svc:443": connection refused`))
+	policy := &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 422,
+		Reason: metav1.StatusReasonInvalid,
+		Message: `pods "p" is forbidden: ValidatingAdmissionPolicy 'labels' with binding 'labels-all' denied ` +
+			`request: labels stay as they are`}}
+	down := apierrors.NewInternalError(errors.New(
+		`failed calling webhook "w.example.com": failed to call webhook: Post "https://w.n.svc:443": connection ` +
+			`refused`))
 	for name, c := range map[string]struct {
 		err     *apierrors.StatusError
 		outcome timeline.Outcome
@@ -197,13 +203,17 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 		hint    string
 		most    int // how often it was sent; 0: as long as there was time
 	}{
-		"a policy": {policy, timeline.OutcomeDenied, "ValidatingAdmissionPolicy 'labels' with binding 'labels-all' denied request",
+		"a policy": {policy, timeline.OutcomeDenied,
+			"ValidatingAdmissionPolicy 'labels' with binding 'labels-all' denied request",
 			"the ValidatingAdmissionPolicy labels (binding labels-all) forbids it", 1},
-		"a webhook": {sim.Denied("w.example.com", "change freeze"), timeline.OutcomeDenied, "change freeze", "the admission webhook w.example.com forbids it", 1},
+		"a webhook": {sim.Denied("w.example.com", "change freeze"), timeline.OutcomeDenied, "change freeze",
+			"the admission webhook w.example.com forbids it", 1},
 		"a webhook that is down": {down, timeline.OutcomeFailed, "the admission webhook w.example.com cannot be called",
 			"the API server must ask the webhook w.example.com", 0},
-		"429":               {sim.Throttled(0), timeline.OutcomeFailed, "the API server throttles", "the API server throttles: try again, with a longer --timeout", 0},
-		"an invalid object": {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), timeline.OutcomeFailed, "is invalid", "", 1},
+		"429": {sim.Throttled(0), timeline.OutcomeFailed, "the API server throttles",
+			"the API server throttles: try again, with a longer --timeout", 0},
+		"an invalid object": {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), timeline.OutcomeFailed,
+			"is invalid", "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -228,7 +238,8 @@ func TestWhatBecomesOfAFailure(t *testing.T) {
 				if a.Step != contain.StepDetach {
 					continue
 				}
-				if a.Outcome != c.outcome || !strings.Contains(a.Error, c.text) || strings.Contains(a.Error, "refused") && c.err != down {
+				if a.Outcome != c.outcome || !strings.Contains(a.Error, c.text) ||
+					strings.Contains(a.Error, "refused") && c.err != down {
 					t.Errorf("%s: %s", a.Outcome, a.Error)
 				}
 				if hint := cluster.Explain(a.Err(), deploy.RoleFor); !strings.Contains(hint, c.hint) {
@@ -266,8 +277,12 @@ func TestCredentialsThatEndInTheMiddle(t *testing.T) {
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
 		return trip(func(r *http.Request) (*http.Response, error) {
 			if ended.Load() {
-				return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
-					Body: io.NopCloser(strings.NewReader(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401}`))}, nil
+				return &http.Response{StatusCode: http.StatusUnauthorized,
+						Header: http.Header{"Content-Type": {"application/json"}}, Request: r,
+						Body: io.NopCloser(strings.NewReader(
+							`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized",` +
+								`"code":401}`))},
+					nil
 			}
 			resp, err := next.RoundTrip(r)
 			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/pods/"+w.suspect) {
@@ -291,12 +306,14 @@ func TestCredentialsThatEndInTheMiddle(t *testing.T) {
 	if res.Verdict != contain.Undetermined {
 		t.Errorf("verdict %q, though nothing could be looked at", res.Verdict)
 	}
-	want := map[string]timeline.Outcome{contain.StepQuarantine: timeline.OutcomeDone, contain.StepDetach: timeline.OutcomeDone, contain.StepScale: timeline.OutcomeFailed}
+	want := map[string]timeline.Outcome{contain.StepQuarantine: timeline.OutcomeDone,
+		contain.StepDetach: timeline.OutcomeDone, contain.StepScale: timeline.OutcomeFailed}
 	for _, a := range res.Actions {
 		if a.Outcome != want[a.Step] {
 			t.Errorf("%s: %s: %s", a.Step, a.Outcome, a.Error)
 		}
-		if a.Err() != nil && (cluster.FailureOf(a.Err()).Kind != cluster.NotSignedIn || strings.Contains(a.Error, "not known")) {
+		if a.Err() != nil && (cluster.FailureOf(a.Err()).Kind != cluster.NotSignedIn ||
+			strings.Contains(a.Error, "not known")) {
 			t.Errorf("%s: %s", a.Step, a.Error)
 		}
 	}
@@ -307,7 +324,8 @@ func TestCredentialsThatEndInTheMiddle(t *testing.T) {
 	if n := len(timeline.Standing(entries)); n != 2 {
 		t.Errorf("%d changes stand, by the journal", n)
 	}
-	if again := w.mustStart(t, dir).mustContain(t); again.Incident != res.Incident || again.Verdict != contain.Exposed && again.Verdict != contain.Contained {
+	if again := w.mustStart(t, dir).mustContain(t); again.Incident != res.Incident ||
+		again.Verdict != contain.Exposed && again.Verdict != contain.Contained {
 		t.Errorf("after the log-in: incident %s, verdict %q", again.Incident, again.Verdict)
 	}
 }

@@ -126,7 +126,8 @@ func anonymous(pod map[string]any, what string) {
 	meta := pod["metadata"].(map[string]any)
 	meta["name"] = what
 	delete(meta, "uid")
-	for _, path := range [][]string{{"spec", "nodeName"}, {"status", "podIP"}, {"status", "podIPs"}, {"status", "startTime"}} {
+	for _, path := range [][]string{{"spec", "nodeName"}, {"status", "podIP"}, {"status", "podIPs"},
+		{"status", "startTime"}} {
 		unstructured.RemoveNestedField(pod, path...)
 	}
 }
@@ -153,7 +154,8 @@ type process struct {
 
 // start does what every command does first: connect, and open the state
 // directory. faults strike this process only.
-func (w *world) start(t testing.TB, ctx context.Context, dir string, faults func(sim.Request) sim.Fault) (*process, error) {
+func (w *world) start(t testing.TB, ctx context.Context, dir string, faults func(sim.Request) sim.Fault) (*process,
+	error) {
 	t.Helper()
 	server := w.Server(faults)
 	listener := httptest.NewServer(server)
@@ -161,7 +163,8 @@ func (w *world) start(t testing.TB, ctx context.Context, dir string, faults func
 	return w.connect(t, ctx, listener.URL, server, dir)
 }
 
-func (w *world) connect(t testing.TB, ctx context.Context, url string, server *sim.Server, dir string) (*process, error) {
+func (w *world) connect(t testing.TB, ctx context.Context, url string, server *sim.Server, dir string) (*process,
+	error) {
 	t.Helper()
 	client, err := cluster.New(&rest.Config{Host: url})
 	if err != nil {
@@ -198,7 +201,8 @@ func (w *world) mustStart(t testing.TB, dir string) *process {
 func clock() time.Time { return time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC) }
 
 // containNow reads the suspects and contains them, as the command does.
-func (p *process) containNow(ctx context.Context, change ...func(*engine.ContainRequest)) (*engine.ContainResult, error) {
+func (p *process) containNow(ctx context.Context, change ...func(*engine.ContainRequest)) (*engine.ContainResult,
+	error) {
 	req := engine.ContainRequest{Options: contain.Options{Steps: contain.DefaultSteps}, EvidenceNote: "no recipients"}
 	for _, name := range p.suspects {
 		target, err := p.Client.GetTarget(ctx, "todo-app", name)
@@ -314,7 +318,8 @@ func copyState(t testing.TB, dir string) string {
 // a kill at that moment, before or after the call is executed, would leave it.
 // What the process still does in its last moments it does to nobody: it is told
 // that it may not, since that is what it does not try again.
-func (w *world) killedDuring(t *testing.T, dir string, call sim.Request, executed bool, do func(context.Context, *process) error) string {
+func (w *world) killedDuring(t *testing.T, dir string, call sim.Request, executed bool,
+	do func(context.Context, *process) error) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -408,7 +413,8 @@ func wantSame(t testing.TB, what string, want, got map[string]any) {
 }
 
 // edit changes an object of todo-app as somebody else would.
-func (w *world) edit(t testing.TB, gvr schema.GroupVersionResource, name string, change func(*unstructured.Unstructured)) {
+func (w *world) edit(t testing.TB, gvr schema.GroupVersionResource, name string,
+	change func(*unstructured.Unstructured)) {
 	t.Helper()
 	if err := w.Edit(gvr, "todo-app", name, change); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,8 @@ func format(t *testing.T, message []byte) int {
 func TestTheModernFormatIsForThoseWhoseKeysAnnounceIt(t *testing.T) {
 	gcm, ocb := &packet.AEADConfig{DefaultMode: packet.AEADModeGCM}, &packet.AEADConfig{DefaultMode: packet.AEADModeOCB}
 	old, oldPrivate := keyPair(t, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519})
-	v4, v4Private := keyPair(t, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519, AEADConfig: ocb})
+	v4, v4Private := keyPair(t, &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519,
+		AEADConfig: ocb})
 	v6, v6Private := keyPair(t, &packet.Config{V6Keys: true, Algorithm: packet.PubKeyAlgoEd25519, AEADConfig: gcm})
 	for name, tc := range map[string]struct {
 		recipients, private []string

@@ -97,7 +97,8 @@ const (
 )
 
 // open starts to read an object in a media type.
-func (a *api) open(ctx context.Context, gvr schema.GroupVersionResource, namespace, name, accept string) (io.ReadCloser, error) {
+func (a *api) open(ctx context.Context, gvr schema.GroupVersionResource, namespace, name, accept string) (io.ReadCloser,
+	error) {
 	if a.raw != nil {
 		return a.raw.Get().AbsPath(objectPath(gvr, namespace, name)).SetHeader("Accept", accept).Stream(ctx)
 	}
@@ -148,10 +149,12 @@ func (a *api) openPath(ctx context.Context, verb, path string) (io.ReadCloser, e
 }
 
 // list opens one page of a resource.
-func (a *api) list(ctx context.Context, gvr schema.GroupVersionResource, namespace string, opts metav1.ListOptions) (io.ReadCloser, error) {
+func (a *api) list(ctx context.Context, gvr schema.GroupVersionResource, namespace string,
+	opts metav1.ListOptions) (io.ReadCloser, error) {
 	if a.raw != nil {
 		request := a.raw.Get().AbsPath(objectPath(gvr, namespace, "")).SetHeader("Accept", asJSON)
-		for name, value := range map[string]string{"fieldSelector": opts.FieldSelector, "labelSelector": opts.LabelSelector, "continue": opts.Continue} {
+		for name, value := range map[string]string{"fieldSelector": opts.FieldSelector,
+			"labelSelector": opts.LabelSelector, "continue": opts.Continue} {
 			if value != "" {
 				request.Param(name, value)
 			}
@@ -166,7 +169,8 @@ func (a *api) list(ctx context.Context, gvr schema.GroupVersionResource, namespa
 	return io.NopCloser(bytes.NewReader(data)), err
 }
 
-func (a *api) simulatedList(ctx context.Context, gvr schema.GroupVersionResource, namespace string, opts metav1.ListOptions) (runtime.Object, error) {
+func (a *api) simulatedList(ctx context.Context, gvr schema.GroupVersionResource, namespace string,
+	opts metav1.ListOptions) (runtime.Object, error) {
 	switch {
 	case gvr.Resource != "events":
 		return a.dynamic.Resource(gvr).Namespace(namespace).List(ctx, opts)
@@ -196,7 +200,8 @@ var errPage = errors.New("the page is too large")
 
 // ErrInconsistent: a list was read at more than one moment. What was created or
 // deleted between them may be missing, or be there although it was gone.
-var ErrInconsistent = errors.New("the list is inconsistent: it expired while it was read, and the rest is of a later moment")
+var ErrInconsistent = errors.New(
+	"the list is inconsistent: it expired while it was read, and the rest is of a later moment")
 
 // resumptions bounds how often a list may expire while it is read.
 const resumptions = 10
@@ -247,7 +252,8 @@ func (a *api) each(ctx context.Context, l listing, visit func(json.RawMessage) e
 	}
 }
 
-func (a *api) page(ctx context.Context, l listing, opts metav1.ListOptions, visit func(json.RawMessage) error) (next string, err error) {
+func (a *api) page(ctx context.Context, l listing, opts metav1.ListOptions, visit func(json.RawMessage) error) (
+	next string, err error) {
 	err = a.requests.do(ctx, func(ctx context.Context) (io.ReadCloser, error) {
 		return a.list(ctx, l.gvr, l.namespace, opts)
 	}, func(body io.Reader) (err error) {
@@ -274,7 +280,8 @@ func (a *api) exec(ctx context.Context, p PodRef, container string, command ...s
 		return nil, errNoExec
 	}
 	target := a.raw.Post().Resource("pods").Namespace(p.Namespace).Name(p.Name).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Container: container, Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
+		VersionedParams(&corev1.PodExecOptions{Container: container, Command: command, Stdout: true, Stderr: true},
+			scheme.ParameterCodec).URL()
 	executor, err := newExecutor(a.config, target)
 	if err != nil {
 		return nil, err
@@ -283,7 +290,8 @@ func (a *api) exec(ctx context.Context, p PodRef, container string, command ...s
 	go func() {
 		stderr := &boundedBuffer{limit: 4 << 10}
 		err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: in, Stderr: stderr})
-		if err != nil && strings.HasPrefix(err.Error(), "unable to upgrade connection") && strings.Contains(err.Error(), "is forbidden") {
+		if err != nil && strings.HasPrefix(err.Error(), "unable to upgrade connection") &&
+			strings.Contains(err.Error(), "is forbidden") {
 			err = fmt.Errorf("%w: %w", errForbidden, err)
 		}
 		if said := strings.TrimSpace(stderr.buf.String()); err != nil && said != "" {

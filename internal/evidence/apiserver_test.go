@@ -43,7 +43,8 @@ type apiServer struct {
 	asked     []string
 }
 
-var testResources = map[string]string{"Ingress": "ingresses", "NetworkPolicy": "networkpolicies", "StorageClass": "storageclasses"}
+var testResources = map[string]string{"Ingress": "ingresses", "NetworkPolicy": "networkpolicies",
+	"StorageClass": "storageclasses"}
 
 func newAPIServer(t testing.TB, manifests string) *apiServer {
 	t.Helper()
@@ -110,7 +111,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	switch {
 	case forbidden:
-		s.fail(w, http.StatusForbidden, metav1.StatusReasonForbidden, path+" is forbidden: User \"jane\" cannot read it")
+		s.fail(w, http.StatusForbidden, metav1.StatusReasonForbidden,
+			path+" is forbidden: User \"jane\" cannot read it")
 	case strings.HasSuffix(path, "/log"):
 		s.serveLog(w, r)
 	case strings.HasSuffix(path, "/exec"):
@@ -141,7 +143,8 @@ func (s *apiServer) serveEphemeral(w http.ResponseWriter, r *http.Request) {
 	for _, c := range patch.Spec.EphemeralContainers {
 		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, c)
 		pod.Status.EphemeralContainerStatuses = append(pod.Status.EphemeralContainerStatuses,
-			corev1.ContainerStatus{Name: c.Name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
+			corev1.ContainerStatus{Name: c.Name,
+				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
 	}
 	data, _ := json.Marshal(pod)
 	s.mu.Lock()
@@ -153,7 +156,8 @@ func (s *apiServer) serveEphemeral(w http.ResponseWriter, r *http.Request) {
 func (s *apiServer) fail(w http.ResponseWriter, code int, reason metav1.StatusReason, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(code), Reason: reason, Message: message})
+	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status: "Failure", Code: int32(code), Reason: reason, Message: message})
 }
 
 func (s *apiServer) serveObject(w http.ResponseWriter, r *http.Request, data []byte) {
@@ -177,14 +181,16 @@ func (s *apiServer) serveList(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
 		folder := key[:strings.LastIndex(key, "/")]
-		everywhere := strings.HasSuffix(folder, "/"+last) && strings.HasPrefix(folder, strings.TrimSuffix(path, "/"+last)+"/namespaces/")
+		everywhere := strings.HasSuffix(folder, "/"+last) &&
+			strings.HasPrefix(folder, strings.TrimSuffix(path, "/"+last)+"/namespaces/")
 		if folder == path || everywhere {
 			items = append(items, s.objects[key])
 		}
 	}
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{"kind": "List", "apiVersion": "v1", "metadata": map[string]any{}, "items": items})
+	_ = json.NewEncoder(w).Encode(map[string]any{"kind": "List", "apiVersion": "v1", "metadata": map[string]any{},
+		"items": items})
 }
 
 // text serves a log the way a kubelet does.
@@ -238,7 +244,9 @@ func (s *apiServer) serveLog(w http.ResponseWriter, r *http.Request) {
 // serveExec speaks the protocol v5.channel.k8s.io: the first byte of a message
 // is the stream it belongs to.
 func (s *apiServer) serveExec(w http.ResponseWriter, r *http.Request) {
-	upgrader := websocket.Upgrader{Subprotocols: []string{"v5.channel.k8s.io"}, CheckOrigin: func(*http.Request) bool { return true }}
+	upgrader := websocket.Upgrader{Subprotocols: []string{"v5.channel.k8s.io"}, CheckOrigin: func(*http.Request) bool {
+		return true
+	}}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return
@@ -253,8 +261,10 @@ func (s *apiServer) serveExec(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := metav1.Status{Status: "Success"}
 	if code != 0 {
-		answer = metav1.Status{Status: "Failure", Reason: "NonZeroExitCode", Message: fmt.Sprintf("command terminated with exit code %d", code),
-			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "ExitCode", Message: strconv.Itoa(code)}}}}
+		answer = metav1.Status{Status: "Failure", Reason: "NonZeroExitCode",
+			Message: fmt.Sprintf("command terminated with exit code %d", code),
+			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "ExitCode",
+				Message: strconv.Itoa(code)}}}}
 	}
 	data, _ := json.Marshal(answer)
 	_ = conn.WriteMessage(websocket.BinaryMessage, append([]byte{status}, data...))
@@ -273,7 +283,8 @@ func suspect(t testing.TB) (*apiServer, PodRef) {
 	t.Helper()
 	s := newAPIServer(t, "testdata/todo-app.yaml")
 	s.logs["backend-2-abcde/migrate"] = text("2026-01-02T00:00:00Z migrated\n")
-	s.logs["backend-2-abcde/api"] = text("2026-01-02T00:00:01Z up\n2026-01-02T00:00:02Z login password=hunter2hunter2 ok\n")
+	s.logs["backend-2-abcde/api"] = text(
+		"2026-01-02T00:00:01Z up\n2026-01-02T00:00:02Z login password=hunter2hunter2 ok\n")
 	s.logs["backend-2-abcde/api/previous"] = text("2026-01-01T00:00:01Z crashed\n")
 	s.logs["backend-2-abcde/sidecar"] = text("")
 	s.exec = func(container string, command []string) (string, int) {
@@ -330,7 +341,8 @@ func TestAListThatExpiresGoesOnWhereItWas(t *testing.T) {
 		items  int
 		want   error
 	}{
-		"never": {times: 0, items: 3}, "once": {"again", 1, 3, ErrInconsistent}, "twice": {"again", 2, 3, ErrInconsistent},
+		"never": {times: 0, items: 3}, "once": {"again", 1, 3, ErrInconsistent},
+		"twice":    {"again", 2, 3, ErrInconsistent},
 		"for ever": {"again", 1000, 1, nil}, "without a token": {"", 1, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -347,15 +359,19 @@ func TestAListThatExpiresGoesOnWhereItWas(t *testing.T) {
 				case item == "b" && expired < tc.times:
 					expired++
 					w.WriteHeader(http.StatusGone)
-					_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure",
-						Reason: metav1.StatusReasonExpired, Code: http.StatusGone, ListMeta: metav1.ListMeta{Continue: tc.resume}})
+					_ = json.NewEncoder(w).Encode(
+						metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure",
+							Reason: metav1.StatusReasonExpired, Code: http.StatusGone,
+							ListMeta: metav1.ListMeta{Continue: tc.resume}})
 					return
 				case item == "a":
 					next = "b"
 				case item == "b":
 					next = "c"
 				}
-				fmt.Fprintf(w, `{"kind":"PodList","apiVersion":"v1","metadata":{"continue":%q},"items":[{"metadata":{"name":%q}}]}`, next, item)
+				fmt.Fprintf(w,
+					`{"kind":"PodList","apiVersion":"v1","metadata":{"continue":%q},`+
+						`"items":[{"metadata":{"name":%q}}]}`, next, item)
 			}))
 			defer server.Close()
 			kube, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL, QPS: -1})
@@ -363,12 +379,14 @@ func TestAListThatExpiresGoesOnWhereItWas(t *testing.T) {
 				t.Fatal(err)
 			}
 			items := 0
-			err = newAPI(kube, nil, nil, newRequests(Limits{Concurrency: 1, Stall: time.Minute})).each(t.Context(), listing{resource: core("pods", "Pod")}, func(json.RawMessage) error {
-				items++
-				return nil
-			})
+			err = newAPI(kube, nil, nil, newRequests(Limits{Concurrency: 1, Stall: time.Minute})).
+				each(t.Context(), listing{resource: core("pods", "Pod")}, func(json.RawMessage) error {
+					items++
+					return nil
+				})
 			complete := tc.items == 3
-			if items != tc.items || complete && !errors.Is(err, tc.want) || !complete && (!apierrors.IsResourceExpired(err) || errors.Is(err, ErrInconsistent)) {
+			if items != tc.items || complete && !errors.Is(err, tc.want) ||
+				!complete && (!apierrors.IsResourceExpired(err) || errors.Is(err, ErrInconsistent)) {
 				t.Errorf("%d items: %v", items, err)
 			}
 			if tc.want == nil && complete && err != nil || tc.want != nil && statusOf(err) != Truncated {

@@ -59,7 +59,8 @@ func (a *ArtefactWriter) Write(p []byte) (int, error) {
 		}
 		if a.size == PartSize {
 			if len(a.record.Parts) == maxParts-1 { // End writes the last
-				return written, fmt.Errorf("%w after %d bytes: an artefact has at most %d parts", ErrTruncated, a.record.Size, maxParts)
+				return written, fmt.Errorf("%w after %d bytes: an artefact has at most %d parts", ErrTruncated,
+					a.record.Size, maxParts)
 			}
 			if err := a.writePart(); err != nil {
 				return written, err
@@ -181,7 +182,8 @@ func (a *ArtefactWriter) writePart() error {
 	}
 	a.part.Reset()
 	a.begins[n%keptBegins] = clone(a.whole)
-	a.record.Parts = append(a.record.Parts, Part{Path: entry.path, Size: int64(a.size), SHA256: hex.EncodeToString(entry.sha256[:])})
+	a.record.Parts = append(a.record.Parts, Part{Path: entry.path, Size: int64(a.size),
+		SHA256: hex.EncodeToString(entry.sha256[:])})
 	a.chunks, a.size = nil, 0
 	return a.bag.writeNow(entry)
 }

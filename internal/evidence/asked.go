@@ -53,7 +53,8 @@ func (a *asked) notUnderstood(s Scope) []string {
 	case a.audit.Lines+a.audit.TooLong == 0:
 		return []string{fmt.Sprintf("the audit log %s is empty", s.AuditLog)}
 	case a.audit.Malformed == a.audit.Lines:
-		return []string{fmt.Sprintf("nothing of the audit log %s was understood: %s, none of them an event", s.AuditLog, plural.Count(a.audit.Lines+a.audit.TooLong, "line"))}
+		return []string{fmt.Sprintf("nothing of the audit log %s was understood: %s, none of them an event", s.AuditLog,
+			plural.Count(a.audit.Lines+a.audit.TooLong, "line"))}
 	}
 	return nil
 }

@@ -178,7 +178,8 @@ func (b *Bag) record(collector, source string, names []string) (Artefact, error)
 	if err := b.claim(path); err != nil {
 		return Artefact{}, err
 	}
-	return Artefact{Path: path, Original: originalNames(names), Collector: collector, Source: source, Started: b.now()}, nil
+	return Artefact{Path: path, Original: originalNames(names), Collector: collector, Source: source, Started: b.now()},
+		nil
 }
 
 // claim makes sure that no path is used twice, nor as a file and a directory.
@@ -205,7 +206,8 @@ func (b *Bag) write(path string, size int, chunks [][]byte) error {
 	if b.err != nil {
 		return b.err
 	}
-	b.err = b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: b.root + "/" + path, Size: int64(size), Mode: 0o600, ModTime: b.now().Truncate(time.Second)})
+	b.err = b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: b.root + "/" + path, Size: int64(size),
+		Mode: 0o600, ModTime: b.now().Truncate(time.Second)})
 	for _, chunk := range chunks {
 		if b.err == nil {
 			_, b.err = b.tar.Write(chunk)
@@ -343,7 +345,8 @@ func (b *Bag) finishCollection(incomplete string) Summary {
 	counts := c.counts()
 	c.Finished = b.now()
 	if b.lost > 0 {
-		incomplete = strings.TrimPrefix(fmt.Sprintf("%s; %d artefacts could not be recorded, the first because %v", incomplete, b.lost, b.lostCause), "; ")
+		incomplete = strings.TrimPrefix(fmt.Sprintf("%s; %d artefacts could not be recorded, the first because %v",
+			incomplete, b.lost, b.lostCause), "; ")
 	}
 	c.Incomplete = incomplete
 	c.Complete = incomplete == "" && counts[Complete]+counts[Absent] == len(c.Artefacts)

@@ -33,8 +33,9 @@ func TestGoldenBag(t *testing.T) {
 	offset := 0.5
 	bag, err := NewBag(&out, "investigation-20260102t030405.000z", Meta{
 		Purpose: "investigation", Incident: "inc-20260102-030405-abcd",
-		Actor:    Actor{OSUser: "jane", Host: "laptop", User: "jane@example.org", Groups: []string{"responders"}},
-		Cluster:  Cluster{Server: "https://10.0.0.1:6443", UID: "kube-system-uid", Version: "v1.37.2", Context: "prod", ClockOffset: &offset},
+		Actor: Actor{OSUser: "jane", Host: "laptop", User: "jane@example.org", Groups: []string{"responders"}},
+		Cluster: Cluster{Server: "https://10.0.0.1:6443", UID: "kube-system-uid", Version: "v1.37.2", Context: "prod",
+			ClockOffset: &offset},
 		Tool:     Tool{Name: "irctl", Version: "v1.0.0", SHA256: strings.Repeat("ab", 32)},
 		Timeline: &ChainHead{Seq: 7, SHA256: strings.Repeat("cd", 32)},
 	}, fixedClock)
@@ -52,7 +53,8 @@ func TestGoldenBag(t *testing.T) {
 		}
 	}
 	add([]byte("hello\n"), nil, "pods", "todo-app", "x", "logs", "api", "current.log")
-	add(bytes.Repeat([]byte("0123456789abcdef"), (PartSize+16)/16), fmt.Errorf("%w at the limit", ErrTruncated), "pods", "todo-app", "x", "logs", "api", "previous.log")
+	add(bytes.Repeat([]byte("0123456789abcdef"), (PartSize+16)/16), fmt.Errorf("%w at the limit", ErrTruncated), "pods",
+		"todo-app", "x", "logs", "api", "previous.log")
 	add(nil, errors.New("the node is | gone \x1b[31m"), "pods", "todo-app", "x", "logs", "side", "current.log")
 	add(nil, fmt.Errorf("%w: it has not started", ErrAbsent), "pods", "todo-app", "x", "logs", "init", "current.log")
 	add([]byte("evil\n"), nil, "pods", "todo-app", "../../etc/Passwd")
@@ -91,7 +93,8 @@ func describeArchive(t testing.TB, data []byte) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "==> %s  %s  %04o  %d bytes  %s\n", h.Name, string(h.Typeflag), h.Mode, h.Size, h.ModTime.UTC().Format(time.RFC3339))
+		fmt.Fprintf(&b, "==> %s  %s  %04o  %d bytes  %s\n", h.Name, string(h.Typeflag), h.Mode, h.Size,
+			h.ModTime.UTC().Format(time.RFC3339))
 		if len(content) > 16<<10 {
 			content = fmt.Appendf(nil, "%.32s…\n", content)
 		}
@@ -132,7 +135,8 @@ func TestABagTakesManyArtefactsSideBySide(t *testing.T) {
 
 func TestNamesOfAnAttackerBecomeNoPaths(t *testing.T) {
 	seen := map[string]string{}
-	for _, name := range []string{"", ".", "..", "/", "../../etc/passwd", "a/b", `a\b`, "a\x00b", "a\nb", "\x1b[31m", "A", "a", "ä", "CON", "con", "nul.txt", "x~1", strings.Repeat("a", 1000),
+	for _, name := range []string{"", ".", "..", "/", "../../etc/passwd", "a/b", `a\b`, "a\x00b", "a\nb", "\x1b[31m",
+		"A", "a", "ä", "CON", "con", "nul.txt", "x~1", strings.Repeat("a", 1000),
 		strings.Repeat("a", 1001), "-rf", ".hidden", "a.part00001", "trailing.", " "} {
 		safe := SafeName(name)
 		if !isSafePath(safe) || strings.Contains(safe, "/") || len(safe) > MaxName {

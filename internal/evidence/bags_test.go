@@ -86,7 +86,8 @@ func TestDigestsOfBothBags(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	filler := logText(3*PartSize + 100_000)
 	b, archives := twoBags(t)
-	places := []int{-1, 0, 1, 4096, redactWindow - 5, redactWindow, PartSize - 100, PartSize - 9, PartSize, PartSize + 1, 2*PartSize - 20, 2*PartSize + redactWindow, 3*PartSize - 1, len(filler) - len(secret)}
+	places := []int{-1, 0, 1, 4096, redactWindow - 5, redactWindow, PartSize - 100, PartSize - 9, PartSize, PartSize +
+		1, 2*PartSize - 20, 2*PartSize + redactWindow, 3*PartSize - 1, len(filler) - len(secret)}
 	places = append(places, random.IntN(len(filler)-len(secret)), random.IntN(len(filler)-len(secret)))
 	want := 0
 	for i, at := range places {
@@ -157,7 +158,8 @@ func TestBinaryContentIsWithheldFromTheSharedBag(t *testing.T) {
 		t.Error("it is in the shared bag")
 	}
 	original, shared := checkDigests(t, archives[0])["x"], checkDigests(t, archives[1])["x"]
-	if shared.Status != Withheld || shared.Reason == "" || shared.Redaction.OriginalSHA256 != original.SHA256 || original.SHA256 == "" {
+	if shared.Status != Withheld || shared.Reason == "" || shared.Redaction.OriginalSHA256 != original.SHA256 ||
+		original.SHA256 == "" {
 		t.Errorf("%+v", shared)
 	}
 }

@@ -20,11 +20,14 @@ func logText(size int) []byte {
 	b.Grow(size + 256)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	levels := []string{"INFO", "INFO", "INFO", "WARN", "ERROR", "DEBUG"}
-	messages := []string{"GET /api/v1/todos", "POST /api/v1/todos", "GET /healthz", "DELETE /api/v1/todos", "login ok for user", "cache miss for key"}
+	messages := []string{"GET /api/v1/todos", "POST /api/v1/todos", "GET /healthz", "DELETE /api/v1/todos",
+		"login ok for user", "cache miss for key"}
 	for b.Len() < size {
 		at = at.Add(time.Duration(r.IntN(1e7)))
-		fmt.Fprintf(&b, "%s %s [worker-%d] %s/%d status=%d duration=%dms trace=%016x client=10.%d.%d.%d\n", at.Format(time.RFC3339Nano), levels[r.IntN(len(levels))], r.IntN(16),
-			messages[r.IntN(len(messages))], r.IntN(100_000), 200+r.IntN(5)*50, r.IntN(2000), r.Uint64(), r.IntN(256), r.IntN(256), r.IntN(256))
+		fmt.Fprintf(&b, "%s %s [worker-%d] %s/%d status=%d duration=%dms trace=%016x client=10.%d.%d.%d\n",
+			at.Format(time.RFC3339Nano), levels[r.IntN(len(levels))], r.IntN(16),
+			messages[r.IntN(len(messages))], r.IntN(100_000), 200+r.IntN(5)*50, r.IntN(2000), r.Uint64(), r.IntN(256),
+			r.IntN(256), r.IntN(256))
 	}
 	return b.Bytes()[:size]
 }

@@ -78,7 +78,8 @@ func (b *Bundle) begin(recipients []Recipient, meta Meta) (err error) {
 	if b.compressor, err = newCompressor(b.seal); err != nil {
 		return err
 	}
-	b.receipt = Receipt{Format: ReceiptFormat, Path: b.path, Incident: meta.Incident, Drill: meta.Drill, Purpose: meta.Purpose, Tool: meta.Tool, Timeline: meta.Timeline, Redacted: meta.RedactedFrom}
+	b.receipt = Receipt{Format: ReceiptFormat, Path: b.path, Incident: meta.Incident, Drill: meta.Drill,
+		Purpose: meta.Purpose, Tool: meta.Tool, Timeline: meta.Timeline, Redacted: meta.RedactedFrom}
 	for _, r := range recipients {
 		b.receipt.Recipients = append(b.receipt.Recipients, r.Fingerprint())
 	}

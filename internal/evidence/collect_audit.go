@@ -70,7 +70,8 @@ type auditSummary struct {
 }
 
 func (c *auditCollector) filter(ctx context.Context) *auditFilter {
-	f := &auditFilter{since: c.scope.Since, users: map[string]bool{}, objects: map[string]bool{}, auditSummary: auditSummary{ByVerb: map[string]int{}}}
+	f := &auditFilter{since: c.scope.Since, users: map[string]bool{}, objects: map[string]bool{},
+		auditSummary: auditSummary{ByVerb: map[string]int{}}}
 	for _, p := range c.pods {
 		f.objects["pods/"+p.String()] = true
 	}

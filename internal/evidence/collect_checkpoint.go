@@ -30,9 +30,12 @@ func (c *checkpointCollector) Collect(ctx context.Context, out *Output) error {
 		if !of.running {
 			continue
 		}
-		path := fmt.Sprintf("/api/v1/nodes/%s/proxy/checkpoint/%s/%s/%s", facts.node, c.pod.Namespace, c.pod.Name, of.name)
-		done, err := c.change(ctx, fmt.Sprintf("checkpoint of container %s of pod %s, written to the disk of node %s", of.name, c.pod, facts.node),
-			record.Trace{Kind: record.Checkpoint, Namespace: c.pod.Namespace, Pod: c.pod.Name, UID: string(c.pod.UID), Container: of.name, Node: facts.node})
+		path := fmt.Sprintf("/api/v1/nodes/%s/proxy/checkpoint/%s/%s/%s", facts.node, c.pod.Namespace, c.pod.Name,
+			of.name)
+		done, err := c.change(ctx, fmt.Sprintf("checkpoint of container %s of pod %s, written to the disk of node %s",
+			of.name, c.pod, facts.node),
+			record.Trace{Kind: record.Checkpoint, Namespace: c.pod.Namespace, Pod: c.pod.Name, UID: string(c.pod.UID),
+				Container: of.name, Node: facts.node})
 		if err == nil {
 			err = out.Stream(ctx, "POST "+path, maxObject, func(ctx context.Context) (io.ReadCloser, error) {
 				return c.api.openPath(ctx, http.MethodPost, path)
@@ -52,7 +55,8 @@ type Announce func(ctx context.Context, what string, trace record.Trace) (done f
 // without a record of it.
 func (q *inquiry) change(ctx context.Context, what string, trace record.Trace) (done func(error), err error) {
 	if q.announce == nil {
-		return nil, fmt.Errorf("%w: that would change something in the cluster, which this collection may not", ErrAbsent)
+		return nil, fmt.Errorf("%w: that would change something in the cluster, which this collection may not",
+			ErrAbsent)
 	}
 	return q.announce(ctx, what, trace)
 }

@@ -91,7 +91,8 @@ type eventAPI struct {
 
 var eventAPIs = []eventAPI{
 	{schema.GroupVersionResource{Version: "v1", Resource: "events"}, "involvedObject", "core.v1.json"},
-	{schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}, "regarding", "events.k8s.io.v1.json"},
+	{schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}, "regarding",
+		"events.k8s.io.v1.json"},
 }
 
 type eventSubject struct{ namespace, kind, name string }
@@ -100,7 +101,8 @@ func (a eventAPI) selector(s eventSubject) string {
 	if s.kind == "" {
 		return "" // all of the namespace
 	}
-	return fields.AndSelectors(fields.OneTermEqualSelector(a.ref+".kind", s.kind), fields.OneTermEqualSelector(a.ref+".name", s.name)).String()
+	return fields.AndSelectors(fields.OneTermEqualSelector(a.ref+".kind", s.kind),
+		fields.OneTermEqualSelector(a.ref+".name", s.name)).String()
 }
 
 func (a eventAPI) source(subjects []eventSubject) string {
@@ -257,9 +259,12 @@ func (l *eventList) encode(api eventAPI) ([]byte, error) {
 		at, name := eventTime(item)
 		events[i] = timed{at, name, item}
 	}
-	slices.SortStableFunc(events, func(x, y timed) int { return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.name, y.name)) })
+	slices.SortStableFunc(events, func(x, y timed) int {
+		return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.name, y.name))
+	})
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "{\"apiVersion\":%q,\"kind\":\"EventList\",\"metadata\":{},\"items\":[", api.gvr.GroupVersion().String())
+	fmt.Fprintf(&b, "{\"apiVersion\":%q,\"kind\":\"EventList\",\"metadata\":{},\"items\":[", api.gvr.GroupVersion().
+		String())
 	for i, e := range events {
 		if i > 0 {
 			b.WriteByte(',')
@@ -287,7 +292,8 @@ func eventTime(item json.RawMessage) (at time.Time, name string) {
 		Series                  *struct{ LastObservedTime metav1.MicroTime }
 	}
 	_ = json.Unmarshal(item, &e) // what cannot be read sorts first
-	candidates := []time.Time{e.LastTimestamp.Time, e.DeprecatedLastTimestamp.Time, e.EventTime.Time, e.FirstTimestamp.Time, e.Metadata.CreationTimestamp.Time}
+	candidates := []time.Time{e.LastTimestamp.Time, e.DeprecatedLastTimestamp.Time, e.EventTime.Time,
+		e.FirstTimestamp.Time, e.Metadata.CreationTimestamp.Time}
 	if e.Series != nil {
 		candidates = append([]time.Time{e.Series.LastObservedTime.Time}, candidates...)
 	}

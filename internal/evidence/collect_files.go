@@ -60,7 +60,9 @@ func (c *fileCollector) collect(ctx context.Context, out *Output, of container, 
 	case !isNoShell(c.probe(ctx, of.name, "cat", "/dev/null")):
 		c.run(ctx, out, of.name, of.name, file, "", "cat", file)
 	case c.scope.DebugImage == "":
-		out.Fail(fmt.Sprintf("exec in container %s: tar, cat", of.name), errors.New("the container has neither tar nor cat; --debug-image would add a container that has"), c.names(of.name, file)...)
+		out.Fail(fmt.Sprintf("exec in container %s: tar, cat", of.name),
+			errors.New("the container has neither tar nor cat; --debug-image would add a container that has"),
+			c.names(of.name, file)...)
 	default:
 		c.beside(ctx, out, of, file, bare)
 	}
@@ -70,7 +72,8 @@ func (c *fileCollector) collect(ctx context.Context, out *Output, of container, 
 func (c *fileCollector) beside(ctx context.Context, out *Output, of container, file string, bare bool) {
 	debug, err := c.debugContainer(ctx, c.pod, of)
 	if err != nil {
-		out.Fail("PATCH "+objectPath(podsResource, c.pod.Namespace, c.pod.Name)+"/ephemeralcontainers", err, c.names(of.name, file)...)
+		out.Fail("PATCH "+objectPath(podsResource, c.pod.Namespace, c.pod.Name)+"/ephemeralcontainers", err,
+			c.names(of.name, file)...)
 		return
 	}
 	suffix, how := ".tar", "tar"
@@ -129,7 +132,8 @@ func (c *fileCollector) run(ctx context.Context, out *Output, in, of, file, suff
 		return
 	}
 	names[2] += tailSuffix
-	_ = out.Stream(ctx, fmt.Sprintf("exec in container %s: tail -c %d %s", in, tailBytes, file), tailBytes, func(ctx context.Context) (io.ReadCloser, error) {
-		return c.api.exec(ctx, c.pod.PodRef, in, "tail", "-c", fmt.Sprint(tailBytes), file)
-	}, names...) // recorded
+	_ = out.Stream(ctx, fmt.Sprintf("exec in container %s: tail -c %d %s", in, tailBytes, file), tailBytes,
+		func(ctx context.Context) (io.ReadCloser, error) {
+			return c.api.exec(ctx, c.pod.PodRef, in, "tail", "-c", fmt.Sprint(tailBytes), file)
+		}, names...) // recorded
 }

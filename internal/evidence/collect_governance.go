@@ -20,7 +20,8 @@ func (c *governanceCollector) Collect(ctx context.Context, out *Output) error {
 			core("resourcequotas", "ResourceQuota"),
 			core("limitranges", "LimitRange"),
 		} {
-			_ = out.List(ctx, listing{resource: r, namespace: ns}, all, "namespaces", ns, r.gvr.Resource+".json") // recorded
+			// recorded
+			_ = out.List(ctx, listing{resource: r, namespace: ns}, all, "namespaces", ns, r.gvr.Resource+".json")
 		}
 	}
 	return nil

@@ -56,7 +56,8 @@ func (c *identityCollector) Collect(ctx context.Context, out *Output) error {
 	of := map[name]rights.Rights{}
 	for _, a := range accounts {
 		of[a] = rights.For(rights.Subject{Namespace: a.namespace, Name: a.name}, found.sources)
-		out.JSON("concluded from the role bindings", rightsOf(of[a]), gaps, "serviceaccounts", a.namespace, a.name+".rights.json")
+		out.JSON("concluded from the role bindings", rightsOf(of[a]), gaps, "serviceaccounts", a.namespace, a.name+
+			".rights.json")
 	}
 	c.rights.of = of
 	return nil
@@ -76,7 +77,8 @@ const maxGrants = 16 << 20
 // collect lists bindings first, since they say which roles are of interest.
 func (g *grants) collect(ctx context.Context, out *Output, namespaces []string) error {
 	return errors.Join(
-		out.List(ctx, listing{resource: clusterRoleBindings}, g.keepClusterRoleBinding, "cluster", "clusterrolebindings.json"),
+		out.List(ctx, listing{resource: clusterRoleBindings}, g.keepClusterRoleBinding, "cluster",
+			"clusterrolebindings.json"),
 		g.everywhere(ctx, out, roleBindings, g.keepRoleBinding, namespaces),
 		out.List(ctx, listing{resource: clusterRoles}, g.keepClusterRole, "cluster", "clusterroles.json"),
 		g.everywhere(ctx, out, roles, g.keepRole, namespaces),
@@ -86,14 +88,16 @@ func (g *grants) collect(ctx context.Context, out *Output, namespaces []string) 
 // everywhere lists a resource in the whole cluster or, if that is forbidden, in
 // the pods' namespaces. A binding elsewhere can give rights there; that it was
 // not looked for is an error still.
-func (g *grants) everywhere(ctx context.Context, out *Output, r resource, keep func(json.RawMessage) (bool, error), namespaces []string) error {
+func (g *grants) everywhere(ctx context.Context, out *Output, r resource, keep func(json.RawMessage) (bool, error),
+	namespaces []string) error {
 	err := out.List(ctx, listing{resource: r}, keep, "cluster", r.gvr.Resource+".json")
 	if !apierrors.IsForbidden(err) {
 		return err
 	}
 	errs := []error{err}
 	for _, ns := range namespaces {
-		errs = append(errs, out.List(ctx, listing{resource: r, namespace: ns}, keep, "namespaces", ns, r.gvr.Resource+".json"))
+		errs = append(errs, out.List(ctx, listing{resource: r, namespace: ns}, keep, "namespaces", ns, r.gvr.Resource+
+			".json"))
 	}
 	return errors.Join(errs...)
 }

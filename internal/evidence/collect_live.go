@@ -36,10 +36,13 @@ for p in /proc/[0-9]*; do
   ls -ld "$p/exe" "$p/cwd" "$p/root" 2>/dev/null
   ls -l "$p/fd" 2>/dev/null
 done; true`},
-	{"sockets.txt", `for f in tcp tcp6 udp udp6 raw raw6 unix route arp; do echo "== /proc/net/$f"; cat "/proc/net/$f" 2>/dev/null; done
+	{"sockets.txt",
+		`for f in tcp tcp6 udp udp6 raw raw6 unix route arp; do
+  echo "== /proc/net/$f"; cat "/proc/net/$f" 2>/dev/null; done
 (ss -anp || netstat -anp) 2>/dev/null; true`},
 	{"mounts.txt", `for p in /proc/[0-9]*; do echo "== $p"; cat "$p/mountinfo" 2>/dev/null; done; true`},
-	{"environment.txt", `for p in /proc/[0-9]*; do echo "== $p"; (tr '\0' '\n' <"$p/environ" || cat "$p/environ") 2>/dev/null; done; true`},
+	{"environment.txt", `for p in /proc/[0-9]*; do echo "== $p"; (tr '\0' '\n' <"$p/environ" || cat "$p/environ") ` +
+		`2>/dev/null; done; true`},
 	{"recent-files.txt", `find "$ROOT/" -xdev -type f -mtime -2 -exec ls -ldn {} + 2>/dev/null; true`},
 }
 
@@ -64,12 +67,15 @@ func (c *liveCollector) ask(ctx context.Context, out *Output, of container) {
 	shell, root := of.name, ""
 	if err := c.probe(ctx, of.name); isNoShell(err) {
 		if c.scope.DebugImage == "" {
-			out.Fail(c.source(of.name, "sh"), fmt.Errorf("the container has no shell; --debug-image would add a container that has: %w", err), "live", of.name, "shell")
+			out.Fail(c.source(of.name, "sh"),
+				fmt.Errorf("the container has no shell; --debug-image would add a container that has: %w", err), "live",
+				of.name, "shell")
 			return
 		}
 		debug, err := c.debugContainer(ctx, c.pod, of)
 		if err != nil {
-			out.Fail("PATCH "+objectPath(podsResource, c.pod.Namespace, c.pod.Name)+"/ephemeralcontainers", err, "live", of.name, "debug-container")
+			out.Fail("PATCH "+objectPath(podsResource, c.pod.Namespace, c.pod.Name)+"/ephemeralcontainers", err, "live",
+				of.name, "debug-container")
 			return
 		}
 		shell, root = debug, debugRoot
@@ -101,5 +107,6 @@ func isNoShell(err error) bool {
 	if errors.As(err, &exit) && (exit.Code == 126 || exit.Code == 127) {
 		return true
 	}
-	return err != nil && (strings.Contains(err.Error(), "executable file not found") || strings.Contains(err.Error(), "no such file or directory"))
+	return err != nil && (strings.Contains(err.Error(), "executable file not found") ||
+		strings.Contains(err.Error(), "no such file or directory"))
 }

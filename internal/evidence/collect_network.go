@@ -33,17 +33,23 @@ func (c *networkCollector) Collect(ctx context.Context, out *Output) error {
 	for _, ns := range c.namespaces() {
 		n := &networkFacts{}
 		lists := []error{
-			out.List(ctx, listing{resource: services, namespace: ns}, keepParsed(n, n.service), "namespaces", ns, "services.json"),
-			out.List(ctx, listing{resource: endpointSlices, namespace: ns}, keepParsed(n, n.slice), "namespaces", ns, "endpointslices.json"),
-			out.List(ctx, listing{resource: ingresses, namespace: ns}, keepParsed(n, n.ingress), "namespaces", ns, "ingresses.json"),
-			out.List(ctx, listing{resource: networkPolicies, namespace: ns}, keepParsed(n, n.policy), "namespaces", ns, "networkpolicies.json"),
+			out.List(ctx, listing{resource: services, namespace: ns}, keepParsed(n, n.service), "namespaces", ns,
+				"services.json"),
+			out.List(ctx, listing{resource: endpointSlices, namespace: ns}, keepParsed(n, n.slice), "namespaces", ns,
+				"endpointslices.json"),
+			out.List(ctx, listing{resource: ingresses, namespace: ns}, keepParsed(n, n.ingress), "namespaces", ns,
+				"ingresses.json"),
+			out.List(ctx, listing{resource: networkPolicies, namespace: ns}, keepParsed(n, n.policy), "namespaces", ns,
+				"networkpolicies.json"),
 		}
 		if n.tooMuch {
-			lists = append(lists, fmt.Errorf("%w: more than %d bytes of them in the namespace; not all were considered", ErrTruncated, maxNetworkFacts))
+			lists = append(lists, fmt.Errorf("%w: more than %d bytes of them in the namespace; not all were considered",
+				ErrTruncated, maxNetworkFacts))
 		}
 		gaps := errors.Join(lists...)
 		for p, facts := range c.podsIn(ctx, ns) {
-			out.JSON("concluded from the lists of namespace "+ns, n.about(p, facts), gaps, "pods", ns, p.Name, "network.json")
+			out.JSON("concluded from the lists of namespace "+ns, n.about(p, facts), gaps, "pods", ns, p.Name,
+				"network.json")
 		}
 	}
 	return nil
@@ -91,7 +97,8 @@ func keepParsed[T any](n *networkFacts, visit func(*T)) func(json.RawMessage) (b
 
 func (n *networkFacts) service(s *corev1.Service) {
 	if len(s.Spec.Selector) > 0 {
-		n.services = append(n.services, serviceFacts{s.Name, string(s.Spec.Type), labels.SelectorFromSet(s.Spec.Selector)})
+		n.services = append(n.services, serviceFacts{s.Name, string(s.Spec.Type),
+			labels.SelectorFromSet(s.Spec.Selector)})
 	}
 }
 
@@ -141,10 +148,12 @@ type networkOf struct {
 	Note           string         `json:"note"`
 }
 
-const networkNote = "As the API describes it. NetworkPolicies are enforced by the network plugin, if by any; they do not bind pods of the host's network, nor traffic from the pod's own node."
+const networkNote = "As the API describes it. NetworkPolicies are enforced by the network plugin, if by any; they do " +
+	"not bind pods of the host's network, nor traffic from the pod's own node."
 
 func (n *networkFacts) about(p *pod, facts *podFacts) networkOf {
-	of := networkOf{Services: []string{}, EndpointSlices: n.slices[p.Name], Ingresses: []string{}, HostNetwork: facts.hostNetwork, Note: networkNote}
+	of := networkOf{Services: []string{}, EndpointSlices: n.slices[p.Name], Ingresses: []string{},
+		HostNetwork: facts.hostNetwork, Note: networkNote}
 	names := map[string]bool{}
 	for _, s := range n.services {
 		if s.selector.Matches(labels.Set(facts.labels)) {
@@ -157,7 +166,8 @@ func (n *networkFacts) about(p *pod, facts *podFacts) networkOf {
 			of.Ingresses = append(of.Ingresses, i.name)
 		}
 	}
-	of.Verdict = netpol.Evaluate(netpol.Pod{Namespace: p.Namespace, Labels: facts.labels, IP: facts.ip, Ports: facts.ports}, n.policies)
+	of.Verdict = netpol.Evaluate(netpol.Pod{Namespace: p.Namespace, Labels: facts.labels, IP: facts.ip,
+		Ports: facts.ports}, n.policies)
 	of.Closed = of.Verdict.Closed()
 	return of
 }

@@ -88,7 +88,8 @@ func (m *memos) readOwner(ctx context.Context, namespace string, ref metav1.Owne
 		return o
 	}
 	if object.Metadata.UID != ref.UID {
-		o.err = fmt.Errorf("the owner is gone: the one of that name now has UID %s, not %s", object.Metadata.UID, ref.UID)
+		o.err = fmt.Errorf("the owner is gone: the one of that name now has UID %s, not %s", object.Metadata.UID,
+			ref.UID)
 		return o
 	}
 	o.above = object.Metadata.OwnerReferences

@@ -19,8 +19,9 @@ func (c *podCollector) Collect(ctx context.Context, out *Output) error {
 	if err != nil {
 		return nil // recorded
 	}
-	_ = out.Stream(ctx, c.pod.source()+" (Accept: "+asYAML+")", maxObject, func(ctx context.Context) (io.ReadCloser, error) {
-		return c.pod.api.open(ctx, podsResource, c.pod.Namespace, c.pod.Name, asYAML)
-	}, "pod.yaml") // recorded
+	_ = out.Stream(ctx, c.pod.source()+" (Accept: "+asYAML+")", maxObject,
+		func(ctx context.Context) (io.ReadCloser, error) {
+			return c.pod.api.open(ctx, podsResource, c.pod.Namespace, c.pod.Name, asYAML)
+		}, "pod.yaml") // recorded
 	return nil
 }

@@ -35,7 +35,8 @@ func (c *rolloutCollector) Collect(ctx context.Context, out *Output) error {
 			h.failed = cmpError(h.failed, err)
 		}
 		slices.SortStableFunc(h.revisions, func(x, y revision) int {
-			return cmp.Or(cmp.Compare(x.Workload, y.Workload), x.Created.Compare(y.Created.Time), cmp.Compare(x.Name, y.Name))
+			return cmp.Or(cmp.Compare(x.Workload, y.Workload), x.Created.Compare(y.Created.Time),
+				cmp.Compare(x.Name, y.Name))
 		})
 		out.JSON("concluded from the lists beside it", h.revisions, h.failed, "namespaces", ns, "rollout-history.json")
 	}
@@ -90,7 +91,8 @@ func (h *history) keep(item json.RawMessage) (bool, error) {
 	if len(h.revisions) == maxRevisions {
 		return false, errLimit
 	}
-	r := revision{Workload: h.owners[controller.UID], Name: o.Name, Created: o.CreationTimestamp, Replicas: o.Spec.Replicas, Cause: o.Annotations["kubernetes.io/change-cause"]}
+	r := revision{Workload: h.owners[controller.UID], Name: o.Name, Created: o.CreationTimestamp,
+		Replicas: o.Spec.Replicas, Cause: o.Annotations["kubernetes.io/change-cause"]}
 	r.Revision = cmp.Or(o.Annotations["deployment.kubernetes.io/revision"], o.Revision.String())
 	for _, c := range slices.Concat(o.Spec.Template.Spec.InitContainers, o.Spec.Template.Spec.Containers) {
 		r.Images = append(r.Images, c.Image)

@@ -32,7 +32,8 @@ var secrets = core("secrets", "Secret")
 func (c *secretCollector) Collect(ctx context.Context, out *Output) error {
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // never fails, by its documentation
-	out.Confidential().Bytes("made for this bundle", []byte(hex.EncodeToString(key[:])+"\n"), nil, "secrets", "hmac.key")
+	out.Confidential().Bytes("made for this bundle", []byte(hex.EncodeToString(key[:])+"\n"), nil, "secrets",
+		"hmac.key")
 	s := &secretReader{secretCollector: c, out: out, key: key[:], used: map[name]bool{}, done: map[name]bool{}}
 	for _, n := range c.named(ctx, func(f *podFacts) []string { return f.secrets }) {
 		s.used[n] = true
@@ -41,7 +42,9 @@ func (c *secretCollector) Collect(ctx context.Context, out *Output) error {
 		s.list(ctx, ns)
 	}
 	// Those that could not be listed, one by one.
-	for _, n := range slices.SortedFunc(maps.Keys(s.used), func(x, y name) int { return strings.Compare(x.String(), y.String()) }) {
+	for _, n := range slices.SortedFunc(maps.Keys(s.used), func(x, y name) int {
+		return strings.Compare(x.String(), y.String())
+	}) {
 		if !s.done[n] {
 			s.get(ctx, n)
 		}
@@ -157,9 +160,11 @@ type secretKey struct {
 func (s *secretReader) describe(source string, n name, served []byte, secret *corev1.Secret) {
 	s.done[n] = true
 	of := secretOf{
-		Namespace: n.namespace, Name: n.name, UID: string(secret.UID), Type: secret.Type, ResourceVersion: secret.ResourceVersion, Created: secret.CreationTimestamp,
-		Immutable: secret.Immutable, Labels: secret.Labels, Annotations: slices.Sorted(maps.Keys(secret.Annotations)), ManagedFields: secret.ManagedFields,
-		UsedByPod: s.used[n], Keys: []secretKey{},
+		Namespace: n.namespace, Name: n.name, UID: string(secret.UID), Type: secret.Type,
+		ResourceVersion: secret.ResourceVersion, Created: secret.CreationTimestamp,
+		Immutable: secret.Immutable, Labels: secret.Labels, Annotations: slices.Sorted(maps.Keys(secret.Annotations)),
+		ManagedFields: secret.ManagedFields,
+		UsedByPod:     s.used[n], Keys: []secretKey{},
 	}
 	for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
 		mac := hmac.New(sha256.New, s.key)

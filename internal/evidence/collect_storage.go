@@ -23,7 +23,8 @@ func (c *storageCollector) Collect(ctx context.Context, out *Output) error {
 	classes := map[string]bool{}
 	for _, n := range c.named(ctx, func(f *podFacts) []string { return f.claims }) {
 		body, err := c.api.get(ctx, claims.gvr, n.namespace, n.name)
-		out.Bytes("GET "+objectPath(claims.gvr, n.namespace, n.name), body, err, "storage", n.namespace, n.name+".claim.json")
+		out.Bytes("GET "+objectPath(claims.gvr, n.namespace, n.name), body, err, "storage", n.namespace, n.name+
+			".claim.json")
 		var claim corev1.PersistentVolumeClaim
 		if err != nil || json.Unmarshal(body, &claim) != nil {
 			continue // what was served is kept

@@ -161,7 +161,8 @@ func (c *Collection) index() []byte {
 	if c.Drill {
 		b.WriteString("**DRILL.** It is of a simulated cluster: nothing of it happened.\n\n")
 	}
-	fmt.Fprintf(&b, "Collected by %s from %s to %s (UTC).\n", cell(c.Tool.Name+" "+c.Tool.Version), utc(c.Started), utc(c.Finished))
+	fmt.Fprintf(&b, "Collected by %s from %s to %s (UTC).\n", cell(c.Tool.Name+" "+c.Tool.Version), utc(c.Started),
+		utc(c.Finished))
 	if c.Complete {
 		b.WriteString("Everything that was asked for is here.\n")
 	} else {
@@ -209,7 +210,8 @@ func cell(s string) string { return markdownEscapes.Replace(sanitize.Short(s, ma
 const maxCell = 200
 
 var markdownEscapes = strings.NewReplacer(
-	"|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "~", `\~`, `\`, `\\`, "!", `\!`, "#", `\#`)
+	"|", `\|`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "~",
+	`\~`, `\`, `\\`, "!", `\!`, "#", `\#`)
 
 func utc(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 

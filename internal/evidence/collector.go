@@ -45,7 +45,9 @@ func snapshotStages() []stage {
 			perPod: func(q *inquiry, p *pod) Collector {
 				return &logCollector{pod: p, limit: q.limits.LogBytes, since: q.scope.Since}
 			}},
-		{what: "events of the pods and their owners", requests: func(n planCounts) int { return 2 * (n.pods + n.owners) }, each: 4 << 10,
+		{what: "events of the pods and their owners", requests: func(n planCounts) int {
+			return 2 * (n.pods + n.owners)
+		}, each: 4 << 10,
 			perPod: func(_ *inquiry, p *pod) Collector { return &eventCollector{pod: p} }},
 		{what: "the chain of owners", requests: func(n planCounts) int { return n.owners }, each: 8 << 10,
 			perPod: func(_ *inquiry, p *pod) Collector { return &ownerCollector{pod: p} }},
@@ -62,7 +64,9 @@ func allStages() []stage {
 	always := snapshotStages()
 	stages := append([]stage{always[0]}, intrusiveStages()...)
 	stages = append(stages, always[1])
-	stages = append(stages, stage{what: "the files that were named, by exec", requests: func(n planCounts) int { return n.files * n.running }, each: 1 << 20,
+	stages = append(stages, stage{what: "the files that were named, by exec", requests: func(n planCounts) int {
+		return n.files * n.running
+	}, each: 1 << 20,
 		wanted: func(s Scope) bool { return len(s.Files) > 0 },
 		perPod: func(q *inquiry, p *pod) Collector { return &fileCollector{inquiry: q, pod: p} }})
 	stages = append(stages, always[2:]...)
@@ -72,10 +76,14 @@ func allStages() []stage {
 // intrusiveStages leave traces in the containers, or on the node.
 func intrusiveStages() []stage {
 	return []stage{
-		{what: "a checkpoint of each container's memory, kept on the node", requests: func(n planCounts) int { return n.running }, each: 256,
+		{what: "a checkpoint of each container's memory, kept on the node", requests: func(n planCounts) int {
+			return n.running
+		}, each: 256,
 			wanted: func(s Scope) bool { return s.Checkpoint },
 			perPod: func(q *inquiry, p *pod) Collector { return &checkpointCollector{inquiry: q, pod: p} }},
-		{what: "processes, sockets, mounts, environment, recent files, by exec", requests: func(n planCounts) int { return len(questions) * n.running }, each: 64 << 10,
+		{what: "processes, sockets, mounts, environment, recent files, by exec", requests: func(n planCounts) int {
+			return len(questions) * n.running
+		}, each: 64 << 10,
 			wanted: func(s Scope) bool { return s.Live },
 			perPod: func(q *inquiry, p *pod) Collector { return &liveCollector{inquiry: q, pod: p} }},
 	}
@@ -87,29 +95,42 @@ func surroundingStages() []stage {
 		return func(n planCounts) int { return lists * n.namespaces }
 	}
 	return []stage{
-		{what: "all events of the namespaces and nodes", requests: func(n planCounts) int { return 2 * (n.namespaces + n.nodes) }, each: 100 << 10,
+		{what: "all events of the namespaces and nodes", requests: func(n planCounts) int {
+			return 2 * (n.namespaces + n.nodes)
+		}, each: 100 << 10,
 			overall: func(q *inquiry) Collector { return &surroundingEvents{inquiry: q} }},
-		{what: "the kubelets' own view of the pods", requests: func(n planCounts) int { return 2 * n.nodes }, each: 100 << 10,
+		{what: "the kubelets' own view of the pods", requests: func(n planCounts) int {
+			return 2 * n.nodes
+		}, each: 100 << 10,
 			overall: func(q *inquiry) Collector { return &kubeletCollector{inquiry: q} }},
 		{what: "image references and digests", requests: func(planCounts) int { return 0 },
 			perPod: func(_ *inquiry, p *pod) Collector { return &imageCollector{pod: p} }},
 		{what: "replica sets and controller revisions: the rollout history", requests: perNamespace(2), each: 50 << 10,
 			overall: func(q *inquiry) Collector { return &rolloutCollector{inquiry: q} }},
-		{what: "Services, EndpointSlices, Ingresses, NetworkPolicies, and the effective policy", requests: perNamespace(4), each: 20 << 10,
+		{what: "Services, EndpointSlices, Ingresses, NetworkPolicies, and the effective policy",
+			requests: perNamespace(4), each: 20 << 10,
 			overall: func(q *inquiry) Collector { return &networkCollector{inquiry: q} }},
-		{what: "service accounts, their role bindings, and what these allow", requests: func(n planCounts) int { return 4 + n.accounts }, each: 10 << 10,
+		{what: "service accounts, their role bindings, and what these allow", requests: func(n planCounts) int {
+			return 4 + n.accounts
+		}, each: 10 << 10,
 			overall: func(q *inquiry) Collector { return &identityCollector{inquiry: q} }},
 		{what: "ConfigMaps that the pods use", requests: func(n planCounts) int { return n.configMaps }, each: 4 << 10,
 			overall: func(q *inquiry) Collector { return &configMapCollector{inquiry: q} }},
-		{what: "Secrets that the pods can read: names, keys, sizes, keyed digests", requests: func(n planCounts) int { return n.secrets }, each: 4 << 10,
+		{what: "Secrets that the pods can read: names, keys, sizes, keyed digests", requests: func(n planCounts) int {
+			return n.secrets
+		}, each: 4 << 10,
 			overall: func(q *inquiry) Collector { return &secretCollector{inquiry: q} }},
-		{what: "persistent volumes and their claims", requests: func(n planCounts) int { return 3 * n.claims }, each: 4 << 10,
+		{what: "persistent volumes and their claims", requests: func(n planCounts) int {
+			return 3 * n.claims
+		}, each: 4 << 10,
 			overall: func(q *inquiry) Collector { return &storageCollector{inquiry: q} }},
 		{what: "the nodes", requests: func(n planCounts) int { return n.nodes }, each: 20 << 10,
 			overall: func(q *inquiry) Collector { return &nodeCollector{inquiry: q} }},
-		{what: "the namespaces and their labels, autoscalers, disruption budgets, quotas, limits", requests: perNamespace(5), each: 4 << 10,
+		{what: "the namespaces and their labels, autoscalers, disruption budgets, quotas, limits",
+			requests: perNamespace(5), each: 4 << 10,
 			overall: func(q *inquiry) Collector { return &governanceCollector{inquiry: q} }},
-		{what: "entries of the API audit log that concern the pods", requests: func(planCounts) int { return 0 }, wanted: func(s Scope) bool { return s.AuditLog != "" },
+		{what: "entries of the API audit log that concern the pods", requests: func(planCounts) int { return 0 },
+			wanted:  func(s Scope) bool { return s.AuditLog != "" },
 			overall: func(q *inquiry) Collector { return &auditCollector{inquiry: q} }},
 	}
 }
@@ -139,7 +160,8 @@ func (o *Output) Confidential() *Output {
 // is the request that it answers; the names are its path below the collector's
 // folder. Stream waits until another request is allowed. It returns how the
 // artefact ended, which is recorded already.
-func (o *Output) Stream(ctx context.Context, source string, limit int64, open func(context.Context) (io.ReadCloser, error), names ...string) error {
+func (o *Output) Stream(ctx context.Context, source string, limit int64,
+	open func(context.Context) (io.ReadCloser, error), names ...string) error {
 	var a *artefact
 	begin := sync.OnceFunc(func() { a = o.create(source, names) })
 	err := o.api.requests.do(ctx, func(ctx context.Context) (io.ReadCloser, error) {
@@ -183,9 +205,10 @@ func (o *Output) Fail(source string, cause error, names ...string) {
 
 // Object records one object as the API serves it.
 func (o *Output) Object(ctx context.Context, r resource, namespace, name string, names ...string) {
-	_ = o.Stream(ctx, "GET "+objectPath(r.gvr, namespace, name), maxObject, func(ctx context.Context) (io.ReadCloser, error) {
-		return o.api.open(ctx, r.gvr, namespace, name, asJSON)
-	}, names...) // recorded
+	_ = o.Stream(ctx, "GET "+objectPath(r.gvr, namespace, name), maxObject,
+		func(ctx context.Context) (io.ReadCloser, error) {
+			return o.api.open(ctx, r.gvr, namespace, name, asJSON)
+		}, names...) // recorded
 }
 
 // List records the objects of a list that keep wants, one a line, each as it
@@ -234,7 +257,8 @@ func (w *listWriter) add(item json.RawMessage) error {
 }
 
 func (w *listWriter) opening() string {
-	return fmt.Sprintf("{\"apiVersion\":%q,\"kind\":%q,\"items\":[\n", w.resource.gvr.GroupVersion().String(), w.resource.kind+"List")
+	return fmt.Sprintf("{\"apiVersion\":%q,\"kind\":%q,\"items\":[\n", w.resource.gvr.GroupVersion().String(),
+		w.resource.kind+"List")
 }
 
 func (w *listWriter) close() error {

@@ -50,7 +50,8 @@ var (
 
 // AddCustody signs an entry and adds it to the bundle's chain. The bundle, its
 // receipt and the chain must be intact: nobody should sign for what is not.
-func AddCustody(ctx context.Context, bundle string, h HandOver, by Actor, signer *Signer, now time.Time) (CustodyEntry, error) {
+func AddCustody(ctx context.Context, bundle string, h HandOver, by Actor, signer *Signer, now time.Time) (CustodyEntry,
+	error) {
 	for _, text := range []string{h.From, h.To, h.Note} {
 		if len(text) > maxCustodyText {
 			return CustodyEntry{}, fmt.Errorf("a custody entry of more than %d bytes a field", maxCustodyText)
@@ -68,7 +69,8 @@ func AddCustody(ctx context.Context, bundle string, h HandOver, by Actor, signer
 	}
 	entry := CustodyEntry{
 		Format: CustodyFormat, Seq: len(v.Custody) + 1, Time: now.UTC().Truncate(time.Second),
-		Bundle: filepath.Base(bundle), BundleSHA256: v.SHA256, HandOver: h, Actor: by, Signer: signer.Fingerprint(), Prev: v.custodyHead,
+		Bundle: filepath.Base(bundle), BundleSHA256: v.SHA256, HandOver: h, Actor: by, Signer: signer.Fingerprint(),
+		Prev: v.custodyHead,
 	}
 	return entry, writeCustody(ctx, &entry, bundle, signer)
 }

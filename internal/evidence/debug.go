@@ -38,7 +38,8 @@ type debugging struct {
 }
 
 // errSharedProcesses: it is not known which processes are those of a container.
-var errSharedProcesses = errors.New("the containers of the pod share their processes (shareProcessNamespace), so process 1 is not that of the container; its files cannot be found from another one")
+var errSharedProcesses = errors.New("the containers of the pod share their processes (shareProcessNamespace), so " +
+	"process 1 is not that of the container; its files cannot be found from another one")
 
 // debugContainer adds an ephemeral container that sees the processes of
 // another, unless that is there already, waits until it runs, and returns its
@@ -54,8 +55,11 @@ func (q *inquiry) debugContainer(ctx context.Context, p *pod, of container) (str
 
 func (q *inquiry) newDebugContainer(ctx context.Context, p *pod, of container) (string, error) {
 	name := debugPrefix + randomWord(5)
-	done, err := q.change(ctx, fmt.Sprintf("ephemeral container %s (%s) in pod %s, beside container %s; it ends by itself and cannot be removed", name, q.scope.DebugImage, p, of.name),
-		record.Trace{Kind: record.EphemeralContainer, Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Container: name})
+	done, err := q.change(ctx, fmt.Sprintf(
+		"ephemeral container %s (%s) in pod %s, beside container %s; it ends by itself and cannot be removed", name,
+		q.scope.DebugImage, p, of.name),
+		record.Trace{Kind: record.EphemeralContainer, Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID),
+			Container: name})
 	if err != nil {
 		return "", err
 	}
@@ -96,15 +100,18 @@ func debugSecurity(c *corev1.SecurityContext, s *corev1.ContainerStatus) *corev1
 }
 
 func (q *inquiry) addDebugContainer(ctx context.Context, p *pod, name string, of container) error {
-	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"ephemeralContainers": []corev1.EphemeralContainer{{
-		EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: q.scope.DebugImage,
-			Command: []string{"sh", "-c", fmt.Sprintf("sleep %d", int(debugLife.Seconds()))}, SecurityContext: of.security},
-		TargetContainerName: of.name,
-	}}}})
+	patch, err := json.Marshal(
+		map[string]any{"spec": map[string]any{"ephemeralContainers": []corev1.EphemeralContainer{{
+			EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: q.scope.DebugImage,
+				Command:         []string{"sh", "-c", fmt.Sprintf("sleep %d", int(debugLife.Seconds()))},
+				SecurityContext: of.security},
+			TargetContainerName: of.name,
+		}}}})
 	if err != nil {
 		return err
 	}
-	_, err = q.api.kube.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{FieldManager: "irctl"}, "ephemeralcontainers")
+	_, err = q.api.kube.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.StrategicMergePatchType, patch,
+		metav1.PatchOptions{FieldManager: "irctl"}, "ephemeralcontainers")
 	if err != nil {
 		return fmt.Errorf("adding the ephemeral container %s to pod %s: %w", name, p, err)
 	}
@@ -112,17 +119,21 @@ func (q *inquiry) addDebugContainer(ctx context.Context, p *pod, name string, of
 }
 
 func (q *inquiry) waitRunning(ctx context.Context, p *pod, name string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, debugStart, fmt.Errorf("the ephemeral container %s did not start in %s", name, debugStart))
+	ctx, cancel := context.WithTimeoutCause(ctx, debugStart,
+		fmt.Errorf("the ephemeral container %s did not start in %s", name, debugStart))
 	defer cancel()
 	for {
 		got, err := q.api.kube.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
 		if err == nil {
-			i := slices.IndexFunc(got.Status.EphemeralContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == name })
+			i := slices.IndexFunc(got.Status.EphemeralContainerStatuses, func(s corev1.ContainerStatus) bool {
+				return s.Name == name
+			})
 			if i >= 0 && got.Status.EphemeralContainerStatuses[i].State.Running != nil {
 				return nil
 			}
 			if i >= 0 && got.Status.EphemeralContainerStatuses[i].State.Terminated != nil {
-				return fmt.Errorf("the ephemeral container %s ended at once: %s", name, got.Status.EphemeralContainerStatuses[i].State.Terminated.Reason)
+				return fmt.Errorf("the ephemeral container %s ended at once: %s", name,
+					got.Status.EphemeralContainerStatuses[i].State.Terminated.Reason)
 			}
 		}
 		select {

@@ -31,7 +31,8 @@ func TestAContainerWithoutAShellIsLookedAtFromBeside(t *testing.T) {
 		return inner(container, command)
 	}
 	req := s.request(t, []Recipient{recipient}, ref)
-	req.Scope = Scope{Live: true, DebugImage: "registry.example/debug", Files: []string{"/etc/shadow", "/proc/1/status"}}
+	req.Scope = Scope{Live: true, DebugImage: "registry.example/debug",
+		Files: []string{"/etc/shadow", "/proc/1/status"}}
 	var announced []string
 	req.Announce = func(_ context.Context, change string, _ record.Trace) (func(error), error) {
 		announced = append(announced, change)
@@ -69,7 +70,8 @@ func TestAContainerWithoutAShellIsLookedAtFromBeside(t *testing.T) {
 	_, artefacts = collectionOf(t, opened(t, result.Receipt.Path, Key{keyring: keys}))
 	told := false
 	for path, a := range artefacts {
-		told = told || strings.Contains(path, "/files/sidecar/") && a.Status == Failed && strings.Contains(a.Reason, "--debug-image")
+		told = told || strings.Contains(path, "/files/sidecar/") && a.Status == Failed && strings.Contains(a.Reason,
+			"--debug-image")
 	}
 	if !told {
 		t.Error("it is not said that --debug-image would help")
@@ -78,8 +80,10 @@ func TestAContainerWithoutAShellIsLookedAtFromBeside(t *testing.T) {
 
 func TestTheSecurityOfADebugContainer(t *testing.T) {
 	no, uid, gid := false, int64(1000), int64(3000)
-	spec := &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
-	status := &corev1.ContainerStatus{User: &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: uid, GID: gid}}}
+	spec := &corev1.SecurityContext{AllowPrivilegeEscalation: &no,
+		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
+	status := &corev1.ContainerStatus{User: &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: uid,
+		GID: gid}}}
 	if got := debugSecurity(spec, nil); got != spec {
 		t.Errorf("%+v", got)
 	}
@@ -90,7 +94,8 @@ func TestTheSecurityOfADebugContainer(t *testing.T) {
 	if *got.RunAsUser != uid || *got.RunAsGroup != gid || got.Capabilities.Drop[0] != "ALL" || spec.RunAsUser != nil {
 		t.Errorf("%+v, from %+v", got, spec)
 	}
-	pod, err := json.Marshal(corev1.Pod{Spec: corev1.PodSpec{ShareProcessNamespace: new(bool), Containers: []corev1.Container{{Name: "a"}}}})
+	pod, err := json.Marshal(corev1.Pod{Spec: corev1.PodSpec{ShareProcessNamespace: new(bool),
+		Containers: []corev1.Container{{Name: "a"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +104,8 @@ func TestTheSecurityOfADebugContainer(t *testing.T) {
 	if err != nil || !facts.containers[0].sharesProcesses {
 		t.Fatalf("%v, %+v", err, facts)
 	}
-	if _, err := (&inquiry{}).debugContainer(t.Context(), &pod0, facts.containers[0]); !errors.Is(err, errSharedProcesses) {
+	if _, err := (&inquiry{}).debugContainer(t.Context(), &pod0, facts.containers[0]); !errors.Is(err,
+		errSharedProcesses) {
 		t.Error(err)
 	}
 }
@@ -115,12 +121,14 @@ func TestTheScriptStaysInTheContainersFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for path, text := range map[string]string{root + "/run/secrets/token": "inside", outside + "/secrets/token": "outside", root + "/etc/it's $(odd)\n": "odd"} {
+	for path, text := range map[string]string{root + "/run/secrets/token": "inside", outside +
+		"/secrets/token": "outside", root + "/etc/it's $(odd)\n": "odd"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{"/var/run": "/run", "/var/up": "../../../../../../../../run", "/var/out": outside, "/loop": "/loop", "/last": outside + "/secrets/token", "/chain": "/var/run/secrets"} {
+	for link, to := range map[string]string{"/var/run": "/run", "/var/up": "../../../../../../../../run",
+		"/var/out": outside, "/loop": "/loop", "/last": outside + "/secrets/token", "/chain": "/var/run/secrets"} {
 		if err := os.Symlink(to, root+link); err != nil {
 			t.Fatal(err)
 		}

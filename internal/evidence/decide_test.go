@@ -77,10 +77,12 @@ func TestWhatIsKnownOfAContainer(t *testing.T) {
 		status                           *corev1.ContainerStatus
 		restarted, running, neverStarted bool
 	}{
-		"no status":                {nil, false, false, false},
-		"runs":                     {&corev1.ContainerStatus{ContainerID: "c", State: running}, false, true, false},
-		"restarted":                {&corev1.ContainerStatus{ContainerID: "c", State: running, RestartCount: 1}, true, true, false},
-		"restarted, not counted":   {&corev1.ContainerStatus{ContainerID: "c", State: running, LastTerminationState: ended}, true, true, false},
+		"no status": {nil, false, false, false},
+		"runs":      {&corev1.ContainerStatus{ContainerID: "c", State: running}, false, true, false},
+		"restarted": {&corev1.ContainerStatus{ContainerID: "c", State: running, RestartCount: 1}, true,
+			true, false},
+		"restarted, not counted": {&corev1.ContainerStatus{ContainerID: "c", State: running,
+			LastTerminationState: ended}, true, true, false},
 		"waits":                    {&corev1.ContainerStatus{}, false, false, true},
 		"waits to start again":     {&corev1.ContainerStatus{RestartCount: 2}, true, false, false},
 		"ended without an ID":      {&corev1.ContainerStatus{State: ended}, false, false, false},
@@ -107,7 +109,9 @@ func TestContentIsHeldAgainstItsReceipt(t *testing.T) {
 	if p := problemsOf(t, path, VerifyOptions{Key: &key}); len(p) > 0 {
 		t.Fatalf("%q", p)
 	}
-	for field, want := range map[string]string{`"manifestSha256": "`: "manifest-sha256.txt: its SHA-256", `"tagManifestSha256": "`: "tagmanifest-sha256.txt: its SHA-256", `"timeline": {`: "its last entry is number 2"} {
+	for field, want := range map[string]string{`"manifestSha256": "`: "manifest-sha256.txt: its SHA-256",
+		`"tagManifestSha256": "`: "tagmanifest-sha256.txt: its SHA-256",
+		`"timeline": {`:          "its last entry is number 2"} {
 		bundle := copyBundle(t, path)
 		at := bytes.Index(text, []byte(field))
 		if at < 0 {
@@ -139,10 +143,14 @@ func TestWhichTimeStampCounts(t *testing.T) {
 		asked  string
 		held   string // "": it counts
 	}{
-		"as asked":                           {now, nil, 8, "", ""},
-		"of another question":                {now, func(ts *timestamp.Timestamp) { ts.Nonce = big.NewInt(7) }, 8, "to another question", ""},
-		"of none":                            {now, func(ts *timestamp.Timestamp) { ts.Nonce = nil }, 8, "to another question", ""},
-		"of another receipt":                 {now, func(ts *timestamp.Timestamp) { ts.HashedMessage = bytes.Repeat([]byte{1}, 32) }, 8, "for another receipt", ""},
+		"as asked": {now, nil, 8, "", ""},
+		"of another question": {now, func(ts *timestamp.Timestamp) { ts.Nonce = big.NewInt(7) }, 8,
+			"to another question", ""},
+		"of none": {now, func(ts *timestamp.Timestamp) { ts.Nonce = nil }, 8,
+			"to another question", ""},
+		"of another receipt": {now,
+			func(ts *timestamp.Timestamp) { ts.HashedMessage = bytes.Repeat([]byte{1}, 32) }, 8, "for another receipt",
+			""},
 		"before its certificate":             {now.Add(-2 * time.Hour), nil, 8, "", "not one of those that were given"},
 		"with a certificate of another kind": {now, nil, 1, "", "not one of those that were given"},
 	} {
@@ -153,7 +161,8 @@ func TestWhichTimeStampCounts(t *testing.T) {
 			}
 		})
 		_, err := Timestamp(t.Context(), bundle, url)
-		if (err == nil) != (c.asked == "") || err != nil && (!errors.Is(err, ErrTimestamp) || !strings.Contains(err.Error(), c.asked)) {
+		if (err == nil) != (c.asked == "") || err != nil && (!errors.Is(err, ErrTimestamp) ||
+			!strings.Contains(err.Error(), c.asked)) {
 			t.Errorf("%s: asking: %v", name, err)
 			continue
 		}
@@ -183,8 +192,12 @@ func stamping(t *testing.T, usage int, edit func(*timestamp.Timestamp)) (url str
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Time"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: value}}, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Time"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true,
+			Value: value}},
+		BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +212,8 @@ func stamping(t *testing.T, usage int, edit func(*timestamp.Timestamp)) (url str
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		ts := timestamp.Timestamp{HashAlgorithm: req.HashAlgorithm, HashedMessage: req.HashedMessage, Nonce: req.Nonce, Policy: asn1.ObjectIdentifier{1, 2, 3}, AddTSACertificate: true}
+		ts := timestamp.Timestamp{HashAlgorithm: req.HashAlgorithm, HashedMessage: req.HashedMessage, Nonce: req.Nonce,
+			Policy: asn1.ObjectIdentifier{1, 2, 3}, AddTSACertificate: true}
 		edit(&ts)
 		answer, err := ts.CreateResponseWithOpts(root, key, crypto.SHA256)
 		if err != nil {

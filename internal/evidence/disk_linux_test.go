@@ -122,7 +122,8 @@ func grown(dir string, size int64, ended chan error) {
 func checkWholeOrAbsent(t *testing.T, dir, path, secret string, key Key) {
 	t.Helper()
 	if _, err := os.Stat(path); err == nil {
-		if v, err := VerifyBundle(t.Context(), path, VerifyOptions{Key: &key}); err != nil || len(v.broken()) > 0 && v.Receipt != nil || v.Receipt != nil && !v.Opened {
+		if v, err := VerifyBundle(t.Context(), path, VerifyOptions{Key: &key}); err != nil ||
+			len(v.broken()) > 0 && v.Receipt != nil || v.Receipt != nil && !v.Opened {
 			t.Errorf("a bundle that is not whole: %v %v", err, v.Problems)
 		}
 	}
@@ -142,7 +143,8 @@ func checkWholeOrAbsent(t *testing.T, dir, path, secret string, key Key) {
 		if err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s can be read by others: %v %v", f.Name(), info.Mode(), err)
 		}
-		if f.Name() != filepath.Base(path) && f.Name() != filepath.Base(path)+receiptSuffix && !strings.HasSuffix(f.Name(), ".partial") {
+		if f.Name() != filepath.Base(path) && f.Name() != filepath.Base(path)+receiptSuffix &&
+			!strings.HasSuffix(f.Name(), ".partial") {
 			t.Errorf("an unexpected file: %s", f.Name())
 		}
 	}

@@ -42,7 +42,8 @@ func TestTheCommandsOfThePage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "investigation-20260102t030405.000z"+Extension)
 	writeBundle(t, path, recipients, signer)
 	for _, to := range []string{"forensics", "counsel"} {
-		if _, err := AddCustody(t.Context(), path, HandOver{From: "somebody", To: to}, Actor{}, signer, time.Now()); err != nil {
+		if _, err := AddCustody(t.Context(), path, HandOver{From: "somebody", To: to}, Actor{}, signer,
+			time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -53,7 +53,8 @@ func syncs(t *testing.T, dir string, fail func(f *os.File) error) *[]string {
 func smallBundle(t *testing.T, path string) (*Bundle, error) {
 	t.Helper()
 	recipient, _ := testKey(t)
-	b, err := Create(path, []Recipient{recipient}, nil, Meta{Purpose: "test", Tool: Tool{Name: "irctl", Version: "test"}}, time.Now)
+	b, err := Create(path, []Recipient{recipient}, nil,
+		Meta{Purpose: "test", Tool: Tool{Name: "irctl", Version: "test"}}, time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,8 @@ func TestABundleIsDurableBeforeItIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := filepath.Base(path)
-	if want := []string{"file with ", "file with ", "folder with " + name + " " + filepath.Base(receiptPath(path))}; !slices.Equal(*seen, want) {
+	if want := []string{"file with ", "file with ", "folder with " + name + " " +
+		filepath.Base(receiptPath(path))}; !slices.Equal(*seen, want) {
 		t.Errorf("%q, expected %q", *seen, want)
 	}
 }
@@ -108,7 +110,9 @@ func TestABundleThatIsNotDurableIsNone(t *testing.T) {
 // Nothing that has the name of a bundle is overwritten, also not by one that was
 // begun before that came.
 func TestABundleOverwritesNothing(t *testing.T) {
-	for name, place := range map[string]func(from, to string) error{"rename": renameNew, "link": linkNew, "where free": renameWhereFree} {
+	for name, place := range map[string]func(from, to string) error{
+		"rename": renameNew, "link": linkNew, "where free": renameWhereFree,
+	} {
 		dir := t.TempDir()
 		from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
 		for _, path := range []string{from, to} {
@@ -153,7 +157,8 @@ func TestCustodyIsNeverSeenUnsigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := syncs(t, dir, nil)
-	if _, err := AddCustody(t.Context(), bundle, HandOver{From: "a", To: "b"}, Actor{}, signer, time.Now()); err != nil {
+	if _, err := AddCustody(t.Context(), bundle, HandOver{From: "a", To: "b"}, Actor{}, signer,
+		time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	signed := false

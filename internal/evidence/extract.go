@@ -84,7 +84,9 @@ func Extract(r *Reader, dir string) ([]Problem, error) {
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
 		return nil, cmpError(err, fmt.Errorf("extracting: %s is not empty; name a new directory", dir))
 	}
-	bag, err := checkBag(r, func(entry Entry, content io.Reader) error { return extractFile(root, entry.Path, content) })
+	bag, err := checkBag(r, func(entry Entry, content io.Reader) error {
+		return extractFile(root, entry.Path, content)
+	})
 	if err != nil {
 		return bag.problems, fmt.Errorf("extracting %s: %w", bag.reading, err)
 	}

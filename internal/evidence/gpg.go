@@ -70,8 +70,10 @@ func (m *gpgMessage) wait() {
 	err := m.cmd.Wait()
 	status := m.status.buf.Bytes()
 	switch {
-	case bytes.Contains(status, []byte("[GNUPG:] DECRYPTION_OKAY")) && bytes.Contains(status, []byte("[GNUPG:] GOODMDC")) && err == nil:
-	case bytes.Contains(status, []byte("[GNUPG:] NO_SECKEY")) && !bytes.Contains(status, []byte("[GNUPG:] BEGIN_DECRYPTION")):
+	case bytes.Contains(status, []byte("[GNUPG:] DECRYPTION_OKAY")) &&
+		bytes.Contains(status, []byte("[GNUPG:] GOODMDC")) && err == nil:
+	case bytes.Contains(status, []byte("[GNUPG:] NO_SECKEY")) &&
+		!bytes.Contains(status, []byte("[GNUPG:] BEGIN_DECRYPTION")):
 		m.verdict = ErrNoKey
 	default:
 		m.verdict = fmt.Errorf("%w: gpg says: %s", ErrAltered, lastWords(status))

@@ -46,7 +46,8 @@ func newGnupg(t testing.TB) *gnupg {
 // detector that takes seconds.
 func (g *gnupg) configureAgent(options string) {
 	g.t.Helper()
-	if err := os.WriteFile(filepath.Join(g.home, "gpg-agent.conf"), []byte("s2k-count 65536\n"+options), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(g.home, "gpg-agent.conf"), []byte("s2k-count 65536\n"+options),
+		0o600); err != nil {
 		g.t.Fatal(err)
 	}
 }
@@ -61,7 +62,8 @@ func (g *gnupg) run(args ...string) []byte {
 }
 
 func (g *gnupg) try(args ...string) ([]byte, error) {
-	cmd := exec.Command("gpg", append([]string{"--batch", "--yes", "--no-tty", "--pinentry-mode", "loopback", "--passphrase", "", "--trust-model", "always"}, args...)...)
+	cmd := exec.Command("gpg", append([]string{"--batch", "--yes", "--no-tty", "--pinentry-mode", "loopback",
+		"--passphrase", "", "--trust-model", "always"}, args...)...)
 	cmd.Env = append(os.Environ(), "GNUPGHOME="+g.home) // whichever was made last
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -113,7 +115,8 @@ func (g *gnupg) revoke(fpr string) {
 // testKey is a key that is quick to make, for tests in which gpg has no part.
 func testKey(t testing.TB) (Recipient, openpgp.EntityList) {
 	t.Helper()
-	e, err := openpgp.NewEntity("Responder", "", "responder@example.org", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519})
+	e, err := openpgp.NewEntity("Responder", "", "responder@example.org",
+		&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519})
 	if err != nil {
 		t.Fatal(err)
 	}

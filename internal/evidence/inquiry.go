@@ -19,7 +19,8 @@ type inquiry struct {
 }
 
 func newInquiry(req Request, api *api, limits Limits) *inquiry {
-	q := &inquiry{api: api, memos: &memos{api: api, mapper: req.Mapper}, scope: req.Scope, limits: limits, announce: req.Announce, rights: newPodRights(), asked: req.asked}
+	q := &inquiry{api: api, memos: &memos{api: api, mapper: req.Mapper}, scope: req.Scope, limits: limits,
+		announce: req.Announce, rights: newPodRights(), asked: req.asked}
 	for _, ref := range req.Pods {
 		q.pods = append(q.pods, &pod{PodRef: ref, api: api, memo: q.memos})
 	}

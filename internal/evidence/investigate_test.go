@@ -86,7 +86,8 @@ func TestAnInvestigationCollectsAllThereIsToKnow(t *testing.T) {
 	if bytes := files["data/cluster/roles.json"]; strings.Contains(string(bytes), "unrelated") {
 		t.Error("roles that are not bound to the pod's account were collected")
 	}
-	if events := string(files[pod+"events/core.v1.json"]); strings.Index(events, "Started") > strings.Index(events, "BackOff") {
+	if events := string(files[pod+"events/core.v1.json"]); strings.Index(events, "Started") > strings.Index(events,
+		"BackOff") {
 		t.Error("events are not in the order of time")
 	}
 	if a := artefacts[pod+"live/sidecar/shell"]; a.Status != Failed || !strings.Contains(a.Reason, "--debug-image") {
@@ -130,14 +131,16 @@ func TestSecretValuesStayInTheClusterUnlessAskedFor(t *testing.T) {
 		t.Fatalf("key %x: %v", key, err)
 	}
 	r := &redactor{key: [32]byte(key)} // the same construction
-	if got := described.Keys[0]; got.Key != "password" || got.Size != 11 || got.HMAC != r.digest([]byte("value-of-db")) {
+	if got := described.Keys[0]; got.Key != "password" || got.Size != 11 ||
+		got.HMAC != r.digest([]byte("value-of-db")) {
 		t.Errorf("the digest cannot be checked with the key in the bundle: %+v", got)
 	}
 }
 
 func TestWhatIsForbiddenCostsItself(t *testing.T) {
 	s, ref := suspect(t)
-	s.forbidden = []string{"/api/v1/namespaces/todo-app/secrets", "/api/v1/nodes", "/api/v1/namespaces/todo-app/pods/backend-2-abcde/exec", "/apis/rbac.authorization.k8s.io/v1/rolebindings"}
+	s.forbidden = []string{"/api/v1/namespaces/todo-app/secrets", "/api/v1/nodes",
+		"/api/v1/namespaces/todo-app/pods/backend-2-abcde/exec", "/apis/rbac.authorization.k8s.io/v1/rolebindings"}
 	recipient, keys := testKey(t)
 	req := s.request(t, []Recipient{recipient}, ref)
 	req.Scope = Scope{Live: true}
@@ -187,7 +190,8 @@ func TestOfALongLogTheBeginningAndTheEndAreKept(t *testing.T) {
 	if head.Status != Truncated || head.Size != 3<<20 || !strings.Contains(head.Reason, "limit") {
 		t.Errorf("beginning: %+v", head)
 	}
-	if end.Status != Truncated || end.Size == 0 || end.Size > tailBytes || !strings.HasSuffix(string(files[path+tailSuffix]), "line 0199999 of a log that goes on and on\n") {
+	if end.Status != Truncated || end.Size == 0 || end.Size > tailBytes ||
+		!strings.HasSuffix(string(files[path+tailSuffix]), "line 0199999 of a log that goes on and on\n") {
 		t.Errorf("end: %+v", end)
 	}
 }
@@ -209,7 +213,8 @@ func TestAPodThatIsReplacedMeanwhileIsTold(t *testing.T) {
 		t.Fatalf("%v, %+v", err, result.Receipt.Summary)
 	}
 	_, artefacts := collectionOf(t, opened(t, result.Receipt.Path, Key{keyring: keys}))
-	if a := artefacts["data/pods/todo-app/backend-2-abcde/replaced"]; a.Status != Failed || !strings.Contains(a.Reason, "another-uid") {
+	if a := artefacts["data/pods/todo-app/backend-2-abcde/replaced"]; a.Status != Failed ||
+		!strings.Contains(a.Reason, "another-uid") {
 		t.Errorf("%+v", a)
 	}
 }
@@ -308,7 +313,8 @@ func TestTheBundleAsAWholeHasALimit(t *testing.T) {
 	}
 	files := opened(t, receipt.Path, Key{keyring: keys})
 	_, artefacts := collectionOf(t, files)
-	if a := artefacts["data/pods/todo-app/backend-2-abcde/logs/api/current.log"]; !strings.Contains(a.Reason, "whole bundle") {
+	if a := artefacts["data/pods/todo-app/backend-2-abcde/logs/api/current.log"]; !strings.Contains(a.Reason,
+		"whole bundle") {
 		t.Errorf("%+v", a)
 	}
 	checkBundle(t, receipt.Path, Key{keyring: keys})
@@ -350,14 +356,21 @@ func TestWhatWasAskedForAndNotGotIsSaid(t *testing.T) {
 func TestTheAuditLogIsReducedToWhatConcernsThePod(t *testing.T) {
 	s, ref := suspect(t)
 	log := writeFile(t, []byte(strings.Join([]string{
-		`{"verb":"create","requestReceivedTimestamp":"2026-01-02T01:00:00Z","user":{"username":"mallory"},"objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-2-abcde","subresource":"exec"}}`,
-		`{"verb":"get","requestReceivedTimestamp":"2026-01-01T01:00:00Z","user":{"username":"mallory"},"objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-2-abcde"}}`,
-		`{"verb":"list","requestReceivedTimestamp":"2026-01-02T02:00:00Z","user":{"username":"system:serviceaccount:todo-app:backend"},"objectRef":{"resource":"secrets","namespace":"todo-app"}}`,
-		`{"verb":"get","requestReceivedTimestamp":"2026-01-02T03:00:00Z","user":{"username":"jane"},"objectRef":{"resource":"secrets","namespace":"todo-app","name":"db"}}`,
-		`{"verb":"get","requestReceivedTimestamp":"2026-01-02T03:00:00Z","user":{"username":"jane"},"objectRef":{"resource":"secrets","namespace":"todo-app","name":"mail"}}`,
+		`{"verb":"create","requestReceivedTimestamp":"2026-01-02T01:00:00Z","user":{"username":"mallory"},` +
+			`"objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-2-abcde","subresource":"exec"}}`,
+		`{"verb":"get","requestReceivedTimestamp":"2026-01-01T01:00:00Z","user":{"username":"mallory"},` +
+			`"objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-2-abcde"}}`,
+		`{"verb":"list","requestReceivedTimestamp":"2026-01-02T02:00:00Z",` +
+			`"user":{"username":"system:serviceaccount:todo-app:backend"},"objectRef":{"resource":"secrets",` +
+			`"namespace":"todo-app"}}`,
+		`{"verb":"get","requestReceivedTimestamp":"2026-01-02T03:00:00Z","user":{"username":"jane"},` +
+			`"objectRef":{"resource":"secrets","namespace":"todo-app","name":"db"}}`,
+		`{"verb":"get","requestReceivedTimestamp":"2026-01-02T03:00:00Z","user":{"username":"jane"},` +
+			`"objectRef":{"resource":"secrets","namespace":"todo-app","name":"mail"}}`,
 		`no JSON`,
 		strings.Repeat("x", maxAuditLine+1),
-		`{"verb":"delete","requestReceivedTimestamp":"2026-01-02T04:00:00Z","user":{"username":"jane"},"objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-2-abcde"}}`,
+		`{"verb":"delete","requestReceivedTimestamp":"2026-01-02T04:00:00Z","user":{"username":"jane"},` +
+			`"objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-2-abcde"}}`,
 	}, "\n")))
 	recipient, keys := testKey(t)
 	req := s.request(t, []Recipient{recipient}, ref)

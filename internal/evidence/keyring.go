@@ -26,7 +26,9 @@ func keyringByFingerprint(ctx context.Context, fpr string) ([]*openpgp.Entity, e
 	}
 	// What gpg was asked for is not taken on trust.
 	entities = slices.DeleteFunc(entities, func(e *openpgp.Entity) bool {
-		return fingerprint(e.PrimaryKey) != fpr && !slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool { return fingerprint(s.PublicKey) == fpr })
+		return fingerprint(e.PrimaryKey) != fpr && !slices.ContainsFunc(e.Subkeys, func(s openpgp.Subkey) bool {
+			return fingerprint(s.PublicKey) == fpr
+		})
 	})
 	return single(entities)
 }
@@ -91,7 +93,8 @@ func exportFromKeyring(ctx context.Context, query string) ([]*openpgp.Entity, er
 	case stdout.cut:
 		return nil, fmt.Errorf("%w: gpg exported more than %d bytes", ErrKeyUnreadable, maxKeyFile)
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, fmt.Errorf("the gpg program is needed to look a key up in the keyring; install it or give a key file: %w", err)
+		return nil, fmt.Errorf(
+			"the gpg program is needed to look a key up in the keyring; install it or give a key file: %w", err)
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("looking the key up with gpg: %w", context.Cause(ctx))
 	case err != nil:

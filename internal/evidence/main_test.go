@@ -119,7 +119,8 @@ func snapshotChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	req := Request{Client: kube, Dynamic: dyn, Config: config, Recipients: recipients, Path: args[4], Limits: Limits{LogBytes: limit, Time: time.Hour, Stall: time.Minute}}
+	req := Request{Client: kube, Dynamic: dyn, Config: config, Recipients: recipients, Path: args[4],
+		Limits: Limits{LogBytes: limit, Time: time.Hour, Stall: time.Minute}}
 	for i := range pods {
 		req.Pods = append(req.Pods, PodRef{Namespace: "todo-app", Name: podName(i)})
 	}

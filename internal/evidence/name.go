@@ -45,7 +45,8 @@ func SafeName(name string) string {
 }
 
 func isSafeName(name string) bool {
-	if name == "" || partSuffix.MatchString(name) || len(name) > MaxName || !isAlphanumeric(name[0]) || name[len(name)-1] == '.' {
+	if name == "" || partSuffix.MatchString(name) || len(name) > MaxName || !isAlphanumeric(name[0]) ||
+		name[len(name)-1] == '.' {
 		return false
 	}
 	for i := range len(name) {

@@ -104,7 +104,8 @@ func newReader(message io.Reader, closer func() error) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the bundle: %w: %w", ErrAltered, err)
 	}
-	return &Reader{message: message, close: closer, decompressor: decompressor, tar: tar.NewReader(decompressor), seen: map[string]bool{}}, nil
+	return &Reader{message: message, close: closer, decompressor: decompressor, tar: tar.NewReader(decompressor),
+		seen: map[string]bool{}}, nil
 }
 
 // Next advances to the next entry. It returns io.EOF after the last, if the

@@ -30,7 +30,8 @@ func createPartial(path string) (partialFile, error) {
 	dir, name := filepath.Split(path)
 	for {
 		var random [8]byte
-		_, _ = rand.Read(random[:])                                                       // never fails, by its documentation
+		// never fails, by its documentation
+		_, _ = rand.Read(random[:])
 		p := filepath.Join(dir, fmt.Sprintf(".%.180s.%x%s", name, random, partialSuffix)) // file names have 255 bytes
 		f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {

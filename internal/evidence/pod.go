@@ -115,7 +115,8 @@ func parsePod(body []byte) (podFacts, error) {
 	}
 	facts := podFacts{
 		uid: p.UID, owners: p.OwnerReferences[:min(len(p.OwnerReferences), maxOwners)],
-		labels: p.Labels, ip: p.Status.PodIP, node: p.Spec.NodeName, hostNetwork: p.Spec.HostNetwork, serviceAccount: p.Spec.ServiceAccountName,
+		labels: p.Labels, ip: p.Status.PodIP, node: p.Spec.NodeName, hostNetwork: p.Spec.HostNetwork,
+		serviceAccount: p.Spec.ServiceAccountName,
 	}
 	facts.readContainers(&p)
 	facts.readReferences(&p)
@@ -124,7 +125,8 @@ func parsePod(body []byte) (podFacts, error) {
 
 func (f *podFacts) readContainers(p *corev1.Pod) {
 	statuses := map[string]*corev1.ContainerStatus{} // the names of all three kinds are distinct
-	for _, group := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses} {
+	for _, group := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses,
+		p.Status.EphemeralContainerStatuses} {
 		for i := range group {
 			statuses[group[i].Name] = &group[i]
 		}
@@ -201,7 +203,8 @@ func (f *podFacts) readReferences(p *corev1.Pod) {
 	for _, list := range []*[]string{&f.configMaps, &f.secrets, &f.claims} {
 		slices.Sort(*list)
 		if *list = slices.Compact(*list); len(*list) > maxReferences {
-			*list, f.tooMany = (*list)[:maxReferences], fmt.Errorf("the pod uses more than %d objects of a kind", maxReferences)
+			*list, f.tooMany = (*list)[:maxReferences],
+				fmt.Errorf("the pod uses more than %d objects of a kind", maxReferences)
 		}
 	}
 }

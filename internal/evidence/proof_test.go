@@ -46,7 +46,8 @@ func writeBundle(t testing.TB, path string, recipients []Recipient, signer *Sign
 	t.Helper()
 	clock := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 	second := `{"seq":2,"prev":"` + hexDigest([]byte(testJournal)) + `"}`
-	meta := Meta{Purpose: "test", Incident: "inc-20260102-030405-abcd", Tool: Tool{Name: "irctl", Version: "test"}, Timeline: &ChainHead{Seq: 2, SHA256: hexDigest([]byte(second))}}
+	meta := Meta{Purpose: "test", Incident: "inc-20260102-030405-abcd", Tool: Tool{Name: "irctl", Version: "test"},
+		Timeline: &ChainHead{Seq: 2, SHA256: hexDigest([]byte(second))}}
 	b, err := Create(path, recipients, signer, meta, clock)
 	if err != nil {
 		t.Fatal(err)
@@ -121,20 +122,22 @@ func TestTamperingIsNamed(t *testing.T) {
 		tamper func(t *testing.T, bundle string)
 		want   string
 	}{
-		"the OpenPGP header":     {flip("", 4), "case.tar.gz.gpg: altered"},
-		"the encrypted payload":  {flip("", size/2), "case.tar.gz.gpg: altered"},
-		"the last byte":          {flip("", size-1), "case.tar.gz.gpg: altered"},
-		"the end cut off":        {func(t *testing.T, b string) { truncate(t, b, size-100) }, "100 of"},
-		"something appended":     {func(t *testing.T, b string) { appendTo(t, b, "x") }, "1 bytes follow"},
-		"the receipt's digest":   {edit(".json", `"sha256": "`, `"sha256": "0`), "malformed receipt"},
-		"the receipt's purpose":  {edit(".json", `"test"`, `"tent"`), "case.tar.gz.gpg.json.asc: bad signature"},
-		"the receipt's size":     {edit(".json", `"size": `, `"size": 1`), "case.tar.gz.gpg"},
-		"a field more":           {edit(".json", `"size": `, `"extra": 1, "size": `), "malformed receipt"},
-		"the receipt removed":    {remove(".json"), "the receipt is missing"},
-		"the signature":          {edit(".json.asc", "\n\n", "\n\nAAAA"), "case.tar.gz.gpg.json.asc: "},
-		"the signature removed":  {remove(".json.asc"), "the signature is missing"},
-		"another's signature":    {func(t *testing.T, b string) { resign(t, g, b) }, "whereas the receipt names " + signer.Fingerprint()},
-		"all that is not signed": {func(t *testing.T, b string) { reseal(t, b) }, "case.tar.gz.gpg.json.asc: bad signature"},
+		"the OpenPGP header":    {flip("", 4), "case.tar.gz.gpg: altered"},
+		"the encrypted payload": {flip("", size/2), "case.tar.gz.gpg: altered"},
+		"the last byte":         {flip("", size-1), "case.tar.gz.gpg: altered"},
+		"the end cut off":       {func(t *testing.T, b string) { truncate(t, b, size-100) }, "100 of"},
+		"something appended":    {func(t *testing.T, b string) { appendTo(t, b, "x") }, "1 bytes follow"},
+		"the receipt's digest":  {edit(".json", `"sha256": "`, `"sha256": "0`), "malformed receipt"},
+		"the receipt's purpose": {edit(".json", `"test"`, `"tent"`), "case.tar.gz.gpg.json.asc: bad signature"},
+		"the receipt's size":    {edit(".json", `"size": `, `"size": 1`), "case.tar.gz.gpg"},
+		"a field more":          {edit(".json", `"size": `, `"extra": 1, "size": `), "malformed receipt"},
+		"the receipt removed":   {remove(".json"), "the receipt is missing"},
+		"the signature":         {edit(".json.asc", "\n\n", "\n\nAAAA"), "case.tar.gz.gpg.json.asc: "},
+		"the signature removed": {remove(".json.asc"), "the signature is missing"},
+		"another's signature": {func(t *testing.T, b string) { resign(t, g, b) }, "whereas the receipt names " +
+			signer.Fingerprint()},
+		"all that is not signed": {func(t *testing.T, b string) { reseal(t, b) },
+			"case.tar.gz.gpg.json.asc: bad signature"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bundle := copyBundle(t, path)
@@ -160,22 +163,33 @@ func TestADifferentContentUnderAValidSealIsNamed(t *testing.T) {
 		change func([]tarEntry) []tarEntry
 		want   string
 	}{
-		"payload":          {replaceEntry("data/b.txt", "B\n"), "data/b.txt: altered"},
-		"a part":           {replaceEntry("data/a.log.part00002", "x"), "data/a.log.part00002: altered"},
-		"a file more":      {func(e []tarEntry) []tarEntry { return append(e, tarEntry{"data/z", "z"}) }, "data/z: in no manifest"},
-		"a file less":      {removeEntry("data/b.txt"), "data/b.txt: missing"},
-		"the manifest":     {removeEntry("manifest-sha256.txt"), "manifest-sha256.txt: missing"},
-		"manifest's lines": {replaceEntry("manifest-sha256.txt", "../x"), "manifest-sha256.txt: malformed manifest: line 1"},
-		"collection.json":  {replaceEntry("collection.json", "{}"), "collection.json: altered"},
-		"timeline":         {replaceEntry("data/timeline.jsonl", testJournal+"\n"+`{"seq":2,"prev":"0"}`+"\n"), "data/timeline.jsonl: the chain is broken at line 2"},
-		"timeline cut":     {replaceEntry("data/timeline.jsonl", testJournal+"\n"), "data/timeline.jsonl: its last entry is number 1"},
-		"a link":           {func(e []tarEntry) []tarEntry { return append([]tarEntry{{"@link", "/etc/passwd"}}, e...) }, "not a plain file"},
-		"leaving the bag":  {func(e []tarEntry) []tarEntry { return append(e, tarEntry{"../evil", "x"}) }, "not a safe path"},
-		"twice":            {func(e []tarEntry) []tarEntry { return append(e, tarEntry{"data/b.txt", "b\n"}) }, "data/b.txt is there twice"},
+		"payload": {replaceEntry("data/b.txt", "B\n"), "data/b.txt: altered"},
+		"a part":  {replaceEntry("data/a.log.part00002", "x"), "data/a.log.part00002: altered"},
+		"a file more": {func(e []tarEntry) []tarEntry {
+			return append(e, tarEntry{"data/z", "z"})
+		}, "data/z: in no manifest"},
+		"a file less":  {removeEntry("data/b.txt"), "data/b.txt: missing"},
+		"the manifest": {removeEntry("manifest-sha256.txt"), "manifest-sha256.txt: missing"},
+		"manifest's lines": {replaceEntry("manifest-sha256.txt", "../x"),
+			"manifest-sha256.txt: malformed manifest: line 1"},
+		"collection.json": {replaceEntry("collection.json", "{}"), "collection.json: altered"},
+		"timeline": {replaceEntry("data/timeline.jsonl", testJournal+"\n"+`{"seq":2,"prev":"0"}`+"\n"),
+			"data/timeline.jsonl: the chain is broken at line 2"},
+		"timeline cut": {replaceEntry("data/timeline.jsonl", testJournal+"\n"),
+			"data/timeline.jsonl: its last entry is number 1"},
+		"a link": {func(e []tarEntry) []tarEntry {
+			return append([]tarEntry{{"@link", "/etc/passwd"}}, e...)
+		}, "not a plain file"},
+		"leaving the bag": {func(e []tarEntry) []tarEntry {
+			return append(e, tarEntry{"../evil", "x"})
+		}, "not a safe path"},
+		"twice": {func(e []tarEntry) []tarEntry { return append(e, tarEntry{"data/b.txt", "b\n"}) },
+			"data/b.txt is there twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := copyBundle(t, genuine) // with a receipt that is left as it was
-			if err := os.WriteFile(path, seal(t, archive(t, tc.change(slices.Clone(entries))), recipient), 0o600); err != nil {
+			if err := os.WriteFile(path, seal(t, archive(t, tc.change(slices.Clone(entries))), recipient),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
 			problems := problemsOf(t, path, VerifyOptions{Key: &key})
@@ -193,7 +207,9 @@ func TestADamagedBundleIsReadUpToTheDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Files < 4 || !slices.ContainsFunc(v.Problems, func(p Problem) bool { return strings.Contains(p.What, "cannot be read from here on") }) {
+	if v.Files < 4 || !slices.ContainsFunc(v.Problems, func(p Problem) bool {
+		return strings.Contains(p.What, "cannot be read from here on")
+	}) {
 		t.Errorf("%d files, %v", v.Files, v.Problems)
 	}
 }
@@ -236,7 +252,9 @@ func TestGnupgAndSha256sumAgree(t *testing.T) {
 	writeBundle(t, path, recipients, signer)
 	g.run("--verify", path+SignatureSuffix, path+receiptSuffix)
 	dir := t.TempDir()
-	shell(t, dir, `gpg --batch --quiet --decrypt "$1" | tar -xzf - && cd case && sha256sum --quiet --strict -c tagmanifest-sha256.txt && sha256sum --quiet --strict -c manifest-sha256.txt && cat data/a.log.part* | wc -c`, path)
+	shell(t, dir, `gpg --batch --quiet --decrypt "$1" | tar -xzf - && cd case && sha256sum --quiet --strict -c `+
+		`tagmanifest-sha256.txt && sha256sum --quiet --strict -c manifest-sha256.txt && cat data/a.log.part* | wc -c`,
+		path)
 	// The zero key has gpg decrypt.
 	checkBundle(t, path, Key{})
 }
@@ -244,12 +262,14 @@ func TestGnupgAndSha256sumAgree(t *testing.T) {
 func TestPassphrases(t *testing.T) {
 	g := newGnupg(t)
 	g.run("--passphrase", "correct horse", "--quick-gen-key", "Locked <locked@example.org>", "ed25519", "sign", "1y")
-	file := writeFile(t, g.run("--passphrase", "correct horse", "--armor", "--export-secret-keys", "locked@example.org"))
+	file := writeFile(t, g.run("--passphrase", "correct horse", "--armor", "--export-secret-keys",
+		"locked@example.org"))
 
 	if _, err := LoadSigner(t.Context(), file, ReadPassphrase(strings.NewReader("correct horse\n"))); err != nil {
 		t.Error(err)
 	}
-	if _, err := LoadSigner(t.Context(), file, ReadPassphrase(strings.NewReader("wrong\n"))); !errors.Is(err, ErrKeyLocked) {
+	if _, err := LoadSigner(t.Context(), file, ReadPassphrase(strings.NewReader("wrong\n"))); !errors.Is(err,
+		ErrKeyLocked) {
 		t.Errorf("a wrong passphrase: %v", err)
 	}
 	if _, err := LoadSigner(t.Context(), file, nil); !errors.Is(err, ErrKeyLocked) {
@@ -283,7 +303,8 @@ func TestPassphrases(t *testing.T) {
 	}
 
 	pinentry := filepath.Join(t.TempDir(), "pinentry")
-	script := "#!/bin/sh\necho 'OK hello'\nwhile read cmd rest; do case $cmd in GETPIN) echo 'D correct horse'; echo OK;; BYE) echo OK; exit;; *) echo OK;; esac; done\n"
+	script := "#!/bin/sh\necho 'OK hello'\nwhile read cmd rest; do case $cmd in GETPIN) echo 'D correct horse'; echo " +
+		"OK;; BYE) echo OK; exit;; *) echo OK;; esac; done\n"
 	if err := os.WriteFile(pinentry, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +321,9 @@ func TestEvidenceIsNotLostForWantOfASignature(t *testing.T) {
 	recipient, _ := testKey(t)
 	path := t.TempDir() + "/case" + Extension
 	_, keys := testKey(t)
-	signer := &Signer{public: keys[0], sign: func(context.Context, []byte) ([]byte, error) { return nil, errors.New("cancelled at the pinentry") }}
+	signer := &Signer{public: keys[0], sign: func(context.Context, []byte) ([]byte, error) {
+		return nil, errors.New("cancelled at the pinentry")
+	}}
 	b, err := Create(path, []Recipient{recipient}, signer, Meta{}, time.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +343,8 @@ func TestCustodyChangesHands(t *testing.T) {
 	second := fileSigner(t, g, "second@example.org")
 	path, _ := sealed(t, signer)
 	add := func(s *Signer, from, to string) error {
-		_, err := AddCustody(t.Context(), path, HandOver{From: from, To: to, Note: "USB stick 7"}, Actor{OSUser: "jane"}, s, time.Now())
+		_, err := AddCustody(t.Context(), path, HandOver{From: from, To: to, Note: "USB stick 7"},
+			Actor{OSUser: "jane"}, s, time.Now())
 		return err
 	}
 	if err := errors.Join(add(signer, "responder", "forensics"), add(second, "forensics", "counsel")); err != nil {
@@ -336,12 +360,18 @@ func TestCustodyChangesHands(t *testing.T) {
 		tamper func(bundle string)
 		want   string
 	}{
-		"an entry edited":  {func(b string) { replaceIn(t, b+CustodySuffix+"/0001.json", "forensics", "forensicz") }, "0001.json: bad signature"},
-		"which breaks":     {func(b string) { replaceIn(t, b+CustodySuffix+"/0001.json", "forensics", "forensicz") }, "0002.json: the custody chain is broken"},
-		"an entry removed": {func(b string) { removeFile(t, b+CustodySuffix+"/0001.json") }, "0002.json: does not follow on the entries before"},
-		"a signature gone": {func(b string) { removeFile(t, b+CustodySuffix+"/0002.json.asc") }, "0002.json: bad signature"},
-		"the receipt":      {func(b string) { replaceIn(t, b+".json", `"test"`, `"tent"`) }, "0001.json: the custody chain is broken"},
-		"the bundle":       {func(b string) { flipByte(t, b, 100) }, "0001.json: the custody chain is broken: it is about a bundle with"},
+		"an entry edited": {func(b string) { replaceIn(t, b+CustodySuffix+"/0001.json", "forensics", "forensicz") },
+			"0001.json: bad signature"},
+		"which breaks": {func(b string) { replaceIn(t, b+CustodySuffix+"/0001.json", "forensics", "forensicz") },
+			"0002.json: the custody chain is broken"},
+		"an entry removed": {func(b string) { removeFile(t, b+CustodySuffix+"/0001.json") },
+			"0002.json: does not follow on the entries before"},
+		"a signature gone": {func(b string) { removeFile(t, b+CustodySuffix+"/0002.json.asc") },
+			"0002.json: bad signature"},
+		"the receipt": {func(b string) { replaceIn(t, b+".json", `"test"`, `"tent"`) },
+			"0001.json: the custody chain is broken"},
+		"the bundle": {func(b string) { flipByte(t, b, 100) },
+			"0001.json: the custody chain is broken: it is about a bundle with"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bundle := copyBundle(t, path)
@@ -369,7 +399,8 @@ func TestASignatureByAnUnknownKeyIsNoSuccess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := problemsOf(t, path, VerifyOptions{Signers: keys}); len(p) != 1 || !strings.Contains(p[0], "none of the keys that were given") {
+	if p := problemsOf(t, path, VerifyOptions{Signers: keys}); len(p) != 1 ||
+		!strings.Contains(p[0], "none of the keys that were given") {
 		t.Errorf("%q", p)
 	}
 	own := func(email string) VerifyOptions {
@@ -412,7 +443,8 @@ func TestTimestamps(t *testing.T) {
 	if err != nil || !v.OK() || v.Timestamped == nil {
 		t.Fatalf("%v %+v", err, v)
 	}
-	if p := problemsOf(t, path, VerifyOptions{Authorities: x509.NewCertPool()}); len(p) != 1 || !strings.Contains(p[0], "not one of those that were given") {
+	if p := problemsOf(t, path, VerifyOptions{Authorities: x509.NewCertPool()}); len(p) != 1 ||
+		!strings.Contains(p[0], "not one of those that were given") {
 		t.Errorf("another authority: %q", p)
 	}
 	t.Run("of another receipt", func(t *testing.T) {
@@ -458,8 +490,12 @@ func newAuthority(t *testing.T) authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Time"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: usage}}, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Time"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true,
+			Value: usage}},
+		BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -475,7 +511,8 @@ func newAuthority(t *testing.T) authority {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		ts := timestamp.Timestamp{HashAlgorithm: req.HashAlgorithm, HashedMessage: req.HashedMessage, Time: time.Now(), Nonce: req.Nonce, Policy: asn1.ObjectIdentifier{1, 2, 3}, AddTSACertificate: true}
+		ts := timestamp.Timestamp{HashAlgorithm: req.HashAlgorithm, HashedMessage: req.HashedMessage, Time: time.Now(),
+			Nonce: req.Nonce, Policy: asn1.ObjectIdentifier{1, 2, 3}, AddTSACertificate: true}
 		answer, err := ts.CreateResponseWithOpts(cert, key, crypto.SHA256)
 		if err != nil {
 			w.WriteHeader(http.StatusInternalServerError)

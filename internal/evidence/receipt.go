@@ -96,7 +96,8 @@ func validate(r *Receipt) error {
 	case !isDigest(r.SHA256) || !isDigest(r.ManifestSHA256) || !isDigest(r.TagManifestSHA256):
 		return fmt.Errorf("%w: a digest is missing or no SHA-256", ErrReceipt)
 	case r.Size <= 0 || int64(len(r.Segments)) != segments || len(r.Segments) > maxSegments:
-		return fmt.Errorf("%w: %d segments of %d bytes do not make %d bytes", ErrReceipt, len(r.Segments), r.SegmentSize, r.Size)
+		return fmt.Errorf("%w: %d segments of %d bytes do not make %d bytes", ErrReceipt, len(r.Segments),
+			r.SegmentSize, r.Size)
 	case len(r.Recipients) == 0 || len(r.Recipients) > MaxRecipients:
 		return fmt.Errorf("%w: %d recipients", ErrReceipt, len(r.Recipients))
 	case slices.ContainsFunc(r.Segments, func(s string) bool { return !isDigest(s) }):

@@ -113,7 +113,8 @@ var (
 
 // isKeyringRef tells references into the GnuPG keyring from files.
 func isKeyringRef(ref string) bool {
-	return fullFingerprint.MatchString(strings.Join(strings.Fields(ref), "")) || emailAddress.MatchString(ref) && len(ref) <= 254
+	return fullFingerprint.MatchString(strings.Join(strings.Fields(ref), "")) ||
+		emailAddress.MatchString(ref) && len(ref) <= 254
 }
 
 func loadKeys(ctx context.Context, ref string) ([]*openpgp.Entity, error) {
@@ -127,9 +128,11 @@ func loadKeys(ctx context.Context, ref string) ([]*openpgp.Entity, error) {
 	entities, err := readKeyFile(ctx, ref)
 	if errors.Is(err, os.ErrNotExist) {
 		if keyID.MatchString(ref) {
-			return nil, fmt.Errorf("%w: short key IDs can be forged, give the whole fingerprint (gpg --fingerprint %s)", ErrKeyNotFound, ref)
+			return nil, fmt.Errorf("%w: short key IDs can be forged, give the whole fingerprint (gpg --fingerprint %s)",
+				ErrKeyNotFound, ref)
 		}
-		return nil, fmt.Errorf("%w: no such file, and it is neither an e-mail address nor a fingerprint", ErrKeyNotFound)
+		return nil, fmt.Errorf("%w: no such file, and it is neither an e-mail address nor a fingerprint",
+			ErrKeyNotFound)
 	}
 	return entities, err
 }

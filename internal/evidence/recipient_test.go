@@ -21,18 +21,19 @@ func TestRecipientsFromKeyFiles(t *testing.T) {
 		want []string
 		err  error
 	}{
-		"armored":                  {file: armored(alice), want: []string{alice}},
-		"binary":                   {file: g.run("--export", bob), want: []string{bob}},
-		"binary, several":          {file: g.run("--export", alice, bob), want: []string{alice, bob}},
-		"armored, several":         {file: armored(alice, bob), want: []string{alice, bob}},
-		"several blocks and prose": {file: slices.Concat([]byte("our keys\n"), armored(bob), []byte("\nand\n"), armored(alice)), want: []string{bob, alice}},
-		"the same twice":           {file: slices.Concat(armored(bob), armored(bob)), want: []string{bob}},
-		"private":                  {file: g.run("--armor", "--export-secret-keys", bob), err: ErrKeyPrivate},
-		"private, binary":          {file: g.run("--export-secret-keys", bob), err: ErrKeyPrivate},
-		"one of several damaged":   {file: slices.Concat(armored(bob), armored(alice)[:400]), err: ErrKeyUnreadable},
-		"no key":                   {file: []byte("hello"), err: ErrKeyUnreadable},
-		"empty":                    {file: nil, err: ErrKeyUnreadable},
-		"endless":                  {file: bytes.Repeat([]byte("x"), maxKeyFile+1), err: ErrKeyUnreadable},
+		"armored":          {file: armored(alice), want: []string{alice}},
+		"binary":           {file: g.run("--export", bob), want: []string{bob}},
+		"binary, several":  {file: g.run("--export", alice, bob), want: []string{alice, bob}},
+		"armored, several": {file: armored(alice, bob), want: []string{alice, bob}},
+		"several blocks and prose": {file: slices.Concat([]byte("our keys\n"), armored(bob), []byte("\nand\n"),
+			armored(alice)), want: []string{bob, alice}},
+		"the same twice":         {file: slices.Concat(armored(bob), armored(bob)), want: []string{bob}},
+		"private":                {file: g.run("--armor", "--export-secret-keys", bob), err: ErrKeyPrivate},
+		"private, binary":        {file: g.run("--export-secret-keys", bob), err: ErrKeyPrivate},
+		"one of several damaged": {file: slices.Concat(armored(bob), armored(alice)[:400]), err: ErrKeyUnreadable},
+		"no key":                 {file: []byte("hello"), err: ErrKeyUnreadable},
+		"empty":                  {file: nil, err: ErrKeyUnreadable},
+		"endless":                {file: bytes.Repeat([]byte("x"), maxKeyFile+1), err: ErrKeyUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := LoadRecipients(t.Context(), []string{writeFile(t, tc.file)})
@@ -71,7 +72,8 @@ func TestRecipientsFromTheKeyring(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := LoadRecipients(t.Context(), []string{tc.ref})
 			checkRecipients(t, got, err, tc.want, tc.err)
-			if errors.Is(tc.err, ErrKeyAmbiguous) && (!strings.Contains(err.Error(), twin1) || !strings.Contains(err.Error(), twin2)) {
+			if errors.Is(tc.err, ErrKeyAmbiguous) &&
+				(!strings.Contains(err.Error(), twin1) || !strings.Contains(err.Error(), twin2)) {
 				t.Errorf("the error does not list the fingerprints: %v", err)
 			}
 		})
@@ -102,7 +104,8 @@ func TestUnusableKeysAreRefusedWithTheReason(t *testing.T) {
 		t.Run(email, func(t *testing.T) {
 			got, err := LoadRecipients(t.Context(), []string{"good@example.org", email})
 			checkRecipients(t, got, err, nil, tc.err)
-			if !strings.Contains(err.Error(), tc.text) || !strings.Contains(err.Error(), email) || !strings.Contains(err.Error(), g.fingerprints(email)[0]) {
+			if !strings.Contains(err.Error(), tc.text) || !strings.Contains(err.Error(), email) ||
+				!strings.Contains(err.Error(), g.fingerprints(email)[0]) {
 				t.Errorf("want %q, the reference and the fingerprint in: %v", tc.text, err)
 			}
 		})
@@ -129,7 +132,8 @@ func TestWithoutGpgAnAddressIsRefusedAndAFileIsNot(t *testing.T) {
 	alice := g.key("Alice <alice@example.org>", "ed25519", "cv25519")
 	file := writeFile(t, g.run("--export", alice))
 	t.Setenv("PATH", t.TempDir())
-	if _, err := LoadRecipients(t.Context(), []string{"alice@example.org"}); err == nil || !strings.Contains(err.Error(), "gpg program is needed") {
+	if _, err := LoadRecipients(t.Context(), []string{"alice@example.org"}); err == nil ||
+		!strings.Contains(err.Error(), "gpg program is needed") {
 		t.Errorf("want advice, got %v", err)
 	}
 	got, err := LoadRecipients(t.Context(), []string{file})

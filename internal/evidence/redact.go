@@ -59,7 +59,8 @@ func (r *redactor) report(path string, offset int64, value []byte, rule string) 
 		r.more++
 		return
 	}
-	r.replaced = append(r.replaced, replacement{Path: path, Offset: offset, Length: len(value), Rule: rule, HMAC: r.digest(value)})
+	r.replaced = append(r.replaced, replacement{Path: path, Offset: offset, Length: len(value), Rule: rule,
+		HMAC: r.digest(value)})
 }
 
 // redaction writes one artefact into the shared bag, without what looks like a
@@ -103,7 +104,8 @@ const (
 )
 
 func (r *redactor) begin(path string, to *ArtefactWriter) *redaction {
-	return &redaction{redactor: r, path: path, to: to, counts: map[string]int{}, buf: make([]byte, 0, redactWindow+lookahead+lookbehind)}
+	return &redaction{redactor: r, path: path, to: to, counts: map[string]int{},
+		buf: make([]byte, 0, redactWindow+lookahead+lookbehind)}
 }
 
 func (r *redaction) Write(p []byte) (int, error) {
@@ -231,7 +233,8 @@ func (r *redactor) encode() ([]byte, error) {
 		Note     string        `json:"note"`
 		Replaced []replacement `json:"replaced"`
 		More     int           `json:"more,omitempty"`
-	}{"Offsets and lengths are of the original artefacts. The key of the HMACs is in the original bundle.", r.replaced, r.more})
+	}{"Offsets and lengths are of the original artefacts. The key of the HMACs is in the original bundle.", r.replaced,
+		r.more})
 }
 
 // finish writes the report into the shared bag, and the key of its digests into

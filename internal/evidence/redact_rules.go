@@ -90,7 +90,8 @@ func firstToken(b []byte, i int, befores, afters []string, length int, rule stri
 // begins with before and after that byte.
 func token(b []byte, i int, before, after string, length int, rule string) match {
 	from := i - len(before)
-	if from < 0 || string(b[from:i]) != before || !bytes.HasPrefix(b[i+1:], []byte(after)) || from > 0 && isWordByte(b[from-1]) {
+	if from < 0 || string(b[from:i]) != before || !bytes.HasPrefix(b[i+1:], []byte(after)) ||
+		from > 0 && isWordByte(b[from-1]) {
 		return match{}
 	}
 	to := i + 1 + len(after)
@@ -324,7 +325,8 @@ func closing(b []byte, from int, quote string) (to int, open bool) {
 
 // wholeLine: the values of these headers have blanks in them.
 func wholeLine(key []byte) bool {
-	return bytes.EqualFold(key, []byte("authorization")) || bytes.EqualFold(key, []byte("cookie")) || bytes.EqualFold(key, []byte("set-cookie")) ||
+	return bytes.EqualFold(key, []byte("authorization")) || bytes.EqualFold(key, []byte("cookie")) ||
+		bytes.EqualFold(key, []byte("set-cookie")) ||
 		bytes.EqualFold(key, []byte("proxy-authorization"))
 }
 
@@ -342,13 +344,16 @@ func isHarmless(value []byte) bool {
 // letter; notSecret at its end make it the name of something about a secret.
 var (
 	secretWords = func() (words [256][]string) {
-		for _, w := range []string{"password", "passwd", "passphrase", "pwd", "privatekey", "private_key", "private-key", "secret", "signing_key", "signingkey", "token",
-			"credential", "cookie", "authorization", "apikey", "api_key", "api-key", "accesskey", "access_key", "access-key", "encryption_key", "encryptionkey"} {
+		for _, w := range []string{"password", "passwd", "passphrase", "pwd", "privatekey", "private_key",
+			"private-key", "secret", "signing_key", "signingkey", "token",
+			"credential", "cookie", "authorization", "apikey", "api_key", "api-key", "accesskey", "access_key",
+			"access-key", "encryption_key", "encryptionkey"} {
 			words[w[0]] = append(words[w[0]], w)
 		}
 		return words
 	}()
-	notSecret = []string{"name", "names", "ref", "path", "file", "type", "version", "count", "seconds", "serviceaccounttoken", "expires", "expiry", "ttl", "secrets"}
+	notSecret = []string{"name", "names", "ref", "path", "file", "type", "version", "count", "seconds",
+		"serviceaccounttoken", "expires", "expiry", "ttl", "secrets"}
 )
 
 // sensitive reports whether a key looks like that of a secret.

@@ -45,33 +45,44 @@ func redact(t testing.TB, text string, piece int, options ...func(*redaction)) (
 func TestRedaction(t *testing.T) {
 	const pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc\n-----END RSA PRIVATE KEY-----"
 	for name, tc := range map[string]struct{ text, want string }{
-		"key=value":            {"user=bob password=hunter2 done\n", "user=bob password=[redacted] done\n"},
-		"key: value":           {"db_password: hunter2\nport: 1\n", "db_password: [redacted]\nport: 1\n"},
-		"environment":          {"AWS_SECRET_ACCESS_KEY=abc/def+1\nPATH=/bin\n", "AWS_SECRET_ACCESS_KEY=[redacted]\nPATH=/bin\n"},
-		"JSON":                 {`{"apiKey":"a,b \"c\" d","n":1}`, `{"apiKey":"[redacted]","n":1}`},
-		"JSON with spaces":     {`{"token" : "abc"}`, `{"token" : "[redacted]"}`},
-		"JSON in a string":     {`"msg":"{\"password\":\"hunter2\",\"a\":1}"`, `"msg":"{\"password\":\"[redacted]\",\"a\":1}"`},
-		"env var in JSON":      {`{"name":"DB_PASSWORD","value":"hunter2"},{"name":"PORT","value":"80"}`, `{"name":"DB_PASSWORD","value":"[redacted]"},{"name":"PORT","value":"80"}`},
-		"env var in YAML":      {"- name: DB_PASSWORD\n  value: hunter2\n- name: PORT\n  value: 80\n", "- name: DB_PASSWORD\n  value: [redacted]\n- name: PORT\n  value: 80\n"},
+		"key=value":  {"user=bob password=hunter2 done\n", "user=bob password=[redacted] done\n"},
+		"key: value": {"db_password: hunter2\nport: 1\n", "db_password: [redacted]\nport: 1\n"},
+		"environment": {"AWS_SECRET_ACCESS_KEY=abc/def+1\nPATH=/bin\n",
+			"AWS_SECRET_ACCESS_KEY=[redacted]\nPATH=/bin\n"},
+		"JSON":             {`{"apiKey":"a,b \"c\" d","n":1}`, `{"apiKey":"[redacted]","n":1}`},
+		"JSON with spaces": {`{"token" : "abc"}`, `{"token" : "[redacted]"}`},
+		"JSON in a string": {`"msg":"{\"password\":\"hunter2\",\"a\":1}"`,
+			`"msg":"{\"password\":\"[redacted]\",\"a\":1}"`},
+		"env var in JSON": {`{"name":"DB_PASSWORD","value":"hunter2"},{"name":"PORT","value":"80"}`,
+			`{"name":"DB_PASSWORD","value":"[redacted]"},{"name":"PORT","value":"80"}`},
+		"env var in YAML": {"- name: DB_PASSWORD\n  value: hunter2\n- name: PORT\n  value: 80\n",
+			"- name: DB_PASSWORD\n  value: [redacted]\n- name: PORT\n  value: 80\n"},
 		"flag":                 {"mysqld --password hunter2 --port 1\n", "mysqld --password [redacted] --port 1\n"},
 		"flag with =":          {"mysqld --password=hunter2 --port=1\n", "mysqld --password=[redacted] --port=1\n"},
 		"URL":                  {"postgres://bob:hunter2@db:5432/x\n", "postgres://bob:[redacted]@db:5432/x\n"},
 		"URL without password": {"https://example.org:8080/a@b\n", "https://example.org:8080/a@b\n"},
 		"bearer":               {"sent Bearer abcdefgh.ijkl\n", "sent Bearer [redacted]\n"},
-		"authorization header": {"Authorization: Basic Ym9iOmh1bnRlcjI=\nHost: x\n", "Authorization: [redacted]\nHost: x\n"},
-		"cookie":               {"Cookie: a=1; b=2\r\nHost: x\r\n", "Cookie: [redacted]\r\nHost: x\r\n"},
-		"JWT":                  {"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl end", "got [redacted] end"},
-		"AWS key id":           {"id AKIAIOSFODNN7EXAMPLE.", "id [redacted]"},
-		"GitHub token":         {"x ghp_0123456789abcdefghijABCDEFGHIJ012345 y", "x [redacted] y"},
-		"GitLab token":         {"x glpat-0123456789abcdefghij y", "x [redacted] y"},
-		"Slack token":          {"xoxb-123456789012-abcdef", "[redacted]"},
-		"private key":          {"a\n" + pem + "\nb\n", "a\n[redacted]-----END RSA PRIVATE KEY-----\nb\n"},
-		"private key in JSON":  {`{"k":"` + strings.ReplaceAll(pem, "\n", `\n`) + `"}`, `{"k":"[redacted]-----END RSA PRIVATE KEY-----"}`},
-		"names are no secrets": {`{"secretName":"db","serviceAccountName":"x","tokenExpirationSeconds":3600,"passwordFile":"/run/x"}`, `{"secretName":"db","serviceAccountName":"x","tokenExpirationSeconds":3600,"passwordFile":"/run/x"}`},
-		"nested":               {`{"secret":{"secretName":"db"},"token":null}`, `{"secret":{"secretName":"db"},"token":null}`},
-		"a usual line":         {"2026-01-02T03:04:05Z INFO GET /api/v1/todos status=200 key=value cache: miss\n", "2026-01-02T03:04:05Z INFO GET /api/v1/todos status=200 key=value cache: miss\n"},
-		"certificate":          {"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----", "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"},
-		"at the end":           {"token=", "token="},
+		"authorization header": {"Authorization: Basic Ym9iOmh1bnRlcjI=\nHost: x\n",
+			"Authorization: [redacted]\nHost: x\n"},
+		"cookie":       {"Cookie: a=1; b=2\r\nHost: x\r\n", "Cookie: [redacted]\r\nHost: x\r\n"},
+		"JWT":          {"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl end", "got [redacted] end"},
+		"AWS key id":   {"id AKIAIOSFODNN7EXAMPLE.", "id [redacted]"},
+		"GitHub token": {"x ghp_0123456789abcdefghijABCDEFGHIJ012345 y", "x [redacted] y"},
+		"GitLab token": {"x glpat-0123456789abcdefghij y", "x [redacted] y"},
+		"Slack token":  {"xoxb-123456789012-abcdef", "[redacted]"},
+		"private key":  {"a\n" + pem + "\nb\n", "a\n[redacted]-----END RSA PRIVATE KEY-----\nb\n"},
+		"private key in JSON": {`{"k":"` + strings.ReplaceAll(pem, "\n", `\n`) + `"}`,
+			`{"k":"[redacted]-----END RSA PRIVATE KEY-----"}`},
+		"names are no secrets": {
+			`{"secretName":"db","serviceAccountName":"x","tokenExpirationSeconds":3600,"passwordFile":"/run/x"}`,
+			`{"secretName":"db","serviceAccountName":"x","tokenExpirationSeconds":3600,"passwordFile":"/run/x"}`},
+		"nested": {`{"secret":{"secretName":"db"},"token":null}`,
+			`{"secret":{"secretName":"db"},"token":null}`},
+		"a usual line": {"2026-01-02T03:04:05Z INFO GET /api/v1/todos status=200 key=value cache: miss\n",
+			"2026-01-02T03:04:05Z INFO GET /api/v1/todos status=200 key=value cache: miss\n"},
+		"certificate": {"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----",
+			"-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----"},
+		"at the end": {"token=", "token="},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, counts, replaced := redact(t, tc.text, 1<<20)
@@ -89,8 +100,10 @@ func TestRedaction(t *testing.T) {
 func TestRedactionDoesNotDependOnHowItArrives(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var text strings.Builder
-	lines := []string{"password=hunter2hunter2 ", `"token":"` + strings.Repeat("z", 300) + `",`, "plain words of a log ", "Bearer abcdefghijklmnop ",
-		"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl ", "-----BEGIN PRIVATE KEY-----\n" + strings.Repeat("abcd\n", 100) + "-----END PRIVATE KEY-----\n", "\n"}
+	lines := []string{"password=hunter2hunter2 ", `"token":"` + strings.Repeat("z", 300) + `",`,
+		"plain words of a log ", "Bearer abcdefghijklmnop ",
+		"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl ", "-----BEGIN PRIVATE KEY-----\n" +
+			strings.Repeat("abcd\n", 100) + "-----END PRIVATE KEY-----\n", "\n"}
 	for text.Len() < 1<<20 {
 		text.WriteString(lines[r.IntN(len(lines))])
 	}
@@ -103,16 +116,18 @@ func TestRedactionDoesNotDependOnHowItArrives(t *testing.T) {
 	for _, piece := range []int{1 << 10, 4096, 65_536, 100_003} {
 		got, gotCounts, _ := redact(t, text.String(), piece)
 		if got != want || !maps.Equal(counts, gotCounts) {
-			t.Errorf("in pieces of %d: %d bytes instead of %d, %v instead of %v", piece, len(got), len(want), gotCounts, counts)
+			t.Errorf("in pieces of %d: %d bytes instead of %d, %v instead of %v", piece, len(got), len(want), gotCounts,
+				counts)
 		}
 	}
 }
 
 func TestASecretLongerThanTheWindowIsReplacedToItsEnd(t *testing.T) {
 	for name, text := range map[string]string{
-		"quoted":      `{"password":"` + strings.Repeat("s3cr3t", 200_000) + `","next":"plain"}`,
-		"private key": "-----BEGIN PRIVATE KEY-----\n" + strings.Repeat("s3cr3t\n", 200_000) + "-----END PRIVATE KEY-----\nplain\n",
-		"line":        "token=" + strings.Repeat("s3cr3t", 200_000) + "\nplain\n",
+		"quoted": `{"password":"` + strings.Repeat("s3cr3t", 200_000) + `","next":"plain"}`,
+		"private key": "-----BEGIN PRIVATE KEY-----\n" + strings.Repeat("s3cr3t\n", 200_000) +
+			"-----END PRIVATE KEY-----\nplain\n",
+		"line": "token=" + strings.Repeat("s3cr3t", 200_000) + "\nplain\n",
 	} {
 		got, _, _ := redact(t, text, 32<<10)
 		if strings.Contains(got, "s3cr3t") || !strings.Contains(got, "plain") {
@@ -153,7 +168,8 @@ func TestTheSharedBundle(t *testing.T) {
 			t.Errorf("%s: the original's digest is not kept: %+v", path, r)
 		}
 	}
-	for _, path := range []string{"data/secrets/hmac.key", "data/secrets/todo-app/db.values.json", pod + "files/api/etcxshadow.tar~" + fileHash("etc/shadow.tar")} {
+	for _, path := range []string{"data/secrets/hmac.key", "data/secrets/todo-app/db.values.json",
+		pod + "files/api/etcxshadow.tar~" + fileHash("etc/shadow.tar")} {
 		if after[path].Status != Withheld || redacted[path] != nil {
 			t.Errorf("%s is %s", path, after[path].Status)
 		}
@@ -230,8 +246,11 @@ func TestPassingOverFindsAll(t *testing.T) {
 
 // redactionPieces are what matches, what nearly does, and what is between.
 func redactionPieces() []string {
-	pieces := []string{"=", ":", ": ", " ", "  ", "\t", "\n", "\r\n", "\"", "'", `\"`, "\\", "-", "--", "_", ".", ",", "{", "}", "name", `"name":`, "name: ", "value", `"value":"`, "value: ", "x", "hunter2", "0123456789abcdef0123",
-		"plain words of a log ", "2026-01-02T03:04:05Z ", "status=200 ", "Bearer ", "basic ", "-----BEGIN ", "PRIVATE KEY-----", "-----END ", "://", "://u:p@h/", "https://example.org/", "eyJ", "AKIA", "ASIA", "xoxb-", "xox", "glpat-", "@", strings.Repeat(" ", 200)}
+	pieces := []string{"=", ":", ": ", " ", "  ", "\t", "\n", "\r\n", "\"", "'", `\"`, "\\", "-", "--", "_", ".", ",",
+		"{", "}", "name", `"name":`, "name: ", "value", `"value":"`, "value: ", "x", "hunter2", "0123456789abcdef0123",
+		"plain words of a log ", "2026-01-02T03:04:05Z ", "status=200 ", "Bearer ", "basic ", "-----BEGIN ",
+		"PRIVATE KEY-----", "-----END ", "://", "://u:p@h/", "https://example.org/", "eyJ", "AKIA", "ASIA", "xoxb-",
+		"xox", "glpat-", "@", strings.Repeat(" ", 200)}
 	return append(pieces, needles...)
 }
 

@@ -27,7 +27,8 @@ func newRequests(limits Limits) *requests {
 
 // do opens a stream when there is a slot and lets consume read it. It gives up
 // when the stream stalls or the context is done, and returns why.
-func (q *requests) do(ctx context.Context, open func(context.Context) (io.ReadCloser, error), consume func(io.Reader) error) error {
+func (q *requests) do(ctx context.Context, open func(context.Context) (io.ReadCloser, error),
+	consume func(io.Reader) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

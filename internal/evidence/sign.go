@@ -65,7 +65,8 @@ func LoadSigner(ctx context.Context, ref string, ask Passphrase) (*Signer, error
 		return nil, fmt.Errorf("signing key %q: %w", ref, err)
 	}
 	if _, ok := s.public.SigningKey(time.Now(), sealConfig()); !ok {
-		return nil, fmt.Errorf("signing key %q: %w: %s", ref, cmpError(usableAtAll(s.public), ErrKeyCannotSign), s.Fingerprint())
+		return nil, fmt.Errorf("signing key %q: %w: %s", ref, cmpError(usableAtAll(s.public), ErrKeyCannotSign),
+			s.Fingerprint())
 	}
 	return s, nil
 }
@@ -115,7 +116,8 @@ func (s *Signer) Unlock(ctx context.Context, passphrase []byte) error {
 
 // usableAtAll tells what is wrong with a key beyond its lack of an ability.
 func usableAtAll(e *openpgp.Entity) error {
-	if err := usable(e, time.Now()); errors.Is(err, ErrKeyExpired) || errors.Is(err, ErrKeyRevoked) || errors.Is(err, ErrKeyNotYetValid) {
+	if err := usable(e, time.Now()); errors.Is(err, ErrKeyExpired) || errors.Is(err, ErrKeyRevoked) ||
+		errors.Is(err, ErrKeyNotYetValid) {
 		return err
 	}
 	return nil
@@ -144,7 +146,8 @@ func loadSigner(ctx context.Context, ref string, ask Passphrase) (*Signer, error
 	}
 	sign := func(_ context.Context, data []byte) ([]byte, error) {
 		var signature bytes.Buffer
-		err := openpgp.ArmoredDetachSign(&signature, []*openpgp.Entity{e}, bytes.NewReader(data), &openpgp.SignParams{Config: sealConfig()})
+		err := openpgp.ArmoredDetachSign(&signature, []*openpgp.Entity{e}, bytes.NewReader(data),
+			&openpgp.SignParams{Config: sealConfig()})
 		return append(signature.Bytes(), '\n'), err
 	}
 	return &Signer{ref: ref, public: e, sign: sign}, nil
@@ -164,7 +167,8 @@ func (s *Signer) Sign(ctx context.Context, data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w with key %s: %w", ErrNotSigned, fingerprint(public.PrimaryKey), err)
 	}
 	if _, err := checkSignature(data, signature, openpgp.EntityList{public}); err != nil {
-		return nil, fmt.Errorf("%w with key %s: the signature does not verify: %w", ErrNotSigned, fingerprint(public.PrimaryKey), err)
+		return nil, fmt.Errorf("%w with key %s: the signature does not verify: %w", ErrNotSigned,
+			fingerprint(public.PrimaryKey), err)
 	}
 	return signature, nil
 }
@@ -197,7 +201,8 @@ func privateKeyIn(ctx context.Context, path string) (*openpgp.Entity, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrKeyUnreadable, err)
 	case e.PrivateKey == nil:
-		return nil, fmt.Errorf("%w: it is a public key; the private one is needed (gpg --armor --export-secret-keys), or its fingerprint, for GnuPG to sign", ErrKeyUnreadable)
+		return nil, fmt.Errorf("%w: it is a public key; the private one is needed (gpg --armor "+
+			"--export-secret-keys), or its fingerprint, for GnuPG to sign", ErrKeyUnreadable)
 	}
 	return e, nil
 }
@@ -246,7 +251,8 @@ func AskAgent(ctx context.Context, fingerprint string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "gpg-connect-agent")
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second
-	cmd.Stdin = strings.NewReader("GET_PASSPHRASE --data irctl:" + fingerprint + " X Passphrase: " + description + "\n/bye\n")
+	cmd.Stdin = strings.NewReader("GET_PASSPHRASE --data irctl:" + fingerprint + " X Passphrase: " + description +
+		"\n/bye\n")
 	stdout := &boundedBuffer{limit: 3 * maxPassphrase}
 	cmd.Stdout = stdout
 	if err := cmd.Run(); err != nil {
@@ -310,7 +316,8 @@ func gpgSignWith(ctx context.Context, fpr string, data, passphrase []byte) ([]by
 }
 
 func gpgSigning(ctx context.Context, fpr string, data []byte, how ...string) *exec.Cmd {
-	args := append([]string{"--batch", "--no-auto-check-trustdb", "--status-fd", "2", "--armor", "--local-user", fpr}, how...)
+	args := append([]string{"--batch", "--no-auto-check-trustdb", "--status-fd", "2", "--armor", "--local-user", fpr},
+		how...)
 	cmd := exec.CommandContext(ctx, "gpg", append(args, "--detach-sign", "--output", "-", "-")...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.WaitDelay = time.Second
@@ -399,7 +406,8 @@ const maxSignature = 64 << 10
 
 // checkSignature returns the fingerprint of the primary key that signed.
 func checkSignature(data, signature []byte, keys openpgp.EntityList) (string, error) {
-	_, signer, err := openpgp.VerifyArmoredDetachedSignature(keys, bytes.NewReader(data), bytes.NewReader(signature), sealConfig())
+	_, signer, err := openpgp.VerifyArmoredDetachedSignature(keys, bytes.NewReader(data), bytes.NewReader(signature),
+		sealConfig())
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrSignature, err)
 	}

@@ -169,7 +169,8 @@ func wantedStages(scope Scope) []stage {
 
 func gather(ctx context.Context, req Request, stages []stage) (Result, error) {
 	if len(req.Pods) == 0 || len(req.Pods) > MaxPods {
-		return Result{}, fmt.Errorf("evidence is collected of 1 to %d pods at a time, not of %d", MaxPods, len(req.Pods))
+		return Result{}, fmt.Errorf("evidence is collected of 1 to %d pods at a time, not of %d", MaxPods,
+			len(req.Pods))
 	}
 	if req.Now == nil {
 		req.Now = time.Now
@@ -213,7 +214,8 @@ func finish(ctx context.Context, bundles []*Bundle, incomplete string) (result R
 		err = errors.Join(err, sharedErr)
 	}
 	if err == nil && ctx.Err() != nil {
-		err = fmt.Errorf("collecting evidence was interrupted; what there was is in %s: %w", result.Receipt.Path, context.Cause(ctx))
+		err = fmt.Errorf("collecting evidence was interrupted; what there was is in %s: %w", result.Receipt.Path,
+			context.Cause(ctx))
 	}
 	return result, err
 }
@@ -270,9 +272,10 @@ func (s *session) output(collector string, folder ...string) *Output {
 // pods for each. Those it does not come to are recorded too.
 func (s *session) run(ctx context.Context, req Request, stages []stage, limits Limits) {
 	if req.Timeline != nil {
-		_ = s.output("timeline").Stream(ctx, "the incident's timeline", maxTimeline, func(context.Context) (io.ReadCloser, error) {
-			return io.NopCloser(req.Timeline), nil
-		}, "timeline.jsonl") // recorded
+		_ = s.output("timeline").Stream(ctx, "the incident's timeline", maxTimeline,
+			func(context.Context) (io.ReadCloser, error) {
+				return io.NopCloser(req.Timeline), nil
+			}, "timeline.jsonl") // recorded
 	}
 	q := newInquiry(req, s.api, limits)
 	var running errgroup.Group
@@ -323,7 +326,9 @@ func (s *session) checkReplaced(ctx context.Context, p *pod) {
 	}
 	if now, err := parsePod(body); err == nil && now.uid != facts.uid {
 		s.output("pod", "pods", p.Namespace, p.Name).Fail(p.source(),
-			fmt.Errorf("another pod (UID %s, not %s) has taken the name since: what was collected may in part be that one's", now.uid, facts.uid), "replaced")
+			fmt.Errorf(
+				"another pod (UID %s, not %s) has taken the name since: what was collected may in part be that one's",
+				now.uid, facts.uid), "replaced")
 	}
 }
 

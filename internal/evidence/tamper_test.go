@@ -98,11 +98,13 @@ func remove(suffix string) func(*testing.T, string) {
 func resign(t *testing.T, g *gnupg, bundle string) {
 	t.Helper()
 	t.Setenv("GNUPGHOME", g.home)
-	if len(g.run("--list-keys", "--with-colons")) == 0 || !strings.Contains(string(g.run("--list-keys", "--with-colons")), "mallory@example.net") {
+	if len(g.run("--list-keys", "--with-colons")) == 0 ||
+		!strings.Contains(string(g.run("--list-keys", "--with-colons")), "mallory@example.net") {
 		g.key("Mallory <mallory@example.net>", "ed25519", "")
 	}
 	removeFile(t, bundle+SignatureSuffix)
-	g.run("--local-user", "mallory@example.net", "--armor", "--output", bundle+SignatureSuffix, "--detach-sign", bundle+receiptSuffix)
+	g.run("--local-user", "mallory@example.net", "--armor", "--output", bundle+SignatureSuffix, "--detach-sign",
+		bundle+receiptSuffix)
 }
 
 // reseal replaces the bundle and its receipt by others that agree.
@@ -170,7 +172,8 @@ func archive(t testing.TB, entries []tarEntry) []byte {
 	z := gzip.NewWriter(&out)
 	w := tar.NewWriter(z)
 	for _, e := range entries {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: "case/" + e.name, Size: int64(len(e.content)), Mode: 0o600, ModTime: time.Unix(0, 0)}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: "case/" + e.name, Size: int64(len(e.content)), Mode: 0o600,
+			ModTime: time.Unix(0, 0)}
 		if e.name == "@link" {
 			h = &tar.Header{Typeflag: tar.TypeSymlink, Name: "case/data", Linkname: e.content}
 			e.content = ""

@@ -78,7 +78,8 @@ func timestampQuery(ctx context.Context, bundle string) ([]byte, *big.Int, error
 	if err != nil {
 		return nil, nil, err
 	}
-	query, err := timestamp.CreateRequest(bytes.NewReader(receipt), &timestamp.RequestOptions{Hash: crypto.SHA256, Certificates: true, Nonce: nonce})
+	query, err := timestamp.CreateRequest(bytes.NewReader(receipt),
+		&timestamp.RequestOptions{Hash: crypto.SHA256, Certificates: true, Nonce: nonce})
 	if err != nil {
 		return nil, nil, fmt.Errorf("making the time-stamp query: %w", err)
 	}
@@ -110,7 +111,8 @@ func askAuthority(ctx context.Context, url string, query []byte) ([]byte, error)
 
 // checkTimestamp checks an answer against the receipt as it is now. Roots are
 // whom to trust; nil says whether the answer is consistent, not who made it.
-func checkTimestamp(ctx context.Context, bundle string, answer []byte, roots *x509.CertPool) (*timestamp.Timestamp, error) {
+func checkTimestamp(ctx context.Context, bundle string, answer []byte, roots *x509.CertPool) (*timestamp.Timestamp,
+	error) {
 	ts, err := parseTimestamp(answer)
 	if err != nil {
 		return nil, err
@@ -143,13 +145,15 @@ func verifyAuthority(ts *timestamp.Timestamp, roots *x509.CertPool) error {
 		if c.IsCA {
 			continue
 		}
-		_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: ts.Time, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}})
+		_, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: ts.Time,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}})
 		if err == nil {
 			return nil
 		}
 		failures = append(failures, err)
 	}
-	return fmt.Errorf("%w: its authority is not one of those that were given: %w", ErrTimestamp, errors.Join(failures...))
+	return fmt.Errorf("%w: its authority is not one of those that were given: %w", ErrTimestamp,
+		errors.Join(failures...))
 }
 
 // parseTimestamp checks the signature of an answer with the certificates in it.

@@ -165,9 +165,12 @@ func (v *Verification) compareReceipt(data []byte, sum *fileDigest) {
 		v.problem(v.Bundle, "%d bytes follow the %d that were sealed", v.Size-r.Size, r.Size)
 	}
 	if where := differences(r, sum); where != "" {
-		v.problem(v.Bundle, "altered: its SHA-256 is %s, the receipt says %s; it differs in bytes %s", v.SHA256, r.SHA256, where)
+		v.problem(v.Bundle, "altered: its SHA-256 is %s, the receipt says %s; it differs in bytes %s", v.SHA256,
+			r.SHA256, where)
 	} else if v.Size == r.Size {
-		v.problem(name, "the receipt was altered: its digest %s is not that of its own segments, which the bundle matches", r.SHA256)
+		v.problem(name,
+			"the receipt was altered: its digest %s is not that of its own segments, which the bundle matches",
+			r.SHA256)
 	}
 }
 
@@ -182,7 +185,8 @@ func differences(r Receipt, sum *fileDigest) string {
 	for i := range min(len(actual), len(r.Segments)) {
 		from := int64(i) * segmentSize
 		to := min(from+segmentSize, sum.size, r.Size)
-		if whole := min(from+segmentSize, r.Size) == min(from+segmentSize, sum.size); whole && actual[i] != r.Segments[i] {
+		if whole := min(from+segmentSize, r.Size) == min(from+segmentSize, sum.size); whole &&
+			actual[i] != r.Segments[i] {
 			ranges = append(ranges, fmt.Sprintf("%d-%d", from, to-1))
 		}
 	}
@@ -303,13 +307,16 @@ func (v *Verification) checkContent(ctx context.Context, path string, key Key) e
 	if v.Receipt == nil {
 		return nil
 	}
-	for _, m := range []struct{ path, want string }{{manifestFile, v.Receipt.ManifestSHA256}, {tagManifestFile, v.Receipt.TagManifestSHA256}} {
+	for _, m := range []struct{ path, want string }{{manifestFile, v.Receipt.ManifestSHA256},
+		{tagManifestFile, v.Receipt.TagManifestSHA256}} {
 		if sum := bag.found[m.path]; hex.EncodeToString(sum[:]) != m.want {
 			v.problem(m.path, "its SHA-256 is %x, the receipt says %s", sum, m.want)
 		}
 	}
-	if head := v.Receipt.Timeline; head != nil && bag.timeline.seq > 0 && (head.Seq != bag.timeline.seq || head.SHA256 != bag.timeline.head) {
-		v.problem(timelinePath, "its last entry is number %d with the hash %s, the receipt says %d and %s", bag.timeline.seq, bag.timeline.head, head.Seq, head.SHA256)
+	if head := v.Receipt.Timeline; head != nil && bag.timeline.seq > 0 &&
+		(head.Seq != bag.timeline.seq || head.SHA256 != bag.timeline.head) {
+		v.problem(timelinePath, "its last entry is number %d with the hash %s, the receipt says %d and %s",
+			bag.timeline.seq, bag.timeline.head, head.Seq, head.SHA256)
 	}
 	return nil
 }
@@ -354,12 +361,15 @@ func checkBag(r *Reader, sink func(Entry, io.Reader) error) (bagCheck, error) {
 	if err := c.timeline.finish(); err != nil {
 		c.problems = append(c.problems, Problem{Path: timelinePath, What: err.Error()})
 	}
-	slices.SortFunc(c.problems, func(x, y Problem) int { return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.What, y.What)) })
+	slices.SortFunc(c.problems, func(x, y Problem) int {
+		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.What, y.What))
+	})
 	return c, nil
 }
 
 // entry reads one file; a manifest is returned too.
-func (c *bagCheck) entry(entry Entry, r io.Reader, sink func(Entry, io.Reader) error) (listed map[string]digest, err error) {
+func (c *bagCheck) entry(entry Entry, r io.Reader, sink func(Entry, io.Reader) error) (listed map[string]digest,
+	err error) {
 	sum := sha256.New()
 	content := io.TeeReader(r, sum)
 	if entry.Path == timelinePath || strings.HasPrefix(entry.Path, timelinePath+".part") {

@@ -52,7 +52,8 @@ func checkPrivate(dir string) error {
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: %s is open to other users (mode %04o): %s", ErrNotPrivate, dir, octal(info.Mode()), remedy(dir, info))
+	return fmt.Errorf("%w: %s is open to other users (mode %04o): %s", ErrNotPrivate, dir, octal(info.Mode()),
+		remedy(dir, info))
 }
 
 // octal is a mode as chmod takes it.

@@ -93,7 +93,8 @@ func (s *Store) Create(ctx context.Context, n New) (*Handle, error) {
 			}
 		}
 		i := Incident{APIVersion: apiVersion, Kind: kind, ID: id, Title: n.Title, Severity: n.Severity,
-			Commander: n.Commander, State: StateOpen, OpenedAt: now, Cluster: n.Cluster, Drill: s.opts.Drill, Targets: n.Targets}
+			Commander: n.Commander, State: StateOpen, OpenedAt: now, Cluster: n.Cluster, Drill: s.opts.Drill,
+			Targets: n.Targets}
 		err := s.build(i.printable(), n.Actor)
 		if errors.Is(err, fs.ErrExist) && n.ID == "" {
 			continue // the ID is taken
@@ -120,7 +121,8 @@ func (s *Store) build(i Incident, actor timeline.Actor) error {
 	if _, err := os.Lstat(final); err == nil {
 		return fmt.Errorf("%s: %w", final, fs.ErrExist)
 	}
-	dir, err := os.MkdirTemp(s.incidents(), newPrefix+string(i.ID)+"-*") // what a kill left of the same ID is in nobody's way
+	// what a kill left of the same ID is in nobody's way
+	dir, err := os.MkdirTemp(s.incidents(), newPrefix+string(i.ID)+"-*")
 	if err != nil {
 		return s.unusable(err)
 	}
@@ -170,7 +172,8 @@ func tellTargets(log *timeline.Log, targets []Target) error {
 		names := targetNames(some)
 		text, err := json.Marshal(some)
 		if err == nil {
-			_, err = log.AppendWith(timeline.Entry{Kind: timeline.KindChanged, Targets: names, Summary: "suspects of the incident: " + shortList(names)},
+			_, err = log.AppendWith(timeline.Entry{Kind: timeline.KindChanged, Targets: names,
+				Summary: "suspects of the incident: " + shortList(names)},
 				record.Changed{Key: keyTargets, After: shortList(names), Targets: text})
 		}
 		if err != nil {
@@ -272,7 +275,8 @@ func (s *Store) open(ctx context.Context, dir string, id ID, actor timeline.Acto
 }
 
 // openAt is open, or with repairing also of one that is to be repaired first.
-func (s *Store) openAt(ctx context.Context, dir string, id ID, actor timeline.Actor, repairing bool) (_ *Handle, err error) {
+func (s *Store) openAt(ctx context.Context, dir string, id ID, actor timeline.Actor, repairing bool) (_ *Handle,
+	err error) {
 	if err := s.private(dir); err != nil {
 		return nil, err
 	}
@@ -369,8 +373,9 @@ func (s *Store) Repair(ctx context.Context, id ID, actor timeline.Actor, what st
 		return Incident{}, fmt.Errorf("incident %s cannot be repaired: %w", id, err)
 	}
 	if len(entries) == 0 || entries[0].Kind != timeline.KindOpened {
-		return Incident{}, fmt.Errorf("%w: incident %s cannot be repaired, since the beginning of its journal is lost: "+
-			"put a copy of %s in its place, or open another incident", ErrRepair, id, timelineFile)
+		return Incident{}, fmt.Errorf(
+			"%w: incident %s cannot be repaired, since the beginning of its journal is lost: "+
+				"put a copy of %s in its place, or open another incident", ErrRepair, id, timelineFile)
 	}
 	h, err := s.openAt(ctx, dir, id, actor, true)
 	if err != nil {
@@ -423,15 +428,17 @@ func (s *Store) look(dir string, i Incident) (*Handle, error) {
 
 // openLog opens a journal that others may write to as well.
 func (s *Store) openLog(dir string, id ID, actor timeline.Actor) (*timeline.Log, error) {
-	log, err := timeline.Open(filepath.Join(dir, timelineFile), timeline.Options{Incident: string(id), Actor: actor, Now: s.opts.Now,
-		Lock: func() (func(), error) {
-			// Nobody holds it for longer than a write takes.
-			l, err := hold(context.Background(), filepath.Join(dir, journalLockFile), "the journal of incident "+string(id), s.opts.LockWait)
-			if err != nil {
-				return nil, err
-			}
-			return func() { _ = l.flock.Unlock() }, nil // closing the file lets go of it in any case
-		}})
+	log, err := timeline.Open(filepath.Join(dir, timelineFile),
+		timeline.Options{Incident: string(id), Actor: actor, Now: s.opts.Now,
+			Lock: func() (func(), error) {
+				// Nobody holds it for longer than a write takes.
+				l, err := hold(context.Background(), filepath.Join(dir, journalLockFile), "the journal of incident "+
+					string(id), s.opts.LockWait)
+				if err != nil {
+					return nil, err
+				}
+				return func() { _ = l.flock.Unlock() }, nil // closing the file lets go of it in any case
+			}})
 	if err != nil {
 		return nil, fmt.Errorf("incident %s: %w", id, err)
 	}
@@ -484,7 +491,8 @@ func (s *Store) private(dir string) error {
 	if err := checkPrivate(dir); err != nil {
 		return s.cannotUse(dir, err)
 	}
-	for _, name := range []string{yamlFile, timelineFile, filepath.Base(timeline.HeadPath(timelineFile)), lockFile, journalLockFile} {
+	for _, name := range []string{yamlFile, timelineFile, filepath.Base(timeline.HeadPath(timelineFile)), lockFile,
+		journalLockFile} {
 		path := filepath.Join(dir, name)
 		if err := regularOrAbsent(path); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -579,7 +587,8 @@ func (h *Handle) Reopen(note string) error {
 	if h.incident.State == StateOpen {
 		return fmt.Errorf("%s: %w", h.incident.ID, ErrAlreadyOpen)
 	}
-	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindReopened, Summary: summary("incident reopened", note)}); err != nil {
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindReopened,
+		Summary: summary("incident reopened", note)}); err != nil {
 		return err
 	}
 	return h.update(func(i *Incident) { i.State, i.ClosedAt = StateOpen, nil })

@@ -177,7 +177,8 @@ func (i Incident) validate() error {
 		return fmt.Errorf("%w: %w: it is of %q; this irctl reads %q", ErrInvalid, errNewer, i.APIVersion, apiVersion)
 	}
 	if i.APIVersion != apiVersion || i.Kind != kind {
-		return fmt.Errorf("%w: it is %q of %q; this irctl reads %q of %q", ErrInvalid, i.Kind, i.APIVersion, kind, apiVersion)
+		return fmt.Errorf("%w: it is %q of %q; this irctl reads %q of %q", ErrInvalid, i.Kind, i.APIVersion, kind,
+			apiVersion)
 	}
 	if _, err := ParseID(string(i.ID)); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -40,9 +40,11 @@ type LockedError struct {
 func (e *LockedError) Error() string {
 	who := ""
 	if h := e.Holder; h != nil {
-		who = fmt.Sprintf(" (irctl with pid %d of %q on %q, since %s)", h.PID, h.OSUser, h.Host, h.Since.UTC().Format(time.RFC3339))
+		who = fmt.Sprintf(" (irctl with pid %d of %q on %q, since %s)", h.PID, h.OSUser, h.Host,
+			h.Since.UTC().Format(time.RFC3339))
 	}
-	return fmt.Sprintf("%s is %v%s, still after %s: wait for it or end it, then try again", e.What, ErrLocked, who, e.Waited.Round(time.Millisecond))
+	return fmt.Sprintf("%s is %v%s, still after %s: wait for it or end it, then try again", e.What, ErrLocked, who,
+		e.Waited.Round(time.Millisecond))
 }
 
 // Is makes errors.Is(err, ErrLocked) true.

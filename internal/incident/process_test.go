@@ -174,7 +174,8 @@ func TestNotesOfOtherProcessesGoInWhileThisOneActs(t *testing.T) {
 	}
 	own := 0
 	for deadline := time.Now().Add(time.Minute); ; own++ {
-		if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: fmt.Sprintf("own %d", own)}); err != nil {
+		if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote,
+			Summary: fmt.Sprintf("own %d", own)}); err != nil {
 			t.Fatal(err)
 		}
 		if len(h.Log.Entries()) > own+20 { // some of theirs are among them
@@ -222,7 +223,9 @@ func join(dir string) error {
 	if err != nil {
 		return err
 	}
-	h, _, err := s.Join(context.Background(), func(i incident.Incident) bool { return i.Targets[0].UID == target.UID }, fresh)
+	h, _, err := s.Join(context.Background(), func(i incident.Incident) bool {
+		return i.Targets[0].UID == target.UID
+	}, fresh)
 	if err != nil {
 		return err
 	}
@@ -472,7 +475,8 @@ func TestReadingMakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = journal.WriteString(`{"seq":3`)
-	if err := errors.Join(err, journal.Close(), os.WriteFile(yaml, text, 0o600), os.Remove(filepath.Join(dir, "timeline.head")),
+	if err := errors.Join(err, journal.Close(), os.WriteFile(yaml, text, 0o600),
+		os.Remove(filepath.Join(dir, "timeline.head")),
 		os.Remove(filepath.Join(dir, "timeline.lock")), os.Remove(filepath.Join(dir, "lock"))); err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +488,8 @@ func TestReadingMakesNothing(t *testing.T) {
 	if n := len(h.Log.Entries()); n != 2 || h.Log.Head().Seq != 2 {
 		t.Errorf("%d entries, head %+v", n, h.Log.Head())
 	}
-	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err, timeline.ErrClosed) {
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err,
+		timeline.ErrClosed) {
 		t.Errorf("written: %v", err)
 	}
 	if err := h.AddTargets([]incident.Target{{Kind: "Pod", Name: "x"}}); !errors.Is(err, incident.ErrReading) {
@@ -514,11 +519,13 @@ func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	real, link, dangling := filepath.Join(base, "real"), filepath.Join(base, "link"), filepath.Join(base, "dangling")
-	if err := errors.Join(os.Mkdir(real, 0o700), os.Symlink(real, link), os.Symlink(filepath.Join(base, "none"), dangling)); err != nil {
+	if err := errors.Join(os.Mkdir(real, 0o700), os.Symlink(real, link),
+		os.Symlink(filepath.Join(base, "none"), dangling)); err != nil {
 		t.Fatal(err)
 	}
 	linkedInside := filepath.Join(base, "inside")
-	if err := errors.Join(os.Mkdir(linkedInside, 0o700), os.Symlink(real, filepath.Join(linkedInside, "incidents"))); err != nil {
+	if err := errors.Join(os.Mkdir(linkedInside, 0o700),
+		os.Symlink(real, filepath.Join(linkedInside, "incidents"))); err != nil {
 		t.Fatal(err)
 	}
 	dirs := map[string]string{
@@ -548,7 +555,8 @@ func TestStateDirectoryThatCannotBeUsed(t *testing.T) {
 				t.Errorf("checking: %v", err)
 			}
 			_, err = s.Create(t.Context(), fresh)
-			if !errors.Is(err, incident.ErrStateDir) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "IRCTL_STATE_DIR") {
+			if !errors.Is(err, incident.ErrStateDir) || !strings.Contains(err.Error(), dir) ||
+				!strings.Contains(err.Error(), "IRCTL_STATE_DIR") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -567,7 +575,8 @@ func useReadOnly(dir string) error {
 		return errors.New("the directory can be written: the test tests nothing")
 	}
 	clear := func(what string, err error) error {
-		if errors.Is(err, incident.ErrStateDir) && strings.Contains(err.Error(), dir) && strings.Contains(err.Error(), "IRCTL_STATE_DIR") &&
+		if errors.Is(err, incident.ErrStateDir) && strings.Contains(err.Error(), dir) &&
+			strings.Contains(err.Error(), "IRCTL_STATE_DIR") &&
 			(errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)) {
 			return nil
 		}
@@ -592,7 +601,8 @@ func useReadOnly(dir string) error {
 		return err
 	}
 	_, newErr := inside.Create(context.Background(), fresh)
-	return errors.Join(clear("create", createErr), clear("open", openErr), clear("join", joinErr), clear("check", s.CheckWritable()),
+	return errors.Join(clear("create", createErr), clear("open", openErr), clear("join", joinErr),
+		clear("check", s.CheckWritable()),
 		clear("new store", newErr), clear("check of a new store", inside.CheckWritable()))
 }
 

@@ -177,7 +177,8 @@ func (t *told) intent(e *timeline.Entry) (said bool) {
 			}
 		case e.Step == stepScale && slices.Contains(e.Targets, target.Namespace+"/"+target.Name) &&
 			!slices.ContainsFunc(target.Owners, func(k Owner) bool { return k.UID == o.UID }):
-			target.Owners = append(target.Owners, Owner{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID})
+			target.Owners = append(target.Owners,
+				Owner{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID})
 			t.stopped[target.UID], said = true, true
 		}
 	}
@@ -306,7 +307,8 @@ func targetsOf(t told, file []Target) (list []Target, differ []string) {
 			for _, target := range slices.Concat(t.Targets, file) {
 				name := target.Namespace + "/" + target.Name
 				same := func(k Target) bool { return reflect.DeepEqual(k, target) }
-				if !slices.Contains(differ, name) && (!slices.ContainsFunc(file, same) || !slices.ContainsFunc(t.Targets, same)) {
+				if !slices.Contains(differ, name) &&
+					(!slices.ContainsFunc(file, same) || !slices.ContainsFunc(t.Targets, same)) {
 					differ = append(differ, name)
 				}
 			}

@@ -101,7 +101,8 @@ func TestJournalIsEnough(t *testing.T) {
 	if err := h.AddTargets([]incident.Target{{Kind: "Pod", Namespace: "n", Name: "another", UID: "1c"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Set(incident.Setting{Key: "impact", Value: "no logins"}, incident.Setting{Key: "role.communications", Value: "bob"}); err != nil {
+	if _, err := h.Set(incident.Setting{Key: "impact", Value: "no logins"},
+		incident.Setting{Key: "role.communications", Value: "bob"}); err != nil {
 		t.Fatal(err)
 	}
 	h.Close()
@@ -146,7 +147,8 @@ func wantSame(t *testing.T, s *incident.Store, name string, want incident.Incide
 	if name == "open" && got.Cluster.Server == want.Cluster.Server && len(got.Doubts) == 0 {
 		return // the address is enough
 	}
-	if len(got.Doubts) != 1 || !strings.Contains(got.Doubts[0].Text, "entr") && !strings.Contains(got.Doubts[0].Text, "not known") {
+	if len(got.Doubts) != 1 || !strings.Contains(got.Doubts[0].Text, "entr") && !strings.Contains(got.Doubts[0].Text,
+		"not known") {
 		t.Errorf("it is not said: %+v", got.Doubts)
 	}
 	// Of an incident in which nothing was done an older journal knows no cluster, and
@@ -164,7 +166,8 @@ func wantSame(t *testing.T, s *incident.Store, name string, want incident.Incide
 	if diff := cmp.Diff(want.Targets, got.Targets); diff != "" {
 		t.Error("targets:", diff)
 	}
-	if got.State != want.State || got.Title != want.Title || got.Impact != want.Impact || got.OpenedAt.Sub(want.OpenedAt).Abs() > time.Second {
+	if got.State != want.State || got.Title != want.Title || got.Impact != want.Impact ||
+		got.OpenedAt.Sub(want.OpenedAt).Abs() > time.Second {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
 	if name == "ours" {
@@ -185,8 +188,10 @@ func TestJournalWins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"  uid: c2", "  server: https://192.0.2.9:6443", "  name: another", "severity: sev4", "title: nothing",
-		"commander: mallory", "drill: true", `openedAt: "2026-01-03T15:04:05Z"`, "  - apiVersion: apps/v1\n    kind: Deployment\n    name: frontend"} {
+	for _, line := range []string{"  uid: c2", "  server: https://192.0.2.9:6443", "  name: another", "severity: sev4",
+		"title: nothing",
+		"commander: mallory", "drill: true", `openedAt: "2026-01-03T15:04:05Z"`,
+		"  - apiVersion: apps/v1\n    kind: Deployment\n    name: frontend"} {
 		key, _, _ := strings.Cut(line, ":")
 		changed := lineOf(string(text), key+":", line)
 		if changed == string(text) {
@@ -220,7 +225,8 @@ func TestADamagedFileIsPutAside(t *testing.T) {
 	}
 	h := reopen(t, s, id)
 	entries := h.Log.Entries()
-	if last := entries[len(entries)-1]; last.Kind != timeline.KindObservation || !strings.Contains(last.Summary, "incident.yaml is damaged") {
+	if last := entries[len(entries)-1]; last.Kind != timeline.KindObservation ||
+		!strings.Contains(last.Summary, "incident.yaml is damaged") {
 		t.Errorf("%+v", last)
 	}
 	if len(h.Incident().Doubts) != 1 {
@@ -335,14 +341,16 @@ func TestRepair(t *testing.T) {
 	if err := errors.Join(err, os.Remove(timeline.HeadPath(path))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Open(t.Context(), id, alice); !errors.Is(err, incident.ErrRepair) || !strings.Contains(err.Error(), "irctl incident repair "+string(id)) {
+	if _, err := s.Open(t.Context(), id, alice); !errors.Is(err, incident.ErrRepair) ||
+		!strings.Contains(err.Error(), "irctl incident repair "+string(id)) {
 		t.Fatal(err)
 	}
 	for _, left := range []int{0, len(journal) / 2} {
 		if err := os.WriteFile(path, journal[:left], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Repair(t.Context(), id, alice, "looked"); !errors.Is(err, incident.ErrRepair) || !strings.Contains(err.Error(), "beginning") {
+		if _, err := s.Repair(t.Context(), id, alice, "looked"); !errors.Is(err, incident.ErrRepair) ||
+			!strings.Contains(err.Error(), "beginning") {
 			t.Errorf("%d bytes: %v", left, err)
 		}
 		if text, _ := os.ReadFile(path); len(text) != left {
@@ -356,7 +364,8 @@ func TestRepair(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := reopen(t, s, id)
-	if entries := h.Log.Entries(); len(entries) != 2 || entries[1].Summary != "looked: nothing is left" || len(h.Incident().Doubts) > 0 {
+	if entries := h.Log.Entries(); len(entries) != 2 || entries[1].Summary != "looked: nothing is left" ||
+		len(h.Incident().Doubts) > 0 {
 		t.Errorf("%+v %+v", entries, h.Incident().Doubts)
 	}
 }

@@ -22,7 +22,8 @@ type Setting struct{ Key, Value string }
 var ErrSetting = errors.New("cannot be set")
 
 // SettingKeys are the keys there are, besides those of roles.
-var SettingKeys = []string{"title", "severity", "commander", "impact", string(timeline.Started), string(timeline.Detected),
+var SettingKeys = []string{"title", "severity", "commander", "impact", string(timeline.Started),
+	string(timeline.Detected),
 	string(timeline.Acknowledged), string(timeline.Contained), string(timeline.Eradicated), string(timeline.Recovered)}
 
 const (
@@ -115,7 +116,8 @@ func (i *Incident) setRole(role, who string) error {
 
 func (i *Incident) setMoment(m timeline.Moment, when string) error {
 	if !slices.Contains(timeline.Moments, m) {
-		return fmt.Errorf("%.64q %w: there are %s and %sNAME", m, ErrSetting, strings.Join(SettingKeys, ", "), RolePrefix)
+		return fmt.Errorf("%.64q %w: there are %s and %sNAME", m, ErrSetting, strings.Join(SettingKeys, ", "),
+			RolePrefix)
 	}
 	if when == "" {
 		delete(i.Moments, m)
@@ -126,7 +128,8 @@ func (i *Incident) setMoment(m timeline.Moment, when string) error {
 		_, err = at.MarshalText() // a zone of +24:00 can be read, and not be written again
 	}
 	if err != nil {
-		return fmt.Errorf("%s %w to %.64q: say when with the zone, such as 2026-02-12T09:30:00+01:00", m, ErrSetting, when)
+		return fmt.Errorf("%s %w to %.64q: say when with the zone, such as 2026-02-12T09:30:00+01:00", m, ErrSetting,
+			when)
 	}
 	if i.Moments == nil {
 		i.Moments = map[timeline.Moment]time.Time{}

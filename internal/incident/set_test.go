@@ -42,7 +42,8 @@ func TestSetRecordsWhoChangedWhat(t *testing.T) {
 		}
 		summaries = append(summaries, e.Summary)
 	}
-	want := []string{"severity: sev1; it was sev2", "impact: customers could not log in", "role.communications: press@example.com",
+	want := []string{"severity: sev1; it was sev2", "impact: customers could not log in",
+		"role.communications: press@example.com",
 		"detected: 2026-01-02T15:50:00+01:00", "title: no longer known; it was crypto miner"}
 	if diff := cmp.Diff(want, summaries); diff != "" {
 		t.Error(diff)
@@ -51,16 +52,19 @@ func TestSetRecordsWhoChangedWhat(t *testing.T) {
 	if diff := cmp.Diff(h.Incident(), got); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
-	if got.Severity != incident.Sev1 || got.Impact != "customers could not log in" || got.Roles["communications"] != "press@example.com" || got.Title != "" {
+	if got.Severity != incident.Sev1 || got.Impact != "customers could not log in" ||
+		got.Roles["communications"] != "press@example.com" || got.Title != "" {
 		t.Errorf("%+v", got)
 	}
 	if _, offset := got.Moments[timeline.Detected].Zone(); offset != 3600 {
 		t.Errorf("the zone got lost: %v", got.Moments)
 	}
-	if again, err := h.Set(settings(t, "severity=sev1", "detected=2026-01-02T15:50:00+01:00")...); err != nil || len(again) != 0 {
+	if again, err := h.Set(settings(t, "severity=sev1", "detected=2026-01-02T15:50:00+01:00")...); err != nil ||
+		len(again) != 0 {
 		t.Errorf("what is so already was recorded again: %v, %v", again, err)
 	}
-	if _, err := h.Set(settings(t, "role.communications=", "detected=")...); err != nil || len(h.Incident().Roles)+len(h.Incident().Moments) != 0 {
+	if _, err := h.Set(settings(t, "role.communications=", "detected=")...); err != nil || len(h.Incident().Roles)+
+		len(h.Incident().Moments) != 0 {
 		t.Errorf("not taken back: %+v, %v", h.Incident(), err)
 	}
 }
@@ -70,21 +74,25 @@ func TestSetAlsoWhenClosed(t *testing.T) {
 	if err := h.CloseIncident(""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Set(settings(t, "impact=none")...); err != nil || h.Incident().Impact != "none" || h.Incident().State != incident.StateClosed {
+	if _, err := h.Set(settings(t, "impact=none")...); err != nil || h.Incident().Impact != "none" ||
+		h.Incident().State != incident.StateClosed {
 		t.Errorf("%+v, %v", h.Incident(), err)
 	}
 }
 
 func TestWhatCannotBeSet(t *testing.T) {
-	for _, text := range []string{"", "severity", "=", "id=inc-20260102-150405-abcd", "severity=sev5", "state=closed", "role.=x", "role.../x=y", "role.A=b",
-		"detected=yesterday", "detected=2026-02-12", "detected=2026-02-12T09:30:00", "detected=2026-02-12T09:30:00+24:00", "impact=" + strings.Repeat("x", 4097), "impact=\xff"} {
+	for _, text := range []string{"", "severity", "=", "id=inc-20260102-150405-abcd", "severity=sev5", "state=closed",
+		"role.=x", "role.../x=y", "role.A=b",
+		"detected=yesterday", "detected=2026-02-12", "detected=2026-02-12T09:30:00",
+		"detected=2026-02-12T09:30:00+24:00", "impact=" + strings.Repeat("x", 4097), "impact=\xff"} {
 		if _, err := incident.ParseSetting(text); !errors.Is(err, incident.ErrSetting) || len(err.Error()) > 400 {
 			t.Errorf("%.40q: %v", text, err)
 		}
 	}
 	h := create(t, store(t))
 	before := h.Incident()
-	bad := []incident.Setting{{Key: "impact", Value: "x"}, {Key: "detected", Value: "2026-01-02T16:00:00Z"}} // the clock says 15:04
+	// the clock says 15:04
+	bad := []incident.Setting{{Key: "impact", Value: "x"}, {Key: "detected", Value: "2026-01-02T16:00:00Z"}}
 	if _, err := h.Set(bad...); !errors.Is(err, incident.ErrSetting) {
 		t.Errorf("error %v", err)
 	}
@@ -95,7 +103,8 @@ func TestWhatCannotBeSet(t *testing.T) {
 
 func TestSetNeutralisesControlCharacters(t *testing.T) {
 	h := create(t, store(t))
-	if _, err := h.Set(incident.Setting{Key: "impact", Value: "a\x1b[31m\nb\u202ec"}); err != nil || strings.ContainsAny(h.Incident().Impact, "\x1b\n\u202e") {
+	if _, err := h.Set(incident.Setting{Key: "impact", Value: "a\x1b[31m\nb\u202ec"}); err != nil ||
+		strings.ContainsAny(h.Incident().Impact, "\x1b\n\u202e") {
 		t.Errorf("%q, %v", h.Incident().Impact, err)
 	}
 }
@@ -113,7 +122,8 @@ func TestOpenCatchesUpWithWhatWasSet(t *testing.T) {
 	}
 	want := h.Incident()
 	// A newer irctl can set more.
-	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindChanged, Data: record.Verbatim([]byte(`{"key":"mood","before":"","after":"good"}`))}); err != nil {
+	if _, err := h.Log.Append(timeline.Entry{Kind: timeline.KindChanged,
+		Data: record.Verbatim([]byte(`{"key":"mood","before":"","after":"good"}`))}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Close(); err != nil {

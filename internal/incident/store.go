@@ -130,7 +130,8 @@ func (s *Store) unusable(err error) error {
 	if errors.Is(err, ErrNotPrivate) { // it says what to do
 		return fmt.Errorf("%w: %w (--state-dir or IRCTL_STATE_DIR names another one)", ErrStateDir, err)
 	}
-	return fmt.Errorf("%w: %s: %w; set IRCTL_STATE_DIR to a directory of yours that can be written", ErrStateDir, s.dir, err)
+	return fmt.Errorf("%w: %s: %w; set IRCTL_STATE_DIR to a directory of yours that can be written", ErrStateDir, s.dir,
+		err)
 }
 
 // cannotUse is unusable for an incident's directory, which OpenDir may have

@@ -23,7 +23,8 @@ var (
 	target = incident.Target{Namespace: "todo-app", Kind: "Pod", Name: "backend-688d67cddc-dxv5m", UID: "1b4e",
 		Owners: []incident.Owner{{APIVersion: "apps/v1", Kind: "Deployment", Name: "backend", UID: "9c2f"}}}
 	fresh = incident.New{Title: "crypto miner", Severity: incident.Sev2, Commander: "alice", Actor: alice,
-		Cluster: incident.Cluster{Server: "https://192.0.2.1:6443", UID: "c1", Context: "prod"}, Targets: []incident.Target{target}}
+		Cluster: incident.Cluster{Server: "https://192.0.2.1:6443", UID: "c1", Context: "prod"},
+		Targets: []incident.Target{target}}
 )
 
 func options() incident.Options {
@@ -98,8 +99,10 @@ func TestParseID(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", ".", "..", "inc-", "../inc-20260102-150405-abcd", "inc-20260102-150405-abcd/..", "inc-20260102-150405-../x",
-		"inc-20260102-150405-abc", "inc-20260102-150405-abcdefghi", "inc-20260102-150405-ABCD", "inc-20260102-150405-ab0d",
-		"inc-20261302-150405-abcd", "inc-20260102-250405-abcd", "inc-20260102-150405-abcd\n", "inc-20260102-150405-ab\x00d",
+		"inc-20260102-150405-abc", "inc-20260102-150405-abcdefghi", "inc-20260102-150405-ABCD",
+		"inc-20260102-150405-ab0d",
+		"inc-20261302-150405-abcd", "inc-20260102-250405-abcd", "inc-20260102-150405-abcd\n",
+		"inc-20260102-150405-ab\x00d",
 		" inc-20260102-150405-abcd", "INC-20260102-150405-abcd", "inc-２０２６0102-150405-abcd", strings.Repeat("a", 1<<20),
 	} {
 		if id, err := incident.ParseID(bad); !errors.Is(err, incident.ErrBadID) || len(err.Error()) > 300 {
@@ -128,7 +131,8 @@ func TestStateDir(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		"ours first":                {map[string]string{"IRCTL_STATE_DIR": "/a/b/", "XDG_STATE_HOME": "/x", "HOME": "/h"}, "/a/b"},
+		"ours first": {map[string]string{"IRCTL_STATE_DIR": "/a/b/", "XDG_STATE_HOME": "/x",
+			"HOME": "/h"}, "/a/b"},
 		"then XDG":                  {map[string]string{"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/irctl"},
 		"a relative XDG is ignored": {map[string]string{"XDG_STATE_HOME": "x", "HOME": "/h"}, "/h/.local/state/irctl"},
 		"then home":                 {map[string]string{"HOME": "/h"}, "/h/.local/state/irctl"},
@@ -178,7 +182,8 @@ func TestCreatedIncidentIsWholeAndPrivate(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"incident.yaml", "lock", "timeline.head", "timeline.jsonl", "timeline.lock"}; !slices.Equal(names, want) {
+	if want := []string{"incident.yaml", "lock", "timeline.head", "timeline.jsonl",
+		"timeline.lock"}; !slices.Equal(names, want) {
 		t.Errorf("files %q, want %q", names, want)
 	}
 }
@@ -237,7 +242,8 @@ func TestAddTargets(t *testing.T) {
 		}
 	}
 	loaded, err := s.Load(h.Incident().ID)
-	if diff := cmp.Diff(h.Incident(), loaded); err != nil || diff != "" || !cmp.Equal(loaded.Targets[0], target) || len(loaded.Targets) != 2 {
+	if diff := cmp.Diff(h.Incident(), loaded); err != nil || diff != "" || !cmp.Equal(loaded.Targets[0], target) ||
+		len(loaded.Targets) != 2 {
 		t.Error(err, diff, loaded)
 	}
 	if name, want := loaded.Targets[1].Name, "evil: [\ufffd\ufffd] # \"'\ufffd"; name != want {
@@ -283,7 +289,8 @@ func TestCloseAndReopen(t *testing.T) {
 	for _, e := range h.Log.Entries() {
 		got = append(got, string(e.Kind)+": "+e.Summary)
 	}
-	want := []string{"opened: incident opened: crypto miner", "closed: incident closed: false alarm", "reopened: incident reopened: it came back"}
+	want := []string{"opened: incident opened: crypto miner", "closed: incident closed: false alarm",
+		"reopened: incident reopened: it came back"}
 	if !slices.Equal(got, want) {
 		t.Errorf("journal %q, want %q", got, want)
 	}
@@ -307,7 +314,8 @@ func TestACrashBetweenJournalAndFileIsPutRight(t *testing.T) {
 	}
 	h = reopen(t, s, id)
 	loaded, err := s.Load(id)
-	if err != nil || loaded.State != incident.StateClosed || h.Incident().State != incident.StateClosed || len(h.Log.Entries()) != 2 {
+	if err != nil || loaded.State != incident.StateClosed || h.Incident().State != incident.StateClosed ||
+		len(h.Log.Entries()) != 2 {
 		t.Errorf("%+v, %v", loaded, err)
 	}
 }
@@ -332,11 +340,13 @@ func TestListShowsTheNewestFirstAndIsNotStoppedByDamage(t *testing.T) {
 	}
 	incidents := filepath.Join(dir, "incidents")
 	damage := map[string]string{
-		"inc-20260101-000000-aaaa":      "state: [",
-		"inc-20260101-000000-aaab":      "apiVersion: irctl/v2\nkind: Incident\n",
-		"inc-20260101-000000-aaac":      "apiVersion: irctl/v1\nkind: Incident\nfrom: the future\n",
-		"inc-20260101-000000-aaad":      strings.Repeat("#", 9<<20),
-		"inc-20260101-000000-aaae":      "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n",
+		"inc-20260101-000000-aaaa": "state: [",
+		"inc-20260101-000000-aaab": "apiVersion: irctl/v2\nkind: Incident\n",
+		"inc-20260101-000000-aaac": "apiVersion: irctl/v1\nkind: Incident\nfrom: the future\n",
+		"inc-20260101-000000-aaad": strings.Repeat("#", 9<<20),
+		"inc-20260101-000000-aaae": "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c " +
+			"[*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n" +
+			"f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n",
 		"inc-20260101-000000-aaaf":      "",
 		"not-an-incident":               "x",
 		".new-inc-20260101-000000-aaaa": "left by a kill",
@@ -377,7 +387,8 @@ func TestListShowsTheNewestFirstAndIsNotStoppedByDamage(t *testing.T) {
 			t.Errorf("the error does not say which incident is damaged: %v", err)
 		}
 	}
-	for _, id := range []incident.ID{"inc-20260101-000000-aaaa", "inc-20260101-000000-aaba", "inc-20260101-000000-aabb"} {
+	for _, id := range []incident.ID{"inc-20260101-000000-aaaa", "inc-20260101-000000-aaba",
+		"inc-20260101-000000-aabb"} {
 		if _, err := s.Open(t.Context(), id, alice); !errors.Is(err, incident.ErrDamaged) {
 			t.Errorf("open %s: %v", id, err)
 		}
@@ -431,7 +442,8 @@ func TestAppend(t *testing.T) {
 	if err != nil || e.Seq != 2 {
 		t.Fatalf("%+v, %v", e, err)
 	}
-	if e, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "from within"}); err != nil || e.Seq != 3 {
+	if e, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "from within"}); err != nil ||
+		e.Seq != 3 {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	var all []string
@@ -441,7 +453,8 @@ func TestAppend(t *testing.T) {
 	if got := strings.Join(all[1:], ", "); got != "from beside, from within" {
 		t.Error(got)
 	}
-	if _, err := s.Append("inc-20260102-150405-zzzz", alice, timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err, incident.ErrNotFound) {
+	if _, err := s.Append("inc-20260102-150405-zzzz", alice,
+		timeline.Entry{Kind: timeline.KindNote, Summary: "x"}); !errors.Is(err, incident.ErrNotFound) {
 		t.Errorf("of no incident: %v", err)
 	}
 }
@@ -475,7 +488,8 @@ func TestJoin(t *testing.T) {
 		t.Fatal(created, err)
 	}
 	other.Close()
-	if open, errs := s.FindOpen(t.Context(), func(incident.Incident) bool { return true }); len(open) != 2 || len(errs) != 0 {
+	if open, errs := s.FindOpen(t.Context(), func(incident.Incident) bool { return true }); len(open) != 2 ||
+		len(errs) != 0 {
 		t.Errorf("open: %v %v", open, errs)
 	}
 }
@@ -508,7 +522,8 @@ func TestOpenDirOpensACopy(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := here.OpenDir(t.Context(), copied, alice); !errors.Is(err, incident.ErrNotPrivate) || !strings.Contains(err.Error(), "chmod 700 "+copied) {
+	if _, err := here.OpenDir(t.Context(), copied, alice); !errors.Is(err, incident.ErrNotPrivate) ||
+		!strings.Contains(err.Error(), "chmod 700 "+copied) {
 		t.Errorf("a copy that others can write to: %v", err)
 	}
 	if err := os.Chmod(copied, 0o700); err != nil {
@@ -659,7 +674,8 @@ func FuzzParseID(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if string(id) != s || !filepath.IsLocal(s) || filepath.Base(s) != s || strings.HasPrefix(s, ".") || len(s) > 63 {
+		if string(id) != s || !filepath.IsLocal(s) || filepath.Base(s) != s || strings.HasPrefix(s, ".") ||
+			len(s) > 63 {
 			t.Errorf("accepted %q", s)
 		}
 	})

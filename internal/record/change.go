@@ -55,7 +55,8 @@ type Apply struct {
 }
 
 func (c *Change) valid() bool {
-	if c.Object.Version == "" || c.Object.Resource == "" || c.Object.Name == "" || (c.Manifest == nil) == (len(c.Fields) == 0) {
+	if c.Object.Version == "" || c.Object.Resource == "" || c.Object.Name == "" ||
+		(c.Manifest == nil) == (len(c.Fields) == 0) {
 		return false
 	}
 	if c.Apply != nil && (c.Manifest == nil) == (c.Apply.Config == nil) {

@@ -35,7 +35,8 @@ func TestEarlierJournalsAreRead(t *testing.T) {
 				e := &entries[i]
 				payload, known, err := e.Decode()
 				if err != nil || !known || (payload == nil) != e.Data.IsZero() {
-					t.Errorf("%s: entry %d (%s %s %s %s): known %t, %v: %s", path, e.Seq, e.Kind, e.Phase, e.Step, e.Action, known, err, e.Data)
+					t.Errorf("%s: entry %d (%s %s %s %s): known %t, %v: %s", path, e.Seq, e.Kind, e.Phase, e.Step,
+						e.Action, known, err, e.Data)
 				}
 			}
 			return nil
@@ -60,27 +61,48 @@ func TestWhereAPayloadStandsTellsItsForm(t *testing.T) {
 	}{
 		"a change": {record.Place{Kind: "intent", Phase: "contain", Step: "scale"},
 			"{" + object + `,"fields":[{"path":["a"],"before":1,"after":2}]}`, &record.Change{}},
-		"an intent that is no change":   {record.Place{Kind: "intent", Phase: "contain", Step: "scale"}, `{"file":"x"}`, nil},
-		"a rotation":                    {record.Place{Kind: "intent", Phase: "eradicate", Step: "update"}, `{"rotator":"secret"}`, &record.Rotation{}},
-		"what a rotation found":         {record.Place{Kind: "outcome", Phase: "eradicate", Step: "update"}, `{"rotator":"secret"}`, &record.Rotation{}},
-		"what is left of a revocation":  {record.Place{Kind: "outcome", Phase: "eradicate", Step: "deactivate"}, `{"left":["x"]}`, &record.Revocation{}},
-		"a verdict on containment":      {record.Place{Kind: "verdict", Phase: "contain", Step: "verify"}, `{"verdict":"contained"}`, &record.Assessment{}},
-		"one that was too large":        {record.Place{Kind: "verdict", Phase: "contain"}, `{"verdict":"contained","targets":900,"cut":true}`, &record.Assessment{}},
-		"the end of a phase of a run":   {record.Place{Kind: "verdict", Phase: "recover", Action: "phase-ended"}, `{"run":{"event":"phase-ended"}}`, &record.Run{}},
-		"a verdict on a recovery":       {record.Place{Kind: "verdict", Phase: "recover", Step: "checks"}, `{"verdict":"recovered"}`, &record.Recovery{}},
-		"the way in":                    {record.Place{Kind: "observation", Phase: "recover", Step: "restore", Action: "way-in"}, `{"wayIn":[]}`, &record.Recovery{}},
-		"what was kept":                 {record.Place{Kind: "observation", Phase: "recover", Step: "suspect", Action: "kept"}, `{"kept":[4]}`, &record.Kept{}},
-		"a verdict on an eradication":   {record.Place{Kind: "verdict", Phase: "eradicate", Step: "verify"}, `{"left":[]}`, &record.Eradication{}},
-		"no secret was to be rotated":   {record.Place{Kind: "observation", Phase: "eradicate", Step: "verify"}, `{"left":[]}`, &record.Eradication{}},
-		"a receipt":                     {record.Place{Kind: "observation", Phase: "contain", Step: "snapshot"}, `{"format":"irctl-receipt/1","sha256":"a"}`, &record.Receipt{}},
-		"a receipt of a recovery":       {record.Place{Kind: "observation", Phase: "recover", Step: "evidence"}, `{"format":"irctl-receipt/1"}`, &record.Receipt{}},
-		"a hand-over":                   {record.Place{Kind: "observation", Phase: "investigate", Step: "custody"}, `{"format":"irctl-custody/1"}`, &record.Custody{}},
-		"where evidence is written":     {record.Place{Kind: "observation", Phase: "contain", Action: "elsewhere"}, `{"folder":"/x"}`, &record.Elsewhere{}},
-		"a step of a run":               {record.Place{Kind: "observation", Phase: "contain", Step: "cut", Action: "step-begun"}, `{"run":{"event":"step-begun"}}`, &record.Run{}},
-		"what speaks against a suspect": {record.Place{Kind: "observation", Phase: "detect", Action: "detect"}, `{"suspect":{}}`, &record.Detection{}},
-		"when it was detected":          {record.Place{Kind: "opened", Phase: "detect"}, `{"alertedAt":"2026-01-01T00:00:00Z"}`, &record.Detection{}},
-		"what a watch begins with":      {record.Place{Kind: "observation", Phase: "recover", Step: "monitor", Action: "begun"}, `{"continues":4}`, &record.Watch{}},
-		"what a watch contains":         {record.Place{Kind: "observation", Phase: "recover", Step: "monitor", Action: "recontain"}, `{"count":1}`, &record.Recontained{}},
+		"an intent that is no change": {record.Place{Kind: "intent", Phase: "contain", Step: "scale"}, `{"file":"x"}`,
+			nil},
+		"a rotation": {record.Place{Kind: "intent", Phase: "eradicate", Step: "update"},
+			`{"rotator":"secret"}`, &record.Rotation{}},
+		"what a rotation found": {record.Place{Kind: "outcome", Phase: "eradicate", Step: "update"},
+			`{"rotator":"secret"}`, &record.Rotation{}},
+		"what is left of a revocation": {record.Place{Kind: "outcome", Phase: "eradicate", Step: "deactivate"},
+			`{"left":["x"]}`, &record.Revocation{}},
+		"a verdict on containment": {record.Place{Kind: "verdict", Phase: "contain", Step: "verify"},
+			`{"verdict":"contained"}`, &record.Assessment{}},
+		"one that was too large": {record.Place{Kind: "verdict", Phase: "contain"},
+			`{"verdict":"contained","targets":900,"cut":true}`, &record.Assessment{}},
+		"the end of a phase of a run": {record.Place{Kind: "verdict", Phase: "recover", Action: "phase-ended"},
+			`{"run":{"event":"phase-ended"}}`, &record.Run{}},
+		"a verdict on a recovery": {record.Place{Kind: "verdict", Phase: "recover", Step: "checks"},
+			`{"verdict":"recovered"}`, &record.Recovery{}},
+		"the way in": {record.Place{Kind: "observation", Phase: "recover", Step: "restore",
+			Action: "way-in"}, `{"wayIn":[]}`, &record.Recovery{}},
+		"what was kept": {record.Place{Kind: "observation", Phase: "recover", Step: "suspect",
+			Action: "kept"}, `{"kept":[4]}`, &record.Kept{}},
+		"a verdict on an eradication": {record.Place{Kind: "verdict", Phase: "eradicate", Step: "verify"},
+			`{"left":[]}`, &record.Eradication{}},
+		"no secret was to be rotated": {record.Place{Kind: "observation", Phase: "eradicate", Step: "verify"},
+			`{"left":[]}`, &record.Eradication{}},
+		"a receipt": {record.Place{Kind: "observation", Phase: "contain", Step: "snapshot"},
+			`{"format":"irctl-receipt/1","sha256":"a"}`, &record.Receipt{}},
+		"a receipt of a recovery": {record.Place{Kind: "observation", Phase: "recover", Step: "evidence"},
+			`{"format":"irctl-receipt/1"}`, &record.Receipt{}},
+		"a hand-over": {record.Place{Kind: "observation", Phase: "investigate", Step: "custody"},
+			`{"format":"irctl-custody/1"}`, &record.Custody{}},
+		"where evidence is written": {record.Place{Kind: "observation", Phase: "contain", Action: "elsewhere"},
+			`{"folder":"/x"}`, &record.Elsewhere{}},
+		"a step of a run": {record.Place{Kind: "observation", Phase: "contain", Step: "cut",
+			Action: "step-begun"}, `{"run":{"event":"step-begun"}}`, &record.Run{}},
+		"what speaks against a suspect": {record.Place{Kind: "observation", Phase: "detect", Action: "detect"},
+			`{"suspect":{}}`, &record.Detection{}},
+		"when it was detected": {record.Place{Kind: "opened", Phase: "detect"},
+			`{"alertedAt":"2026-01-01T00:00:00Z"}`, &record.Detection{}},
+		"what a watch begins with": {record.Place{Kind: "observation", Phase: "recover", Step: "monitor",
+			Action: "begun"}, `{"continues":4}`, &record.Watch{}},
+		"what a watch contains": {record.Place{Kind: "observation", Phase: "recover", Step: "monitor",
+			Action: "recontain"}, `{"count":1}`, &record.Recontained{}},
 		"what came of a watch": {record.Place{Kind: "observation", Phase: "recover", Step: "monitor", Action: "ended"},
 			`{"from":"2026-01-01T00:00:00Z","hits":[]}`, &record.Watched{}},
 		"what is set":      {record.Place{Kind: "changed"}, `{"key":"severity","after":"sev1"}`, &record.Changed{}},
@@ -99,7 +121,8 @@ func TestWhereAPayloadStandsTellsItsForm(t *testing.T) {
 // read by that name wherever it stands.
 func TestAPayloadIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
-	form, data, err := record.Encode(record.Rotation{Rotator: "secret", Secrets: []record.RotatedSecret{{Namespace: "a", Name: "b", UID: "u"}}})
+	form, data, err := record.Encode(record.Rotation{Rotator: "secret",
+		Secrets: []record.RotatedSecret{{Namespace: "a", Name: "b", UID: "u"}}})
 	if err != nil || form != "rotation/1" {
 		t.Fatal(form, err)
 	}
@@ -175,14 +198,16 @@ func TestPayloadsAreDecodedHereOnly(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add("", "intent", "eradicate", "update", `{"rotator":"x","secrets":[{"keys":{"a":{}}}]}`)
-	f.Add("change/2", "intent", "", "", `{"object":{"version":"v1","resource":"pods","name":"p"},"fields":[{"path":["a"]}]}`)
+	f.Add("change/2", "intent", "", "",
+		`{"object":{"version":"v1","resource":"pods","name":"p"},"fields":[{"path":["a"]}]}`)
 	f.Add("assessment/1", "verdict", "contain", "", `{"targets":7}`)
 	f.Add("", "observation", "recover", "monitor", `[]`)
 	f.Fuzz(func(t *testing.T, form, kind, phase, step, data string) {
 		if !json.Valid([]byte(data)) {
 			t.Skip("no line of a journal holds it")
 		}
-		payload, known, err := record.Decode(form, record.Place{Kind: kind, Phase: phase, Step: step}, record.Verbatim([]byte(data)))
+		payload, known, err := record.Decode(form, record.Place{Kind: kind, Phase: phase, Step: step},
+			record.Verbatim([]byte(data)))
 		if payload == nil || err != nil {
 			return
 		}

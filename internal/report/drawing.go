@@ -89,7 +89,9 @@ func (r *Report) draw() *drawing {
 	d.ticks(s)
 	d.unsafe(r, s)
 	for _, p := range r.phases {
-		d.row(row{Label: Text(p.name), Title: Text("phase " + p.name), Bars: []bar{d.bar(s, p.from, p.to, "phase", Text(fmt.Sprintf("%s: %s to %s", p.name, when(p.from), when(p.to))))}})
+		d.row(row{Label: Text(p.name), Title: Text("phase " + p.name),
+			Bars: []bar{d.bar(s, p.from, p.to, "phase",
+				Text(fmt.Sprintf("%s: %s to %s", p.name, when(p.from), when(p.to))))}})
 	}
 	d.changes(r, s)
 	d.events(r, s)
@@ -154,7 +156,8 @@ func (d *drawing) changes(r *Report, s *scale) {
 		if a.Undo.State != timeline.Undone {
 			class, sign = "bad", "✗"
 		}
-		undone = append(undone, mark{X: s.x(a.Undo.Time), Class: class, Sign: sign, Title: "undo, " + Text(a.Undo.State) + ": " + a.Summary})
+		undone = append(undone, mark{X: s.x(a.Undo.Time), Class: class, Sign: sign, Title: "undo, " +
+			Text(a.Undo.State) + ": " + a.Summary})
 	}
 	d.marks("changes", made)
 	d.marks("undo", undone)

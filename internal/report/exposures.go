@@ -128,8 +128,10 @@ func (h *history) verdict(e timeline.Entry) {
 		h.Verdict.Verdict, _ = cut(Text(e.Summary), ":")
 	}
 	if !ok || j.Cut {
-		h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown, What: Text(e.Summary),
-			Reason: "what this verdict names as open is not in the journal, or cannot be read: what became of each exposure is not known from it"})
+		h.Deviations = append(h.Deviations, Deviation{Seq: e.Seq, Time: e.Time, Outcome: timeline.OutcomeUnknown,
+			What: Text(e.Summary),
+			Reason: "what this verdict names as open is not in the journal, or cannot be read: what became of each " +
+				"exposure is not known from it"})
 	}
 	if !ok {
 		return
@@ -147,7 +149,8 @@ func (h *history) assessed(seq int64, at time.Time, what Text, j *record.Assessm
 	for _, f := range j.Findings {
 		if f.Verdict == undetermined {
 			// What was open may still be: nobody could look.
-			h.Deviations = append(h.Deviations, Deviation{Seq: seq, Time: at, Outcome: timeline.OutcomeUnknown, What: what, Reason: unread(f.Checks)})
+			h.Deviations = append(h.Deviations, Deviation{Seq: seq, Time: at, Outcome: timeline.OutcomeUnknown,
+				What: what, Reason: unread(f.Checks)})
 			continue
 		}
 		h.sighted(at, f.UID, Text(f.Namespace+"/"+f.Pod), append(exposuresOf(f.Exposures), unmetOf(f.Checks)...))
@@ -233,7 +236,8 @@ func (h *history) borne(told *casefile.Case) {
 		if accepted == nil {
 			continue
 		}
-		h.Exposures = append(h.Exposures, Exposure{Code: casefile.Unsettled, Severity: unmet, Text: "not done: " + Text(a.Intent.Summary),
+		h.Exposures = append(h.Exposures, Exposure{Code: casefile.Unsettled, Severity: unmet, Text: "not done: " +
+			Text(a.Intent.Summary),
 			FirstSeen: a.Intent.Time, LastSeen: accepted.At, Accepted: accepted})
 	}
 }
@@ -241,7 +245,8 @@ func (h *history) borne(told *casefile.Case) {
 func exposuresOf(list []record.Exposure) []Exposure {
 	var out []Exposure
 	for _, x := range list {
-		out = append(out, Exposure{Code: Text(x.Code), Severity: Text(x.Severity), Text: Text(x.Text), Close: Text(x.Close),
+		out = append(out, Exposure{Code: Text(x.Code), Severity: Text(x.Severity), Text: Text(x.Text),
+			Close:    Text(x.Close),
 			Accepted: acceptedOf(x.Accepted)})
 	}
 	return out
@@ -263,7 +268,8 @@ func (h *history) wayIn(e timeline.Entry) {
 	for _, w := range r.WayIn {
 		var seen []Exposure
 		if r.SameImage && w.State != "closed" {
-			seen = []Exposure{{Code: wayInCode, Severity: open, Text: "the way in is still open, as was decided: " + Text(w.Text),
+			seen = []Exposure{{Code: wayInCode, Severity: open, Text: "the way in is still open, as was decided: " +
+				Text(w.Text),
 				Close: "deploy a patched version (irctl eradicate --image), then irctl recover"}}
 		}
 		h.sighted(e.Time, "", Text(w.Workload), seen)
@@ -332,6 +338,8 @@ func (h *history) sighted(at time.Time, uid string, target Text, seen []Exposure
 func byWeight(list []Exposure) []Exposure {
 	order := []Text{unmet, open, risk, note}
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b Exposure) int { return slices.Index(order, a.Severity) - slices.Index(order, b.Severity) })
+	slices.SortStableFunc(list, func(a, b Exposure) int {
+		return slices.Index(order, a.Severity) - slices.Index(order, b.Severity)
+	})
 	return list
 }

@@ -19,12 +19,15 @@ func TestAReportThatWasEditedIsKept(t *testing.T) {
 		want   string            // where the new one goes
 		kept   []string
 	}{
-		"none":                           {nil, "report.md", nil},
-		"an untouched one":               {map[string]string{"report.md": "irctl 1"}, "report.md", nil},
-		"an edited one":                  {map[string]string{"report.md": "mine"}, "report-2.md", []string{"report.md"}},
-		"an edited and an untouched one": {map[string]string{"report.md": "mine", "report-2.md": "irctl 2"}, "report-2.md", []string{"report.md"}},
-		"two edited ones":                {map[string]string{"report.md": "mine", "report-2.md": "hers"}, "report-3.md", []string{"report.md", "report-2.md"}},
-		"a link":                         {map[string]string{"report.md": "->"}, "report-2.md", []string{"report.md"}},
+		"none":             {nil, "report.md", nil},
+		"an untouched one": {map[string]string{"report.md": "irctl 1"}, "report.md", nil},
+		"an edited one": {map[string]string{"report.md": "mine"}, "report-2.md",
+			[]string{"report.md"}},
+		"an edited and an untouched one": {map[string]string{"report.md": "mine", "report-2.md": "irctl 2"},
+			"report-2.md", []string{"report.md"}},
+		"two edited ones": {map[string]string{"report.md": "mine", "report-2.md": "hers"}, "report-3.md",
+			[]string{"report.md", "report-2.md"}},
+		"a link": {map[string]string{"report.md": "->"}, "report-2.md", []string{"report.md"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -32,14 +35,17 @@ func TestAReportThatWasEditedIsKept(t *testing.T) {
 			for file, text := range tc.before {
 				err := os.WriteFile(in(file), []byte(text), 0o600)
 				if text == "->" {
-					err = errors.Join(os.Remove(in(file)), os.WriteFile(in("elsewhere"), []byte("irctl 1"), 0o600), os.Symlink("elsewhere", in(file)))
+					err = errors.Join(os.Remove(in(file)), os.WriteFile(in("elsewhere"), []byte("irctl 1"), 0o600),
+						os.Symlink("elsewhere", in(file)))
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
 			}
 			ours := []string{report.Digest([]byte("irctl 1")), report.Digest([]byte("irctl 2"))}
-			written, kept, err := report.Update(in("report.md"), []byte("irctl 3"), func(d string) bool { return slices.Contains(ours, d) })
+			written, kept, err := report.Update(in("report.md"), []byte("irctl 3"), func(d string) bool {
+				return slices.Contains(ours, d)
+			})
 			for i := range kept {
 				kept[i] = filepath.Base(kept[i])
 			}

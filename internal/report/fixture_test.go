@@ -110,7 +110,8 @@ func (p *play) contain(e *engine.Engine, change func(*engine.ContainRequest)) {
 	p.t.Helper()
 	target, err := e.Client.GetTarget(p.t.Context(), "todo-app", p.suspect)
 	p.must(err)
-	req := engine.ContainRequest{Targets: []*cluster.Target{target}, Options: contain.Options{Steps: contain.DefaultSteps}, Incident: fixtureID}
+	req := engine.ContainRequest{Targets: []*cluster.Target{target},
+		Options: contain.Options{Steps: contain.DefaultSteps}, Incident: fixtureID}
 	change(&req)
 	_, err = e.Contain(p.t.Context(), req)
 	p.must(err)
@@ -142,7 +143,8 @@ func (p *play) replicas(n int64) {
 // run plays all of it.
 func (p *play) run() {
 	p.t.Helper()
-	h, err := p.store.Create(p.t.Context(), incident.New{ID: fixtureID, Title: "The backend talks to a mining pool", Severity: incident.Sev3, Actor: timeline.LocalActor(),
+	h, err := p.store.Create(p.t.Context(), incident.New{ID: fixtureID, Title: "The backend talks to a mining pool",
+		Severity: incident.Sev3, Actor: timeline.LocalActor(),
 		Cluster: incident.Cluster{Context: "drill"}})
 	p.must(err)
 	p.must(h.Close())
@@ -154,17 +156,21 @@ func (p *play) run() {
 		}
 		return sim.Fault{}
 	}), func(r *engine.ContainRequest) {
-		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (*evidence.Receipt, string, error) {
+		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (*evidence.Receipt,
+			string, error) {
 			return nil, "", errors.New("no space left on device")
 		}
 	})
 	p.wait(90 * time.Second)
 	p.record(func(h *incident.Handle) {
-		_, err := h.Set(incident.Setting{Key: "severity", Value: "sev2"}, incident.Setting{Key: "commander", Value: "incident-commander@example.com"},
-			incident.Setting{Key: "role.security-team", Value: "security@example.com"}, incident.Setting{Key: "role.on-call-engineer", Value: "oncall@example.com"},
+		_, err := h.Set(incident.Setting{Key: "severity", Value: "sev2"},
+			incident.Setting{Key: "commander", Value: "incident-commander@example.com"},
+			incident.Setting{Key: "role.security-team", Value: "security@example.com"},
+			incident.Setting{Key: "role.on-call-engineer", Value: "oncall@example.com"},
 			incident.Setting{Key: "detected", Value: "2026-02-12T09:26:00+01:00"})
 		p.must(err)
-		_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote, Summary: "The right to scale was granted; trying again."})
+		_, err = h.Log.Append(timeline.Entry{Kind: timeline.KindNote,
+			Summary: "The right to scale was granted; trying again."})
 		p.must(err)
 	})
 	p.wait(2 * time.Minute)
@@ -182,7 +188,8 @@ func (p *play) run() {
 		return sim.Fault{}
 	}), func(r *engine.ContainRequest) {
 		r.SecondLook = 300 * time.Millisecond
-		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (*evidence.Receipt, string, error) {
+		r.Snapshot = func(context.Context, *engine.Engine, *incident.Handle, []*cluster.Target) (*evidence.Receipt,
+			string, error) {
 			return receipt(p.suspect)
 		}
 	})
@@ -200,8 +207,10 @@ func (p *play) run() {
 	p.wait(10 * time.Minute)
 	p.record(func(h *incident.Handle) {
 		p.must(h.CloseIncident("recovered by hand"))
-		_, err := h.Set(incident.Setting{Key: "impact", Value: "Users could not save todos for 85 minutes; no data is known to be lost."},
-			incident.Setting{Key: "started", Value: "2026-02-12T09:02:00+01:00"}, incident.Setting{Key: "recovered", Value: "2026-02-12T09:55:00Z"})
+		_, err := h.Set(incident.Setting{Key: "impact",
+			Value: "Users could not save todos for 85 minutes; no data is known to be lost."},
+			incident.Setting{Key: "started", Value: "2026-02-12T09:02:00+01:00"},
+			incident.Setting{Key: "recovered", Value: "2026-02-12T09:55:00Z"})
 		p.must(err)
 	})
 }
@@ -219,7 +228,8 @@ func (p *play) keep(dir string) {
 	entries, err := timeline.Read(filepath.Join(from, "timeline.jsonl"))
 	p.must(err)
 	var now time.Time
-	log, err := timeline.Open(filepath.Join(to, "timeline.jsonl"), timeline.Options{Incident: string(fixtureID), Now: func() time.Time { return now }})
+	log, err := timeline.Open(filepath.Join(to, "timeline.jsonl"),
+		timeline.Options{Incident: string(fixtureID), Now: func() time.Time { return now }})
 	p.must(err)
 	for _, e := range entries {
 		now = e.Time
@@ -236,14 +246,17 @@ func (p *play) keep(dir string) {
 
 func forbidden() *apierrors.StatusError {
 	return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "deployments/scale"}, "backend",
-		errors.New(`User "responder@example.com" cannot patch resource "deployments/scale" in API group "apps" in the namespace "todo-app"`))
+		errors.New(`User "responder@example.com" cannot patch resource "deployments/scale" in API group "apps" in `+
+			`the namespace "todo-app"`))
 }
 
 // receipt is what sealing evidence returns.
 func receipt(pod string) (*evidence.Receipt, string, error) {
 	const digest = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"
-	r := evidence.Receipt{Format: evidence.ReceiptFormat, Purpose: "snapshot", Incident: string(fixtureID), SHA256: digest, Size: 482_133,
-		Path:       "/home/responder/.local/state/irctl/incidents/" + string(fixtureID) + "/snapshot-20260212T083420Z.tar.gz.gpg",
+	r := evidence.Receipt{Format: evidence.ReceiptFormat, Purpose: "snapshot", Incident: string(fixtureID),
+		SHA256: digest, Size: 482_133,
+		Path: "/home/responder/.local/state/irctl/incidents/" + string(fixtureID) +
+			"/snapshot-20260212T083420Z.tar.gz.gpg",
 		Recipients: []string{"D1E4C0A9B3F2857766554433221100FFEEDDCCBB"},
 		Summary:    record.Summary{ManifestSHA256: strings.Repeat("5f", 32), Complete: true}}
 	return &r, "snapshot of 1 pod sealed in snapshot-20260212T083420Z.tar.gz.gpg, sha256 " + digest, nil
@@ -276,6 +289,7 @@ func read(t testing.TB, dir string) report.Input {
 		t.Fatal(err)
 	}
 	in.Now, in.Tool = time.Date(2026, 2, 13, 10, 0, 0, 0, time.FixedZone("", 3600)), "irctl v1.0.0"
-	in.Contacts = []report.Contact{{Role: "Security Team", Name: "Security", Email: "security@example.com"}, {Role: "On-Call Engineer", Name: "On-call", Email: "oncall@example.com", Chat: "#incidents"}}
+	in.Contacts = []report.Contact{{Role: "Security Team", Name: "Security", Email: "security@example.com"},
+		{Role: "On-Call Engineer", Name: "On-call", Email: "oncall@example.com", Chat: "#incidents"}}
 	return in
 }

@@ -96,7 +96,8 @@ func (u Undo) Word() Text {
 
 // rotates: the action replaces a secret, or makes its old value worthless.
 func (a Action) rotates() bool {
-	return a.Step == rotate || strings.HasPrefix(string(a.Action), rotate) || a.Phase == eradicate && (a.Step == update || a.Step == deactivate)
+	return a.Step == rotate || strings.HasPrefix(string(a.Action), rotate) ||
+		a.Phase == eradicate && (a.Step == update || a.Step == deactivate)
 }
 
 // changes: the action changes something in the cluster, rather than preparing
@@ -107,7 +108,8 @@ func (a Action) changes() bool {
 
 // went: it is as it was meant to be.
 func (a Action) went() bool {
-	return slices.Contains([]timeline.Outcome{timeline.OutcomeDone, timeline.OutcomeAlready}, timeline.Outcome(a.Outcome))
+	return slices.Contains([]timeline.Outcome{timeline.OutcomeDone, timeline.OutcomeAlready},
+		timeline.Outcome(a.Outcome))
 }
 
 // Words of the journal, as the steps of eradication write them.
@@ -173,7 +175,8 @@ func (h *history) read(entries []timeline.Entry) {
 		}
 	}
 	for _, e := range entries {
-		event := Event{Seq: e.Seq, Time: e.Time, Kind: e.Kind, Phase: Text(e.Phase), Step: Text(e.Step), Who: who(e.Actor),
+		event := Event{Seq: e.Seq, Time: e.Time, Kind: e.Kind, Phase: Text(e.Phase), Step: Text(e.Step),
+			Who:  who(e.Actor),
 			What: Text(e.Summary), Outcome: Text(e.Outcome), Error: Text(e.Error)}
 		event.Evidence = h.evidence(e)
 		if e.Kind == timeline.KindVerdict && e.Phase == "contain" {
@@ -207,9 +210,11 @@ func (h *history) evidence(e timeline.Entry) int {
 		recipients = append(recipients, Text(key))
 	}
 	// A path would tell of the responder's machine, and mean nothing elsewhere.
-	h.Evidence = append(h.Evidence, Evidence{Number: len(h.Evidence) + 1, Seq: e.Seq, Time: e.Time, Who: who(e.Actor), File: Text(path.Base(r.Path)),
-		Purpose: Text(r.Purpose), SHA256: Text(r.SHA256), Manifest: Text(r.ManifestSHA256), Size: r.Size, Recipients: recipients,
-		Signer: Text(r.Signer), Redacted: Text(r.Redacted), Complete: r.Complete, Incomplete: Text(r.Incomplete)})
+	h.Evidence = append(h.Evidence, Evidence{Number: len(h.Evidence) + 1, Seq: e.Seq, Time: e.Time, Who: who(e.Actor),
+		File:    Text(path.Base(r.Path)),
+		Purpose: Text(r.Purpose), SHA256: Text(r.SHA256), Manifest: Text(r.ManifestSHA256), Size: r.Size,
+		Recipients: recipients,
+		Signer:     Text(r.Signer), Redacted: Text(r.Redacted), Complete: r.Complete, Incomplete: Text(r.Incomplete)})
 	return len(h.Evidence)
 }
 
@@ -247,7 +252,8 @@ func notNeeded(e timeline.Entry) bool {
 }
 
 func strayed(o timeline.Outcome) bool {
-	return slices.Contains([]timeline.Outcome{timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown}, o)
+	return slices.Contains([]timeline.Outcome{timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeRefused,
+		timeline.OutcomeSkipped, timeline.OutcomeUnknown}, o)
 }
 
 // actions folds the intents of the journal, their outcomes and their undoing.
@@ -258,8 +264,10 @@ func (h *history) actions(entries []timeline.Entry) {
 	}
 	for _, a := range timeline.Actions(entries) {
 		i := a.Intent
-		action := Action{Seq: i.Seq, Time: i.Time, Who: who(i.Actor), Phase: Text(i.Phase), Step: Text(i.Step), Action: Text(i.Action), Object: objectOf(i.Object),
-			Summary: Text(i.Summary), Command: Text(i.Command), Outcome: Text(timeline.OutcomeUnknown), Error: noOutcome,
+		action := Action{Seq: i.Seq, Time: i.Time, Who: who(i.Actor), Phase: Text(i.Phase), Step: Text(i.Step),
+			Action: Text(i.Action), Object: objectOf(i.Object),
+			Summary: Text(i.Summary), Command: Text(i.Command), Outcome: Text(timeline.OutcomeUnknown),
+			Error:    noOutcome,
 			Standing: standing[i.Seq], Undo: undoOf(a)}
 		for _, t := range i.Targets {
 			action.Targets = append(action.Targets, Text(t))
@@ -275,7 +283,8 @@ func undoOf(a timeline.Action) *Undo {
 	if a.UndoIntent == nil {
 		return nil
 	}
-	u := &Undo{Seq: a.UndoIntent.Seq, Time: a.UndoIntent.Time, Who: who(a.UndoIntent.Actor), State: a.Undo, Command: Text(a.UndoIntent.Command)}
+	u := &Undo{Seq: a.UndoIntent.Seq, Time: a.UndoIntent.Time, Who: who(a.UndoIntent.Actor), State: a.Undo,
+		Command: Text(a.UndoIntent.Command)}
 	if a.UndoOutcome != nil {
 		u.Error = Text(a.UndoOutcome.Error)
 	} else {

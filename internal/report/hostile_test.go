@@ -18,11 +18,16 @@ import (
 
 // hostile are what an attacker may call a pod, or have an API server repeat.
 var hostile = []string{
-	"\x1b[2J\x1b]0;owned\x07", "\u009b31m", "a\nb\r\n| c | d |", "\u202egnp.exe", "\xff\xfe\x00", "\U000e0041\u2028\u200b",
-	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</title></style></svg><script>`, `<![CDATA[x]]><!-- x -->`, `javascript:alert(1)`,
-	`</text><foreignObject><iframe src="//evil.example">`, `url(https://evil.example/x)`, `}</style>body{background:url(//evil.example)}`,
-	`{{.Incident}} {{define "x"}}{{end}} {% include "x" %} ${{ secrets.X }} <%= x %> $x^2$`, "`code` ```", "~~~", "| --- | --- |", "# heading", "- [x] done", "1. list", "> quote",
-	`[click](https://evil.example) ![img](https://evil.example/x.png)`, "https://evil.example www.evil.example", "@team #1 *b* _i_ ~~s~~ <b>", "&lt;script&gt; &#64;", "\\", "\\|", "'; rm -rf / #", "%s%d%!v(MISSING)", "",
+	"\x1b[2J\x1b]0;owned\x07", "\u009b31m", "a\nb\r\n| c | d |", "\u202egnp.exe", "\xff\xfe\x00",
+	"\U000e0041\u2028\u200b",
+	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`,
+	`</title></style></svg><script>`, `<![CDATA[x]]><!-- x -->`, `javascript:alert(1)`,
+	`</text><foreignObject><iframe src="//evil.example">`, `url(https://evil.example/x)`,
+	`}</style>body{background:url(//evil.example)}`,
+	`{{.Incident}} {{define "x"}}{{end}} {% include "x" %} ${{ secrets.X }} <%= x %> $x^2$`, "`code` ```", "~~~",
+	"| --- | --- |", "# heading", "- [x] done", "1. list", "> quote",
+	`[click](https://evil.example) ![img](https://evil.example/x.png)`, "https://evil.example www.evil.example",
+	"@team #1 *b* _i_ ~~s~~ <b>", "&lt;script&gt; &#64;", "\\", "\\|", "'; rm -rf / #", "%s%d%!v(MISSING)", "",
 }
 
 // dressed is an incident in which every text is s.
@@ -36,9 +41,13 @@ func dressed(s string) report.Input {
 		return json.RawMessage(strings.ReplaceAll(data, "§", string(quoted)))
 	}
 	verdict := dress(`{"verdict":§,"targets":[{"namespace":§,"pod":§,"uid":§,"checks":[{"code":§,"ok":false,"text":§}],
-		"exposures":[{"code":§,"severity":"open","text":§,"close":§},{"code":"x","severity":§,"text":§}]}],"putBack":[§],"workloads":[{"code":§,"ok":false,"text":§}]}`)
-	receipt := dress(`{"format":"irctl-receipt/1","path":§,"purpose":§,"sha256":§,"manifestSha256":§,"size":1,"recipients":[§],"signer":§,"redactedFrom":§,"incomplete":§}`)
-	base := timeline.Entry{Incident: s, Phase: s, Step: s, Action: s, Actor: timeline.Actor{OSUser: s, Host: s, Identity: s}, Targets: []string{s}, Summary: s, Command: s, Error: s,
+		"exposures":[{"code":§,"severity":"open","text":§,"close":§},{"code":"x","severity":§,"text":§}]}],
+		"putBack":[§],"workloads":[{"code":§,"ok":false,"text":§}]}`)
+	receipt := dress(
+		`{"format":"irctl-receipt/1","path":§,"purpose":§,"sha256":§,"manifestSha256":§,"size":1,"recipients":[§],` +
+			`"signer":§,"redactedFrom":§,"incomplete":§}`)
+	base := timeline.Entry{Incident: s, Phase: s, Step: s, Action: s,
+		Actor: timeline.Actor{OSUser: s, Host: s, Identity: s}, Targets: []string{s}, Summary: s, Command: s, Error: s,
 		Object: &timeline.Object{Kind: s, Namespace: s, Name: s}}
 	var entries []timeline.Entry
 	add := func(change func(e *timeline.Entry)) {
@@ -53,7 +62,8 @@ func dressed(s string) report.Input {
 	add(func(e *timeline.Entry) { e.Kind = timeline.KindIntent })
 	add(func(e *timeline.Entry) { e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 4, timeline.OutcomeDone })
 	add(func(e *timeline.Entry) {
-		e.Kind, e.Phase, e.Outcome, e.Data = timeline.KindVerdict, "contain", timeline.OutcomeFailed, record.Verbatim(verdict)
+		e.Kind, e.Phase, e.Outcome, e.Data = timeline.KindVerdict, "contain", timeline.OutcomeFailed,
+			record.Verbatim(verdict)
 	})
 	add(func(e *timeline.Entry) { e.Kind, e.Step = timeline.KindIntent, "rotate" })
 	add(func(e *timeline.Entry) { e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 7, timeline.Outcome(s) })
@@ -62,12 +72,15 @@ func dressed(s string) report.Input {
 		e.Kind, e.Intent, e.Outcome = timeline.KindOutcome, 9, timeline.OutcomeRefused
 	})
 	add(func(e *timeline.Entry) { e.Kind = timeline.Kind("future" + s) })
-	i := incident.Incident{ID: incident.ID(s), Title: s, Severity: incident.Severity(s), Commander: s, Impact: s, State: incident.StateOpen, OpenedAt: day,
+	i := incident.Incident{ID: incident.ID(s), Title: s, Severity: incident.Severity(s), Commander: s, Impact: s,
+		State: incident.StateOpen, OpenedAt: day,
 		Cluster: incident.Cluster{Server: s, UID: s, Context: s}, Roles: map[string]string{s: s},
-		Targets: []incident.Target{{Kind: s, Namespace: s, Name: s, UID: s, Owners: []incident.Owner{{Kind: s, Name: s}}}}}
+		Targets: []incident.Target{{Kind: s, Namespace: s, Name: s, UID: s,
+			Owners: []incident.Owner{{Kind: s, Name: s}}}}}
 	text := report.Text(s)
 	return report.Input{Incident: i, Entries: entries, Now: day.Add(time.Hour), Tool: s,
-		Chain: timeline.Report{Incident: s, Entries: int64(len(entries)), Head: timeline.Head{SHA256: s}, Warnings: []string{s},
+		Chain: timeline.Report{Incident: s, Entries: int64(len(entries)), Head: timeline.Head{SHA256: s},
+			Warnings: []string{s},
 			Problems: []timeline.Problem{{Line: 99, Damage: timeline.Edited, Detail: s}}},
 		Contacts: []report.Contact{{Role: text, Name: text, Email: text, Phone: text, Chat: text}}}
 }
@@ -171,8 +184,11 @@ func FuzzReport(f *testing.F) {
 
 // FuzzJournal: whatever is in the data of an entry, a report can be made.
 func FuzzJournal(f *testing.F) {
-	for _, s := range []string{"", "null", "[]", `{"targets":3,"cut":true}`, `{"targets":[null],"putBack":null}`, `{"format":"irctl-receipt/1"}`, `{"key":"detected","after":"9999-12-31T23:59:59Z"}`,
-		`{"key":"started","after":"0001-01-01T00:00:00Z"}`, `{"verdict":"x","targets":[{"exposures":[{"firstSeen":"2026-01-01T00:00:00Z"}]}]}`, `{"alertedAt":"1026-02-12T08:30:00+24:00"}`} {
+	for _, s := range []string{"", "null", "[]", `{"targets":3,"cut":true}`, `{"targets":[null],"putBack":null}`,
+		`{"format":"irctl-receipt/1"}`, `{"key":"detected","after":"9999-12-31T23:59:59Z"}`,
+		`{"key":"started","after":"0001-01-01T00:00:00Z"}`,
+		`{"verdict":"x","targets":[{"exposures":[{"firstSeen":"2026-01-01T00:00:00Z"}]}]}`,
+		`{"alertedAt":"1026-02-12T08:30:00+24:00"}`} {
 		f.Add(s, int64(24), int64(1))
 	}
 	f.Fuzz(func(t *testing.T, data string, intent, at int64) {
@@ -219,14 +235,20 @@ func TestAHugeIncident(t *testing.T) {
 	for n := int64(len(in.Entries)); n < 30_000; n += 3 {
 		at := day.Add(time.Duration(n) * time.Second)
 		in.Entries = append(in.Entries,
-			timeline.Entry{Seq: n + 1, Time: at, Kind: timeline.KindIntent, Phase: "contain", Step: "detach", Summary: fmt.Sprintf("detach pod-%d", n), Command: "kubectl label"},
-			timeline.Entry{Seq: n + 2, Time: at, Kind: timeline.KindOutcome, Intent: n + 1, Outcome: timeline.OutcomeFailed, Error: "forbidden"},
-			timeline.Entry{Seq: n + 3, Time: at, Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeFailed,
-				Data: record.Verbatim([]byte(fmt.Sprintf(`{"verdict":"not contained","targets":[{"namespace":"n","pod":"p%d","exposures":[{"code":"token","severity":"risk","text":"t%d"}]}]}`, n%500, n)))})
+			timeline.Entry{Seq: n + 1, Time: at, Kind: timeline.KindIntent, Phase: "contain", Step: "detach",
+				Summary: fmt.Sprintf("detach pod-%d", n), Command: "kubectl label"},
+			timeline.Entry{Seq: n + 2, Time: at, Kind: timeline.KindOutcome, Intent: n + 1,
+				Outcome: timeline.OutcomeFailed, Error: "forbidden"},
+			timeline.Entry{Seq: n + 3, Time: at, Kind: timeline.KindVerdict, Phase: "contain",
+				Outcome: timeline.OutcomeFailed,
+				Data: record.Verbatim([]byte(fmt.Sprintf(`{"verdict":"not `+
+					`contained","targets":[{"namespace":"n","pod":"p%d","exposures":[{"code":"token",`+
+					`"severity":"risk","text":"t%d"}]}]}`, n%500, n)))})
 	}
 	start := time.Now()
 	out := render(t, in)
-	if took := time.Since(start); took > 5*time.Minute { // on a machine that has much else to do, with the race detector
+	// on a machine that has much else to do, with the race detector
+	if took := time.Since(start); took > 5*time.Minute {
 		t.Errorf("it took %s", took)
 	}
 	for name, text := range out {

@@ -25,7 +25,8 @@ var style = func() (s struct{ Sheet, Policy string }) {
 	}
 	sum := sha256.Sum256(css)
 	s.Sheet = string(css)
-	s.Policy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
+	s.Policy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; base-uri 'none'; form-action 'none'"
 	return s
 }()
 

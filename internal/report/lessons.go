@@ -25,11 +25,13 @@ const maxItems = 25
 func actionItems(r *Report) []ActionItem {
 	var list []ActionItem
 	if len(r.Rotations) == 0 && len(r.Incident.Targets) > 0 {
-		list = append(list, ActionItem{Text: "Rotate every secret that a suspect could read: none is recorded as rotated."})
+		list = append(list,
+			ActionItem{Text: "Rotate every secret that a suspect could read: none is recorded as rotated."})
 	}
 	for _, w := range r.WayIn {
 		if w.Open() {
-			list = append(list, ActionItem{Text: "Close the way in: " + w.Text, How: "irctl eradicate --image CONTAINER=IMAGE@sha256:…"})
+			list = append(list, ActionItem{Text: "Close the way in: " + w.Text,
+				How: "irctl eradicate --image CONTAINER=IMAGE@sha256:…"})
 		}
 	}
 	for _, x := range byWeight(r.Exposures) {
@@ -38,18 +40,24 @@ func actionItems(r *Report) []ActionItem {
 		}
 	}
 	for _, p := range r.PutBack {
-		list = append(list, ActionItem{Text: "Find out who put it back, and keep them from it in the next incident: " + p.Text})
+		list = append(list, ActionItem{Text: "Find out who put it back, and keep them from it in the next incident: " +
+			p.Text})
 	}
 	for _, d := range r.Deviations {
 		// That a verdict failed is what the exposures tell.
-		if (d.Outcome == timeline.OutcomeFailed || d.Outcome == timeline.OutcomeDenied) && d.Reason != "" && !r.wentOn(d) {
-			list = append(list, ActionItem{Text: "Find out why it failed, and see that it does not in the next incident: " + d.What, How: d.Reason})
+		if (d.Outcome == timeline.OutcomeFailed || d.Outcome == timeline.OutcomeDenied) && d.Reason != "" &&
+			!r.wentOn(d) {
+			list = append(list,
+				ActionItem{Text: "Find out why it failed, and see that it does not in the next incident: " + d.What,
+					How: d.Reason})
 		}
 	}
 	seen := map[ActionItem]bool{}
 	list = slices.DeleteFunc(list, func(i ActionItem) bool { known := seen[i]; seen[i] = true; return known })
 	if more := len(list) - maxItems; more > 0 {
-		list = append(list[:maxItems], ActionItem{Text: Text(fmt.Sprintf("And %d more of that kind: see what was exposed, what was put back, and the deviations.", more))})
+		list = append(list[:maxItems],
+			ActionItem{Text: Text(fmt.Sprintf(
+				"And %d more of that kind: see what was exposed, what was put back, and the deviations.", more))})
 	}
 	return list
 }
@@ -58,7 +66,8 @@ func actionItems(r *Report) []ActionItem {
 // look into that; into what failed by itself they do, even if it went later.
 func (r *Report) wentOn(d Deviation) bool {
 	return strings.HasPrefix(string(d.Reason), "interrupted") && slices.ContainsFunc(r.Actions, func(a Action) bool {
-		return a.Seq > d.Seq && a.Summary == d.What && (a.Outcome == Text(timeline.OutcomeDone) || a.Outcome == Text(timeline.OutcomeAlready))
+		return a.Seq > d.Seq && a.Summary == d.What &&
+			(a.Outcome == Text(timeline.OutcomeDone) || a.Outcome == Text(timeline.OutcomeAlready))
 	})
 }
 
@@ -89,7 +98,8 @@ func summary(r *Report, entries []timeline.Entry) []Text {
 		list = append(list, text)
 	}
 	if n := len(r.PutBack); n > 0 {
-		list = append(list, Text(fmt.Sprintf("Somebody, perhaps a controller, put %s back while the response was under way.", plural.Count(n, "thing"))))
+		list = append(list, Text(fmt.Sprintf(
+			"Somebody, perhaps a controller, put %s back while the response was under way.", plural.Count(n, "thing"))))
 	}
 	switch n := len(r.Evidence); n {
 	case 0:
@@ -195,7 +205,8 @@ func fate(r *Report) Text {
 	case v.Looked:
 		text = "The verdict on containment, of a look at the cluster at " + at + ": " + v.Words() + "."
 	case v.Last != "":
-		text = "The last verdict on containment, of " + at + ": " + v.Last + ". But " + Text(v.Since) + ": " + v.Words() + "."
+		text = "The last verdict on containment, of " + at + ": " + v.Last + ". But " + Text(v.Since) + ": " +
+			v.Words() + "."
 	case v.Seq == 0:
 		text = "No verdict on containment is recorded: " + v.Words() + "."
 	default:
@@ -230,17 +241,20 @@ func recovery(r *Report, entries []timeline.Entry) []Text {
 	var list []Text
 	for _, x := range r.Exposures {
 		if x.decided() {
-			list = append(list, Text("The way in is still open since "+when(x.FirstSeen)+": ")+x.Target+" was put back on the suspects' image, as was decided.")
+			list = append(list, Text("The way in is still open since "+when(x.FirstSeen)+": ")+x.Target+
+				" was put back on the suspects' image, as was decided.")
 		}
 	}
 	for _, e := range slices.Backward(entries) {
 		if w, ok := timeline.Payload[record.Watched](&e); ok && len(w.Hits) > 0 {
-			list = append(list, Text(fmt.Sprintf("The watch that ended at %s saw %s of the attacker's return, such as: ",
-				when(e.Time), plural.Count(len(w.Hits), "sign")))+Text(w.Hits[0].Text)+".")
+			list = append(list,
+				Text(fmt.Sprintf("The watch that ended at %s saw %s of the attacker's return, such as: ",
+					when(e.Time), plural.Count(len(w.Hits), "sign")))+Text(w.Hits[0].Text)+".")
 		}
 		verdict, ok := timeline.Payload[record.Recovery](&e)
 		if ok && e.Kind == timeline.KindVerdict && verdict.Verdict != "" {
-			return append(list, "The last verdict on the recovery, of "+Text(when(e.Time))+": "+Text(verdict.Verdict)+".")
+			return append(list, "The last verdict on the recovery, of "+Text(when(e.Time))+": "+Text(verdict.Verdict)+
+				".")
 		}
 	}
 	return list
@@ -277,7 +291,8 @@ func changes(actions []Action) Text {
 		}
 	}
 	text := fmt.Sprintf("%s to the cluster: %d made", plural.Count(len(actions), "change"), n[timeline.OutcomeDone])
-	for _, o := range []timeline.Outcome{timeline.OutcomeAlready, timeline.OutcomeFailed, timeline.OutcomeDenied, timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown} {
+	for _, o := range []timeline.Outcome{timeline.OutcomeAlready, timeline.OutcomeFailed, timeline.OutcomeDenied,
+		timeline.OutcomeRefused, timeline.OutcomeSkipped, timeline.OutcomeUnknown} {
 		if n[o] > 0 {
 			text += fmt.Sprintf(", %d %s", n[o], o)
 		}
@@ -307,9 +322,11 @@ func exposed(list []Exposure) Text {
 	case total == 0:
 		return "The verdicts name nothing that was open after the containment."
 	case left == 0:
-		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of them when last looked at.%s", plural.Count(total, "thing"), borne))
+		return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; none of "+
+			"them when last looked at.%s", plural.Count(total, "thing"), borne))
 	}
-	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them also when last looked at.%s", plural.Count(total, "thing"), left, borne))
+	return Text(fmt.Sprintf("The verdicts name %s still open, or not as meant, after the containment; %d of them "+
+		"also when last looked at.%s", plural.Count(total, "thing"), left, borne))
 }
 
 // Checklist is a list of things to tick off.
@@ -321,11 +338,16 @@ type Checklist struct {
 // checklists are those of the security best practices that irctl's procedure
 // comes from.
 var checklists = []Checklist{
-	{"Eradication, recovery and post-mortem", []string{"All secrets rotated", "Patched version deployed", "Security policies updated",
-		"Clean version deployed", "Functionality verified", "Monitored for re-infection", "Incident documented", "Preventive controls implemented"}},
-	{"Pre-deployment", []string{"All images scanned for vulnerabilities", "No critical/high vulnerabilities present", "Secrets rotated within policy",
-		"Network policies defined and tested", "Pod security contexts configured", "Resource limits set", "RBAC policies reviewed", "TLS certificates valid"}},
-	{"Post-deployment", []string{"All pods running as non-root", "Network policies enforced", "Secrets not exposed in logs", "Audit logging enabled",
+	{"Eradication, recovery and post-mortem", []string{"All secrets rotated", "Patched version deployed",
+		"Security policies updated",
+		"Clean version deployed", "Functionality verified", "Monitored for re-infection", "Incident documented",
+		"Preventive controls implemented"}},
+	{"Pre-deployment", []string{"All images scanned for vulnerabilities", "No critical/high vulnerabilities present",
+		"Secrets rotated within policy",
+		"Network policies defined and tested", "Pod security contexts configured", "Resource limits set",
+		"RBAC policies reviewed", "TLS certificates valid"}},
+	{"Post-deployment", []string{"All pods running as non-root", "Network policies enforced",
+		"Secrets not exposed in logs", "Audit logging enabled",
 		"Monitoring alerts configured", "Backup encryption verified", "Incident response plan reviewed"}},
 }
 

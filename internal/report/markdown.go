@@ -16,7 +16,8 @@ const maxRows = 10_000
 func (r *Report) Markdown(w io.Writer) error {
 	d := &document{}
 	if r.Incident.Drill {
-		d.printf("# DRILL: post-mortem of incident %s\n\n> **This was a drill, on a simulated cluster: nothing in this report happened.**\n", r.Incident.ID)
+		d.printf("# DRILL: post-mortem of incident %s\n\n> **This was a drill, on a simulated cluster: nothing in "+
+			"this report happened.**\n", r.Incident.ID)
 	} else {
 		d.printf("# Post-mortem of incident %s\n", r.Incident.ID)
 	}
@@ -80,12 +81,14 @@ func (d *document) integrityWarning(c Chain) {
 	switch c.State {
 	case Broken:
 		d.printf("\n> **The record of this incident cannot be trusted: the chain of its journal is broken.**\n")
-		d.printf("> This report is made from the %s before the break; whatever came after it is missing here.\n>\n", entries(c.Used))
+		d.printf("> This report is made from the %s before the break; whatever came after it is missing here.\n>\n",
+			entries(c.Used))
 		for _, p := range c.Problems {
 			d.printf("> - %s\n", p)
 		}
 	case Torn:
-		d.printf("\n> The last line of the journal is torn: its writer was killed, or is writing now. It was never acknowledged.\n")
+		d.printf("\n> The last line of the journal is torn: its writer was killed, or is writing now. It was never " +
+			"acknowledged.\n")
 	}
 }
 
@@ -113,7 +116,8 @@ func entries(n int) string {
 
 func (d *document) facts(r *Report) {
 	i := r.Incident
-	rows := [][2]any{{"Title", orNot(i.Title, "not recorded")}, {"Severity", orNot(i.Severity, "not recorded")}, {"Impact", orNot(i.Impact, "not recorded")},
+	rows := [][2]any{{"Title", orNot(i.Title, "not recorded")}, {"Severity", orNot(i.Severity, "not recorded")},
+		{"Impact", orNot(i.Impact, "not recorded")},
 		{"State", string(i.State)}, {"Opened", when(i.OpenedAt)}}
 	if i.ClosedAt != nil {
 		rows = append(rows, [2]any{"Closed", when(*i.ClosedAt)})
@@ -184,7 +188,9 @@ func (d *document) times(r *Report) {
 func (d *document) people(r *Report) {
 	roles := r.roles()
 	d.printf("\n## Roles and contacts\n\n")
-	d.table([]string{"role", "who"}, len(roles), func(n int) []any { return []any{roles[n].Role, orNot(roles[n].Who, "not recorded")} })
+	d.table([]string{"role", "who"}, len(roles), func(n int) []any {
+		return []any{roles[n].Role, orNot(roles[n].Who, "not recorded")}
+	})
 	if len(r.Contacts) > 0 {
 		d.printf("\nWhom the team has agreed to call:\n\n")
 		d.table([]string{"role", "name", "e-mail", "phone", "chat"}, len(r.Contacts), func(n int) []any {
@@ -223,16 +229,18 @@ func (d *document) exposures(list []Exposure, ways []WayIn) {
 		d.printf("No verdict names anything.\n")
 		return
 	}
-	d.printf("From the first verdict that names it to the first that no longer does. Before that first look all of it was open too.\n\n")
+	d.printf("From the first verdict that names it to the first that no longer does. Before that first look all of " +
+		"it was open too.\n\n")
 	list = byWeight(list)
-	d.table([]string{"weight", "what", "suspect", "first seen", "gone by", "how long", "what closes it"}, len(list), func(n int) []any {
-		x := list[n]
-		gone := "-"
-		if !x.Open() {
-			gone = when(x.GoneBy)
-		}
-		return []any{x.Severity, x.Code + ": " + x.Text, x.Target, when(x.FirstSeen), gone, x.Fate(), x.Close}
-	})
+	d.table([]string{"weight", "what", "suspect", "first seen", "gone by", "how long", "what closes it"}, len(list),
+		func(n int) []any {
+			x := list[n]
+			gone := "-"
+			if !x.Open() {
+				gone = when(x.GoneBy)
+			}
+			return []any{x.Severity, x.Code + ": " + x.Text, x.Target, when(x.FirstSeen), gone, x.Fate(), x.Close}
+		})
 }
 
 func (d *document) observed(title string, list []Observed, none string) {
@@ -252,7 +260,8 @@ func (d *document) evidence(list []Evidence) {
 	}
 	d.table([]string{"no.", "sealed", "file", "SHA-256", "size", "opened by", "state"}, len(list), func(n int) []any {
 		e := list[n]
-		return []any{fmt.Sprintf("E%d", e.Number), when(e.Time), e.File, e.SHA256, size(e.Size), Text(joined(e.Recipients)), e.State()}
+		return []any{fmt.Sprintf("E%d", e.Number), when(e.Time), e.File, e.SHA256, size(e.Size),
+			Text(joined(e.Recipients)), e.State()}
 	})
 }
 
@@ -382,7 +391,8 @@ func (d *document) integrity(r *Report) {
 	c := r.Chain
 	d.printf("\n## Record\n\n")
 	d.table([]string{"", ""}, 4, func(n int) []any {
-		return [][]any{{"Chain of the journal", c.Text()}, {"Head", fmt.Sprintf("entry %d", c.Head.Seq)}, {"SHA-256 of the head", Text(c.Head.SHA256)},
+		return [][]any{{"Chain of the journal", c.Text()}, {"Head", fmt.Sprintf("entry %d", c.Head.Seq)},
+			{"SHA-256 of the head", Text(c.Head.SHA256)},
 			{"Report", fmt.Sprintf("made %s by ", when(r.GeneratedAt)) + EscapeMarkdown(r.Tool.String())}}[n]
 	})
 	for _, w := range c.Warnings {
@@ -391,7 +401,8 @@ func (d *document) integrity(r *Report) {
 	if len(c.Warnings) > 0 {
 		d.printf("\n")
 	}
-	d.printf("\nThe head stands for the whole journal: where it was noted elsewhere at the time, it proves this record.\n")
+	d.printf(
+		"\nThe head stands for the whole journal: where it was noted elsewhere at the time, it proves this record.\n")
 	if r.Incident.State == incident.StateOpen {
 		d.printf("The incident is open: entries made since this report are not in it.\n")
 	}
@@ -405,7 +416,8 @@ func (c Chain) Text() Text {
 	case c.State == Torn:
 		return Text(fmt.Sprintf("verified, %s; the last line is torn", entries(int(c.Entries))))
 	case !c.EndKnown:
-		return Text(fmt.Sprintf("verified, %s; whether some were cut off the end cannot be told", entries(int(c.Entries))))
+		return Text(fmt.Sprintf("verified, %s; whether some were cut off the end cannot be told",
+			entries(int(c.Entries))))
 	}
 	return Text(fmt.Sprintf("verified, %s, unbroken", entries(int(c.Entries))))
 }

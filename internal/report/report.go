@@ -75,7 +75,8 @@ func doubtsOf(in Input) []Doubt {
 		return list
 	}
 	for _, s := range closing.Strays {
-		list = append(list, Doubt{Text("when it was closed, " + s + " carried its label, and the journal did not know it"), true})
+		list = append(list, Doubt{Text("when it was closed, " + s +
+			" carried its label, and the journal did not know it"), true})
 	}
 	for _, u := range closing.Unlooked {
 		list = append(list, Doubt{Text("when it was closed: " + u), false})
@@ -148,8 +149,10 @@ func New(in Input) *Report {
 	for i := range in.Entries {
 		in.Entries[i].Time = writable(in.Entries[i].Time)
 	}
-	r := &Report{Format: Format, GeneratedAt: in.Now.Round(time.Second), Tool: Text(in.Tool), Chain: chainOf(in.Chain, len(in.Entries)),
-		Incident: incidentOf(in.Incident), Contacts: contactsOf(in.Contacts), People: people(in.Entries), Checklists: checklists}
+	r := &Report{Format: Format, GeneratedAt: in.Now.Round(time.Second), Tool: Text(in.Tool),
+		Chain:    chainOf(in.Chain, len(in.Entries)),
+		Incident: incidentOf(in.Incident), Contacts: contactsOf(in.Contacts), People: people(in.Entries),
+		Checklists: checklists}
 	r.Doubts = doubtsOf(in)
 	metrics := timeline.MetricsOf(in.Entries)
 	r.Moments = moments(metrics, in.Entries)
@@ -251,9 +254,11 @@ func (t Target) Label() Text {
 }
 
 func incidentOf(i incident.Incident) Incident {
-	out := Incident{ID: Text(i.ID), Drill: i.Drill, Title: Text(i.Title), Severity: Text(i.Severity), Impact: Text(i.Impact), Commander: Text(i.Commander),
+	out := Incident{ID: Text(i.ID), Drill: i.Drill, Title: Text(i.Title), Severity: Text(i.Severity),
+		Impact: Text(i.Impact), Commander: Text(i.Commander),
 		Roles: []Role{}, State: i.State, OpenedAt: writable(i.OpenedAt),
-		Context: Text(i.Cluster.Context), Server: Text(i.Cluster.Server), Cluster: Text(i.Cluster.UID), Targets: []Target{}}
+		Context: Text(i.Cluster.Context), Server: Text(i.Cluster.Server), Cluster: Text(i.Cluster.UID),
+		Targets: []Target{}}
 	if i.ClosedAt != nil {
 		at := writable(*i.ClosedAt)
 		out.ClosedAt = &at

@@ -73,7 +73,8 @@ func TestARealRun(t *testing.T) {
 		}
 		outcomes = append(outcomes, fmt.Sprintf("%s %s %s", a.Step, a.Outcome, state))
 	}
-	if diff := cmp.Diff([]string{"quarantine done undone", "detach done undone", "scale denied -", "scale done undone"}, outcomes); diff != "" {
+	if diff := cmp.Diff([]string{"quarantine done undone", "detach done undone", "scale denied -", "scale done undone"},
+		outcomes); diff != "" {
 		t.Error(diff)
 	}
 	var deviations []string
@@ -95,14 +96,16 @@ func TestARealRun(t *testing.T) {
 			t.Errorf("exposure %+v", x)
 		}
 	}
-	if gone == 0 || left == 0 || len(r.PutBack) == 0 || len(r.Evidence) != 1 || r.Evidence[0].File != "snapshot-20260212T083420Z.tar.gz.gpg" {
+	if gone == 0 || left == 0 || len(r.PutBack) == 0 || len(r.Evidence) != 1 ||
+		r.Evidence[0].File != "snapshot-20260212T083420Z.tar.gz.gpg" {
 		t.Errorf("%d exposures gone, %d left, put back %v, evidence %+v", gone, left, r.PutBack, r.Evidence)
 	}
 	known := map[string]bool{}
 	for _, d := range r.Durations {
 		known[d.Name] = d.Seconds != nil
 	}
-	if diff := cmp.Diff(map[string]bool{"detect": true, "acknowledge": true, "contain": true, "eradicate": false, "recover": true}, known); diff != "" {
+	if diff := cmp.Diff(map[string]bool{"detect": true, "acknowledge": true, "contain": true, "eradicate": false,
+		"recover": true}, known); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -113,7 +116,10 @@ func TestABrokenChainIsSaidAtTheTop(t *testing.T) {
 		state  string
 		used   int
 	}{
-		"edited":  {func(l []string) []string { l[9] = strings.Replace(l[9], "sev2", "sev4", 1); return l }, report.Broken, 9},
+		"edited": {func(l []string) []string {
+			l[9] = strings.Replace(l[9], "sev2", "sev4", 1)
+			return l
+		}, report.Broken, 9},
 		"deleted": {func(l []string) []string { return append(l[:4], l[5:]...) }, report.Broken, 4},
 		"cut off": {func(l []string) []string { return l[:20] }, report.Broken, 20},
 		"of another incident": {func(l []string) []string {
@@ -140,7 +146,8 @@ func TestABrokenChainIsSaidAtTheTop(t *testing.T) {
 			}
 			in := read(t, dir)
 			r := report.New(in)
-			if r.Chain.State != tt.state || r.Chain.Used != tt.used || len(in.Entries) != tt.used || len(r.Chain.Problems) == 0 {
+			if r.Chain.State != tt.state || r.Chain.Used != tt.used || len(in.Entries) != tt.used ||
+				len(r.Chain.Problems) == 0 {
 				t.Errorf("%s, %d entries used, problems %v", r.Chain.State, r.Chain.Used, r.Chain.Problems)
 			}
 			for name, text := range render(t, in) {
@@ -156,16 +163,22 @@ func TestABrokenChainIsSaidAtTheTop(t *testing.T) {
 func TestTimesThatAreNotKnown(t *testing.T) {
 	at := time.Date(2026, 2, 12, 8, 30, 0, 0, time.UTC)
 	opened := timeline.Entry{Seq: 1, Time: at, Kind: timeline.KindOpened}
-	contained := timeline.Entry{Seq: 2, Time: at.Add(time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone}
-	later := timeline.Entry{Seq: 3, Time: at.Add(time.Hour), Kind: timeline.KindChanged, Data: record.Verbatim([]byte(`{"key":"detected","after":"2026-02-12T09:00:00Z"}`))}
+	contained := timeline.Entry{Seq: 2, Time: at.Add(time.Minute), Kind: timeline.KindVerdict, Phase: "contain",
+		Outcome: timeline.OutcomeDone}
+	later := timeline.Entry{Seq: 3, Time: at.Add(time.Hour), Kind: timeline.KindChanged,
+		Data: record.Verbatim([]byte(`{"key":"detected","after":"2026-02-12T09:00:00Z"}`))}
 	for name, tt := range map[string]struct {
 		entries []timeline.Entry
 		want    []string
 	}{
-		"nothing":        {nil, []string{"detect: not known", "acknowledge: not known", "contain: not known", "eradicate: not known", "recover: not known"}},
-		"opened by hand": {[]timeline.Entry{opened, contained}, []string{"detect: not known", "acknowledge: not known", "contain: 1 min", "eradicate: not known", "recover: not known"}},
+		"nothing": {nil, []string{"detect: not known", "acknowledge: not known", "contain: not known",
+			"eradicate: not known", "recover: not known"}},
+		"opened by hand": {[]timeline.Entry{opened, contained}, []string{"detect: not known", "acknowledge: not known",
+			"contain: 1 min", "eradicate: not known", "recover: not known"}},
 		// Somebody mistyped; a negative time would be a lie, and so would zero.
-		"contradictory": {[]timeline.Entry{opened, contained, later}, []string{"detect: not known", "acknowledge: not known", "contain: not known", "eradicate: not known", "recover: not known"}},
+		"contradictory": {[]timeline.Entry{opened, contained, later},
+			[]string{"detect: not known", "acknowledge: not known", "contain: not known", "eradicate: not known",
+				"recover: not known"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -187,7 +200,8 @@ func TestTimesThatAreNotKnown(t *testing.T) {
 func TestWhatALaterLookTakesBack(t *testing.T) {
 	t.Parallel()
 	verdict := func(phase string, outcome timeline.Outcome, summary string, payload any) timeline.Entry {
-		return carry(t, timeline.Entry{Kind: timeline.KindVerdict, Phase: phase, Outcome: outcome, Summary: summary}, payload)
+		return carry(t, timeline.Entry{Kind: timeline.KindVerdict, Phase: phase, Outcome: outcome, Summary: summary},
+			payload)
 	}
 	contained := func(v record.Verdict, outcome timeline.Outcome) timeline.Entry {
 		return verdict("contain", outcome, string(v)+": a/p", record.Assessment{Verdict: v})
@@ -196,11 +210,13 @@ func TestWhatALaterLookTakesBack(t *testing.T) {
 	eradicated := verdict("eradicate", timeline.OutcomeDone, "eradicated: 2 of 2", record.Eradication{})
 	not := verdict("eradicate", timeline.OutcomeFailed, "not eradicated: 1 of 2", record.Eradication{})
 	phaseEnd := func(outcome timeline.Outcome, summary string) timeline.Entry {
-		return verdict("eradicate", outcome, summary, record.Run{Event: record.RunEvent{Event: "phase-ended", Phase: "eradicate"}})
+		return verdict("eradicate", outcome, summary,
+			record.Run{Event: record.RunEvent{Event: "phase-ended", Phase: "eradicate"}})
 	}
 	watch := func(hits ...record.Hit) timeline.Entry {
 		at := time.Date(2026, 2, 12, 9, 0, 0, 0, time.UTC)
-		return carry(t, timeline.Entry{Kind: timeline.KindObservation, Phase: "recover", Step: "monitor", Action: "ended"},
+		return carry(t, timeline.Entry{Kind: timeline.KindObservation, Phase: "recover", Step: "monitor",
+			Action: "ended"},
 			record.Watched{From: at, Until: at, Hits: hits})
 	}
 	sign := record.Hit{Code: "image", Text: "a pod runs the suspects' image"}
@@ -210,26 +226,40 @@ func TestWhatALaterLookTakesBack(t *testing.T) {
 		says    string
 		not     string
 	}{
-		"recovered":                     {[]timeline.Entry{recovered}, "recover", "It was recovered", "sign"},
-		"recovered, and a watch":        {[]timeline.Entry{recovered, watch()}, "recover", "It was recovered", "sign"},
-		"recovered, and a return":       {[]timeline.Entry{recovered, watch(sign)}, "", "saw 1 sign of the attacker's return, such as: a pod runs", "It was recovered"},
-		"a return, and recovered":       {[]timeline.Entry{recovered, watch(sign), recovered}, "recover", "It was recovered", "sign"},
-		"eradicated":                    {[]timeline.Entry{eradicated}, "eradicate", "It was eradicated", "not eradicated"},
-		"eradicated, then not":          {[]timeline.Entry{eradicated, not}, "", "not eradicated: 1 of 2", "It was eradicated"},
-		"not, then eradicated":          {[]timeline.Entry{not, eradicated}, "eradicate", "It was eradicated", "not eradicated"},
-		"a step of the runbook skipped": {[]timeline.Entry{eradicated, phaseEnd(timeline.OutcomeFailed, "eradicate: not all is done: deactivate")}, "", "not all is done: deactivate", "It was eradicated"},
-		"all steps done, and not eradicated": {[]timeline.Entry{not, phaseEnd(timeline.OutcomeDone, "eradicate: all steps of the runbook are done")},
+		"recovered":              {[]timeline.Entry{recovered}, "recover", "It was recovered", "sign"},
+		"recovered, and a watch": {[]timeline.Entry{recovered, watch()}, "recover", "It was recovered", "sign"},
+		"recovered, and a return": {[]timeline.Entry{recovered, watch(sign)}, "",
+			"saw 1 sign of the attacker's return, such as: a pod runs", "It was recovered"},
+		"a return, and recovered": {[]timeline.Entry{recovered, watch(sign), recovered}, "recover",
+			"It was recovered", "sign"},
+		"eradicated": {[]timeline.Entry{eradicated}, "eradicate", "It was eradicated",
+			"not eradicated"},
+		"eradicated, then not": {[]timeline.Entry{eradicated, not}, "", "not eradicated: 1 of 2",
+			"It was eradicated"},
+		"not, then eradicated": {[]timeline.Entry{not, eradicated}, "eradicate", "It was eradicated",
+			"not eradicated"},
+		"a step of the runbook skipped": {[]timeline.Entry{eradicated,
+			phaseEnd(timeline.OutcomeFailed, "eradicate: not all is done: deactivate")}, "",
+			"not all is done: deactivate", "It was eradicated"},
+		"all steps done, and not eradicated": {[]timeline.Entry{not,
+			phaseEnd(timeline.OutcomeDone, "eradicate: all steps of the runbook are done")},
 			"", "not eradicated: 1 of 2", "It was eradicated"},
-		"all steps done": {[]timeline.Entry{phaseEnd(timeline.OutcomeDone, "eradicate: all steps of the runbook are done")}, "eradicate", "It was eradicated", ""},
-		"contained":      {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone)}, "contain", "contained. It took", "had been"},
-		"not contained":  {[]timeline.Entry{contained(record.NotContained, timeline.OutcomeFailed)}, "", "not contained.", "It took"},
-		"contained, then not": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone), contained(record.NotContained, timeline.OutcomeFailed)},
+		"all steps done": {[]timeline.Entry{phaseEnd(timeline.OutcomeDone,
+			"eradicate: all steps of the runbook are done")}, "eradicate", "It was eradicated", ""},
+		"contained": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone)}, "contain",
+			"contained. It took", "had been"},
+		"not contained": {[]timeline.Entry{contained(record.NotContained, timeline.OutcomeFailed)}, "",
+			"not contained.", "It took"},
+		"contained, then not": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone),
+			contained(record.NotContained, timeline.OutcomeFailed)},
 			"", "not contained.", "It took"},
-		"contained, then could not tell": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone), contained(record.Undetermined, timeline.OutcomeUnknown)},
+		"contained, then could not tell": {[]timeline.Entry{contained(record.Contained, timeline.OutcomeDone),
+			contained(record.Undetermined, timeline.OutcomeUnknown)},
 			"contain", "could not tell. It had been contained", "It took"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			entries := append([]timeline.Entry{{Kind: timeline.KindObservation, Phase: "detect"}, {Kind: timeline.KindOpened},
+			entries := append([]timeline.Entry{{Kind: timeline.KindObservation, Phase: "detect"},
+				{Kind: timeline.KindOpened},
 				{Kind: timeline.KindIntent, Phase: "contain", Step: "detach", Action: "detach"},
 				{Kind: timeline.KindOutcome, Intent: 3, Outcome: timeline.OutcomeDone}}, tt.entries...)
 			for i := range entries {
@@ -243,7 +273,8 @@ func TestWhatALaterLookTakesBack(t *testing.T) {
 				}
 			}
 			text := fmt.Sprint(r.Summary)
-			if strings.Join(known, " ") != tt.known || !strings.Contains(text, tt.says) || tt.not != "" && strings.Contains(text, tt.not) {
+			if strings.Join(known, " ") != tt.known || !strings.Contains(text, tt.says) ||
+				tt.not != "" && strings.Contains(text, tt.not) {
 				t.Errorf("known: %q, and it says: %s", known, text)
 			}
 		})
@@ -263,14 +294,17 @@ func carry(t *testing.T, e timeline.Entry, payload any) timeline.Entry {
 func TestExposuresComeAndGo(t *testing.T) {
 	at := time.Date(2026, 2, 12, 8, 0, 0, 0, time.UTC)
 	verdict := func(minute int, data string) timeline.Entry {
-		return timeline.Entry{Seq: int64(minute), Time: at.Add(time.Duration(minute) * time.Minute), Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone, Data: record.Verbatim([]byte(data))}
+		return timeline.Entry{Seq: int64(minute), Time: at.Add(time.Duration(minute) * time.Minute),
+			Kind: timeline.KindVerdict, Phase: "contain", Outcome: timeline.OutcomeDone,
+			Data: record.Verbatim([]byte(data))}
 	}
 	of := func(pod string, texts ...string) string {
 		var list []string
 		for _, text := range texts {
 			list = append(list, `{"code":"c","severity":"risk","text":"`+text+`"}`)
 		}
-		return `{"verdict":"x","targets":[{"namespace":"n","pod":"` + pod + `","uid":"` + pod + `","exposures":[` + strings.Join(list, ",") + `]}]}`
+		return `{"verdict":"x","targets":[{"namespace":"n","pod":"` + pod + `","uid":"` + pod + `","exposures":[` +
+			strings.Join(list, ",") + `]}]}`
 	}
 	r := report.New(report.Input{Entries: []timeline.Entry{
 		verdict(1, of("p", "a", "b", "a")), verdict(2, of("q", "a")), verdict(3, of("p", "b")),
@@ -305,16 +339,19 @@ func TestEradicationIsTold(t *testing.T) {
 		return e.Seq
 	}
 	step := func(name, object string, outcome timeline.Outcome) {
-		e := timeline.Entry{Phase: "eradicate", Step: name, Action: name, Summary: name + " " + object, Command: "(by irctl alone)",
-			Object: &timeline.Object{Kind: "Secret", Namespace: "n", Name: object}, Final: true}
+		e := timeline.Entry{Phase: "eradicate", Step: name, Action: name, Summary: name + " " + object,
+			Command: "(by irctl alone)",
+			Object:  &timeline.Object{Kind: "Secret", Namespace: "n", Name: object}, Final: true}
 		e.Kind = timeline.KindIntent
 		e.Intent = add(e)
 		e.Kind, e.Outcome = timeline.KindOutcome, outcome
 		add(e)
 	}
 	add(timeline.Entry{Kind: timeline.KindOpened})
-	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "passed over", Data: record.Verbatim([]byte(`{"run":{"event":"step-ended","notNeeded":true}}`))})
-	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "left out", Data: record.Verbatim([]byte(`{"run":{"event":"step-ended","step":"x"}}`))})
+	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "passed over",
+		Data: record.Verbatim([]byte(`{"run":{"event":"step-ended","notNeeded":true}}`))})
+	add(timeline.Entry{Kind: timeline.KindObservation, Outcome: timeline.OutcomeSkipped, Summary: "left out",
+		Data: record.Verbatim([]byte(`{"run":{"event":"step-ended","step":"x"}}`))})
 	for _, object := range []string{"a", "b"} {
 		for _, name := range []string{"new-value", "store", "update", "verify"} {
 			step(name, object, timeline.OutcomeDone)
@@ -328,7 +365,8 @@ func TestEradicationIsTold(t *testing.T) {
 	if len(r.Rotations) != 4 {
 		t.Errorf("rotations: %+v", r.Rotations)
 	}
-	for _, want := range []report.Text{"2 secrets replaced; of 1 the old value is worthless.", "4 changes to the cluster: 2 made, 1 already, 1 failed; 0 undone since, 0 still standing."} {
+	for _, want := range []report.Text{"2 secrets replaced; of 1 the old value is worthless.",
+		"4 changes to the cluster: 2 made, 1 already, 1 failed; 0 undone since, 0 still standing."} {
 		if !slices.Contains(r.Summary, want) {
 			t.Errorf("the summary does not say %q: %q", want, r.Summary)
 		}
@@ -361,7 +399,8 @@ func TestDoubtsComeFirst(t *testing.T) {
 		in.Incident.Doubts = []incident.Doubt{{Text: "the head of its journal is lost", Weighs: weighs}}
 		for name, text := range render(t, in) {
 			top, _, _ := strings.Cut(text, "opened at")
-			if !strings.Contains(top, "the head of its journal is lost") || name != "report.json" && !strings.Contains(top, title) {
+			if !strings.Contains(top, "the head of its journal is lost") ||
+				name != "report.json" && !strings.Contains(top, title) {
 				t.Errorf("weighs %t: %s does not begin with it", weighs, name)
 			}
 		}

@@ -46,7 +46,8 @@ func waysIn(r *Report, entries []timeline.Entry) []WayIn {
 		if workload == "" || slices.ContainsFunc(list, func(w WayIn) bool { return w.Workload == workload }) {
 			continue
 		}
-		w := WayIn{Workload: workload, State: wayInOpen, Text: workload + ": no patched image is recorded; the way in is still open"}
+		w := WayIn{Workload: workload, State: wayInOpen, Text: workload +
+			": no patched image is recorded; the way in is still open"}
 		had, has := map[string]string{}, map[string]string{}
 		for _, a := range timeline.Actions(entries) {
 			if slices.Contains(patches, a.Intent.Step) && objectOf(a.Intent.Object) == workload && patchesImage(a) {
@@ -55,7 +56,8 @@ func waysIn(r *Report, entries []timeline.Entry) []WayIn {
 			}
 		}
 		if same := unchanged(had, has); !w.Open() && len(same) > 0 {
-			w.State, w.Text = wayInOpen, w.Text+Text("; not so "+strings.Join(same, ", ")+", so the way in is still open")
+			w.State, w.Text = wayInOpen, w.Text+
+				Text("; not so "+strings.Join(same, ", ")+", so the way in is still open")
 		}
 		if said, ok := recovered(workload, entries); ok && said.Seq > w.Seq {
 			w = said
@@ -174,7 +176,8 @@ func patchedBy(workload Text, a timeline.Action) WayIn {
 		return WayIn{Workload: workload, State: wayInOpen, Seq: a.UndoIntent.Seq, At: a.UndoIntent.Time,
 			Text: workload + ": the patched image was taken back; the way in is open again"}
 	}
-	return WayIn{Workload: workload, State: wayInClosed, Seq: a.Outcome.Seq, At: a.Outcome.Time, Text: workload + ": " + Text(a.Intent.Summary)}
+	return WayIn{Workload: workload, State: wayInClosed, Seq: a.Outcome.Seq, At: a.Outcome.Time, Text: workload + ": " +
+		Text(a.Intent.Summary)}
 }
 
 // recovered is what the last recovery found of a workload.
@@ -192,7 +195,8 @@ func recovered(workload Text, entries []timeline.Entry) (w WayIn, ok bool) {
 			if found.State != wayInClosed {
 				w.State, w.Text = wayInOpen, Text(found.Text)+"; the way in is still open"
 				if rec.SameImage {
-					w.Text = Text(found.Text) + ", and went back into service so, as was decided; the way in is still open"
+					w.Text = Text(found.Text) +
+						", and went back into service so, as was decided; the way in is still open"
 				}
 			}
 			return w, true

@@ -32,15 +32,19 @@ type Account struct {
 	tokens []*corev1.Secret
 }
 
-// NewAccount plans it in an incident, with whose ID it labels what it makes anew. legacy are the account's token Secrets, of which those
+// NewAccount plans it in an incident, with whose ID it labels what it makes anew. legacy are the account's
+// token Secrets, of which those
 // in use are made anew.
 func NewAccount(
-	client *cluster.Client, incident string, live *corev1.ServiceAccount, legacy []*corev1.Secret, inUse func(name string) bool,
+	client *cluster.Client, incident string, live *corev1.ServiceAccount, legacy []*corev1.Secret,
+	inUse func(name string) bool,
 ) (*Account, error) {
 	next := &corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: live.Namespace, Name: live.Name, Labels: labelled(live.Labels, incident),
+		ObjectMeta: metav1.ObjectMeta{Namespace: live.Namespace, Name: live.Name,
+			Labels:      labelled(live.Labels, incident),
 			Annotations: live.Annotations, OwnerReferences: live.OwnerReferences},
-		Secrets: live.Secrets, ImagePullSecrets: live.ImagePullSecrets, AutomountServiceAccountToken: live.AutomountServiceAccountToken}
+		Secrets: live.Secrets, ImagePullSecrets: live.ImagePullSecrets,
+		AutomountServiceAccountToken: live.AutomountServiceAccountToken}
 	record := Record{Rotator: "service-account", AccountUID: string(live.UID)}
 	var err error
 	if record.Account, err = json.Marshal(next); err != nil {
@@ -54,8 +58,10 @@ func NewAccount(
 		annotations := maps.Clone(s.Annotations)
 		delete(annotations, corev1.ServiceAccountUIDKey)
 		delete(annotations, corev1.LastAppliedConfigAnnotation)
-		token, err := json.Marshal(&corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Type: s.Type,
-			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, Labels: labelled(s.Labels, incident), Annotations: annotations}})
+		token, err := json.Marshal(&corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+			Type: s.Type,
+			ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, Labels: labelled(s.Labels, incident),
+				Annotations: annotations}})
 		if err != nil {
 			return nil, fmt.Errorf("recording Secret %s/%s: %w", s.Namespace, s.Name, err)
 		}
@@ -119,7 +125,8 @@ func (a *Account) Update(ctx context.Context) (Outcome, error) {
 	}
 	note := "made anew: every token of before is invalid"
 	if n := len(a.legacy); n > 0 {
-		note += fmt.Sprintf("; %d legacy token Secrets deleted, %d of them made anew for what mounts them", n, len(a.tokens))
+		note += fmt.Sprintf("; %d legacy token Secrets deleted, %d of them made anew for what mounts them", n,
+			len(a.tokens))
 	}
 	return done(note)
 }
@@ -141,7 +148,8 @@ func (a *Account) deleteOld(ctx context.Context) error {
 			return false, nil // finalizers are at work
 		}
 		err = persist(ctx, func(ctx context.Context) error {
-			return accounts.Delete(ctx, a.next.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &a.old}})
+			return accounts.Delete(ctx, a.next.Name,
+				metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &a.old}})
 		})
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return false, fmt.Errorf("deleting %s: %w", a.name(), err)
@@ -160,16 +168,19 @@ func (a *Account) create(ctx context.Context) error {
 			return err
 		}
 		patch, err := json.Marshal(map[string]any{
-			"metadata":         map[string]any{"labels": a.next.Labels, "annotations": a.next.Annotations},
-			"imagePullSecrets": a.next.ImagePullSecrets, "automountServiceAccountToken": a.next.AutomountServiceAccountToken})
+			"metadata":                     map[string]any{"labels": a.next.Labels, "annotations": a.next.Annotations},
+			"imagePullSecrets":             a.next.ImagePullSecrets,
+			"automountServiceAccountToken": a.next.AutomountServiceAccountToken})
 		if err != nil {
 			return err
 		}
-		_, err = accounts.Patch(ctx, a.next.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
+		_, err = accounts.Patch(ctx, a.next.Name, types.MergePatchType, patch,
+			metav1.PatchOptions{FieldManager: fieldManager})
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("%s was deleted and could not be made anew; pods that use it cannot start until the same command is run again: %w", a.name(), err)
+		return fmt.Errorf("%s was deleted and could not be made anew; pods that use it cannot start until the same "+
+			"command is run again: %w", a.name(), err)
 	}
 	return nil
 }
@@ -179,16 +190,18 @@ func (a *Account) create(ctx context.Context) error {
 // account of before.
 func (a *Account) issue(ctx context.Context, token *corev1.Secret) error {
 	secrets := a.client.Kube.CoreV1().Secrets(token.Namespace)
-	return await(ctx, fmt.Sprintf("a token in Secret %s/%s", token.Namespace, token.Name), func(ctx context.Context) (bool, error) {
-		live, err := secrets.Get(ctx, token.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			if _, err = secrets.Create(ctx, token, metav1.CreateOptions{FieldManager: fieldManager}); apierrors.IsAlreadyExists(err) {
-				err = nil
+	return await(ctx, fmt.Sprintf("a token in Secret %s/%s", token.Namespace, token.Name),
+		func(ctx context.Context) (bool, error) {
+			live, err := secrets.Get(ctx, token.Name, metav1.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				if _, err = secrets.Create(ctx, token,
+					metav1.CreateOptions{FieldManager: fieldManager}); apierrors.IsAlreadyExists(err) {
+					err = nil
+				}
+				return false, err
 			}
-			return false, err
-		}
-		return err == nil && len(live.Data[corev1.ServiceAccountTokenKey]) > 0, err
-	})
+			return err == nil && len(live.Data[corev1.ServiceAccountTokenKey]) > 0, err
+		})
 }
 
 // DryRun asks whether the account may be deleted.
@@ -215,7 +228,9 @@ func (a *Account) Deactivate(ctx context.Context) (Outcome, error) {
 		names = append(names, s.Name)
 	}
 	if slices.Sort(names); len(names) > 0 {
-		return already("tokens of the account's UID of before are not accepted any more; legacy token Secrets deleted: " + strings.Join(names, ", "))
+		return already(
+			"tokens of the account's UID of before are not accepted any more; legacy token Secrets deleted: " +
+				strings.Join(names, ", "))
 	}
 	return already("tokens of the account's UID of before are not accepted any more")
 }

@@ -33,14 +33,16 @@ type Certificate struct {
 }
 
 // NewCertificate plans it.
-func NewCertificate(client *cluster.Client, digests Digests, prior *Record, source cluster.Ref, live *corev1.Secret, now func() time.Time) *Certificate {
+func NewCertificate(client *cluster.Client, digests Digests, prior *Record, source cluster.Ref, live *corev1.Secret,
+	now func() time.Time) *Certificate {
 	return &Certificate{client: client, digests: digests, source: source, live: live, prior: prior, now: now}
 }
 
 // CannotReissue says why issuing again would not replace the key; "": it would,
 // or it is not known before.
 func CannotReissue(certificate *unstructured.Unstructured) string {
-	if policy, _, _ := unstructured.NestedString(certificate.Object, "spec", "privateKey", "rotationPolicy"); policy == "Never" {
+	if policy, _, _ := unstructured.NestedString(certificate.Object, "spec", "privateKey",
+		"rotationPolicy"); policy == "Never" {
 		return "its spec.privateKey.rotationPolicy is Never, so that the leaked key would be certified again"
 	}
 	return ""
@@ -61,8 +63,10 @@ func (c *Certificate) Record() Record {
 	if c.prior != nil {
 		return *c.prior
 	}
-	return Record{Rotator: "cert-manager", Keeper: keeper(c.source), Secrets: []SecretRecord{{Namespace: c.live.Namespace, Name: c.live.Name, UID: string(c.live.UID),
-		Keys: map[string]KeyDigests{corev1.TLSPrivateKeyKey: {Before: c.digests.Of(c.live.Data[corev1.TLSPrivateKeyKey])}}}}}
+	return Record{Rotator: "cert-manager", Keeper: keeper(c.source),
+		Secrets: []SecretRecord{{Namespace: c.live.Namespace, Name: c.live.Name, UID: string(c.live.UID),
+			Keys: map[string]KeyDigests{corev1.TLSPrivateKeyKey: {Before: c.digests.Of(
+				c.live.Data[corev1.TLSPrivateKeyKey])}}}}}
 }
 
 // Update triggers the issuance and waits for the new certificate.
@@ -95,13 +99,15 @@ func (c *Certificate) Update(ctx context.Context) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("reading Secret %s/%s: %w", c.live.Namespace, c.live.Name, err)
 	}
 	if string(live.Data[corev1.TLSPrivateKeyKey]) == string(c.live.Data[corev1.TLSPrivateKeyKey]) {
-		return Outcome{}, fmt.Errorf("%s was issued again with the same private key: set its spec.privateKey.rotationPolicy to Always, then run the same command again", c.source)
+		return Outcome{}, fmt.Errorf("%s was issued again with the same private key: set its "+
+			"spec.privateKey.rotationPolicy to Always, then run the same command again", c.source)
 	}
 	return done("issued again, with a new key")
 }
 
 func (c *Certificate) get(ctx context.Context) (*unstructured.Unstructured, error) {
-	cert, err := c.client.Dynamic.Resource(CertificateRef.GVR()).Namespace(c.source.Namespace).Get(ctx, c.source.Name, metav1.GetOptions{})
+	cert, err := c.client.Dynamic.Resource(CertificateRef.GVR()).Namespace(c.source.Namespace).
+		Get(ctx, c.source.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", c.source, err)
 	}
@@ -130,11 +136,13 @@ func (c *Certificate) trigger(ctx context.Context) (revision int64, edit change.
 		m, _ := raw.(map[string]any)
 		return m["type"] == "Issuing"
 	})
-	after = append(after, map[string]any{"type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "Certificate re-issuance manually triggered",
+	after = append(after, map[string]any{"type": "Issuing", "status": "True", "reason": "ManuallyTriggered",
+		"message":            "Certificate re-issuance manually triggered",
 		"lastTransitionTime": c.now().UTC().Format(time.RFC3339), "observedGeneration": cert.GetGeneration()})
 	ref := c.source
 	ref.UID = cert.GetUID()
-	edit, _ = change.NewEdit(ref, "status", cert.GetResourceVersion(), change.Field{Path: []string{"status", "conditions"}, Before: before, After: after})
+	edit, _ = change.NewEdit(ref, "status", cert.GetResourceVersion(),
+		change.Field{Path: []string{"status", "conditions"}, Before: before, After: after})
 	return revision, edit, nil
 }
 
@@ -152,6 +160,8 @@ func (c *Certificate) DryRun(ctx context.Context) error {
 
 // Deactivate leaves the revocation to the authority.
 func (c *Certificate) Deactivate(context.Context) (Outcome, error) {
-	left := fmt.Sprintf("the old certificate of Secret %s/%s is valid until it expires: have its authority revoke it if that matters", c.live.Namespace, c.live.Name)
+	left := fmt.Sprintf(
+		"the old certificate of Secret %s/%s is valid until it expires: have its authority revoke it if that matters",
+		c.live.Namespace, c.live.Name)
 	return Outcome{Result: change.Already, Note: left}, nil
 }

@@ -30,14 +30,16 @@ const maxOutput = 2 << 10
 // IRCTL_INCIDENT, IRCTL_NAMESPACE, IRCTL_SECRET and IRCTL_KEY. What it prints
 // is not shown, but for the end of its complaint when it fails, without any of
 // the secrets.
-func (c Commander) Run(ctx context.Context, argv []string, secret cluster.Ref, key string, value Value, secrets []Value) error {
+func (c Commander) Run(ctx context.Context, argv []string, secret cluster.Ref, key string, value Value,
+	secrets []Value) error {
 	if c.Time == 0 {
 		c.Time = time.Minute
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Time, fmt.Errorf("it took longer than %s", c.Time))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) // what the responder asked to run
-	cmd.Env = append(os.Environ(), "IRCTL_INCIDENT="+c.Incident, "IRCTL_NAMESPACE="+secret.Namespace, "IRCTL_SECRET="+secret.Name, "IRCTL_KEY="+key)
+	cmd.Env = append(os.Environ(), "IRCTL_INCIDENT="+c.Incident, "IRCTL_NAMESPACE="+secret.Namespace, "IRCTL_SECRET="+
+		secret.Name, "IRCTL_KEY="+key)
 	cmd.Stdin = bytes.NewReader(value.Reveal())
 	complaint := &tail{limit: maxOutput}
 	cmd.Stderr = complaint
@@ -50,7 +52,8 @@ func (c Commander) Run(ctx context.Context, argv []string, secret cluster.Ref, k
 		err = errors.Join(err, cause)
 	}
 	said := sanitize.Line(scrubText(string(complaint.kept), secrets...))
-	return fmt.Errorf("the team's command %q for key %s of %s: %w: %s", argv[0], key, secret, scrub(err, secrets...), said)
+	return fmt.Errorf("the team's command %q for key %s of %s: %w: %s", argv[0], key, secret, scrub(err, secrets...),
+		said)
 }
 
 // tail keeps the last bytes that were written.

@@ -69,7 +69,8 @@ func (x *External) Record() Record {
 			keys[key] = KeyDigests{Before: keys[key].Before, After: x.digests.Of(v.Reveal())}
 		}
 	}
-	return Record{Rotator: "external-secret", Keeper: keeper(x.source), Secrets: []SecretRecord{{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Keys: keys}}}
+	return Record{Rotator: "external-secret", Keeper: keeper(x.source),
+		Secrets: []SecretRecord{{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Keys: keys}}}
 }
 
 // keys are those that must change.
@@ -110,7 +111,8 @@ func (x *External) Update(ctx context.Context) (Outcome, error) {
 }
 
 func (x *External) get(ctx context.Context) (*unstructured.Unstructured, error) {
-	es, err := x.client.Dynamic.Resource(x.source.GVR()).Namespace(x.source.Namespace).Get(ctx, x.source.Name, metav1.GetOptions{})
+	es, err := x.client.Dynamic.Resource(x.source.GVR()).Namespace(x.source.Namespace).
+		Get(ctx, x.source.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", x.source, err)
 	}
@@ -129,8 +131,9 @@ func (x *External) annotate(ctx context.Context) (before string, edit change.Cha
 	}
 	ref := x.source
 	ref.UID = es.GetUID()
-	edit, _ = change.NewEdit(ref, "", es.GetResourceVersion(), change.Field{Path: []string{"metadata", "annotations", forceSync},
-		Before: was, After: strconv.FormatInt(x.now().UnixNano(), 10)})
+	edit, _ = change.NewEdit(ref, "", es.GetResourceVersion(),
+		change.Field{Path: []string{"metadata", "annotations", forceSync},
+			Before: was, After: strconv.FormatInt(x.now().UnixNano(), 10)})
 	return before, edit, nil
 }
 
@@ -146,7 +149,9 @@ func synced(es *unstructured.Unstructured, before string) (bool, error) {
 		}
 		if c["status"] == "False" {
 			// Its message may quote the provider, and the provider the value.
-			return false, fmt.Errorf("ExternalSecret %s/%s could not be synchronised (%v): kubectl describe externalsecret tells why", es.GetNamespace(), es.GetName(), c["reason"])
+			return false, fmt.Errorf(
+				"ExternalSecret %s/%s could not be synchronised (%v): kubectl describe externalsecret tells why",
+				es.GetNamespace(), es.GetName(), c["reason"])
 		}
 		return version != before, nil
 	}
@@ -167,7 +172,8 @@ func (x *External) fetched(ctx context.Context) (Outcome, error) {
 		}
 	}
 	if len(same) > 0 {
-		return Outcome{}, fmt.Errorf("%s was synchronised, and the source still has the old value of %s: put a new one there (%s), then run the same command again; --keep KEY if it is no secret",
+		return Outcome{}, fmt.Errorf("%s was synchronised, and the source still has the old value of %s: put a new "+
+			"one there (%s), then run the same command again; --keep KEY if it is no secret",
 			x.source, strings.Join(same, ", "), x.places(ctx))
 	}
 	out, err := done("synchronised; every key has a new value")

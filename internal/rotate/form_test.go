@@ -262,16 +262,19 @@ func FuzzFormOf(f *testing.F) {
 // replaced by what irctl makes; neither is a certificate by a public half.
 func TestNoGeneratedValueReplacesAForm(t *testing.T) {
 	w := newCluster(t, nil)
-	w.secret(t, "x", map[string]string{"neutral": "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n", "half": "-----BEGIN CERTIFICATE-----\n", "free": "hunter22"})
+	w.secret(t, "x", map[string]string{"neutral": "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n",
+		"half": "-----BEGIN CERTIFICATE-----\n", "free": "hunter22"})
 	for name, sources := range map[string]map[string]Source{
-		"random": {"neutral": {Kind: Random}}, "pair": {"neutral": {Kind: RSA}}, "role": {"neutral": {Kind: Role, Role: "todo"}},
+		"random": {"neutral": {Kind: Random}}, "pair": {"neutral": {Kind: RSA}},
+		"role":        {"neutral": {Kind: Role, Role: "todo"}},
 		"public half": {"free": {Kind: Ed25519, Public: "half"}},
 	} {
 		if _, err := w.secrets(t, "x", sources).New(t.Context()); err == nil {
 			t.Errorf("%s: it is replaced", name)
 		}
 	}
-	if _, err := w.secrets(t, "x", map[string]Source{"free": {Kind: Random}, "neutral": {Kind: Supplied, Value: NewValue([]byte("y"))}}).New(t.Context()); err != nil {
+	if _, err := w.secrets(t, "x", map[string]Source{"free": {Kind: Random},
+		"neutral": {Kind: Supplied, Value: NewValue([]byte("y"))}}).New(t.Context()); err != nil {
 		t.Errorf("what the responder gives, and free text: %v", err)
 	}
 }

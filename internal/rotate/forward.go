@@ -80,7 +80,8 @@ func (f Forward) dial(ctx context.Context, client *cluster.Client) (net.Conn, er
 			return nil, fmt.Errorf("reaching %s: %w", f, err)
 		}
 	}
-	target := client.Kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(f.Namespace).Name(pod).SubResource("portforward").URL()
+	target := client.Kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(f.Namespace).Name(pod).
+		SubResource("portforward").URL()
 	if client.Config == nil || target == nil {
 		return nil, fmt.Errorf("reaching %s: this cluster takes no port-forward", f)
 	}
@@ -126,7 +127,8 @@ func olderDialer(config *rest.Config, target string) (httpstream.Dialer, error) 
 // endpoint is a ready pod behind a Service, and the port there. The first by
 // name, so that every connection of a run goes to the same one.
 func (f Forward) endpoint(ctx context.Context, client *cluster.Client) (pod string, port int32, err error) {
-	services, err := client.Kube.CoreV1().Services(f.Namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", f.Name).String()})
+	services, err := client.Kube.CoreV1().Services(f.Namespace).
+		List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", f.Name).String()})
 	if err != nil {
 		return "", 0, err
 	}

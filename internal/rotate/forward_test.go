@@ -115,7 +115,8 @@ func TestPostgresThroughTheAPIServer(t *testing.T) {
 	w, _ := roleWorld(t, p, nil, nil)
 	k := &kubelet{pod: "postgres-0", port: p.port}
 	w.behind(t, k)
-	db, err := ParseDatabase("host=nowhere.invalid port=5999 user=admin password=" + adminPassword + " dbname=postgres sslmode=disable")
+	db, err := ParseDatabase("host=nowhere.invalid port=5999 user=admin password=" + adminPassword +
+		" dbname=postgres sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,9 +143,11 @@ func TestTheKubeletsWordIsInTheError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := NewRoles(NewSecrets(w.client, w.digests, nil, Commander{}), db.Through(Forward{Namespace: ns, Kind: "pod", Name: "postgres-0"}))
+	r := NewRoles(NewSecrets(w.client, w.digests, nil, Commander{}),
+		db.Through(Forward{Namespace: ns, Kind: "pod", Name: "postgres-0"}))
 	_, err = r.asAdmin(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "inside namespace") || !strings.Contains(err.Error(), "pod todo-app/postgres-0") {
+	if err == nil || !strings.Contains(err.Error(), "inside namespace") ||
+		!strings.Contains(err.Error(), "pod todo-app/postgres-0") {
 		t.Errorf("%v", err)
 	}
 	if err != nil && strings.Contains(err.Error(), "hunter2") {
@@ -191,7 +194,8 @@ endpoints:
 	if err != nil || pod != "db-1" || port != 6432 {
 		t.Errorf("%s:%d, %v; want db-1:6432", pod, port, err)
 	}
-	for _, f := range []Forward{{Namespace: ns, Kind: "service", Name: "db", Port: 1}, {Namespace: ns, Kind: "service", Name: "none", Port: 5432}} {
+	for _, f := range []Forward{{Namespace: ns, Kind: "service", Name: "db", Port: 1},
+		{Namespace: ns, Kind: "service", Name: "none", Port: 5432}} {
 		if _, _, err := f.endpoint(t.Context(), w.client); err == nil {
 			t.Errorf("%+v: found something", f)
 		}

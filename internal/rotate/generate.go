@@ -114,10 +114,14 @@ func keyPair(k Kind) (value, public Value, err error) {
 // issuers are how credentials begin that only their issuer can make. A value
 // that irctl makes up would merely break what uses it.
 var issuers = []struct{ prefix, who string }{
-	{"gsk_", "Groq"}, {"sk-", "OpenAI or Anthropic"}, {"sk_live_", "Stripe"}, {"rk_live_", "Stripe"}, {"whsec_", "Stripe"},
-	{"AKIA", "AWS"}, {"ASIA", "AWS"}, {"ghp_", "GitHub"}, {"gho_", "GitHub"}, {"ghu_", "GitHub"}, {"ghs_", "GitHub"}, {"github_pat_", "GitHub"},
-	{"glpat-", "GitLab"}, {"xoxb-", "Slack"}, {"xoxp-", "Slack"}, {"xoxa-", "Slack"}, {"xapp-", "Slack"}, {"AIza", "Google"}, {"ya29.", "Google"},
-	{"SG.", "SendGrid"}, {"npm_", "npm"}, {"pypi-", "PyPI"}, {"dop_v1_", "DigitalOcean"}, {"hf_", "Hugging Face"}, {"hvs.", "Vault"},
+	{"gsk_", "Groq"}, {"sk-", "OpenAI or Anthropic"}, {"sk_live_", "Stripe"}, {"rk_live_", "Stripe"},
+	{"whsec_", "Stripe"},
+	{"AKIA", "AWS"}, {"ASIA", "AWS"}, {"ghp_", "GitHub"}, {"gho_", "GitHub"}, {"ghu_", "GitHub"}, {"ghs_", "GitHub"},
+	{"github_pat_", "GitHub"},
+	{"glpat-", "GitLab"}, {"xoxb-", "Slack"}, {"xoxp-", "Slack"}, {"xoxa-", "Slack"}, {"xapp-", "Slack"},
+	{"AIza", "Google"}, {"ya29.", "Google"},
+	{"SG.", "SendGrid"}, {"npm_", "npm"}, {"pypi-", "PyPI"}, {"dop_v1_", "DigitalOcean"}, {"hf_", "Hugging Face"},
+	{"hvs.", "Vault"},
 	{"-----BEGIN CERTIFICATE", "a certificate authority"},
 }
 

@@ -50,7 +50,9 @@ const connectTime = 10 * time.Second
 func ParseDatabase(text string) (Database, error) {
 	config, err := pgx.ParseConfig(strings.TrimSpace(text))
 	if err != nil {
-		return Database{}, errors.New("the connection string of --postgres-admin is malformed; it is not shown, since it may hold a password") // nor is the error
+		// nor is the error
+		return Database{}, errors.New(
+			"the connection string of --postgres-admin is malformed; it is not shown, since it may hold a password")
 	}
 	config.ConnectTimeout = connectTime
 	return Database{config: config}, nil
@@ -84,8 +86,12 @@ func NewRoles(secrets *Secrets, admin Database) *Roles {
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return admin.forward.dial(ctx, secrets.client)
 	}
-	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }                    // nothing to look up
-	config.Fallbacks = slices.DeleteFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.Host != config.Host }) // other hosts are the same one here
+	// nothing to look up
+	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	// other hosts are the same one here
+	config.Fallbacks = slices.DeleteFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.Host != config.Host
+	})
 	return &Roles{Secrets: secrets, admin: config, forward: admin.forward}
 }
 
@@ -152,7 +158,8 @@ func (r *Roles) settle(ctx context.Context, cause error) (Outcome, error) {
 	for _, role := range r.names() {
 		switch in, err := r.accepts(ctx, role, r.passwords[role]); {
 		case err != nil:
-			return Outcome{}, fmt.Errorf("%w; whether it was is not known, since %s cannot be reached: the Secrets hold the new password, and the same command makes the roles agree", cause, role)
+			return Outcome{}, fmt.Errorf("%w; whether it was is not known, since %s cannot be reached: the Secrets "+
+				"hold the new password, and the same command makes the roles agree", cause, role)
 		case !in:
 			return Outcome{}, errors.Join(fmt.Errorf("%w; the Secrets are put back", cause), r.revert(ctx, r.edits))
 		}
@@ -193,12 +200,14 @@ func (r *Roles) Deactivate(ctx context.Context) (Outcome, error) {
 			return Outcome{}, err
 		}
 		if trusted {
-			found = "the server keeps the new password; whether it refuses the old one could not be tried, since pg_hba.conf lets everybody in from here without one"
+			found = "the server keeps the new password; whether it refuses the old one could not be tried, since " +
+				"pg_hba.conf lets everybody in from here without one"
 		}
 	}
 	var ended int
 	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
-		WHERE usename = ANY($1) AND pid <> pg_backend_pid() AND ($2 OR backend_start < $3)`, r.names(), r.changed.IsZero(), r.changed).Scan(&ended)
+		WHERE usename = ANY($1) AND pid <> pg_backend_pid() AND ($2 OR backend_start < $3)`, r.names(),
+		r.changed.IsZero(), r.changed).Scan(&ended)
 	if err != nil {
 		return Outcome{}, r.failed("ending the sessions of "+strings.Join(r.names(), ", "), err)
 	}
@@ -220,7 +229,9 @@ func (r *Roles) check(ctx context.Context, conn *pgx.Conn, role string) (trusted
 		}
 		if in {
 			if err := r.kept(ctx, conn, role); err != nil {
-				return true, fmt.Errorf("PostgreSQL still lets %s in with the old password: does pg_hba.conf trust this address? %w", role, err)
+				return true, fmt.Errorf(
+					"PostgreSQL still lets %s in with the old password: does pg_hba.conf trust this address? %w", role,
+					err)
 			}
 			return true, nil
 		}
@@ -242,7 +253,8 @@ func (r *Roles) kept(ctx context.Context, conn *pgx.Conn, role string) error {
 		return errors.New("it is refused others: the old password works")
 	}
 	var verifier string
-	if err := conn.QueryRow(ctx, "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = $1", role).Scan(&verifier); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = $1", role).
+		Scan(&verifier); err != nil {
 		return r.failed("reading what it keeps of the password, which takes a superuser", err)
 	}
 	if !verifies(verifier, r.passwords[role].Reveal()) {
@@ -262,7 +274,8 @@ func (r *Roles) accepts(ctx context.Context, role string, password Value) (bool,
 		return true, nil
 	}
 	var refused *pgconn.PgError
-	if errors.As(err, &refused) && (refused.Code == "28P01" || refused.Code == "28000") { // invalid_password, invalid_authorization_specification
+	// invalid_password, invalid_authorization_specification
+	if errors.As(err, &refused) && (refused.Code == "28P01" || refused.Code == "28000") {
 		return false, nil
 	}
 	return false, err
@@ -314,7 +327,8 @@ func saltedVerifier(password, salt []byte, iterations int) (string, error) {
 	}
 	stored := sha256.Sum256(mac(salted, "Client Key"))
 	encode := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt), encode(stored[:]), encode(mac(salted, "Server Key"))), nil
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt), encode(stored[:]),
+		encode(mac(salted, "Server Key"))), nil
 }
 
 // maxIterations bounds what a server can make this machine compute.
@@ -346,7 +360,8 @@ func span(value string) (from, to int, isURL bool, err error) {
 	scheme := strings.Index(value, "://")
 	if scheme < 0 || !strings.HasPrefix(value, "postgres") {
 		if strings.Contains(value, "password=") {
-			return 0, 0, false, errors.New("a password is replaced in a value that is the password, or a postgres:// URL; this is neither")
+			return 0, 0, false, errors.New(
+				"a password is replaced in a value that is the password, or a postgres:// URL; this is neither")
 		}
 		return 0, len(value), false, nil
 	}

@@ -58,7 +58,8 @@ func startPostgres(t *testing.T) *postgres {
 		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Credential: cred}
 		return cmd
 	}
-	if out, err := run("initdb", "-D", data, "-U", "admin", "--pwfile="+password, "-A", "scram-sha-256", "--no-sync").CombinedOutput(); err != nil {
+	if out, err := run("initdb", "-D", data, "-U", "admin", "--pwfile="+password, "-A", "scram-sha-256", "--no-sync").
+		CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v: %s", err, out)
 	}
 	p := &postgres{port: freePort(t), log: filepath.Join(dir, "log")}
@@ -66,7 +67,8 @@ func startPostgres(t *testing.T) *postgres {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := run("postgres", "-D", data, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+dir,
+	server := run("postgres", "-D", data, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1", "-c",
+		"unix_socket_directories="+dir,
 		"-c", "log_statement=all", "-c", "fsync=off")
 	server.Stdout, server.Stderr = log, log
 	if err := server.Start(); err != nil {
@@ -108,7 +110,9 @@ func freePort(t *testing.T) int {
 }
 
 func (p *postgres) dsn(user, password string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%d user='%s' password='%s' dbname=postgres sslmode=disable connect_timeout=5", p.port, user, password)
+	return fmt.Sprintf(
+		"host=127.0.0.1 port=%d user='%s' password='%s' dbname=postgres sslmode=disable connect_timeout=5", p.port,
+		user, password)
 }
 
 func (p *postgres) await(t *testing.T) {
@@ -164,11 +168,13 @@ const hostile = `to"do'; DROP ROLE admin; --`
 const oldPassword = "old-pw-9a1f"
 
 // roleWorld has the password of a role in two Secrets: as it is, and in a URL.
-func roleWorld(t *testing.T, p *postgres, faults func(sim.Request) sim.Fault, prior *Record) (*clusterUnderTest, *Roles) {
+func roleWorld(t *testing.T, p *postgres, faults func(sim.Request) sim.Fault, prior *Record) (*clusterUnderTest,
+	*Roles) {
 	t.Helper()
 	w := newCluster(t, faults)
 	w.secret(t, "postgres-secret", map[string]string{"PASSWORD": oldPassword})
-	w.secret(t, "backend-secret", map[string]string{"URL": "postgresql://todo:" + oldPassword + "@db:5432/todo?sslmode=require#x"})
+	w.secret(t, "backend-secret", map[string]string{"URL": "postgresql://todo:" + oldPassword +
+		"@db:5432/todo?sslmode=require#x"})
 	return w, w.roles(t, p, prior)
 }
 
@@ -176,7 +182,8 @@ func (w *clusterUnderTest) roles(t *testing.T, p *postgres, prior *Record) *Role
 	plan := func(name, key string) SecretPlan {
 		return SecretPlan{Live: w.live(t, name), Sources: map[string]Source{key: {Kind: Role, Role: hostile}}}
 	}
-	s := NewSecrets(w.client, w.digests, prior, Commander{}, plan("postgres-secret", "PASSWORD"), plan("backend-secret", "URL"))
+	s := NewSecrets(w.client, w.digests, prior, Commander{}, plan("postgres-secret", "PASSWORD"),
+		plan("backend-secret", "URL"))
 	return NewRoles(s, p.database(t))
 }
 
@@ -188,14 +195,16 @@ func TestPostgres(t *testing.T) {
 
 	t.Run("rotates", func(t *testing.T) {
 		w, r := roleWorld(t, p, nil, nil)
-		session, err := pgx.Connect(t.Context(), "host=127.0.0.1 port="+strconv.Itoa(p.port)+" dbname=postgres sslmode=disable password="+oldPassword+
+		session, err := pgx.Connect(t.Context(), "host=127.0.0.1 port="+strconv.Itoa(p.port)+
+			" dbname=postgres sslmode=disable password="+oldPassword+
 			` user='to"do\'; DROP ROLE admin; --'`)
 		if err != nil {
 			t.Fatal(err)
 		}
 		record := rotateAll(t, r)
 		password := w.value(t, "postgres-secret", "PASSWORD")
-		if want := "postgresql://todo:" + password + "@db:5432/todo?sslmode=require#x"; w.value(t, "backend-secret", "URL") != want {
+		if want := "postgresql://todo:" + password +
+			"@db:5432/todo?sslmode=require#x"; w.value(t, "backend-secret", "URL") != want {
 			t.Errorf("the URL is %q", w.value(t, "backend-secret", "URL"))
 		}
 		if p.letsIn(t, hostile, oldPassword) || !p.letsIn(t, hostile, password) {
@@ -240,7 +249,8 @@ func TestPostgres(t *testing.T) {
 		if _, err := r.Update(t.Context()); err == nil || strings.Contains(err.Error(), oldPassword) {
 			t.Errorf("%v", err)
 		}
-		if !p.letsIn(t, hostile, oldPassword) || w.value(t, "postgres-secret", "PASSWORD") != oldPassword || !strings.Contains(w.value(t, "backend-secret", "URL"), oldPassword) {
+		if !p.letsIn(t, hostile, oldPassword) || w.value(t, "postgres-secret", "PASSWORD") != oldPassword ||
+			!strings.Contains(w.value(t, "backend-secret", "URL"), oldPassword) {
 			t.Error("half of it was done")
 		}
 	})
@@ -267,7 +277,8 @@ func TestPostgres(t *testing.T) {
 		if _, err := r.settle(t.Context(), errors.New("committing: connection lost")); err == nil {
 			t.Error("a commit that was not made is taken for one that was")
 		}
-		if w.value(t, "postgres-secret", "PASSWORD") != oldPassword || !strings.Contains(w.value(t, "backend-secret", "URL"), oldPassword) {
+		if w.value(t, "postgres-secret", "PASSWORD") != oldPassword ||
+			!strings.Contains(w.value(t, "backend-secret", "URL"), oldPassword) {
 			t.Error("the Secrets were not put back")
 		}
 	})

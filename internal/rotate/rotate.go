@@ -60,7 +60,8 @@ type SecretRecord = record.RotatedSecret
 type KeyDigests = record.KeyDigests
 
 func keeper(r cluster.Ref) *record.Ref {
-	return &record.Ref{Group: r.Group, Version: r.Version, Resource: r.Resource, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name}
+	return &record.Ref{Group: r.Group, Version: r.Version, Resource: r.Resource, Kind: r.Kind, Namespace: r.Namespace,
+		Name: r.Name}
 }
 
 // Creates are the objects that a rotation makes, by what the journal keeps of it.
@@ -110,7 +111,8 @@ func Holds(r SecretRecord, live *corev1.Secret, d Digests) bool {
 }
 
 // ErrChanged: somebody else changed the object between the plan and the call.
-var ErrChanged = errors.New("somebody else changed it since it was planned; nothing was changed by irctl: run the same command again")
+var ErrChanged = errors.New(
+	"somebody else changed it since it was planned; nothing was changed by irctl: run the same command again")
 
 // write does a change whose values must not be told. The change itself is
 // never journaled.

@@ -61,7 +61,8 @@ func (w *clusterUnderTest) secret(t *testing.T, name string, data map[string]str
 	for k, v := range data {
 		fmt.Fprintf(&lines, "  %s: %s\n", k, base64.StdEncoding.EncodeToString([]byte(v)))
 	}
-	if err := w.Apply(fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: %s, namespace: %s}\ndata:\n%s", name, ns, lines.String())); err != nil {
+	if err := w.Apply(fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: %s, namespace: %s}\ndata:\n%s", name,
+		ns, lines.String())); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -81,7 +82,8 @@ func (w *clusterUnderTest) value(t *testing.T, name, key string) string {
 }
 
 func (w *clusterUnderTest) secrets(t *testing.T, name string, sources map[string]Source) *Secrets {
-	return NewSecrets(w.client, w.digests, nil, Commander{Incident: "inc-1"}, SecretPlan{Live: w.live(t, name), Sources: sources})
+	return NewSecrets(w.client, w.digests, nil, Commander{Incident: "inc-1"},
+		SecretPlan{Live: w.live(t, name), Sources: sources})
 }
 
 // TestValuesAreNotPrinted by any verb or encoding.
@@ -92,7 +94,8 @@ func TestValuesAreNotPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, got := range []string{fmt.Sprint(v), fmt.Sprintf("%v %+v %#v %s %q %x %X %d", v, v, v, v, v, v, v, v), fmt.Sprintf("%v %+v %#v", s, s, &s), string(text)} {
+	for _, got := range []string{fmt.Sprint(v), fmt.Sprintf("%v %+v %#v %s %q %x %X %d", v, v, v, v, v, v, v, v),
+		fmt.Sprintf("%v %+v %#v", s, s, &s), string(text)} {
 		if strings.Contains(got, "hunter") || strings.Contains(got, "68756e74") || strings.Contains(got, "104 117") {
 			t.Errorf("printed: %s", got)
 		}
@@ -149,7 +152,8 @@ func TestErrorsTellNoValue(t *testing.T) {
 	supplied := "supplied-4d2a"
 	w := newCluster(t, func(q sim.Request) sim.Fault {
 		if q.Verb == "patch" && q.Name == "echo" {
-			return sim.Fault{Error: sim.Denied("echo.example.com", "the values old-echo-1 and "+base64.StdEncoding.EncodeToString([]byte(supplied))+" are bad")}
+			return sim.Fault{Error: sim.Denied("echo.example.com", "the values old-echo-1 and "+
+				base64.StdEncoding.EncodeToString([]byte(supplied))+" are bad")}
 		}
 		return sim.Fault{}
 	})
@@ -169,7 +173,8 @@ func TestErrorsTellNoValue(t *testing.T) {
 			t.Fatalf("%s: no error", name)
 		}
 		for _, v := range []string{supplied, "old-echo-1", "theirs-77"} {
-			if strings.Contains(err.Error(), v) || strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte(v))) {
+			if strings.Contains(err.Error(), v) ||
+				strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte(v))) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -186,7 +191,8 @@ func TestErrorsTellNoValue(t *testing.T) {
 
 func TestSuccessorName(t *testing.T) {
 	first := successorName("signing")
-	if second := successorName(first); len(second) != len(first) || !strings.HasPrefix(second, "signing-r") || first == second {
+	if second := successorName(first); len(second) != len(first) || !strings.HasPrefix(second, "signing-r") ||
+		first == second {
 		t.Errorf("%s, then %s", first, second)
 	}
 	if long := successorName(strings.Repeat("a", 253)); len(long) != 253 {
@@ -199,7 +205,8 @@ func TestSuccessorName(t *testing.T) {
 func TestCommand(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "store")
-	text := "#!/bin/sh\ncat > " + dir + "/stdin\nprintf '%s' \"$1\" > " + dir + "/arg\nenv > " + dir + "/env\nls /proc/self/fd > /dev/null\nexit ${2:-0}\n"
+	text := "#!/bin/sh\ncat > " + dir + "/stdin\nprintf '%s' \"$1\" > " + dir + "/arg\nenv > " + dir +
+		"/env\nls /proc/self/fd > /dev/null\nexit ${2:-0}\n"
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -220,12 +227,14 @@ func TestCommand(t *testing.T) {
 		t.Error("the environment is not as documented")
 	}
 	ref := SecretRef.Named(ns, "s", "")
-	err := Commander{}.Run(t.Context(), []string{"/bin/sh", "-c", "cat >&2; exit 3"}, ref, "K", NewValue([]byte("new-5678")), []Value{NewValue([]byte("new-5678"))})
+	err := Commander{}.Run(t.Context(), []string{"/bin/sh", "-c", "cat >&2; exit 3"}, ref, "K",
+		NewValue([]byte("new-5678")), []Value{NewValue([]byte("new-5678"))})
 	if err == nil || strings.Contains(err.Error(), "new-5678") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("%v", err)
 	}
 	started := time.Now()
-	if err := (Commander{Time: 50 * time.Millisecond}).Run(t.Context(), []string{"sleep", "60"}, ref, "K", Value{}, nil); err == nil || time.Since(started) > 20*time.Second {
+	if err := (Commander{Time: 50 * time.Millisecond}).Run(t.Context(), []string{"sleep", "60"}, ref, "K", Value{},
+		nil); err == nil || time.Since(started) > 20*time.Second {
 		t.Errorf("%v after %s", err, time.Since(started))
 	}
 }
@@ -247,11 +256,13 @@ func (w *clusterUnderTest) operator(t *testing.T, react func()) {
 const externalSecret = `apiVersion: external-secrets.io/v1
 kind: ExternalSecret
 metadata: {name: es, namespace: todo-app}
-spec: {refreshInterval: 1h, secretStoreRef: {name: vault}, target: {name: s}, data: [{secretKey: K, remoteRef: {key: todo/k}}]}
+spec: {refreshInterval: 1h, secretStoreRef: {name: vault}, target: {name: s},
+    data: [{secretKey: K, remoteRef: {key: todo/k}}]}
 status: {syncedResourceVersion: 1-a, conditions: [{type: Ready, status: "True", reason: SecretSynced}]}
 `
 
-var externalRef = cluster.Ref{Group: "external-secrets.io", Version: "v1", Resource: "externalsecrets", Kind: "ExternalSecret", Namespace: ns, Name: "es"}
+var externalRef = cluster.Ref{Group: "external-secrets.io", Version: "v1", Resource: "externalsecrets",
+	Kind: "ExternalSecret", Namespace: ns, Name: "es"}
 
 // externalWorld has an operator that fetches what the source has whenever the
 // annotation changes.
@@ -275,7 +286,8 @@ func externalWorld(t *testing.T, source func() (string, bool)) (*clusterUnderTes
 		_ = w.Edit(externalRef.GVR(), ns, "es", func(o *unstructured.Unstructured) {
 			ready := map[string]any{"type": "Ready", "status": "True", "reason": "SecretSynced"}
 			if !ok {
-				ready = map[string]any{"type": "Ready", "status": "False", "reason": "SecretSyncedError", "message": value}
+				ready = map[string]any{"type": "Ready", "status": "False", "reason": "SecretSyncedError",
+					"message": value}
 			}
 			o.Object["status"] = map[string]any{"syncedResourceVersion": "1-" + seen, "conditions": []any{ready}}
 		})
@@ -292,19 +304,24 @@ func TestExternalSecret(t *testing.T) {
 	if err != nil || w.value(t, "s", "K") != "new-value-1" {
 		t.Fatalf("%v", err)
 	}
-	if !Holds(record.Secrets[0], w.live(t, "s"), w.digests) || !Holds(out.Data.(Record).Secrets[0], w.live(t, "s"), w.digests) {
+	if !Holds(record.Secrets[0], w.live(t, "s"), w.digests) ||
+		!Holds(out.Data.(Record).Secrets[0], w.live(t, "s"), w.digests) {
 		t.Error("the record does not tell that it was done")
 	}
 	_, x = externalWorld(t, func() (string, bool) { return "old-value-1", true })
-	if _, err := x.Update(ctx); err == nil || !strings.Contains(err.Error(), "todo/k") || strings.Contains(err.Error(), "old-value") {
+	if _, err := x.Update(ctx); err == nil || !strings.Contains(err.Error(), "todo/k") ||
+		strings.Contains(err.Error(), "old-value") {
 		t.Errorf("the source did not change: %v", err)
 	}
 	_, x = externalWorld(t, func() (string, bool) { return "provider-said-this", false })
-	if _, err := x.Update(ctx); err == nil || strings.Contains(err.Error(), "provider-said-this") || !strings.Contains(err.Error(), "SecretSyncedError") {
+	if _, err := x.Update(ctx); err == nil || strings.Contains(err.Error(), "provider-said-this") ||
+		!strings.Contains(err.Error(), "SecretSyncedError") {
 		t.Errorf("the provider failed: %v", err)
 	}
-	for spec, can := range map[string]bool{`{"refreshPolicy":"CreatedOnce"}`: false, `{"refreshInterval":"0"}`: false, `{"refreshInterval":"0s"}`: false,
-		`{"refreshInterval":"1h"}`: true, `{}`: true, `{"refreshPolicy":"OnChange","refreshInterval":"0"}`: true, `{"target":{"immutable":true}}`: false} {
+	for spec, can := range map[string]bool{`{"refreshPolicy":"CreatedOnce"}`: false, `{"refreshInterval":"0"}`: false,
+		`{"refreshInterval":"0s"}`: false,
+		`{"refreshInterval":"1h"}`: true, `{}`: true, `{"refreshPolicy":"OnChange","refreshInterval":"0"}`: true,
+		`{"target":{"immutable":true}}`: false} {
 		es := &unstructured.Unstructured{Object: map[string]any{}}
 		var m map[string]any
 		_ = json.Unmarshal([]byte(spec), &m)
@@ -319,7 +336,9 @@ func TestCertificate(t *testing.T) {
 	for _, rotates := range []bool{true, false} {
 		w := newCluster(t, nil)
 		w.secret(t, "s", map[string]string{"tls.key": "old-key", "tls.crt": "crt"})
-		if err := w.Apply("apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: c, namespace: todo-app}\nspec: {secretName: s}\nstatus: {revision: 1, conditions: [{type: Ready, status: \"True\"}]}\n"); err != nil {
+		if err := w.Apply("apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: c, namespace: " +
+			"todo-app}\nspec: {secretName: s}\nstatus: {revision: 1, conditions: " +
+			"[{type: Ready, status: \"True\"}]}\n"); err != nil {
 			t.Fatal(err)
 		}
 		ref := CertificateRef.Named(ns, "c", "")
@@ -334,7 +353,8 @@ func TestCertificate(t *testing.T) {
 				})
 			}
 			_ = w.Edit(ref.GVR(), ns, "c", func(o *unstructured.Unstructured) {
-				o.Object["status"] = map[string]any{"revision": int64(2), "conditions": []any{map[string]any{"type": "Ready", "status": "True"}}}
+				o.Object["status"] = map[string]any{"revision": int64(2),
+					"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}}
 			})
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -342,7 +362,8 @@ func TestCertificate(t *testing.T) {
 		record := c.Record()
 		_, err := c.Update(ctx)
 		cancel()
-		if rotates && (err != nil || !Holds(record.Secrets[0], w.live(t, "s"), w.digests)) || !rotates && (err == nil || !strings.Contains(err.Error(), "rotationPolicy")) {
+		if rotates && (err != nil || !Holds(record.Secrets[0], w.live(t, "s"), w.digests)) ||
+			!rotates && (err == nil || !strings.Contains(err.Error(), "rotationPolicy")) {
 			t.Errorf("a new key: %v: %v", rotates, err)
 		}
 	}
@@ -353,7 +374,8 @@ func TestCertificate(t *testing.T) {
 func TestAccountIsMadeAnew(t *testing.T) {
 	for _, state := range []string{"as before", "deleted", "made by the controller"} {
 		w := newCluster(t, nil)
-		if err := w.Apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: todo-app, labels: {a: b}}\nautomountServiceAccountToken: false\nimagePullSecrets: [{name: pull}]\n"); err != nil {
+		if err := w.Apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: todo-app, " +
+			"labels: {a: b}}\nautomountServiceAccountToken: false\nimagePullSecrets: [{name: pull}]\n"); err != nil {
 			t.Fatal(err)
 		}
 		w.secret(t, "token", nil)
@@ -361,7 +383,9 @@ func TestAccountIsMadeAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := NewAccount(w.client, "inc-1", live, []*corev1.Secret{w.live(t, "token")}, func(string) bool { return false })
+		a, err := NewAccount(w.client, "inc-1", live, []*corev1.Secret{w.live(t, "token")}, func(string) bool {
+			return false
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -376,7 +400,8 @@ func TestAccountIsMadeAnew(t *testing.T) {
 			}
 		}
 		if state == "made by the controller" {
-			if err := w.Apply("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: todo-app}\n"); err != nil {
+			if err := w.Apply(
+				"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default, namespace: todo-app}\n"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -387,7 +412,8 @@ func TestAccountIsMadeAnew(t *testing.T) {
 		must(t, again.Update)
 		must(t, again.Deactivate)
 		next, err := w.client.Kube.CoreV1().ServiceAccounts(ns).Get(t.Context(), "default", metav1.GetOptions{})
-		if err != nil || next.UID == live.UID || len(next.ImagePullSecrets) != 1 || *next.AutomountServiceAccountToken || next.Labels["a"] != "b" {
+		if err != nil || next.UID == live.UID || len(next.ImagePullSecrets) != 1 ||
+			*next.AutomountServiceAccountToken || next.Labels["a"] != "b" {
 			t.Errorf("%s: %+v %v", state, next, err)
 		}
 		if _, err := w.Get(SecretRef.GVR(), ns, "token"); err == nil {

@@ -61,10 +61,13 @@ type secretEdit struct {
 
 // NewSecrets plans a rotation. prior is the record of an earlier process whose
 // new values were found in the cluster; nil: there is none.
-func NewSecrets(client *cluster.Client, digests Digests, prior *Record, command Commander, plans ...SecretPlan) *Secrets {
-	s := &Secrets{client: client, digests: digests, prior: prior, command: command, passwords: map[string]Value{}, previous: map[string]Value{}}
+func NewSecrets(client *cluster.Client, digests Digests, prior *Record, command Commander,
+	plans ...SecretPlan) *Secrets {
+	s := &Secrets{client: client, digests: digests, prior: prior, command: command, passwords: map[string]Value{},
+		previous: map[string]Value{}}
 	for _, p := range plans {
-		e := &secretEdit{SecretPlan: p, ref: SecretRef.Named(p.Live.Namespace, p.Live.Name, p.Live.UID), values: map[string]Value{}}
+		e := &secretEdit{SecretPlan: p, ref: SecretRef.Named(p.Live.Namespace, p.Live.Name, p.Live.UID),
+			values: map[string]Value{}}
 		if prior == nil && p.Live.Immutable != nil && *p.Live.Immutable {
 			e.successor = successorName(p.Live.Name)
 		}
@@ -185,7 +188,8 @@ func (s *Secrets) Record() Record {
 	}
 	r := Record{Rotator: "secret"}
 	for _, e := range s.edits {
-		sr := SecretRecord{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Successor: e.successor, Keys: map[string]KeyDigests{}}
+		sr := SecretRecord{Namespace: e.ref.Namespace, Name: e.ref.Name, UID: string(e.ref.UID), Successor: e.successor,
+			Keys: map[string]KeyDigests{}}
 		for key, src := range e.Sources {
 			if src.Kind == Keep {
 				sr.Kept = append(sr.Kept, key)
@@ -216,7 +220,8 @@ func (s *Secrets) Update(ctx context.Context) (Outcome, error) {
 	var notes []string
 	for _, e := range s.edits {
 		if e.successor != "" {
-			notes = append(notes, fmt.Sprintf("Secret %s/%s takes the place of %s", e.ref.Namespace, e.successor, e.ref.Name))
+			notes = append(notes, fmt.Sprintf("Secret %s/%s takes the place of %s", e.ref.Namespace, e.successor,
+				e.ref.Name))
 		}
 	}
 	return done(strings.Join(notes, "; "))
@@ -257,7 +262,8 @@ func (e *secretEdit) plan(incident string) {
 // manifest is the successor: the same, with the new values.
 func (e *secretEdit) manifest(incident string) map[string]any {
 	next := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
-		ObjectMeta: metav1.ObjectMeta{Name: e.successor, Namespace: e.ref.Namespace, Labels: labelled(e.Live.Labels, incident),
+		ObjectMeta: metav1.ObjectMeta{Name: e.successor, Namespace: e.ref.Namespace,
+			Labels:      labelled(e.Live.Labels, incident),
 			Annotations: maps.Clone(e.Live.Annotations), OwnerReferences: e.Live.OwnerReferences},
 		Type: e.Live.Type, Data: maps.Clone(e.Live.Data), Immutable: e.Live.Immutable}
 	delete(next.Annotations, corev1.LastAppliedConfigAnnotation) // it would hold the old values
@@ -299,7 +305,8 @@ func (s *Secrets) revert(ctx context.Context, edits []*secretEdit) error {
 	var errs []error
 	for _, e := range slices.Backward(edits) {
 		if _, err := e.change.Undo(ctx, s.client.Dynamic); err != nil {
-			errs = append(errs, fmt.Errorf("%s holds the new value already, and the old one could not be put back: %w", e.ref, untold(err, s.all())))
+			errs = append(errs, fmt.Errorf("%s holds the new value already, and the old one could not be put back: %w",
+				e.ref, untold(err, s.all())))
 		}
 	}
 	return errors.Join(errs...)
@@ -316,7 +323,9 @@ func (s *Secrets) Deactivate(ctx context.Context) (Outcome, error) {
 				notes = append(notes, fmt.Sprintf("the old %s was revoked at its issuer, as the responder says", key))
 				continue
 			}
-			out.Left = append(out.Left, fmt.Sprintf("revoke the old %s of Secret %s/%s at its issuer, then say so with --revoked %s/%s", key, e.ref.Namespace, e.ref.Name, e.ref.Name, key))
+			out.Left = append(out.Left, fmt.Sprintf(
+				"revoke the old %s of Secret %s/%s at its issuer, then say so with --revoked %s/%s", key,
+				e.ref.Namespace, e.ref.Name, e.ref.Name, key))
 		}
 	}
 	for _, r := range s.Record().Secrets {
@@ -391,13 +400,14 @@ func (s *Secrets) all() []Value {
 // good, or the context ends.
 func persist(ctx context.Context, call func(context.Context) error) error {
 	var last error
-	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx, func(ctx context.Context) (bool, error) {
-		err := call(ctx)
-		if err == nil || ctx.Err() == nil {
-			last = err
-		}
-		return err == nil, err
-	})
+	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx,
+		func(ctx context.Context) (bool, error) {
+			err := call(ctx)
+			if err == nil || ctx.Err() == nil {
+				last = err
+			}
+			return err == nil, err
+		})
 	var over *cluster.WaitError
 	if errors.As(err, &over) && last != nil {
 		return last // which names the cause

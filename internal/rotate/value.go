@@ -71,7 +71,8 @@ func scrubText(text string, values ...Value) string {
 		}
 		s := string(v.bytes)
 		quoted := strconv.Quote(s)
-		for _, form := range []string{s, strings.TrimSpace(s), base64.StdEncoding.EncodeToString(v.bytes), base64.URLEncoding.EncodeToString(v.bytes),
+		for _, form := range []string{s, strings.TrimSpace(s), base64.StdEncoding.EncodeToString(v.bytes),
+			base64.URLEncoding.EncodeToString(v.bytes),
 			url.QueryEscape(s), url.PathEscape(s), quoted[1 : len(quoted)-1]} {
 			if len(form) >= shortest {
 				text = strings.ReplaceAll(text, form, placeholder)

@@ -9,7 +9,9 @@ import (
 // Editable are the inputs of the step that a person may change before it is
 // done: all but programs with their arguments, and texts to be read.
 func (s *Step) Editable() []Field {
-	return slices.DeleteFunc(slices.Clone(s.sig.Inputs), func(f Field) bool { return f.Type == Argument || f.Type == Text })
+	return slices.DeleteFunc(slices.Clone(s.sig.Inputs), func(f Field) bool {
+		return f.Type == Argument || f.Type == Text
+	})
 }
 
 // ParseInput reads an input that a person typed. What is left out of a

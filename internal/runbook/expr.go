@@ -110,7 +110,8 @@ type exprError struct {
 
 func (e *environment) compile(text string) (*Expression, []exprError) {
 	if len(text) > maxExpression {
-		return nil, []exprError{{0, fmt.Sprintf("an expression of %d bytes, at most %d", len(text), maxExpression), "take it apart into several steps"}}
+		return nil, []exprError{{0, fmt.Sprintf("an expression of %d bytes, at most %d", len(text), maxExpression),
+			"take it apart into several steps"}}
 	}
 	source := common.NewTextSource(text)
 	parsed, issues := e.cel.ParseSource(source)

@@ -12,7 +12,8 @@ func compiled(t *testing.T) *environment {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.declare(variable{"params.pod", Of(String)}, variable{"params.n", Of(Integer)}, variable{"steps.a.outcome", Of(String)}); err != nil {
+	if err := e.declare(variable{"params.pod", Of(String)}, variable{"params.n", Of(Integer)},
+		variable{"steps.a.outcome", Of(String)}); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -49,7 +50,8 @@ func TestWhereAnExpressionEnds(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"${params.pod", `${"}`, `${{"a": 1}`, `${"\"}`} {
-		if _, problems := compiled(t).compileTemplate(text); len(problems) != 1 || !strings.Contains(problems[0].text, "not closed") {
+		if _, problems := compiled(t).compileTemplate(text); len(problems) != 1 ||
+			!strings.Contains(problems[0].text, "not closed") {
 			t.Errorf("%s: %+v", text, problems)
 		}
 	}
@@ -60,7 +62,8 @@ func TestWhatIsKnownBeforeTheRun(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
 		`params.pod == "x"`: true, `incident.id == "x"`: true, `run.unattended`: true, `true`: true,
-		`steps.a.outcome == "done"`: false, `run.left > 0`: false, `params.n > 1 && run.left == 0`: false, `params.pod == steps.a.outcome`: false,
+		`steps.a.outcome == "done"`: false, `run.left > 0`: false, `params.n > 1 && run.left == 0`: false,
+		`params.pod == steps.a.outcome`: false,
 	} {
 		x, problems := compiled(t).compile(text)
 		if len(problems) > 0 {
@@ -78,7 +81,9 @@ func TestAConditionThatCannotBeEvaluated(t *testing.T) {
 	t.Parallel()
 	facts := Facts{"params.pod": "p", "params.n": int64(0)}
 	for text, want := range map[string]string{
-		`params.n == 0`: "true", `params.n > 0`: "false", `1 / params.n == 0`: "error", `steps.a.outcome == "done"`: "error", `[1][params.n + 5] == 1`: "error", `params.pod`: "error", `params.n`: "error",
+		`params.n == 0`: "true", `params.n > 0`: "false", `1 / params.n == 0`: "error",
+		`steps.a.outcome == "done"`: "error", `[1][params.n + 5] == 1`: "error", `params.pod`: "error",
+		`params.n`: "error",
 	} {
 		x, problems := compiled(t).compile(text)
 		if len(problems) > 0 {

@@ -75,7 +75,8 @@ type Ambient struct {
 // Facts are what expressions read before the first step: every step was
 // skipped so far.
 func (r *Runbook) Facts(params map[string]any, a Ambient) Facts {
-	f := Facts{"incident.id": a.Incident, "incident.severity": a.Severity, "run.unattended": a.Unattended, runLeft: int64(0)}
+	f := Facts{"incident.id": a.Incident, "incident.severity": a.Severity, "run.unattended": a.Unattended,
+		runLeft: int64(0)}
 	for i := range r.Parameters {
 		p := &r.Parameters[i]
 		v := params[p.Name]

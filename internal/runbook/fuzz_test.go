@@ -12,8 +12,10 @@ import (
 // FuzzParse: whatever a file holds, loading it ends, and says where it is
 // wrong, or gives a runbook that can be drawn.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"", "a: [", head + use, head + use + "  - {name: a, uses: close, when: 'params.count + 1 > size(params.pods)'}\n",
-		head + "  - &a {name: a, uses: *a}\n", "? a\n: b", head + use + "  - {name: a, uses: manual, with: {instruction: \"${'}' + \\\"{\\\"} $${\"}}\n"} {
+	for _, seed := range []string{"", "a: [", head + use, head + use +
+		"  - {name: a, uses: close, when: 'params.count + 1 > size(params.pods)'}\n",
+		head + "  - &a {name: a, uses: *a}\n", "? a\n: b", head + use +
+			"  - {name: a, uses: manual, with: {instruction: \"${'}' + \\\"{\\\"} $${\"}}\n"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -46,7 +48,8 @@ func FuzzSubstitution(f *testing.F) {
 	if r == nil {
 		f.Fatal(problems)
 	}
-	for _, seed := range []string{"", "a b", "-x", "--", "../..", "${params.pod}", "$(id)", "a/b", "\x1b[0m", "a\nb", "'; drop", ".", "a.b-c"} {
+	for _, seed := range []string{"", "a b", "-x", "--", "../..", "${params.pod}", "$(id)", "a/b", "\x1b[0m", "a\nb",
+		"'; drop", ".", "a.b-c"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -57,13 +60,15 @@ func FuzzSubstitution(f *testing.F) {
 		facts := r.Facts(params, runbook.Ambient{})
 		if in, err := r.Steps()[1].Inputs(t.Context(), facts); err == nil {
 			argv := in.Texts("argv")
-			if len(argv) != 4 || argv[1] != text || argv[2] != "x="+text || strings.HasPrefix(argv[1], "-") || strings.ContainsFunc(text, unicode.IsControl) {
+			if len(argv) != 4 || argv[1] != text || argv[2] != "x="+text || strings.HasPrefix(argv[1], "-") ||
+				strings.ContainsFunc(text, unicode.IsControl) {
 				t.Fatalf("%q became %q", text, argv)
 			}
 		}
 		if in, err := r.Steps()[2].Inputs(t.Context(), facts); err == nil {
 			pod, p := in.Texts("pods")[0], in.Text("path")
-			if strings.Count(pod, "/") != 1 || strings.ContainsAny(pod, " ;$`\\") || !strings.HasPrefix(path.Clean(p)+"/", "/logs/") {
+			if strings.Count(pod, "/") != 1 || strings.ContainsAny(pod, " ;$`\\") ||
+				!strings.HasPrefix(path.Clean(p)+"/", "/logs/") {
 				t.Fatalf("%q became %q and %q", text, pod, p)
 			}
 		}

@@ -17,7 +17,8 @@ func (r *Runbook) Mermaid() string {
 		for i := range phase.Steps {
 			s := &phase.Steps[i]
 			left, right := s.shape()
-			fmt.Fprintf(&b, "    %s%s\"%s<br/><small>%s</small>\"%s\n", s.Name, left, mermaid(s.Label()), mermaid(s.Uses), right)
+			fmt.Fprintf(&b, "    %s%s\"%s<br/><small>%s</small>\"%s\n", s.Name, left, mermaid(s.Label()),
+				mermaid(s.Uses), right)
 		}
 		b.WriteString("  end\n")
 	}
@@ -56,7 +57,8 @@ func (s *Step) shape() (left, right string) {
 
 // mermaid escapes a text for a quoted label.
 func mermaid(s string) string {
-	return strings.NewReplacer("#", "#35;", `"`, "#quot;", "<", "#lt;", ">", "#gt;", "&", "#amp;", "`", "#96;", "\n", " ").Replace(s)
+	return strings.NewReplacer("#", "#35;", `"`, "#quot;", "<", "#lt;", ">", "#gt;", "&", "#amp;", "`", "#96;", "\n",
+		" ").Replace(s)
 }
 
 // Tree draws the runbook for a terminal.

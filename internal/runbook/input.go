@@ -160,7 +160,8 @@ func mismatch(t *template, x *Expression, d Domain) string {
 		return fmt.Sprintf("an expression of type %s cannot be used here; it must be of type %s", x.out, d.celType())
 	case x.out.Kind() == cel.ListKind && d.Type != Text:
 		return "a list within a text cannot be used here"
-	case x.out.Kind() == cel.ListKind, x.out.IsExactType(cel.StringType), x.out.IsExactType(cel.IntType), x.out.IsExactType(cel.BoolType), x.out.IsExactType(cel.DurationType):
+	case x.out.Kind() == cel.ListKind, x.out.IsExactType(cel.StringType), x.out.IsExactType(cel.IntType),
+		x.out.IsExactType(cel.BoolType), x.out.IsExactType(cel.DurationType):
 		return ""
 	}
 	return fmt.Sprintf("an expression of type %s cannot be used in a text", x.out)
@@ -270,7 +271,8 @@ func arguments(v any) (any, error) {
 // option.
 func noOption(text string) error {
 	if strings.HasPrefix(text, "-") {
-		return fmt.Errorf("%.60q begins with a dash, so the program would take it for an option; write the option before it: --name=${…}", text)
+		return fmt.Errorf("%.60q begins with a dash, so the program would take it for an option; write the option "+
+			"before it: --name=${…}", text)
 	}
 	return nil
 }

@@ -161,7 +161,8 @@ func (l *Library) Text(ref string) ([]byte, error) {
 
 // IsPath tells a path from a name.
 func IsPath(ref string) bool {
-	return strings.ContainsRune(ref, filepath.Separator) || strings.HasSuffix(ref, extension) || strings.HasSuffix(ref, ".yml")
+	return strings.ContainsRune(ref, filepath.Separator) || strings.HasSuffix(ref, extension) ||
+		strings.HasSuffix(ref, ".yml")
 }
 
 func (l *Library) load(s shelf, name string) (*Runbook, error) {
@@ -178,7 +179,8 @@ func (l *Library) load(s shelf, name string) (*Runbook, error) {
 	}
 	r, err := l.parse(data, s.source(file))
 	if err == nil && r.Name != name {
-		return nil, fmt.Errorf("%w: %s: its name is %s; in a folder of runbooks name and file must be the same", ErrInvalid, s.source(file), r.Name)
+		return nil, fmt.Errorf("%w: %s: its name is %s; in a folder of runbooks name and file must be the same",
+			ErrInvalid, s.source(file), r.Name)
 	}
 	return r, err
 }

@@ -211,7 +211,8 @@ func (p *parser) phases(r *Runbook) {
 		case seen[phase.Name]:
 			p.report(node, "put its steps together", "phase %s is there twice", phase.Name)
 		case order < before:
-			p.report(node, "the order is "+strings.Join(names(Phases, func(n PhaseName) string { return string(n) }), ", "), "phase %s comes too late", phase.Name)
+			p.report(node, "the order is "+strings.Join(names(Phases, func(n PhaseName) string { return string(n) }),
+				", "), "phase %s comes too late", phase.Name)
 		}
 		seen[phase.Name], before = true, max(before, order)
 		for j := range phase.Steps {
@@ -238,7 +239,8 @@ func (p *parser) step(s *Step, node *yaml.Node) {
 		return
 	}
 	if p.last != nil {
-		p.report(node, "put it before step "+p.last.Name, "step %s is unreachable: nothing comes after %s", s.Name, p.last.Uses)
+		p.report(node, "put it before step "+p.last.Name, "step %s is unreachable: nothing comes after %s", s.Name,
+			p.last.Uses)
 	}
 	p.condition(s, node)
 	p.timeout(s, node)
@@ -262,7 +264,8 @@ func (p *parser) timeout(s *Step, node *yaml.Node) {
 	}
 	d, err := time.ParseDuration(s.Timeout)
 	if err != nil || d <= 0 || d > maxTimeout {
-		p.report(at(node, "timeout"), "", "timeout %q is not a duration of at most %s, such as 10m", s.Timeout, maxTimeout)
+		p.report(at(node, "timeout"), "", "timeout %q is not a duration of at most %s, such as 10m", s.Timeout,
+			maxTimeout)
 	}
 	s.timeout = d
 }
@@ -292,7 +295,8 @@ func (p *parser) condition(s *Step, node *yaml.Node) {
 	if holds, err := expr.Holds(noContext, Facts{}); err != nil {
 		p.report(n, "", "%s", err)
 	} else if !holds {
-		p.report(n, "take it out, or correct the condition", "step %s is unreachable: its condition is never true", s.Name)
+		p.report(n, "take it out, or correct the condition", "step %s is unreachable: its condition is never true",
+			s.Name)
 	}
 }
 

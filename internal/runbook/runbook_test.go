@@ -18,12 +18,14 @@ var vocabulary = []runbook.Signature{
 	{Name: "manual", Doc: "Ask.", Inputs: []runbook.Field{
 		{Name: "instruction", Domain: runbook.Of(runbook.Text), Required: true, Doc: "What."},
 		{Name: "answers", Domain: runbook.ListOf(runbook.String), Doc: "Answers."},
-	}, Results: []runbook.Result{{Name: "answer", Domain: runbook.OneOf("done"), ChoicesOf: "answers", Doc: "The answer."}}},
+	}, Results: []runbook.Result{{Name: "answer", Domain: runbook.OneOf("done"), ChoicesOf: "answers",
+		Doc: "The answer."}}},
 	{Name: "contain", Doc: "Contain.", Asks: true, Inputs: []runbook.Field{
 		{Name: "pods", Domain: runbook.ListOf(runbook.Pod), Required: true, Doc: "The suspects."},
 		{Name: "live", Domain: runbook.Of(runbook.Boolean), Doc: "Live."},
 		{Name: "wait", Domain: runbook.Of(runbook.Duration), Doc: "Wait."},
-		{Name: "steps", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: []string{"detach", "scale"}}, Doc: "Steps."},
+		{Name: "steps", Domain: runbook.Domain{Type: runbook.String, List: true, Choices: []string{"detach", "scale"}},
+			Doc: "Steps."},
 		{Name: "path", Domain: runbook.Of(runbook.Path), Doc: "A path."},
 	}, Results: []runbook.Result{
 		{Name: "verdict", Domain: runbook.OneOf("contained", "not contained"), Doc: "The verdict."},
@@ -75,49 +77,81 @@ func TestProblems(t *testing.T) {
 		text string
 		want []string
 	}{
-		"not YAML":        {"a: [", []string{`1:1: this is not YAML: did not find expected node content`}},
-		"empty":           {"", []string{`1:1: this is not YAML: the file is empty`}},
-		"two documents":   {head + use + "---\na: b\n", []string{`1:1: there is more than one document in the file; one file holds one runbook`}},
-		"another version": {strings.Replace(head+use, "irctl/v1", "irctl/v2", 1), []string{`1:13: apiVersion cannot be "irctl/v2"; did you mean irctl/v1?`}},
+		"not YAML": {"a: [", []string{`1:1: this is not YAML: did not find expected node content`}},
+		"empty":    {"", []string{`1:1: this is not YAML: the file is empty`}},
+		"two documents": {head + use + "---\na: b\n",
+			[]string{`1:1: there is more than one document in the file; one file holds one runbook`}},
+		"another version": {strings.Replace(head+use, "irctl/v1", "irctl/v2", 1),
+			[]string{`1:13: apiVersion cannot be "irctl/v2"; did you mean irctl/v1?`}},
 		"unknown field": {strings.Replace(head+use, "title:", "titel:", 1), []string{
-			`1:1: the runbook has no title; One line.`, `5:1: unknown field "titel" in the runbook; did you mean title?`}},
-		"number for a text": {strings.Replace(head+use, "1.0.0", "1.0", 1), []string{`4:10: version must be a text; 1.0 is none; put it in quotes`}},
-		"anchor":            {steps("  - &a {name: a, uses: close}\n"), []string{`19:5: anchors and aliases are not allowed in runbooks; write it out`}},
-		"unknown operation": {steps("  - {name: a, uses: contian, with: {pods: [a/b]}}\n"), []string{`19:21: uses cannot be "contian"; did you mean contain?`}},
+			`1:1: the runbook has no title; One line.`,
+			`5:1: unknown field "titel" in the runbook; did you mean title?`}},
+		"number for a text": {strings.Replace(head+use, "1.0.0", "1.0", 1),
+			[]string{`4:10: version must be a text; 1.0 is none; put it in quotes`}},
+		"anchor": {steps("  - &a {name: a, uses: close}\n"),
+			[]string{`19:5: anchors and aliases are not allowed in runbooks; write it out`}},
+		"unknown operation": {steps("  - {name: a, uses: contian, with: {pods: [a/b]}}\n"),
+			[]string{`19:21: uses cannot be "contian"; did you mean contain?`}},
 		"unknown input": {steps("  - {name: a, uses: contain, with: {pods: [a/b], lvie: true}}\n"), []string{
 			`19:50: contain has no input "lvie"; did you mean live, wait?`}},
-		"missing input":  {steps("  - {name: a, uses: contain, with: {live: true}}\n"), []string{`19:36: contain needs the input pods; The suspects.`}},
-		"wrong type":     {steps("  - {name: a, uses: contain, with: {pods: [a/b], live: 3}}\n"), []string{`19:56: live: true or false is expected here`}},
-		"wrong choice":   {steps("  - {name: a, uses: contain, with: {pods: [a/b], steps: [detahc]}}\n"), []string{`19:58: steps: "detahc" is not one of detach, scale`}},
-		"not a pod":      {steps("  - {name: a, uses: contain, with: {pods: [../etc]}}\n"), []string{`19:44: pods: "../etc" is not NAMESPACE/NAME`}},
-		"wrong CEL":      {steps("  - {name: a, uses: close, when: 'params.count +'}\n"), []string{`19:49: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}`}},
-		"CEL types":      {steps("  - {name: a, uses: close, when: 'params.count == \"3\"'}\n"), []string{`19:48: found no matching overload for '_==_' applied to '(int, string)'`}},
-		"not a boolean":  {steps("  - {name: a, uses: close, when: params.count}\n"), []string{`19:34: a condition must be true or false; this is of type int`}},
-		"braces in when": {steps("  - {name: a, uses: close, when: '${params.live}'}\n"), []string{`19:34: a condition is an expression already; leave ${ and } away`}},
+		"missing input": {steps("  - {name: a, uses: contain, with: {live: true}}\n"),
+			[]string{`19:36: contain needs the input pods; The suspects.`}},
+		"wrong type": {steps("  - {name: a, uses: contain, with: {pods: [a/b], live: 3}}\n"),
+			[]string{`19:56: live: true or false is expected here`}},
+		"wrong choice": {steps("  - {name: a, uses: contain, with: {pods: [a/b], steps: [detahc]}}\n"),
+			[]string{`19:58: steps: "detahc" is not one of detach, scale`}},
+		"not a pod": {steps("  - {name: a, uses: contain, with: {pods: [../etc]}}\n"),
+			[]string{`19:44: pods: "../etc" is not NAMESPACE/NAME`}},
+		"wrong CEL": {steps("  - {name: a, uses: close, when: 'params.count +'}\n"),
+			[]string{`19:49: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', ` +
+				`'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}`}},
+		"CEL types": {steps("  - {name: a, uses: close, when: 'params.count == \"3\"'}\n"),
+			[]string{`19:48: found no matching overload for '_==_' applied to '(int, string)'`}},
+		"not a boolean": {steps("  - {name: a, uses: close, when: params.count}\n"),
+			[]string{`19:34: a condition must be true or false; this is of type int`}},
+		"braces in when": {steps("  - {name: a, uses: close, when: '${params.live}'}\n"),
+			[]string{`19:34: a condition is an expression already; leave ${ and } away`}},
 		"undefined parameter": {steps("  - {name: a, uses: close, when: params.poods == \"\"}\n"), []string{
 			`19:34: undefined parameter "poods"; did you mean pods, pod?`}},
-		"unknown step":   {steps("  - {name: a, uses: close, when: steps.usee.done}\n"), []string{`19:34: unknown step "usee"; did you mean use?`}},
-		"later step":     {steps("  - {name: a, uses: manual, when: steps.b.done, with: {instruction: x}}\n  - {name: b, uses: close}\n"), []string{`19:35: step b comes only after this one; conditions can read earlier steps`}},
-		"unknown result": {steps("  - {name: a, uses: close, when: steps.use.answr == \"\"}\n"), []string{`19:34: unknown variable "steps.use.answr"; did you mean answer?`}},
-		"never equal": {steps("  - {name: a, uses: manual, with: {instruction: x, answers: [real, none]}}\n  - {name: b, uses: close, when: 'steps.a.answer == \"reel\"'}\n"), []string{
+		"unknown step": {steps("  - {name: a, uses: close, when: steps.usee.done}\n"),
+			[]string{`19:34: unknown step "usee"; did you mean use?`}},
+		"later step": {steps(
+			"  - {name: a, uses: manual, when: steps.b.done, with: {instruction: x}}\n  - {name: b, uses: close}\n"),
+			[]string{`19:35: step b comes only after this one; conditions can read earlier steps`}},
+		"unknown result": {steps("  - {name: a, uses: close, when: steps.use.answr == \"\"}\n"),
+			[]string{`19:34: unknown variable "steps.use.answr"; did you mean answer?`}},
+		"never equal": {steps("  - {name: a, uses: manual, with: {instruction: x, answers: [real, none]}}\n  - " +
+			"{name: b, uses: close, when: 'steps.a.answer == \"reel\"'}\n"), []string{
 			`20:53: steps.a.answer is never "reel"; it can be real, none`}},
-		"never true":      {steps("  - {name: a, uses: close, when: 1 > 2}\n"), []string{`19:34: step a is unreachable: its condition is never true; take it out, or correct the condition`}},
-		"after the last":  {steps("  - {name: a, uses: close}\n  - {name: b, uses: manual, with: {instruction: x}}\n"), []string{`20:5: step b is unreachable: nothing comes after close; put it before step a`}},
+		"never true": {steps("  - {name: a, uses: close, when: 1 > 2}\n"),
+			[]string{`19:34: step a is unreachable: its condition is never true; take it out, or correct the ` +
+				`condition`}},
+		"after the last": {steps("  - {name: a, uses: close}\n  - {name: b, uses: manual, with: {instruction: x}}\n"),
+			[]string{`20:5: step b is unreachable: nothing comes after close; put it before step a`}},
 		"duplicate step":  {steps("  - {name: use, uses: close}\n"), []string{`19:12: there are two steps named use`}},
 		"duplicate field": {steps("  - {name: a, name: b, uses: close}\n"), []string{`19:15: name is given twice`}},
 		"phase order": {steps("") + "- name: detect\n  steps: [{name: a, uses: close}]\n", []string{
-			`19:9: phase detect comes too late; the order is detect, contain, investigate, eradicate, recover, post-mortem`}},
-		"program from a parameter": {steps("  - {name: a, uses: command, with: {argv: ['${params.text}', x]}}\n"), []string{
-			`19:44: the program to run cannot come from an expression; name the program itself`}},
+			`19:9: phase detect comes too late; the order is detect, contain, investigate, eradicate, recover, ` +
+				`post-mortem`}},
+		"program from a parameter": {steps("  - {name: a, uses: command, with: {argv: ['${params.text}', x]}}\n"),
+			[]string{
+				`19:44: the program to run cannot come from an expression; name the program itself`}},
 		"argv from a parameter": {steps("  - {name: a, uses: command, with: {argv: '${params.pods}'}}\n"), []string{
 			`19:43: the program to run cannot come from an expression; make it a list that begins with the program`}},
-		"expression type": {steps("  - {name: a, uses: contain, with: {pods: [a/b], live: '${params.count}'}}\n"), []string{
-			`19:59: an expression of type int cannot be used here; it must be of type bool`}},
-		"not closed":       {steps("  - {name: a, uses: manual, with: {instruction: 'a ${params.pod'}}\n"), []string{`19:52: ${ is not closed; write $${ for ${ itself`}},
-		"in a block":       {steps("  - name: a\n    uses: manual\n    with:\n      instruction: |\n        first\n        see ${params.pot}\n"), []string{`24:15: undefined parameter "pot"; did you mean pod, pods, count?`}},
-		"unused parameter": {strings.Replace(head+use, "${params.text} ", "", 1), []string{`9:10: warning: parameter text is never used; take it out`}},
-		"wrong default":    {strings.Replace(head+use, "default: 3", "default: three", 1), []string{`11:41: a whole number is expected here`}},
-		"timeout":          {steps("  - {name: a, uses: close, timeout: 48h}\n"), []string{`19:37: timeout "48h" is not a duration of at most 24h0m0s, such as 10m`}},
+		"expression type": {steps("  - {name: a, uses: contain, with: {pods: [a/b], live: '${params.count}'}}\n"),
+			[]string{
+				`19:59: an expression of type int cannot be used here; it must be of type bool`}},
+		"not closed": {steps("  - {name: a, uses: manual, with: {instruction: 'a ${params.pod'}}\n"),
+			[]string{`19:52: ${ is not closed; write $${ for ${ itself`}},
+		"in a block": {steps(
+			"  - name: a\n    uses: manual\n    with:\n      instruction: |\n        first\n        see " +
+				"${params.pot}\n"), []string{`24:15: undefined parameter "pot"; did you mean pod, pods, count?`}},
+		"unused parameter": {strings.Replace(head+use, "${params.text} ", "", 1),
+			[]string{`9:10: warning: parameter text is never used; take it out`}},
+		"wrong default": {strings.Replace(head+use, "default: 3", "default: three", 1),
+			[]string{`11:41: a whole number is expected here`}},
+		"timeout": {steps("  - {name: a, uses: close, timeout: 48h}\n"),
+			[]string{`19:37: timeout "48h" is not a duration of at most 24h0m0s, such as 10m`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, problems := runbook.Parse([]byte(c.text), "", vocabulary)
@@ -155,7 +189,8 @@ func inputs(t testing.TB, step string, given map[string]string) (runbook.Inputs,
 }
 
 func TestSubstitution(t *testing.T) {
-	given := map[string]string{"pod": "web-0", "pods": "a, other/b", "text": "x y; $(rm -rf /) ${params.pod}", "wait": "2m"}
+	given := map[string]string{"pod": "web-0", "pods": "a, other/b", "text": "x y; $(rm -rf /) ${params.pod}",
+		"wait": "2m"}
 	in, err := inputs(t, `  - name: a
     uses: contain
     with:
@@ -196,19 +231,32 @@ func TestHostileParametersAreRefused(t *testing.T) {
 		given map[string]string
 		want  string
 	}{
-		"option":             {"  - {name: a, uses: command, with: {argv: [scan, '${params.text}']}}\n", map[string]string{"text": "--output=/etc/passwd"}, "begins with a dash"},
-		"path":               {"  - {name: a, uses: contain, with: {pods: [a/b], path: '/logs/${params.text}'}}\n", map[string]string{"text": "../../etc/shadow"}, "is not an absolute path without .."},
-		"pod in a pod":       {"  - {name: a, uses: contain, with: {pods: ['a/${params.text}']}}\n", map[string]string{"text": "b/c"}, "is not NAMESPACE/NAME"},
-		"escape sequence":    {"  - {name: a, uses: close}\n", map[string]string{"text": "\x1b[2J"}, "control character"},
-		"name of a pod":      {"  - {name: a, uses: close}\n", map[string]string{"pod": "web-0;id"}, "is not NAMESPACE/NAME"},
-		"option as a pod":    {"  - {name: a, uses: close}\n", map[string]string{"pod": "--all"}, "is not NAMESPACE/NAME"},
-		"too long":           {"  - {name: a, uses: close}\n", map[string]string{"text": strings.Repeat("x", 1<<20)}, "at most 16384 bytes"},
-		"a name too long":    {"  - {name: a, uses: close}\n", map[string]string{"pod": "shop/" + strings.Repeat("a", 254)}, "is not NAMESPACE/NAME"},
-		"too many":           {"  - {name: a, uses: close}\n", map[string]string{"pods": strings.Repeat("a,", 1000)}, "at most 256"},
-		"unknown parameter":  {"  - {name: a, uses: close}\n", map[string]string{"pot": "x"}, "did you mean pod"},
-		"not a number":       {"  - {name: a, uses: close}\n", map[string]string{"count": "3; id"}, "is not a whole number"},
-		"text grows":         {"  - {name: a, uses: command, with: {argv: [x, '=${params.text}${params.text}']}}\n", map[string]string{"text": strings.Repeat("x", 16<<10)}, "longer than 16384 bytes"},
-		"expensive":          {"  - {name: a, uses: contain, with: {pods: [a/b], live: '${params.pods.all(x, params.pods.all(y, params.pods.all(z, x != \"\" || y != z)))}'}}\n", map[string]string{"pods": strings.Repeat("a,", 256)}, "cost limit exceeded"},
+		"option": {"  - {name: a, uses: command, with: {argv: [scan, '${params.text}']}}\n",
+			map[string]string{"text": "--output=/etc/passwd"}, "begins with a dash"},
+		"path": {"  - {name: a, uses: contain, with: {pods: [a/b], path: '/logs/${params.text}'}}\n",
+			map[string]string{"text": "../../etc/shadow"}, "is not an absolute path without .."},
+		"pod in a pod": {"  - {name: a, uses: contain, with: {pods: ['a/${params.text}']}}\n",
+			map[string]string{"text": "b/c"}, "is not NAMESPACE/NAME"},
+		"escape sequence": {"  - {name: a, uses: close}\n", map[string]string{"text": "\x1b[2J"},
+			"control character"},
+		"name of a pod": {"  - {name: a, uses: close}\n", map[string]string{"pod": "web-0;id"},
+			"is not NAMESPACE/NAME"},
+		"option as a pod": {"  - {name: a, uses: close}\n", map[string]string{"pod": "--all"},
+			"is not NAMESPACE/NAME"},
+		"too long": {"  - {name: a, uses: close}\n", map[string]string{"text": strings.Repeat("x", 1<<20)},
+			"at most 16384 bytes"},
+		"a name too long": {"  - {name: a, uses: close}\n",
+			map[string]string{"pod": "shop/" + strings.Repeat("a", 254)}, "is not NAMESPACE/NAME"},
+		"too many": {"  - {name: a, uses: close}\n", map[string]string{"pods": strings.Repeat("a,", 1000)},
+			"at most 256"},
+		"unknown parameter": {"  - {name: a, uses: close}\n", map[string]string{"pot": "x"}, "did you mean pod"},
+		"not a number": {"  - {name: a, uses: close}\n", map[string]string{"count": "3; id"},
+			"is not a whole number"},
+		"text grows": {"  - {name: a, uses: command, with: {argv: [x, '=${params.text}${params.text}']}}\n",
+			map[string]string{"text": strings.Repeat("x", 16<<10)}, "longer than 16384 bytes"},
+		"expensive": {"  - {name: a, uses: contain, with: {pods: [a/b], live: '${params.pods.all(x, " +
+			"params.pods.all(y, params.pods.all(z, x != \"\" || y != z)))}'}}\n",
+			map[string]string{"pods": strings.Repeat("a,", 256)}, "cost limit exceeded"},
 		"empty list of pods": {"  - {name: a, uses: contain, with: {pods: ['${params.pods}']}}\n", nil, "it is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -222,7 +270,8 @@ func TestHostileParametersAreRefused(t *testing.T) {
 
 func TestConditionsReadResults(t *testing.T) {
 	r := parse(t, head+use+`  - {name: a, uses: contain, with: {pods: [a/b]}}
-  - {name: b, uses: close, when: 'steps.a.verdict == "contained" && !("token" in steps.a.open) && params.pod.namespace == "shop"'}
+  - {name: b, uses: close,
+      when: 'steps.a.verdict == "contained" && !("token" in steps.a.open) && params.pod.namespace == "shop"'}
 `)
 	params, err := r.Given(map[string]string{"pod": "web-0"}, "shop")
 	if err != nil {
@@ -266,7 +315,8 @@ func TestLibrary(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	builtIn := fstest.MapFS{"a.yaml": {Data: of("a", "built in")}, "b.yaml": {Data: of("b", "built in")}, "c.yaml": {Data: of("c", "built in")}}
+	builtIn := fstest.MapFS{"a.yaml": {Data: of("a", "built in")}, "b.yaml": {Data: of("b", "built in")},
+		"c.yaml": {Data: of("c", "built in")}}
 	write(user, "a", of("a", "the team's"))
 	write(user, "b", of("b", "the team's"))
 	write(named, "a", of("a", "named"))
@@ -307,7 +357,9 @@ func TestNewIsSound(t *testing.T) {
 }
 
 func TestGraphs(t *testing.T) {
-	r := parse(t, head+use+`  - {name: a, title: "A <b>\"quoted\"</b> #1", uses: manual, when: params.live, onError: continue, with: {instruction: x, answers: [p, q]}}
+	r := parse(t, head+use+
+		`  - {name: a, title: "A <b>\"quoted\"</b> #1", uses: manual, when: params.live, onError: continue,
+      with: {instruction: x, answers: [p, q]}}
   - {name: b, uses: command, with: {argv: [scan]}}
 `)
 	wantTree := `test 1.0.0  A test

@@ -99,7 +99,8 @@ func (d Domain) schema() *Schema {
 	if !d.List {
 		return one
 	}
-	return &Schema{OneOf: []*Schema{{Type: "array", MaxItems: maxList, Items: one}, {Type: "string", Pattern: substitution}}}
+	return &Schema{OneOf: []*Schema{{Type: "array", MaxItems: maxList, Items: one},
+		{Type: "string", Pattern: substitution}}}
 }
 
 // schemaOf makes the schema of a Go type out of its tags.
@@ -165,7 +166,8 @@ const maxProblems = 50
 
 func (c *checker) report(n *yaml.Node, fix, format string, args ...any) {
 	if len(c.problems) < maxProblems {
-		c.problems = append(c.problems, Problem{Line: n.Line, Column: n.Column, Text: fmt.Sprintf(format, args...), Fix: fix})
+		c.problems = append(c.problems, Problem{Line: n.Line, Column: n.Column, Text: fmt.Sprintf(format, args...),
+			Fix: fix})
 	}
 }
 

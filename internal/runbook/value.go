@@ -313,7 +313,8 @@ func (d Domain) parse(text, namespace string) (any, error) {
 // qualify puts the namespace before a name, or before TYPE/NAME. A pod may be
 // given as pod/…, as -o name prints it.
 func qualify(t Type, text, namespace string) string {
-	if kind, rest, typed := strings.Cut(text, "/"); t == Pod && typed && (kind == "pod" || kind == "pods" || kind == "po") {
+	if kind, rest, typed := strings.Cut(text, "/"); t == Pod && typed &&
+		(kind == "pod" || kind == "pods" || kind == "po") {
 		text = rest
 	}
 	want := 1

@@ -36,7 +36,8 @@ func TestNothingActsOnATerminal(t *testing.T) {
 	}
 	// So also in a text that is cut by its lines.
 	many := Text(strings.Repeat("a\rb\n", MaxLine))
-	if strings.ContainsRune(many, '\r') || strings.Count(many, "\n") != 1024 || !strings.HasSuffix(many, "…(more lines cut)") {
+	if strings.ContainsRune(many, '\r') || strings.Count(many, "\n") != 1024 ||
+		!strings.HasSuffix(many, "…(more lines cut)") {
 		t.Errorf("%d lines, the end is %q", strings.Count(many, "\n"), many[len(many)-20:])
 	}
 	if got := Short("abc\r", 3); got != "abc…" {

@@ -93,7 +93,8 @@ func inspect(r io.Reader, head *Head, visit func(Entry)) (*inspector, error) {
 			return nil, err
 		}
 		if l.number > MaxEntries || l.end > MaxFile {
-			return nil, fmt.Errorf("%w: a journal has at most %d entries and %d bytes", ErrTooLarge, MaxEntries, MaxFile)
+			return nil, fmt.Errorf("%w: a journal has at most %d entries and %d bytes", ErrTooLarge, MaxEntries,
+				MaxFile)
 		}
 		if !l.complete {
 			in.tearAt(l)
@@ -126,7 +127,8 @@ func (in *inspector) entry(l line) (Entry, bool) {
 	bad := in.checkLink(l, e)
 	if e.Incident != in.report.Incident {
 		bad = true
-		in.problem(l.number, e.Seq, Edited, fmt.Sprintf("it belongs to incident %q, the journal to %q", e.Incident, in.report.Incident))
+		in.problem(l.number, e.Seq, Edited, fmt.Sprintf("it belongs to incident %q, the journal to %q", e.Incident,
+			in.report.Incident))
 	}
 	if in.head != nil && e.Seq == in.head.Seq {
 		in.headLine = l.number
@@ -155,10 +157,12 @@ func (in *inspector) checkLink(l line, e Entry) (bad bool) {
 	case e.Prev == in.prev.SHA256 || in.prevBad:
 		return false
 	case l.number == 1:
-		in.problem(1, e.Seq, Edited, "its prev is not the start of a journal of incident "+fmt.Sprintf("%q", e.Incident))
+		in.problem(1, e.Seq, Edited, "its prev is not the start of a journal of incident "+
+			fmt.Sprintf("%q", e.Incident))
 		return true
 	default:
-		in.problem(l.number-1, in.prev.Seq, Edited, fmt.Sprintf("its SHA-256 is not the one that line %d recorded", l.number))
+		in.problem(l.number-1, in.prev.Seq, Edited,
+			fmt.Sprintf("its SHA-256 is not the one that line %d recorded", l.number))
 		return false // the line before is to blame
 	}
 }
@@ -169,7 +173,8 @@ func (in *inspector) times(number int64, e Entry) {
 		r.First = e.Time
 	} else if e.Time.Before(r.Last) {
 		if len(r.Warnings) < maxProblems {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("line %d (seq %d): the clock went back by %s", number, e.Seq, r.Last.Sub(e.Time).Round(time.Millisecond)))
+			r.Warnings = append(r.Warnings, fmt.Sprintf("line %d (seq %d): the clock went back by %s", number, e.Seq,
+				r.Last.Sub(e.Time).Round(time.Millisecond)))
 		}
 	}
 	r.Last = e.Time
@@ -181,7 +186,9 @@ func (in *inspector) tearAt(l line) {
 		return
 	}
 	in.tail = bytes.Clone(l.text)
-	in.problem(l.number, 0, Torn, fmt.Sprintf("the last line (%d bytes) has no end: its writer was killed, or is writing now; it was never acknowledged, and the next command that writes to this incident keeps it in an entry of its own", len(l.text)))
+	in.problem(l.number, 0, Torn, fmt.Sprintf("the last line (%d bytes) has no end: its writer was killed, or is "+
+		"writing now; it was never acknowledged, and the next command that writes to this incident keeps it in an "+
+		"entry of its own", len(l.text)))
 }
 
 // finish draws the conclusions that need the whole journal.
@@ -191,7 +198,8 @@ func (in *inspector) finish(lines int64) {
 	slices.Sort(in.seen)
 	for _, g := range in.gaps {
 		i, _ := slices.BinarySearch(in.seen, g.from)
-		p := Problem{Line: g.line, Seq: g.to, Damage: Deleted, Detail: fmt.Sprintf("the entries from seq %d to %d before it are missing", g.from, g.to-1)}
+		p := Problem{Line: g.line, Seq: g.to, Damage: Deleted,
+			Detail: fmt.Sprintf("the entries from seq %d to %d before it are missing", g.from, g.to-1)}
 		if i < len(in.seen) && in.seen[i] < g.to {
 			p.Damage, p.Detail = Reordered, fmt.Sprintf("seq %d belongs before it", in.seen[i])
 		}
@@ -207,7 +215,8 @@ func (in *inspector) finish(lines int64) {
 			last = in.seen[n-1]
 		}
 		if in.head.Seq > last {
-			in.problem(lines+1, in.head.Seq, Truncated, fmt.Sprintf("the head file says that seq %d was the last, the journal ends with %d", in.head.Seq, last))
+			in.problem(lines+1, in.head.Seq, Truncated,
+				fmt.Sprintf("the head file says that seq %d was the last, the journal ends with %d", in.head.Seq, last))
 		}
 	}
 	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return int(a.Line - b.Line) })
@@ -271,7 +280,8 @@ func (lr *lineReader) next() (line, error) {
 		lr.buf = append(lr.buf, part...)
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull) && lr.offset-from > 8*MaxLine:
-			return l, fmt.Errorf("%w: line %d has more than %d bytes, an entry at most %d", ErrTooLarge, lr.number+1, 8*MaxLine, MaxLine)
+			return l, fmt.Errorf("%w: line %d has more than %d bytes, an entry at most %d", ErrTooLarge, lr.number+1,
+				8*MaxLine, MaxLine)
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case errors.Is(err, io.EOF) && len(lr.buf) == 0:

@@ -225,7 +225,8 @@ func TestTornLineSurvivesARecoveryThatFails(t *testing.T) {
 	run(t, "recover over the limit", path)
 	l := open(t, path)
 	entries := l.Entries()
-	if last := entries[len(entries)-1]; last.Kind != timeline.KindRecovered || !strings.Contains(last.Data.String(), `torn`) {
+	if last := entries[len(entries)-1]; last.Kind != timeline.KindRecovered ||
+		!strings.Contains(last.Data.String(), `torn`) {
 		t.Errorf("last entry %+v", last)
 	}
 	if r := verify(t, path); !r.OK() || r.Entries != 6 {

@@ -71,8 +71,11 @@ func TestDamageIsNamed(t *testing.T) {
 			l[6] = bytes.Replace(l[6], []byte("done"), []byte("fail"), 1)
 			return l
 		}, timeline.Edited, 7, 6},
-		"replaced by no JSON": {func(l [][]byte) [][]byte { l[3] = []byte("rubbish\n"); return l }, timeline.Edited, 4, 3},
-		"blank line":          {func(l [][]byte) [][]byte { return slices.Insert(l, 3, []byte("\n")) }, timeline.Edited, 4, 3},
+		"replaced by no JSON": {func(l [][]byte) [][]byte {
+			l[3] = []byte("rubbish\n")
+			return l
+		}, timeline.Edited, 4, 3},
+		"blank line": {func(l [][]byte) [][]byte { return slices.Insert(l, 3, []byte("\n")) }, timeline.Edited, 4, 3},
 		"endless line": {func(l [][]byte) [][]byte {
 			l[3] = append(bytes.Repeat([]byte("x"), 3*timeline.MaxLine), '\n')
 			return l
@@ -81,9 +84,15 @@ func TestDamageIsNamed(t *testing.T) {
 		"deleted first":         {func(l [][]byte) [][]byte { return l[1:] }, timeline.Deleted, 1, 0},
 		"deleted last":          {func(l [][]byte) [][]byte { return l[:6] }, timeline.Truncated, 7, 6},
 		"all deleted":           {func(l [][]byte) [][]byte { return nil }, timeline.Truncated, 1, 0},
-		"swapped":               {func(l [][]byte) [][]byte { l[2], l[3] = l[3], l[2]; return l }, timeline.Reordered, 3, 2},
-		"first two swapped":     {func(l [][]byte) [][]byte { l[0], l[1] = l[1], l[0]; return l }, timeline.Reordered, 1, 0},
-		"repeated":              {func(l [][]byte) [][]byte { return slices.Insert(l, 3, l[2]) }, timeline.Reordered, 4, 3},
+		"swapped": {func(l [][]byte) [][]byte {
+			l[2], l[3] = l[3], l[2]
+			return l
+		}, timeline.Reordered, 3, 2},
+		"first two swapped": {func(l [][]byte) [][]byte {
+			l[0], l[1] = l[1], l[0]
+			return l
+		}, timeline.Reordered, 1, 0},
+		"repeated": {func(l [][]byte) [][]byte { return slices.Insert(l, 3, l[2]) }, timeline.Reordered, 4, 3},
 		"Windows line ends": {func(l [][]byte) [][]byte {
 			for i := range l {
 				l[i] = append(bytes.TrimSuffix(l[i], []byte("\n")), '\r')
@@ -153,10 +162,12 @@ func TestReportOfAHostileJournalIsBounded(t *testing.T) {
 
 func TestWithoutHeadFileTruncationCannotBeExcluded(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
-		"missing":                         os.Remove,
-		"emptied by a crash":              func(p string) error { return os.Truncate(p, 0) },
-		"cut by a crash":                  func(p string) error { return os.Truncate(p, 20) },
-		"overwritten with something else": func(p string) error { return os.WriteFile(p, []byte(`{"seq":1,"sha256":"x"}`), 0o600) },
+		"missing":            os.Remove,
+		"emptied by a crash": func(p string) error { return os.Truncate(p, 0) },
+		"cut by a crash":     func(p string) error { return os.Truncate(p, 20) },
+		"overwritten with something else": func(p string) error {
+			return os.WriteFile(p, []byte(`{"seq":1,"sha256":"x"}`), 0o600)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := journal(t, 2)
@@ -164,7 +175,8 @@ func TestWithoutHeadFileTruncationCannotBeExcluded(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := verify(t, path)
-			if !r.OK() || r.HeadFile != nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "cannot be excluded") {
+			if !r.OK() || r.HeadFile != nil || len(r.Warnings) != 1 ||
+				!strings.Contains(r.Warnings[0], "cannot be excluded") {
 				t.Errorf("report %+v", r)
 			}
 			appendTo(t, open(t, path), timeline.Entry{Kind: timeline.KindNote})
@@ -200,7 +212,8 @@ func TestClockThatGoesBackIsAWarning(t *testing.T) {
 	l := open(t, path) // its clock starts anew
 	appendTo(t, l, timeline.Entry{Kind: timeline.KindNote})
 	r := verify(t, path)
-	if !r.OK() || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "line 4 (seq 4): the clock went back by 2s") {
+	if !r.OK() || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0],
+		"line 4 (seq 4): the clock went back by 2s") {
 		t.Errorf("report %+v", r)
 	}
 }

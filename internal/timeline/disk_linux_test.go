@@ -28,7 +28,8 @@ func TestFullFileSystem(t *testing.T) {
 	}
 	big := timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", 9000)}
 	for range 2 {
-		if _, err := l.Append(big); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "nothing was recorded") {
+		if _, err := l.Append(big); !errors.Is(err, syscall.ENOSPC) ||
+			!strings.Contains(err.Error(), "nothing was recorded") {
 			t.Errorf("Append on a full disk: %v", err)
 		}
 	}

@@ -29,7 +29,8 @@ type Entry struct {
 
 	Intent int64 `json:"intent,omitempty"` // of an outcome: the Seq of the intent it answers
 	Undoes int64 `json:"undoes,omitempty"` // of an intent to undo: the Seq of the intent it reverses
-	Final  bool  `json:"final,omitempty"`  // of an intent: it is not to be undone, since that would do harm (put a leaked secret back, say)
+	// of an intent: it is not to be undone, since that would do harm (put a leaked secret back, say)
+	Final bool `json:"final,omitempty"`
 
 	Actor   Actor    `json:"actor"`
 	Object  *Object  `json:"object,omitempty"`
@@ -66,7 +67,8 @@ const (
 	KindClosed      Kind = "closed"      // the incident was closed
 	KindReopened    Kind = "reopened"    // the incident was opened again
 	KindRecovered   Kind = "recovered"   // a torn last line was cut off and is kept here
-	KindChanged     Kind = "changed"     // what is recorded of the incident was changed; the payload is a record.Changed
+	// what is recorded of the incident was changed; the payload is a record.Changed
+	KindChanged Kind = "changed"
 )
 
 // Payload is what an entry carries, if it is a T of package record; false: it
@@ -79,7 +81,8 @@ func Payload[T any](e *Entry) (*T, bool) {
 
 // Decode is what an entry carries: see record.Decode.
 func (e *Entry) Decode() (payload any, known bool, err error) {
-	return record.Decode(e.Payload, record.Place{Kind: string(e.Kind), Phase: e.Phase, Step: e.Step, Action: e.Action}, e.Data)
+	return record.Decode(e.Payload, record.Place{Kind: string(e.Kind), Phase: e.Phase, Step: e.Step, Action: e.Action},
+		e.Data)
 }
 
 // With is the entry with a struct of package record as its payload.

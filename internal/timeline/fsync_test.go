@@ -92,7 +92,8 @@ func TestWhatIsNotDurableIsNoEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	failing = "t.jsonl"
-	if _, err := l.Append(Entry{Kind: KindNote, Summary: "lost"}); !errors.Is(err, broken) || !strings.Contains(err.Error(), "nothing was recorded") {
+	if _, err := l.Append(Entry{Kind: KindNote, Summary: "lost"}); !errors.Is(err, broken) ||
+		!strings.Contains(err.Error(), "nothing was recorded") {
 		t.Errorf("%v", err)
 	}
 	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) || len(l.Entries()) != 1 {

@@ -17,7 +17,9 @@ import (
 func written(f testing.TB, n int) ([]byte, Head) {
 	f.Helper()
 	path := filepath.Join(f.TempDir(), "timeline.jsonl")
-	l, err := Open(path, Options{Incident: "inc-20260102-150405-abcd", Now: func() time.Time { return time.Unix(1767366245, 0) }})
+	l, err := Open(path, Options{Incident: "inc-20260102-150405-abcd", Now: func() time.Time {
+		return time.Unix(1767366245, 0)
+	}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -68,7 +70,8 @@ func FuzzRead(f *testing.F) {
 	valid, _ := written(f, 3)
 	f.Add(valid)
 	f.Add(valid[:len(valid)-1])
-	f.Add([]byte(`{"seq":1,"kind":"intent","undoes":1,"intent":1,"incident":"","prev":"` + genesis("").SHA256 + `"}` + "\n"))
+	f.Add([]byte(`{"seq":1,"kind":"intent","undoes":1,"intent":1,"incident":"","prev":"` + genesis("").SHA256 + `"}` +
+		"\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		path := filepath.Join(t.TempDir(), "timeline.jsonl")
 		if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -122,7 +125,8 @@ func FuzzAppend(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		want, err := l.Append(Entry{Kind: KindNote, Summary: summary, Object: &Object{Name: name}, Data: record.Verbatim(data)})
+		want, err := l.Append(Entry{Kind: KindNote, Summary: summary, Object: &Object{Name: name},
+			Data: record.Verbatim(data)})
 		if err != nil {
 			return
 		}

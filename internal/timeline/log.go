@@ -159,7 +159,8 @@ func (l *Log) follow() error {
 		last = ""
 	}
 	if last != l.head.SHA256 {
-		return fmt.Errorf("%s was changed while it was open: it does not go on after entry %d as it was", l.path, l.head.Seq)
+		return fmt.Errorf("%s was changed while it was open: it does not go on after entry %d as it was", l.path,
+			l.head.Seq)
 	}
 	l.mu.Lock()
 	l.entries, l.head = now.entries, now.head
@@ -173,8 +174,10 @@ func recovered(torn []byte) (Entry, error) {
 	kept := torn[:min(len(torn), maxTorn)]
 	sum := sha256.Sum256(torn)
 	return Entry{Kind: KindRecovered,
-		Summary: fmt.Sprintf("the last line (%d bytes) was torn when its writer was killed; it had never been acknowledged", len(torn))}.
-		With(record.Torn{Bytes: len(torn), SHA256: hex.EncodeToString(sum[:]), Text: strconv.QuoteToASCII(string(kept))})
+		Summary: fmt.Sprintf(
+			"the last line (%d bytes) was torn when its writer was killed; it had never been acknowledged", len(torn))}.
+		With(record.Torn{Bytes: len(torn), SHA256: hex.EncodeToString(sum[:]),
+			Text: strconv.QuoteToASCII(string(kept))})
 }
 
 // request is one Append under way.
@@ -317,7 +320,8 @@ func (l *Log) ready() error {
 		}
 		return l.follow()
 	case l.left == nil:
-		return fmt.Errorf("%s was changed by another process while it was open (%d bytes, not %d)", l.path, here.Size(), want)
+		return fmt.Errorf("%s was changed by another process while it was open (%d bytes, not %d)", l.path, here.Size(),
+			want)
 	}
 	return nil
 }
@@ -343,7 +347,8 @@ func (l *Log) line(e Entry, head Head, pending int64) (Entry, []byte, error) {
 		return e, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if head.Seq >= MaxEntries {
-		return e, nil, fmt.Errorf("%s: %w: it has %d entries; close this incident and open another", l.path, ErrTooLarge, head.Seq)
+		return e, nil, fmt.Errorf("%s: %w: it has %d entries; close this incident and open another", l.path,
+			ErrTooLarge, head.Seq)
 	}
 	e.Seq, e.Prev = head.Seq+1, head.SHA256
 	e.Time, e.Incident = l.opts.Now(), l.opts.Incident
@@ -357,7 +362,8 @@ func (l *Log) line(e Entry, head Head, pending int64) (Entry, []byte, error) {
 		return e, nil, err
 	}
 	if l.size+pending+int64(len(text)) > MaxFile {
-		return e, nil, fmt.Errorf("%s: %w: it has %d bytes; close this incident and open another", l.path, ErrTooLarge, l.size)
+		return e, nil, fmt.Errorf("%s: %w: it has %d bytes; close this incident and open another", l.path, ErrTooLarge,
+			l.size)
 	}
 	return e, text, nil
 }

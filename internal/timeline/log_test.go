@@ -66,7 +66,8 @@ func journal(t *testing.T, n int) (path string) {
 	for i := range n {
 		intent := appendTo(t, l, timeline.Entry{Kind: timeline.KindIntent, Phase: "contain", Step: "quarantine",
 			Action: "label", Summary: fmt.Sprintf("label pod backend-%d", i),
-			Object: &timeline.Object{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app", Name: fmt.Sprintf("backend-%d", i)}})
+			Object: &timeline.Object{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app",
+				Name: fmt.Sprintf("backend-%d", i)}})
 		appendTo(t, l, timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Summary: "labelled",
 			Outcome: timeline.OutcomeDone, Data: record.Verbatim([]byte(`{"before": {"app": "backend"}}`))})
 	}
@@ -103,8 +104,10 @@ func writeFile(t *testing.T, path string, text []byte) {
 
 func TestAppendFillsWhatTheCallerDoesNotKnow(t *testing.T) {
 	l := open(t, filepath.Join(t.TempDir(), "timeline.jsonl"))
-	first := appendTo(t, l, timeline.Entry{Kind: timeline.KindOpened, Summary: "x", Seq: 99, Incident: "forged", Prev: "forged"})
-	second := appendTo(t, l, timeline.Entry{Kind: timeline.KindNote, Summary: "y", Actor: timeline.Actor{Identity: "system:admin", OSUser: "bob"}})
+	first := appendTo(t, l, timeline.Entry{Kind: timeline.KindOpened, Summary: "x", Seq: 99, Incident: "forged",
+		Prev: "forged"})
+	second := appendTo(t, l, timeline.Entry{Kind: timeline.KindNote, Summary: "y",
+		Actor: timeline.Actor{Identity: "system:admin", OSUser: "bob"}})
 
 	if first.Seq != 1 || second.Seq != 2 {
 		t.Errorf("seq %d, %d; want 1, 2", first.Seq, second.Seq)
@@ -115,7 +118,8 @@ func TestAppendFillsWhatTheCallerDoesNotKnow(t *testing.T) {
 	if first.Actor != actor {
 		t.Errorf("actor %+v, want the log's %+v", first.Actor, actor)
 	}
-	if want := (timeline.Actor{OSUser: "bob", Host: "bastion", Identity: "system:admin", PID: 42}); second.Actor != want {
+	if want := (timeline.Actor{OSUser: "bob", Host: "bastion", Identity: "system:admin",
+		PID: 42}); second.Actor != want {
 		t.Errorf("actor %+v, want %+v", second.Actor, want)
 	}
 	if l.Head().Seq != 2 {
@@ -136,7 +140,8 @@ func TestWhatWasAppendedIsWhatIsRead(t *testing.T) {
 		Error:   "e", DurationMS: 12,
 	}
 	appended := []timeline.Entry{appendTo(t, l, hostile)}
-	appended = append(appended, appendTo(t, l, timeline.Entry{Kind: timeline.KindOutcome, Intent: 1, Outcome: timeline.OutcomeFailed}))
+	appended = append(appended, appendTo(t, l, timeline.Entry{Kind: timeline.KindOutcome, Intent: 1,
+		Outcome: timeline.OutcomeFailed}))
 
 	read, err := timeline.Read(path)
 	if err != nil {
@@ -182,24 +187,34 @@ func TestAppendRefuses(t *testing.T) {
 		entry timeline.Entry
 		want  error
 	}{
-		"no kind":                        {timeline.Entry{}, timeline.ErrInvalid},
-		"unknown kind":                   {timeline.Entry{Kind: "surprise"}, timeline.ErrInvalid},
-		"outcome without result":         {timeline.Entry{Kind: timeline.KindOutcome, Intent: 2}, timeline.ErrInvalid},
-		"outcome with unknown result":    {timeline.Entry{Kind: timeline.KindOutcome, Intent: 2, Outcome: "fine"}, timeline.ErrInvalid},
-		"outcome of nothing":             {timeline.Entry{Kind: timeline.KindOutcome, Outcome: timeline.OutcomeDone}, timeline.ErrInvalid},
-		"outcome of a later entry":       {timeline.Entry{Kind: timeline.KindOutcome, Intent: 9, Outcome: timeline.OutcomeDone}, timeline.ErrInvalid},
-		"outcome of what is no intent":   {timeline.Entry{Kind: timeline.KindOutcome, Intent: 1, Outcome: timeline.OutcomeDone}, timeline.ErrInvalid},
-		"verdict without result":         {timeline.Entry{Kind: timeline.KindVerdict}, timeline.ErrInvalid},
-		"note that answers":              {timeline.Entry{Kind: timeline.KindNote, Intent: 2}, timeline.ErrInvalid},
-		"note that undoes":               {timeline.Entry{Kind: timeline.KindNote, Undoes: 2}, timeline.ErrInvalid},
-		"undo of what is no intent":      {timeline.Entry{Kind: timeline.KindIntent, Undoes: 3}, timeline.ErrInvalid},
-		"undo of an undo":                {timeline.Entry{Kind: timeline.KindIntent, Undoes: 4}, timeline.ErrInvalid},
-		"data that is no JSON":           {timeline.Entry{Kind: timeline.KindNote, Data: record.Verbatim([]byte(`{"a":`))}, timeline.ErrInvalid},
-		"data that would end the line":   {timeline.Entry{Kind: timeline.KindNote, Data: record.Verbatim([]byte("1\n{}"))}, timeline.ErrInvalid},
-		"more than a line may hold":      {timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", timeline.MaxLine)}, timeline.ErrTooLarge},
-		"more than a line once escaped":  {timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("\u009b", timeline.MaxLine/6)}, timeline.ErrTooLarge},
-		"more than a line in its data":   {timeline.Entry{Kind: timeline.KindNote, Data: record.Verbatim([]byte(`"` + strings.Repeat("x", timeline.MaxLine) + `"`))}, timeline.ErrTooLarge},
-		"more than a line in its object": {timeline.Entry{Kind: timeline.KindNote, Object: &timeline.Object{Name: strings.Repeat("x", timeline.MaxLine)}}, timeline.ErrTooLarge},
+		"no kind":                {timeline.Entry{}, timeline.ErrInvalid},
+		"unknown kind":           {timeline.Entry{Kind: "surprise"}, timeline.ErrInvalid},
+		"outcome without result": {timeline.Entry{Kind: timeline.KindOutcome, Intent: 2}, timeline.ErrInvalid},
+		"outcome with unknown result": {timeline.Entry{Kind: timeline.KindOutcome, Intent: 2, Outcome: "fine"},
+			timeline.ErrInvalid},
+		"outcome of nothing": {timeline.Entry{Kind: timeline.KindOutcome, Outcome: timeline.OutcomeDone},
+			timeline.ErrInvalid},
+		"outcome of a later entry": {timeline.Entry{Kind: timeline.KindOutcome, Intent: 9,
+			Outcome: timeline.OutcomeDone}, timeline.ErrInvalid},
+		"outcome of what is no intent": {timeline.Entry{Kind: timeline.KindOutcome, Intent: 1,
+			Outcome: timeline.OutcomeDone}, timeline.ErrInvalid},
+		"verdict without result":    {timeline.Entry{Kind: timeline.KindVerdict}, timeline.ErrInvalid},
+		"note that answers":         {timeline.Entry{Kind: timeline.KindNote, Intent: 2}, timeline.ErrInvalid},
+		"note that undoes":          {timeline.Entry{Kind: timeline.KindNote, Undoes: 2}, timeline.ErrInvalid},
+		"undo of what is no intent": {timeline.Entry{Kind: timeline.KindIntent, Undoes: 3}, timeline.ErrInvalid},
+		"undo of an undo":           {timeline.Entry{Kind: timeline.KindIntent, Undoes: 4}, timeline.ErrInvalid},
+		"data that is no JSON": {timeline.Entry{Kind: timeline.KindNote,
+			Data: record.Verbatim([]byte(`{"a":`))}, timeline.ErrInvalid},
+		"data that would end the line": {timeline.Entry{Kind: timeline.KindNote,
+			Data: record.Verbatim([]byte("1\n{}"))}, timeline.ErrInvalid},
+		"more than a line may hold": {timeline.Entry{Kind: timeline.KindNote,
+			Summary: strings.Repeat("x", timeline.MaxLine)}, timeline.ErrTooLarge},
+		"more than a line once escaped": {timeline.Entry{Kind: timeline.KindNote,
+			Summary: strings.Repeat("\u009b", timeline.MaxLine/6)}, timeline.ErrTooLarge},
+		"more than a line in its data": {timeline.Entry{Kind: timeline.KindNote,
+			Data: record.Verbatim([]byte(`"` + strings.Repeat("x", timeline.MaxLine) + `"`))}, timeline.ErrTooLarge},
+		"more than a line in its object": {timeline.Entry{Kind: timeline.KindNote,
+			Object: &timeline.Object{Name: strings.Repeat("x", timeline.MaxLine)}}, timeline.ErrTooLarge},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -228,7 +243,8 @@ func TestTheLargestEntryIsWrittenAndReadBack(t *testing.T) {
 	appendTo(t, l, timeline.Entry{Kind: timeline.KindNote})
 	room := timeline.MaxLine - (len(readFile(t, path)) - 1)
 	probe := appendTo(t, l, timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", room)})
-	if _, err := l.Append(timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", room+1)}); !errors.Is(err, timeline.ErrTooLarge) {
+	if _, err := l.Append(timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", room+1)}); !errors.Is(
+		err, timeline.ErrTooLarge) {
 		t.Errorf("one byte more: %v", err)
 	}
 	entries, err := timeline.Read(path)
@@ -247,7 +263,8 @@ func TestReopenedLogContinuesTheChain(t *testing.T) {
 		t.Errorf("seq %d, want 6", e.Seq)
 	}
 	r := verify(t, path)
-	if !r.OK() || r.Entries != 6 || r.Head != l.Head() || r.HeadFile == nil || *r.HeadFile != l.Head() || r.Incident != incident {
+	if !r.OK() || r.Entries != 6 || r.Head != l.Head() || r.HeadFile == nil || *r.HeadFile != l.Head() ||
+		r.Incident != incident {
 		t.Errorf("report %+v", r)
 	}
 }
@@ -291,7 +308,8 @@ func TestConcurrentAppendsKeepTheChain(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if _, err := l.Append(timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq, Outcome: timeline.OutcomeDone}); err != nil {
+				if _, err := l.Append(timeline.Entry{Kind: timeline.KindOutcome, Intent: intent.Seq,
+					Outcome: timeline.OutcomeDone}); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
@@ -329,7 +347,8 @@ func TestReadersNeverSeeABrokenChainWhileAWriterIsAtWork(t *testing.T) {
 	written := make(chan error)
 	go func() {
 		for range 200 {
-			if _, err := l.Append(timeline.Entry{Kind: timeline.KindNote, Summary: strings.Repeat("x", 10_000)}); err != nil {
+			if _, err := l.Append(timeline.Entry{Kind: timeline.KindNote,
+				Summary: strings.Repeat("x", 10_000)}); err != nil {
 				written <- err
 				return
 			}

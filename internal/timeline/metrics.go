@@ -11,8 +11,10 @@ import (
 // moment (`irctl incident set detected=…`) counts for more than what the
 // journal shows by itself.
 type Metrics struct {
-	StartedAt      time.Time `json:"startedAt,omitzero"`      // first sign of the attack that a record.Detection tells of
-	DetectedAt     time.Time `json:"detectedAt,omitzero"`     // the alert of the first entry of the phase detect, see record.Detection; else OpenedAt
+	// first sign of the attack that a record.Detection tells of
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	// the alert of the first entry of the phase detect, see record.Detection; else OpenedAt
+	DetectedAt     time.Time `json:"detectedAt,omitzero"`
 	OpenedAt       time.Time `json:"openedAt,omitzero"`       // first opened entry
 	AcknowledgedAt time.Time `json:"acknowledgedAt,omitzero"` // OpenedAt, if something had told of it before
 	// ContainedAt is the first verdict of the phase contain with outcome done that none
@@ -167,8 +169,9 @@ func hear(said map[Moment]sighting, e Entry) {
 
 func (m *Metrics) fill(seen, said map[Moment]sighting) {
 	m.Sources = map[Moment]int64{}
-	for moment, at := range map[Moment]*time.Time{Started: &m.StartedAt, Detected: &m.DetectedAt, Acknowledged: &m.AcknowledgedAt,
-		Contained: &m.ContainedAt, Eradicated: &m.EradicatedAt, Recovered: &m.RecoveredAt} {
+	for moment, at := range map[Moment]*time.Time{Started: &m.StartedAt, Detected: &m.DetectedAt,
+		Acknowledged: &m.AcknowledgedAt,
+		Contained:    &m.ContainedAt, Eradicated: &m.EradicatedAt, Recovered: &m.RecoveredAt} {
 		s, ok := said[moment]
 		if !ok {
 			s, ok = seen[moment]

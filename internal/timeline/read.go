@@ -99,7 +99,8 @@ func inspectOpen(f *os.File, head *Head, visit func(Entry)) (*inspector, error) 
 		return nil, fmt.Errorf("timeline: %w", err)
 	}
 	if info.Size() > MaxFile { // before it is read: it may be a hole of terabytes
-		return nil, fmt.Errorf("timeline: %s: %w: it has %d bytes, a journal at most %d", f.Name(), ErrTooLarge, info.Size(), MaxFile)
+		return nil, fmt.Errorf("timeline: %s: %w: it has %d bytes, a journal at most %d", f.Name(), ErrTooLarge,
+			info.Size(), MaxFile)
 	}
 	in, err := inspect(io.NewSectionReader(f, 0, info.Size()), head, visit)
 	if err != nil {

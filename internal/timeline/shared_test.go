@@ -93,7 +93,8 @@ func TestAnotherWriterIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries := l.Entries()
-	if len(entries) != 4 || entries[2].Kind != timeline.KindRecovered || !strings.Contains(entries[2].Data.String(), "torn") || entries[3].Summary != "after" {
+	if len(entries) != 4 || entries[2].Kind != timeline.KindRecovered ||
+		!strings.Contains(entries[2].Data.String(), "torn") || entries[3].Summary != "after" {
 		t.Fatalf("%+v", entries)
 	}
 	if r := verify(t, path); !r.OK() || r.Entries != 4 {

@@ -61,7 +61,8 @@ func worthReading(r *engine.StepResult) bool {
 }
 
 func afterStep(r *engine.StepResult, lines []workLine) *after {
-	a := &after{step: r.Name, uses: r.Uses, passed: r.Done(), title: r.Title, word: strings.ToUpper(r.Outcome), style: outcomeStyle(r.Outcome), lines: lines}
+	a := &after{step: r.Name, uses: r.Uses, passed: r.Done(), title: r.Title, word: strings.ToUpper(r.Outcome),
+		style: outcomeStyle(r.Outcome), lines: lines}
 	if err := r.Err(); err != nil {
 		a.error = err.Error()
 	}
@@ -92,7 +93,9 @@ func afterStep(r *engine.StepResult, lines []workLine) *after {
 		a.monitored(d)
 	case evidence.Result:
 		if d.Receipt.Path != "" {
-			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256}, [2]string{"artefacts", artefactsText(d.Receipt.Artefacts)}, [2]string{"signed by", cmp.Or(d.Receipt.Signer, "nobody")})
+			a.facts = append(a.facts, [2]string{"sealed in", d.Receipt.Path}, [2]string{"sha256", d.Receipt.SHA256},
+				[2]string{"artefacts", artefactsText(d.Receipt.Artefacts)},
+				[2]string{"signed by", cmp.Or(d.Receipt.Signer, "nobody")})
 			if !d.Receipt.Complete {
 				a.unknown = append(a.unknown, contain.Exposure{Code: "evidence", Text: missingText(d.Receipt.Summary)})
 			}
@@ -137,7 +140,8 @@ func (a *after) contained(d *engine.ContainResult) {
 	a.putBack = d.PutBack
 	a.failures = append(a.failures, d.Failures...)
 	for _, r := range d.Refusals {
-		a.failures = append(a.failures, fmt.Sprintf("not done: %s: %s (%s would allow it)", r.Object, r.Reason, r.Override))
+		a.failures = append(a.failures, fmt.Sprintf("not done: %s: %s (%s would allow it)", r.Object, r.Reason,
+			r.Override))
 	}
 	for _, r := range d.Actions {
 		if r.Err() != nil {
@@ -203,7 +207,8 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 	a.checks = append(a.checks, workloads...)
 	for _, u := range unsettled {
 		if u.Accepted == nil {
-			a.open = append(a.open, contain.Exposure{Code: "not done", Severity: contain.Open, Text: u.Summary + ": " + u.Reason, Close: u.Close})
+			a.open = append(a.open, contain.Exposure{Code: "not done", Severity: contain.Open, Text: u.Summary + ": " +
+				u.Reason, Close: u.Close})
 			a.fixes = append(a.fixes, u.Close)
 			continue
 		}
@@ -218,7 +223,8 @@ func (a *after) judge(v contain.Verdict, findings []contain.Finding, workloads [
 }
 
 func verdictStyle(v contain.Verdict) (string, style) {
-	return strings.ToUpper(string(v)), map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice, contain.Undetermined: notice, contain.NotContained: danger}[v]
+	return strings.ToUpper(string(v)), map[contain.Verdict]style{contain.Contained: fine, contain.Exposed: notice,
+		contain.Undetermined: notice, contain.NotContained: danger}[v]
 }
 
 func (a *after) undone(d *engine.UndoResult) {
@@ -269,7 +275,8 @@ func (a *after) eradicated(d *engine.EradicateResult) {
 func (a *after) recovered(d *engine.RecoverResult) {
 	if d.Verdict != "" {
 		a.word = strings.ToUpper(string(d.Verdict))
-		a.style = map[engine.RecoverVerdict]style{engine.Recovered: fine, engine.RecoveredOpen: notice, engine.NothingRecovered: notice, engine.NotRecovered: danger}[d.Verdict]
+		a.style = map[engine.RecoverVerdict]style{engine.Recovered: fine, engine.RecoveredOpen: notice,
+			engine.NothingRecovered: notice, engine.NotRecovered: danger}[d.Verdict]
 	}
 	for _, r := range d.Refusals {
 		a.failures = append(a.failures, fmt.Sprintf("not done: %s: %s", r.Object, r.Reason))
@@ -281,7 +288,8 @@ func (a *after) recovered(d *engine.RecoverResult) {
 		}
 	}
 	for _, w := range d.Workloads {
-		a.checks = append(a.checks, contain.Check{OK: w.OK, Text: w.Object + ": " + strings.TrimPrefix(w.Rollout, w.Object+": ")})
+		a.checks = append(a.checks, contain.Check{OK: w.OK, Text: w.Object + ": " +
+			strings.TrimPrefix(w.Rollout, w.Object+": ")})
 		switch {
 		case w.WayIn.Text == "":
 		case w.WayIn.State == recovery.Closed:
@@ -296,7 +304,8 @@ func (a *after) recovered(d *engine.RecoverResult) {
 			case c.Result == recovery.Failed && c.Accepted:
 				a.open = append(a.open, contain.Exposure{Code: c.Code, Text: "accepted: " + c.Text})
 			default:
-				a.checks = append(a.checks, contain.Check{OK: c.Result != recovery.Failed, Text: c.Code + ": " + c.Text})
+				a.checks = append(a.checks, contain.Check{OK: c.Result != recovery.Failed, Text: c.Code + ": " +
+					c.Text})
 			}
 		}
 	}
@@ -341,13 +350,15 @@ func (a *after) monitored(d *engine.MonitorResult) {
 	}
 	for n, x := range d.Exposed {
 		if n == mostExposed {
-			a.open = append(a.open, contain.Exposure{Code: "also exposed", Text: plural.Count(len(d.Exposed)-n, "more pod")})
+			a.open = append(a.open, contain.Exposure{Code: "also exposed",
+				Text: plural.Count(len(d.Exposed)-n, "more pod")})
 			break
 		}
 		a.open = append(a.open, contain.Exposure{Code: "also exposed", Text: x.Text})
 	}
 	for _, n := range d.NotTouched {
-		a.open = append(a.open, contain.Exposure{Code: "not touched", Text: n.Object + ": " + n.Reason, Close: n.Command})
+		a.open = append(a.open, contain.Exposure{Code: "not touched", Text: n.Object + ": " + n.Reason,
+			Close: n.Command})
 	}
 	if d.Contained != nil {
 		a.facts = append(a.facts, [2]string{"contained", "again: " + string(d.Contained.Verdict)})

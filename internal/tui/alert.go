@@ -76,7 +76,8 @@ func (d *desk) parse(text string) tea.Cmd {
 		if len(lines) == 0 {
 			return alertRead{text, nil, err}
 		}
-		res, err := detect.Find(d.ctx, detect.Request{Timeout: d.o.Timeout, Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "the alert", Reader: bytes.NewReader(lines)}}})
+		res, err := detect.Find(d.ctx, detect.Request{Timeout: d.o.Timeout,
+			Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "the alert", Reader: bytes.NewReader(lines)}}})
 		if err != nil {
 			return alertRead{text, nil, err}
 		}
@@ -96,7 +97,8 @@ func (m alert) view(p place) []string {
 	g := p.page(p.w)
 	g.line(p.title("An alert of Falco") + p.paint(faint, "  as JSON; several are fine"))
 	if m.text == "" {
-		g.text(faint, "", "Paste it here. Nothing of it is executed: it is read, and what it says is shown before anything begins.")
+		g.text(faint, "",
+			"Paste it here. Nothing of it is executed: it is read, and what it says is shown before anything begins.")
 		return g.lines
 	}
 	shown := strings.Split(p.safeText(m.text), "\n")

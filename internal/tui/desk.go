@@ -37,7 +37,8 @@ type desk struct {
 
 // bounded is the program's context for as long as one thing may take.
 func (d *desk) bounded() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(d.ctx, d.o.Timeout, fmt.Errorf("it took longer than %s: %w", d.o.Timeout, context.DeadlineExceeded))
+	return context.WithTimeoutCause(d.ctx, d.o.Timeout,
+		fmt.Errorf("it took longer than %s: %w", d.o.Timeout, context.DeadlineExceeded))
 }
 
 // connected is a cluster that was reached, or not.
@@ -171,7 +172,8 @@ func (d *desk) read(id incident.ID, known int64) tea.Cmd {
 }
 
 func fileOf(i incident.Incident, entries []timeline.Entry, dir string, size int64) *file {
-	f := &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries), standing: timeline.Standing(entries), dir: dir, size: size}
+	f := &file{Incident: i, entries: entries, metrics: timeline.MetricsOf(entries),
+		standing: timeline.Standing(entries), dir: dir, size: size}
 	f.judged = judgedBy(entries).doubted(incident.Doubts(i.Doubts), incident.Weighs(i.Doubts))
 	if walks := engine.WalksOf(entries); len(walks) > 0 {
 		f.walk = &walks[len(walks)-1]
@@ -196,7 +198,8 @@ func (d *desk) detect(e *engine.Engine, alerts []byte, number int) tea.Cmd {
 			req.Client = e.Client
 		}
 		if len(alerts) > 0 {
-			req.Inputs = []detect.Input{{Source: detect.SourceFalco, Path: "the alerts", Reader: bytes.NewReader(alerts)}}
+			req.Inputs = []detect.Input{{Source: detect.SourceFalco, Path: "the alerts",
+				Reader: bytes.NewReader(alerts)}}
 		}
 		ctx, cancel := d.bounded()
 		defer cancel()
@@ -267,8 +270,10 @@ func (d *desk) open(e *engine.Engine, b beginning) tea.Cmd {
 		ctx, cancel := d.bounded()
 		defer cancel()
 		id := e.Identity()
-		o, err := detect.Open(ctx, d.o.Store, detect.Opening{Suspect: *b.suspect, Client: e.Client, Actor: e.Actor(), Now: d.o.Now,
-			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: e.Context}, Title: d.titled(b.title), Severity: b.severity})
+		o, err := detect.Open(ctx, d.o.Store, detect.Opening{Suspect: *b.suspect, Client: e.Client, Actor: e.Actor(),
+			Now:     d.o.Now,
+			Cluster: incident.Cluster{Server: id.Server, UID: id.ClusterUID, Context: e.Context},
+			Title:   d.titled(b.title), Severity: b.severity})
 		b.incident = o.Incident.ID
 		return opened{b, err}
 	}
@@ -294,7 +299,8 @@ type ended struct {
 // it would have them left aside as those of a run that is over.
 func (d *desk) run(ctx context.Context, e *engine.Engine, b beginning, number int) tea.Cmd {
 	return d.delivered(func() tea.Msg {
-		req := engine.RunRequest{Runbook: b.book, Given: b.given, Namespace: d.o.Namespace, Incident: b.incident, Title: d.titled(b.title), Severity: b.severity,
+		req := engine.RunRequest{Runbook: b.book, Given: b.given, Namespace: d.o.Namespace, Incident: b.incident,
+			Title: d.titled(b.title), Severity: b.severity,
 			StepByStep: true, Guide: d.guide(number), Contacts: d.o.Contacts, Tool: d.o.Tool}
 		if d.o.Prepare != nil {
 			if err := d.o.Prepare(ctx, &req); err != nil {
@@ -323,7 +329,8 @@ type undone struct {
 }
 
 // undo puts changes back, and reopens the steps of a walk that made them.
-func (d *desk) undo(ctx context.Context, e *engine.Engine, id incident.ID, req engine.UndoRequest, book *runbook.Runbook, number int) tea.Cmd {
+func (d *desk) undo(ctx context.Context, e *engine.Engine, id incident.ID, req engine.UndoRequest,
+	book *runbook.Runbook, number int) tea.Cmd {
 	return d.delivered(func() tea.Msg {
 		with := *e
 		with.Front = d.guide(number)

@@ -60,7 +60,8 @@ func newLab(t testing.TB) *lab {
 	t.Cleanup(http.Close)
 	l.url = http.URL
 	t.Chdir(t.TempDir()) // so that the paths in the frames are always the same
-	if l.store, err = incident.NewStore("state", incident.Options{Now: now, Random: rand.NewChaCha8([32]byte{1})}); err != nil {
+	if l.store, err = incident.NewStore("state",
+		incident.Options{Now: now, Random: rand.NewChaCha8([32]byte{1})}); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range c.List(sim.Pods, "todo-app") {
@@ -87,12 +88,15 @@ func (l *lab) connect(ctx context.Context, front engine.FrontEnd) (*engine.Engin
 // alertOf is an alert of Falco about the suspect.
 func (l *lab) alert() string {
 	namespace, name, _ := strings.Cut(l.suspect, "/")
-	return `{"output":"A shell was spawned in a container","priority":"Critical","rule":"Terminal shell in container","time":"2026-02-12T09:20:00Z","output_fields":{"k8s.ns.name":"` +
+	return `{"output":"A shell was spawned in a container","priority":"Critical","rule":"Terminal shell in ` +
+		`container","time":"2026-02-12T09:20:00Z","output_fields":{"k8s.ns.name":"` +
 		namespace + `","k8s.pod.name":"` + name + `","proc.cmdline":"sh -i"}}` + "\n"
 }
 
 func (l *lab) options() Options {
-	return Options{Connect: l.connect, Store: l.store, Library: runbook.NewLibrary(filepath.Join(sourceDir, "testdata", "runbooks"), "", runbooks.Files, engine.Operations()), Namespace: "todo-app", Context: "sim",
+	return Options{Connect: l.connect, Store: l.store,
+		Library: runbook.NewLibrary(filepath.Join(sourceDir, "testdata", "runbooks"), "", runbooks.Files,
+			engine.Operations()), Namespace: "todo-app", Context: "sim",
 		Now: l.now, Timeout: time.Minute, Tool: "irctl test"}
 }
 
@@ -261,8 +265,10 @@ func (d *driver) text() string {
 	return strings.Join(strings.Fields(ansi.Strip(d.m.View())), " ")
 }
 
-var named = map[string]tea.KeyType{"enter": tea.KeyEnter, "esc": tea.KeyEsc, "up": tea.KeyUp, "down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight,
-	"tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC, "ctrl+u": tea.KeyCtrlU, "pgdown": tea.KeyPgDown, "backspace": tea.KeyBackspace}
+var named = map[string]tea.KeyType{"enter": tea.KeyEnter, "esc": tea.KeyEsc, "up": tea.KeyUp, "down": tea.KeyDown,
+	"left": tea.KeyLeft, "right": tea.KeyRight,
+	"tab": tea.KeyTab, "ctrl+c": tea.KeyCtrlC, "ctrl+u": tea.KeyCtrlU, "pgdown": tea.KeyPgDown,
+	"backspace": tea.KeyBackspace}
 
 // press presses keys.
 func (d *driver) press(keys ...string) {

@@ -131,7 +131,8 @@ func TestFrames(t *testing.T) {
 	a.take("a plan, to be confirmed", d)
 	field := newInput("Passphrase:", passphrase)
 	field.line.EchoMode = textinput.EchoPassword
-	d.m.walk.signer, d.m.walk.unlocking = evidence.LockedSigner("responder@example.org"), &unlocking{err: evidence.ErrKeyLocked, field: field}
+	d.m.walk.signer, d.m.walk.unlocking = evidence.LockedSigner("responder@example.org"),
+		&unlocking{err: evidence.ErrKeyLocked, field: field}
 	a.take("a plan that was agreed to, and the key that signs is locked", d)
 	d.m.walk.unlocking, d.m.walk.armed = nil, nil
 	d.press("r", "Y")
@@ -156,7 +157,8 @@ func TestFrames(t *testing.T) {
 	f := *d.m.file
 	f.dir = "/state/incidents/" + string(f.ID)
 	d.m.file = &f
-	for _, look := range []struct{ key, title string }{{"t", "timeline"}, {"v", "evidence"}, {"c", "contacts"}, {"o", "what remains open"}, {"?", "help"}} {
+	for _, look := range []struct{ key, title string }{{"t", "timeline"}, {"v", "evidence"}, {"c", "contacts"},
+		{"o", "what remains open"}, {"?", "help"}} {
 		d.press(look.key)
 		a.take(look.title, d)
 		d.press("esc")
@@ -329,18 +331,26 @@ func everywhere(o Options, s string, w, h int) []root {
 	m.o.Context, m.o.Banner, m.o.Only, m.o.Briefing = s, s, s, s
 	m.o.Contacts = []report.Contact{{Role: report.Text(s), Name: report.Text(s)}}
 	m.engine = &engine.Engine{Context: s}
-	suspect := detect.Suspect{Kind: "pod", Name: s, Severity: detect.High, Subject: detect.Subject{Namespace: s, Pod: s, Workload: s, Node: s},
+	suspect := detect.Suspect{Kind: "pod", Name: s, Severity: detect.High,
+		Subject:  detect.Subject{Namespace: s, Pod: s, Workload: s, Node: s},
 		Findings: []detect.Finding{{Reason: s, Rule: s}}}
-	i := incident.Incident{ID: "inc-20260212-093000-abcd", Title: s, Targets: []incident.Target{{Kind: s, Namespace: s, Name: s}}, Cluster: incident.Cluster{Context: s, Server: s}}
+	i := incident.Incident{ID: "inc-20260212-093000-abcd", Title: s,
+		Targets: []incident.Target{{Kind: s, Namespace: s, Name: s}}, Cluster: incident.Cluster{Context: s, Server: s}}
 	entries := []timeline.Entry{{Kind: timeline.KindNote, Phase: s, Summary: s, Error: s}}
 	m.file = fileOf(i, entries, s, 1)
-	m.home.open, m.home.suspects, m.home.errs, m.home.lookErr = []summary{{Incident: i, walk: &engine.Walk{Runbook: engine.RunbookRef{Name: s}, At: s}}}, []detect.Suspect{suspect}, []error{errors.New(s)}, errors.New(s)
-	m.pods = m.pods.with(podList{rows: []podRow{{namespace: s, name: s, node: s, workload: s, image: s}}, err: errors.New(s)}).suspected(m.home.suspects)
+	m.home.open, m.home.suspects, m.home.errs,
+		m.home.lookErr = []summary{{Incident: i, walk: &engine.Walk{Runbook: engine.RunbookRef{Name: s}, At: s}}},
+		[]detect.Suspect{suspect}, []error{errors.New(s)}, errors.New(s)
+	m.pods = m.pods.with(podList{rows: []podRow{{namespace: s, name: s, node: s, workload: s, image: s}},
+		err: errors.New(s)}).suspected(m.home.suspects)
 	m.alert = alert{text: s, suspects: m.home.suspects, err: errors.New(s)}
-	book := &runbook.Runbook{Name: s, Title: s, Summary: s, Contacts: []runbook.Contact{{Role: s, For: s, Name: s}}, Parameters: []runbook.Parameter{{Name: s, Prompt: s, Doc: s, Required: true}},
-		Phases: []runbook.Phase{{Name: runbook.PhaseName(s), Steps: []runbook.Step{{Name: "x", Title: s, Why: s, Uses: "manual"}}}}}
+	book := &runbook.Runbook{Name: s, Title: s, Summary: s, Contacts: []runbook.Contact{{Role: s, For: s, Name: s}},
+		Parameters: []runbook.Parameter{{Name: s, Prompt: s, Doc: s, Required: true}},
+		Phases: []runbook.Phase{{Name: runbook.PhaseName(s),
+			Steps: []runbook.Step{{Name: "x", Title: s, Why: s, Uses: "manual"}}}}}
 	m.library = library{books: []*runbook.Runbook{book}, broken: []string{s}, err: errors.New(s), loaded: true}
-	m.prepare = newPrepare(m.library, Options{Namespace: s, Runbook: s, Suggested: map[string]string{s: s}}).about(&suspect)
+	m.prepare = newPrepare(m.library, Options{Namespace: s, Runbook: s, Suggested: map[string]string{s: s}}).
+		about(&suspect)
 	m.changes = []changed{{object: s, text: s}}
 	m.report = &reported{text: s + "\n# " + s + "\n> " + s + "\n| " + s + " |"}
 	m.home.pods = portrayed{s: {namespace: s, name: s, node: s, workload: s, image: s, phase: s, account: s}}
@@ -366,7 +376,9 @@ func everywhere(o Options, s string, w, h int) []root {
 	field.line.EchoMode = textinput.EchoPassword
 	m.walk.unlocking = &unlocking{err: evidence.ErrKeyLocked, field: field}
 	all = append(all, m)
-	m.walk.unlocking, m.walk.form = nil, &form{step: &book.Phases[0].Steps[0], fields: []runbook.Field{{Name: s, Doc: s}}, before: runbook.Inputs{s: s}, texts: map[string]string{s: s}, err: errors.New(s)}
+	m.walk.unlocking, m.walk.form = nil, &form{step: &book.Phases[0].Steps[0],
+		fields: []runbook.Field{{Name: s, Doc: s}}, before: runbook.Inputs{s: s}, texts: map[string]string{s: s},
+		err: errors.New(s)}
 	all = append(all, m)
 	m.walk.form = nil
 	m.walk.stopped = &ended{err: errors.New(s)}
@@ -379,8 +391,12 @@ func everywhere(o Options, s string, w, h int) []root {
 	all = append(all, m)
 	m.walk.question = &asked{question: engine.Question{Kind: engine.AskFailed, Text: s}}
 	all = append(all, m)
-	m.walk.plan = &proposed{proposal: engine.Proposal{Evidence: s, Warnings: []steps.Warning{{Text: s, Fix: s, Targets: []string{s}}},
-		Steps: []engine.StepPlan{{Plan: steps.Plan{Actions: []steps.Action{{Summary: s, Command: s, Diff: []string{"-x: " + s, "+x: y" + s}, Change: change.Change{Object: cluster.Ref{Kind: s, Namespace: s, Name: s}}}}, Refusals: []steps.Refusal{{Object: s, Reason: s}}}}}}}
+	m.walk.plan = &proposed{proposal: engine.Proposal{Evidence: s,
+		Warnings: []steps.Warning{{Text: s, Fix: s, Targets: []string{s}}},
+		Steps: []engine.StepPlan{{Plan: steps.Plan{Actions: []steps.Action{{Summary: s, Command: s,
+			Diff:   []string{"-x: " + s, "+x: y" + s},
+			Change: change.Change{Object: cluster.Ref{Kind: s, Namespace: s, Name: s}}}},
+			Refusals: []steps.Refusal{{Object: s, Reason: s}}}}}}}
 	m.walk.armed = &confirmation{what: s}
 	all = append(all, m)
 	m.walk.undoes = true
@@ -390,8 +406,10 @@ func everywhere(o Options, s string, w, h int) []root {
 	all = append(all, m)
 	m.walk.typing, m.walk.choice = nil, &choice{title: s, rows: []string{s}}
 	all = append(all, m)
-	m.walk.choice, m.walk.after = nil, &after{title: s, word: s, error: s, checks: []contain.Check{{Text: s}, {OK: true, Text: s}}, open: []contain.Exposure{{Code: s, Text: s, Close: s}},
-		putBack: []string{s}, failures: []string{s}, facts: [][2]string{{s, s}}, sealed: s, unknown: []contain.Exposure{{Code: s, Text: s}}, notes: []contain.Exposure{{Text: s}},
+	m.walk.choice, m.walk.after = nil, &after{title: s, word: s, error: s,
+		checks: []contain.Check{{Text: s}, {OK: true, Text: s}}, open: []contain.Exposure{{Code: s, Text: s, Close: s}},
+		putBack: []string{s}, failures: []string{s}, facts: [][2]string{{s, s}}, sealed: s,
+		unknown: []contain.Exposure{{Code: s, Text: s}}, notes: []contain.Exposure{{Text: s}},
 		uses: "contain", passed: true, verdict: contain.NotContained, live: true}
 	m.walk.again = 1
 	return append(all, m)
@@ -411,8 +429,10 @@ func FuzzHostileText(f *testing.F) {
 }
 
 func TestProductionIsTold(t *testing.T) {
-	for name, want := range map[string]bool{"prod": true, "eu-prod-1": true, "prod1": true, "PRODUCTION": true, "gke_x_europe_live": true, "": false,
-		"product-search": false, "nonprod": false, "non-prod": false, "preprod": false, "delivery": false, "non-prod-vs-prod": true} {
+	for name, want := range map[string]bool{"prod": true, "eu-prod-1": true, "prod1": true, "PRODUCTION": true,
+		"gke_x_europe_live": true, "": false,
+		"product-search": false, "nonprod": false, "non-prod": false, "preprod": false, "delivery": false,
+		"non-prod-vs-prod": true} {
 		if isProduction(name) != want {
 			t.Errorf("%q: %v", name, !want)
 		}

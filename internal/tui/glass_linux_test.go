@@ -102,7 +102,8 @@ func TestAConfirmationOnARealTerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, step := range []struct{ sees, press string }{{"critical", "\r"}, {"s: start", "s"}, {"false-alarm", "1"}, {"(asks once more)", "r"}, {confirmSign, confirmKey}} {
+	for _, step := range []struct{ sees, press string }{{"critical", "\r"}, {"s: start", "s"}, {"false-alarm", "1"},
+		{"(asks once more)", "r"}, {confirmSign, confirmKey}} {
 		if seen.until(step.sees) == "" {
 			t.Fatalf("%q does not appear: %q", step.sees, seen.text.String())
 		}

@@ -182,7 +182,8 @@ func TestOneGrade(t *testing.T) {
 
 		containCode, status, run int
 	}{
-		"a call was denied": {"backend", func(s *seat) { s.inTheWay(denied) }, now, nil, contain.NotContained, 0, 1, 3, 1},
+		"a call was denied": {"backend", func(s *seat) { s.inTheWay(denied) }, now, nil, contain.NotContained, 0, 1, 3,
+			1},
 		"a check failed": {"backend", func(s *seat) {
 			s.edit(sim.Pods, s.suspect, true, "spec", "hostNetwork")
 		}, now, nil, contain.NotContained, 0, 3, 3, 3},
@@ -236,8 +237,10 @@ func TestOneGrade(t *testing.T) {
 			if code := s.irctl("report --format json", &report); code != 0 {
 				t.Errorf("report: exit %d", code)
 			}
-			if report.Verdict.Verdict != tc.verdict || report.Verdict.Accepted != tc.accepted || accepted != tc.accepted {
-				t.Errorf("report: %+v; the header has %d accepted; want %q, %d", report.Verdict, accepted, tc.verdict, tc.accepted)
+			if report.Verdict.Verdict != tc.verdict || report.Verdict.Accepted != tc.accepted ||
+				accepted != tc.accepted {
+				t.Errorf("report: %+v; the header has %d accepted; want %q, %d", report.Verdict, accepted, tc.verdict,
+					tc.accepted)
 			}
 			if tc.run != none {
 				code = s.irctl("run grade --runbook-dir "+s.home+" --set pod=todo-app/SUSPECT --yes", &r)

@@ -317,7 +317,8 @@ func (m home) detail(g *page, p place, fits func(*detect.Suspect) *runbook.Runbo
 
 func (m home) incidentDetail(g *page, p place, s *summary) {
 	wide := p.w >= wideFrom
-	g.line(p.title(string(s.ID)) + p.paint(faint, "  "+strings.ToUpper(string(s.Severity))+", opened "+p.age(p.now.Sub(s.OpenedAt))+" ago"))
+	g.line(p.title(string(s.ID)) + p.paint(faint, "  "+strings.ToUpper(string(s.Severity))+", opened "+
+		p.age(p.now.Sub(s.OpenedAt))+" ago"))
 	if wide {
 		g.text(none, "", s.Title)
 		g.blank()
@@ -380,7 +381,8 @@ func (m home) incidentDetail(g *page, p place, s *summary) {
 			g.fact("commander", s.Commander)
 		}
 		g.blank()
-		g.line(p.key("Enter", "goes on with it") + "   " + p.key("t", "timeline") + " " + p.key("v", "evidence") + " " + p.key("o", "what is open") + " " + p.key("m", "report"))
+		g.line(p.key("Enter", "goes on with it") + "   " + p.key("t", "timeline") + " " + p.key("v", "evidence") + " " +
+			p.key("o", "what is open") + " " + p.key("m", "report"))
 	}
 }
 
@@ -410,7 +412,8 @@ func (m home) walkDetail(g *page, p place, s *summary) {
 			done++
 		}
 	}
-	g.line(p.safe(w.Runbook.Name) + "  " + p.progress(done, len(steps), min(20, p.w/4)) + " " + itoa(done) + " of " + plural.Count(len(steps), "step"))
+	g.line(p.safe(w.Runbook.Name) + "  " + p.progress(done, len(steps), min(20, p.w/4)) + " " + itoa(done) + " of " +
+		plural.Count(len(steps), "step"))
 	at := "its begin"
 	if st := book.Step(w.At); st != nil {
 		at = st.Label() + " (" + string(st.Phase()) + ")"
@@ -425,10 +428,13 @@ func (m home) suspectDetail(g *page, p place, s *detect.Suspect, book *runbook.R
 		g.text(accent, "", m.incidentOf(s)+": "+s.Incident)
 	}
 	row, known := m.pods[s.Name]
-	facts := [][2]string{{"workload", cmp.Or(s.Subject.Workload, row.workload)}, {"image", row.image}, {"container", s.Subject.Container},
-		{"account", cmp.Or(s.Subject.ServiceAccount, row.account)}, {"user", s.Subject.User}, {"object", s.Subject.Object}, {"node", cmp.Or(s.Subject.Node, row.node)}}
+	facts := [][2]string{{"workload", cmp.Or(s.Subject.Workload, row.workload)}, {"image", row.image},
+		{"container", s.Subject.Container},
+		{"account", cmp.Or(s.Subject.ServiceAccount, row.account)}, {"user", s.Subject.User},
+		{"object", s.Subject.Object}, {"node", cmp.Or(s.Subject.Node, row.node)}}
 	if known {
-		facts = append(facts, [2]string{"pod", row.phase + ", " + p.age(p.now.Sub(row.created)) + " old, " + plural.Count(int(row.restarts), "restart")})
+		facts = append(facts, [2]string{"pod", row.phase + ", " + p.age(p.now.Sub(row.created)) + " old, " +
+			plural.Count(int(row.restarts), "restart")})
 	}
 	if !wide {
 		var words []string

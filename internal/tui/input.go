@@ -96,7 +96,8 @@ func (t theme) scrolled(lines []string, from, width, height int) []string {
 	}
 	from = max(0, min(from, len(lines)-height+1))
 	to := min(len(lines), from+height-1)
-	where := t.paint(faint, t.cell(strings.Repeat(t.g.rule, 3)+" "+itoa(from+1)+"-"+itoa(to)+" of "+itoa(len(lines))+", up and down show more ", width))
+	where := t.paint(faint, t.cell(strings.Repeat(t.g.rule, 3)+" "+itoa(from+1)+"-"+itoa(to)+" of "+itoa(len(lines))+
+		", up and down show more ", width))
 	return append(slices.Clone(lines[from:to]), where)
 }
 

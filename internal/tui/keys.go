@@ -130,7 +130,8 @@ var keyMap = map[keyContext][]binding{
 	},
 	inPods: {
 		{actChoose, []string{"enter"}, "choose", "begin an incident of the pod"},
-		{actFilter, []string{"letters"}, "filter", "of a name, namespace, workload, node or image: only such pods are shown"},
+		{actFilter, []string{"letters"}, "filter",
+			"of a name, namespace, workload, node or image: only such pods are shown"},
 		{actUp, []string{"up", "ctrl+p"}, "", "up"},
 		{actDown, []string{"down", "ctrl+n", "tab"}, "", "down"},
 		{actPageUp, []string{"pgup"}, "", "a page up"},
@@ -148,7 +149,8 @@ var keyMap = map[keyContext][]binding{
 		{actBack, []string{"esc"}, "back", "back"},
 	},
 	inPrepare: {
-		{actStart, []string{"s"}, "start", "open the incident, if it is new, and begin; nothing is changed in the cluster by that"},
+		{actStart, []string{"s"}, "start",
+			"open the incident, if it is new, and begin; nothing is changed in the cluster by that"},
 		{actChoose, []string{"enter"}, "change", "change the value"},
 		{actPrevious, []string{"left", "h"}, "", "the value before"},
 		{actNext, []string{"right", "l"}, "", "the next value"},
@@ -186,7 +188,8 @@ var keyMap = map[keyContext][]binding{
 	},
 	inAfter: {
 		{actGoOn, []string{"enter"}, "go on", "to the next step"},
-		{actAgain, []string{"r"}, "do it again", "do a containment again that did not hold, with other inputs if e says so"},
+		{actAgain, []string{"r"}, "do it again",
+			"do a containment again that did not hold, with other inputs if e says so"},
 		{actUndo, []string{"u"}, "undo", "put back what was changed"},
 		{actNote, []string{"n"}, "note", "write a note into the timeline"},
 		{actCopy, []string{"y"}, "copy", "copy what would close what is open"},
@@ -237,7 +240,8 @@ var keyMap = map[keyContext][]binding{
 }
 
 // contexts are all of them in the order of the help.
-var contexts = []keyContext{inAll, inMoving, inHome, inPods, inFilter, inAlert, inPrepare, inStep, inAnswer, inArmed, inSteps, inWorking, inAfter, inPaused, inOverlay, inBrief, inEnd, inTyping, inUnlock, inChoice, inUndo, inForm}
+var contexts = []keyContext{inAll, inMoving, inHome, inPods, inFilter, inAlert, inPrepare, inStep, inAnswer, inArmed,
+	inSteps, inWorking, inAfter, inPaused, inOverlay, inBrief, inEnd, inTyping, inUnlock, inChoice, inUndo, inForm}
 
 // actionOf is what a key means in the contexts, the first of which counts. A
 // key that was pasted, or came in one rush with others, means nothing: nobody

@@ -89,7 +89,8 @@ type toast struct {
 }
 
 func newRoot(ctx context.Context, o Options) root {
-	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox(), glass: &glass{}}, theme: newTheme(o.NoColor, o.ASCII), now: o.Now(), w: usualWidth, h: usualHeight, connecting: true}
+	m := root{desk: &desk{ctx: ctx, o: o, inbox: newInbox(), glass: &glass{}}, theme: newTheme(o.NoColor, o.ASCII),
+		now: o.Now(), w: usualWidth, h: usualHeight, connecting: true}
 	m.home.looking = true
 	if o.Briefing != "" {
 		m.overlay.kind = actBriefing

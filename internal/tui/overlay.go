@@ -105,7 +105,8 @@ func (m *root) helpView(g *page, p place) {
 		m.briefingView(g, p)
 	}
 	g.line(p.title("Keys"))
-	g.text(faint, "", "What changes a cluster asks for a capital "+confirmKey+" and names what it acts on. Enter alone, or a paste, changes nothing.")
+	g.text(faint, "", "What changes a cluster asks for a capital "+confirmKey+
+		" and names what it acts on. Enter alone, or a paste, changes nothing.")
 	elsewhere := slices.DeleteFunc(slices.Clone(contexts), func(c keyContext) bool { return slices.Contains(here, c) })
 	for i, c := range slices.Concat(here, elsewhere) {
 		g.heading(string(c) + map[bool]string{true: "  (here)", false: ""}[i < len(here)])
@@ -124,11 +125,13 @@ func (m *root) timelineView(g *page, p place) {
 		g.line(p.paint(faint, "there is no incident yet"))
 		return
 	}
-	g.line(p.title("Timeline of "+string(m.file.ID)) + p.paint(faint, "  "+plural.Count(len(m.file.entries), "entry")+", the newest first"))
+	g.line(p.title("Timeline of "+string(m.file.ID)) +
+		p.paint(faint, "  "+plural.Count(len(m.file.entries), "entry")+", the newest first"))
 	for i := len(m.file.entries) - 1; i >= 0; i-- {
 		e := &m.file.entries[i]
 		mark := p.outcomeMark(e.Outcome)
-		g.text(none, p.paint(faint, e.Time.Local().Format(time.TimeOnly))+" "+mark+" "+p.cell(p.safe(cmp.Or(e.Phase, string(e.Kind))), 11)+" ", e.Summary)
+		g.text(none, p.paint(faint, e.Time.Local().Format(time.TimeOnly))+" "+mark+" "+
+			p.cell(p.safe(cmp.Or(e.Phase, string(e.Kind))), 11)+" ", e.Summary)
 		if e.Error != "" {
 			g.text(bad, strings.Repeat(" ", 23), e.Error)
 		}
@@ -177,7 +180,8 @@ func (m *root) evidenceView(g *page, p place) {
 	}
 	if n == 0 {
 		g.blank()
-		g.text(none, "", "Nothing was sealed yet. The suspect is kept alive by the containment, so it can still be collected from.")
+		g.text(none, "",
+			"Nothing was sealed yet. The suspect is kept alive by the containment, so it can still be collected from.")
 	}
 	g.blank()
 	g.text(faint, "", "irctl evidence verify checks a bundle; it opens with gpg and tar alone.")
@@ -225,7 +229,8 @@ func (m *root) contactsView(g *page, p place) {
 	}
 	if len(lines) > 0 && len(m.o.Contacts) == 0 {
 		g.blank()
-		g.text(faint, "", "How to reach them: contacts in irctl.yaml name people, telephones and channels of these roles.")
+		g.text(faint, "",
+			"How to reach them: contacts in irctl.yaml name people, telephones and channels of these roles.")
 	}
 }
 

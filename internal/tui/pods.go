@@ -97,7 +97,9 @@ func (r podRow) fits(filter string) (fit, bool) {
 			f.score += 3
 		case i > 0:
 			f.score += 2
-		case slices.ContainsFunc([]string{r.key(), r.workload, r.node, r.image}, func(s string) bool { return strings.Contains(strings.ToLower(s), word) }):
+		case slices.ContainsFunc([]string{r.key(), r.workload, r.node, r.image}, func(s string) bool {
+			return strings.Contains(strings.ToLower(s), word)
+		}):
 			f.score++
 		case hasLetters(name, word):
 			f.literal = false

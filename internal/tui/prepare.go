@@ -76,10 +76,12 @@ func (d *desk) loadRunbooks() tea.Cmd {
 }
 
 // runbookFor is the runbook that fits a kind of suspect.
-var runbookFor = map[string]string{"pod": "compromised-pod", "workload": "compromised-pod", "node": "compromised-node", "serviceaccount": "stolen-service-account"}
+var runbookFor = map[string]string{"pod": "compromised-pod", "workload": "compromised-pod", "node": "compromised-node",
+	"serviceaccount": "stolen-service-account"}
 
 func newPrepare(l library, o Options) prepare {
-	m := prepare{want: "compromised-pod", favourite: o.Runbook, suggested: o.Suggested, namespace: o.Namespace, given: map[string]string{}}
+	m := prepare{want: "compromised-pod", favourite: o.Runbook, suggested: o.Suggested, namespace: o.Namespace,
+		given: map[string]string{}}
 	return m.with(l)
 }
 
@@ -144,7 +146,8 @@ func (m prepare) value(p *runbook.Parameter) (text string, meant bool) {
 // suggestion is what is filled in where the suspect says nothing. A target is
 // not: what is acted on is what was chosen.
 func (m prepare) suggestion(p *runbook.Parameter) string {
-	if b := m.runbook(); b == nil || b.Name != m.favourite || p.Domain().Type == runbook.Pod && (m.suspect != nil || m.incident != "") {
+	if b := m.runbook(); b == nil || b.Name != m.favourite ||
+		p.Domain().Type == runbook.Pod && (m.suspect != nil || m.incident != "") {
 		return ""
 	}
 	return m.suggested[p.Name]
@@ -262,7 +265,8 @@ func turns(r row) bool {
 
 // begin is what the form says, or what is wrong with it.
 func (m prepare) begin() (beginning, error) {
-	b := beginning{book: m.runbook(), given: map[string]string{}, suspect: m.suspect, incident: m.incident, title: m.title, severity: m.severity, commander: m.commander}
+	b := beginning{book: m.runbook(), given: map[string]string{}, suspect: m.suspect, incident: m.incident,
+		title: m.title, severity: m.severity, commander: m.commander}
 	if b.book == nil {
 		return b, errNoRunbook
 	}

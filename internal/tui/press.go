@@ -519,7 +519,8 @@ func (m *root) choicePressed(a action) tea.Cmd {
 	switch a {
 	case actBack:
 		w.choice = nil
-		if w.number == 0 && w.stopped != nil && w.stopped.result != nil && w.stopped.result.State == engine.RunFinished {
+		if w.number == 0 && w.stopped != nil && w.stopped.result != nil &&
+			w.stopped.result.State == engine.RunFinished {
 			m.screen = onEnd
 		}
 	case actChoose:

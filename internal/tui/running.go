@@ -84,7 +84,8 @@ func (m *root) goOn() tea.Cmd {
 	}
 	m.numbers++
 	m.walk.over()
-	m.walk.number, m.walk.stopped, m.walk.after, m.walk.later, m.walk.work = m.numbers, nil, nil, nil, work{since: m.now}
+	m.walk.number, m.walk.stopped, m.walk.after, m.walk.later, m.walk.work = m.numbers, nil, nil, nil,
+		work{since: m.now}
 	ctx, cancel := context.WithCancelCause(m.ctx)
 	m.walk.cancel = func() { cancel(engine.ErrPaused) }
 	return m.run(ctx, m.engine, m.walk.begin, m.numbers)

@@ -56,7 +56,8 @@ func TestAFormWithAnErrorIsNotTaken(t *testing.T) {
 	}{"an error": {errors.New("it needs a number"), true}, "none": {nil, false}} {
 		s := newStage()
 		s.planned()
-		s.walk.form = &form{step: s.walk.step(), fields: []runbook.Field{{Name: "x"}}, texts: map[string]string{}, err: c.err}
+		s.walk.form = &form{step: s.walk.step(), fields: []runbook.Field{{Name: "x"}}, texts: map[string]string{},
+			err: c.err}
 		_ = s.formPressed(actRun)
 		if stays := s.walk.form != nil; stays != c.stays {
 			t.Errorf("%s: the form stays: %v", name, stays)
@@ -64,7 +65,8 @@ func TestAFormWithAnErrorIsNotTaken(t *testing.T) {
 	}
 	s := newStage()
 	s.planned()
-	s.walk.form = &form{step: s.walk.step(), fields: []runbook.Field{{Name: "x"}}, texts: map[string]string{"x": "y"}, err: errors.New("no")}
+	s.walk.form = &form{step: s.walk.step(), fields: []runbook.Field{{Name: "x"}}, texts: map[string]string{"x": "y"},
+		err: errors.New("no")}
 	if cmd := s.formPressed(actRun); cmd != nil || s.walk.form == nil || s.walk.plan == nil {
 		t.Error("what is wrong is planned")
 	}

@@ -87,11 +87,13 @@ type glyphs struct {
 	spin                                                        []string
 }
 
-var unicodeGlyphs = glyphs{done: "✓", failed: "✗", warn: "!", todo: "·", now: "▸", skipped: "–", more: "…", arrow: "→", bullet: "•",
-	full: "█", empty: "░", rule: "─", bar: "│", spin: spinner.MiniDot.Frames}
+var unicodeGlyphs = glyphs{done: "✓", failed: "✗", warn: "!", todo: "·", now: "▸", skipped: "–", more: "…", arrow: "→",
+	bullet: "•",
+	full:   "█", empty: "░", rule: "─", bar: "│", spin: spinner.MiniDot.Frames}
 
-var asciiGlyphs = glyphs{done: "+", failed: "x", warn: "!", todo: ".", now: ">", skipped: "-", more: "~", arrow: "->", bullet: "*",
-	full: "#", empty: ".", rule: "-", bar: "|", spin: spinner.Line.Frames}
+var asciiGlyphs = glyphs{done: "+", failed: "x", warn: "!", todo: ".", now: ">", skipped: "-", more: "~", arrow: "->",
+	bullet: "*",
+	full:   "#", empty: ".", rule: "-", bar: "|", spin: spinner.Line.Frames}
 
 // paint shows a text, which is safe already, in a style.
 func (t theme) paint(st style, s string) string {

@@ -229,7 +229,8 @@ func (m *walk) digest() digest {
 		for _, s := range p.Steps {
 			for i := range s.Plan.Actions {
 				a := &s.Plan.Actions[i]
-				what.Plan = append(what.Plan, planned{s.Step.Name, a.ID, a.Name, a.Summary, a.Command, a.Change, a.Diff, a.Undoes})
+				what.Plan = append(what.Plan, planned{s.Step.Name, a.ID, a.Name, a.Summary, a.Command, a.Change, a.Diff,
+					a.Undoes})
 			}
 		}
 	case m.question != nil:

@@ -46,7 +46,8 @@ func newStage() *stage {
 	o := Options{Now: func() time.Time { return time.Unix(0, 0) }, Context: "sim", Store: store}
 	s := &stage{root: newRoot(context.Background(), o), plan: make(chan approval, 1), question: make(chan answered, 1)}
 	s.engine = &engine.Engine{Context: "sim"}
-	i := incident.Incident{ID: "inc-20260212-093000-abcd", Title: "A pod mines", Targets: []incident.Target{{Kind: "Pod", Namespace: "shop", Name: "web-1"}}}
+	i := incident.Incident{ID: "inc-20260212-093000-abcd", Title: "A pod mines",
+		Targets: []incident.Target{{Kind: "Pod", Namespace: "shop", Name: "web-1"}}}
 	s.file = fileOf(i, nil, "/state", 1)
 	book, err := shippedBook()
 	if err != nil {
@@ -54,18 +55,24 @@ func newStage() *stage {
 	}
 	s.library = library{books: []*runbook.Runbook{book}, loaded: true}
 	s.screen = onWalk
-	s.walk = walk{begin: beginning{book: book, incident: i.ID}, book: book, id: i.ID, at: "cutOff", number: 1, cancel: func() { s.stopped = true }}
+	s.walk = walk{begin: beginning{book: book, incident: i.ID}, book: book, id: i.ID, at: "cutOff", number: 1,
+		cancel: func() { s.stopped = true }}
 	return s
 }
 
 func (s *stage) planned() {
-	s.walk.plan = &proposed{proposal: engine.Proposal{Incident: "inc-20260212-093000-abcd", Context: "sim", Steps: []engine.StepPlan{{Step: steps.Info{Name: "scale"}, Plan: steps.Plan{Actions: []steps.Action{
-		{ID: "scale", Summary: "scale Deployment shop/web from 3 to 0", Change: change.Change{Object: cluster.Deployment.Named("shop", "web", "uid"), Fields: []change.Field{{Path: []string{"spec", "replicas"}, Before: int64(3), After: int64(0)}}}},
-		{ID: "label", Summary: "label Pod shop/web-1", Change: change.Change{Object: cluster.Pod.Named("shop", "web-1", "uid")}}}}}}}, reply: s.plan}
+	s.walk.plan = &proposed{proposal: engine.Proposal{Incident: "inc-20260212-093000-abcd", Context: "sim",
+		Steps: []engine.StepPlan{{Step: steps.Info{Name: "scale"}, Plan: steps.Plan{Actions: []steps.Action{
+			{ID: "scale", Summary: "scale Deployment shop/web from 3 to 0",
+				Change: change.Change{Object: cluster.Deployment.Named("shop", "web", "uid"),
+					Fields: []change.Field{{Path: []string{"spec", "replicas"}, Before: int64(3), After: int64(0)}}}},
+			{ID: "label", Summary: "label Pod shop/web-1",
+				Change: change.Change{Object: cluster.Pod.Named("shop", "web-1", "uid")}}}}}}}, reply: s.plan}
 }
 
 func (s *stage) asked(kind engine.QuestionKind, choices ...string) {
-	s.walk.question = &asked{question: engine.Question{Kind: kind, Text: "What is it?", Choices: choices}, reply: s.question}
+	s.walk.question = &asked{question: engine.Question{Kind: kind, Text: "What is it?", Choices: choices},
+		reply: s.question}
 	s.walk.doing = "does it"
 }
 
@@ -75,7 +82,8 @@ func (s *stage) confirms() {
 }
 
 func (s *stage) afterStep() {
-	s.walk.after = &after{title: "Cut it off", word: "NOT CONTAINED", step: "cutOff", uses: "contain", passed: true, verdict: contain.NotContained}
+	s.walk.after = &after{title: "Cut it off", word: "NOT CONTAINED", step: "cutOff", uses: "contain", passed: true,
+		verdict: contain.NotContained}
 }
 
 type staged struct {
@@ -93,10 +101,16 @@ var stages = []staged{
 	{"a step to run", onStepAtHand, func(s *stage) { s.asked(engine.AskStep) }},
 	{"a step that failed", onStepAtHand, func(s *stage) { s.asked(engine.AskFailed) }},
 	{"a question", onQuestion, func(s *stage) { s.asked(engine.AskManual, "real", "unknown") }},
-	{"a value that is asked for", onAskedValue, func(s *stage) { s.asked(engine.AskParameter); s.walk.value = newInput("What?", "") }},
+	{"a value that is asked for", onAskedValue, func(s *stage) {
+		s.asked(engine.AskParameter)
+		s.walk.value = newInput("What?", "")
+	}},
 	{"after a step", onAfter, (*stage).afterStep},
 	{"after a step, a plan waits", onAfter, func(s *stage) { s.planned(); s.afterStep() }},
-	{"after a step, a question waits", onAfter, func(s *stage) { s.asked(engine.AskManual, "real", "unknown"); s.afterStep() }},
+	{"after a step, a question waits", onAfter, func(s *stage) {
+		s.asked(engine.AskManual, "real", "unknown")
+		s.afterStep()
+	}},
 	{"after a step, a value waits", onAfter, func(s *stage) {
 		s.asked(engine.AskParameter)
 		s.walk.value = newInput("What?", "")
@@ -107,7 +121,10 @@ var stages = []staged{
 	{"opening", onOpening, func(s *stage) { s.walk.number = 0 }},
 	{"steps above a plan", onSteps, func(s *stage) { s.planned(); s.walk.allSteps = true }},
 	{"steps above a confirmation", onSteps, func(s *stage) { s.confirms(); s.walk.allSteps = true }},
-	{"steps above a question", onSteps, func(s *stage) { s.asked(engine.AskManual, "real", "unknown"); s.walk.allSteps = true }},
+	{"steps above a question", onSteps, func(s *stage) {
+		s.asked(engine.AskManual, "real", "unknown")
+		s.walk.allSteps = true
+	}},
 	{"steps above a failure", onSteps, func(s *stage) { s.asked(engine.AskFailed); s.walk.allSteps = true }},
 	{"steps above a step to run", onSteps, func(s *stage) { s.asked(engine.AskStep); s.walk.allSteps = true }},
 	{"steps above what came of one", onSteps, func(s *stage) { s.afterStep(); s.walk.allSteps = true }},
@@ -118,11 +135,14 @@ var stages = []staged{
 	}},
 	{"what can be undone, above a confirmation", onChoice, func(s *stage) {
 		s.confirms()
-		s.walk.choice = &choice{title: "Undo", rows: []string{"all"}, acts: []func(*root) tea.Cmd{func(m *root) tea.Cmd { m.numbers++; return nil }}}
+		s.walk.choice = &choice{title: "Undo", rows: []string{"all"}, acts: []func(*root) tea.Cmd{
+			func(m *root) tea.Cmd { m.numbers++; return nil },
+		}}
 	}},
 	{"inputs, above a confirmation", onInputs, func(s *stage) {
 		s.confirms()
-		s.walk.form = &form{step: s.walk.step(), fields: []runbook.Field{{Name: "x"}}, texts: map[string]string{"x": "y"}}
+		s.walk.form = &form{step: s.walk.step(), fields: []runbook.Field{{Name: "x"}},
+			texts: map[string]string{"x": "y"}}
 	}},
 	{"a note, above a confirmation", onLine, func(s *stage) { s.confirms(); s.walk.write(actNote, "Note:", "") }},
 	{"a note, above a value", onLine, func(s *stage) {
@@ -133,20 +153,33 @@ var stages = []staged{
 	{"the passphrase, above a confirmation", onPassphrase, func(s *stage) {
 		s.confirms()
 		s.walk.signer = evidence.LockedSigner("x")
-		s.walk.unlocking = &unlocking{err: evidence.ErrKeyLocked, field: newInput("Passphrase:", ""), begin: func(w *walk) tea.Cmd { return w.decide(engine.Yes, nil) }}
+		s.walk.unlocking = &unlocking{err: evidence.ErrKeyLocked, field: newInput("Passphrase:", ""),
+			begin: func(w *walk) tea.Cmd { return w.decide(engine.Yes, nil) }}
 	}},
 	{"too small for a plan", onTooSmall, func(s *stage) { s.planned(); s.w, s.h = 39, 11 }},
 	{"too small for a confirmation", onTooSmall, func(s *stage) { s.confirms(); s.w, s.h = 39, 11 }},
-	{"too small for a question", onTooSmall, func(s *stage) { s.asked(engine.AskManual, "real", "unknown"); s.w, s.h = 39, 11 }},
+	{"too small for a question", onTooSmall, func(s *stage) {
+		s.asked(engine.AskManual, "real", "unknown")
+		s.w, s.h = 39, 11
+	}},
 	{"too small for a step to run", onTooSmall, func(s *stage) { s.asked(engine.AskStep); s.w, s.h = 39, 11 }},
 	{"too small for a step at work", onTooSmall, func(s *stage) { s.w, s.h = 39, 11 }},
 	{"leaving, above a confirmation", onLeaving, func(s *stage) { s.confirms(); s.leaving = true }},
-	{"leaving, above a question", onLeaving, func(s *stage) { s.asked(engine.AskManual, "real", "unknown"); s.leaving = true }},
+	{"leaving, above a question", onLeaving, func(s *stage) {
+		s.asked(engine.AskManual, "real", "unknown")
+		s.leaving = true
+	}},
 	{"the first screen", onIncidents, func(s *stage) { s.confirms(); s.screen = onHome }},
 	{"the end", onResult, func(s *stage) { s.confirms(); s.screen = onEnd }},
 	{"an alert", onAlertPaste, func(s *stage) { s.confirms(); s.screen = onAlert }},
-	{"the pods", onPodTable, func(s *stage) { s.confirms(); s.screen, s.pods.typing = onPods, newInput(podsPrompt, "") }},
-	{"parameters", onParameters, func(s *stage) { s.confirms(); s.screen, s.prepare = onPrepare, newPrepare(s.library, s.o) }},
+	{"the pods", onPodTable, func(s *stage) {
+		s.confirms()
+		s.screen, s.pods.typing = onPods, newInput(podsPrompt, "")
+	}},
+	{"parameters", onParameters, func(s *stage) {
+		s.confirms()
+		s.screen, s.prepare = onPrepare, newPrepare(s.library, s.o)
+	}},
 }
 
 // aboveAll are the stages, and what is looked up above those of the walk.
@@ -154,7 +187,10 @@ func aboveAll() []staged {
 	all := slices.Clone(stages)
 	for i, below := range stages[:14] {
 		over := lookup[i%len(lookup)]
-		all = append(all, staged{string(over) + " above " + below.name, onLookup, func(s *stage) { below.set(s); s.overlay = overlay{kind: over} }})
+		all = append(all, staged{string(over) + " above " + below.name, onLookup, func(s *stage) {
+			below.set(s)
+			s.overlay = overlay{kind: over}
+		}})
 	}
 	return all
 }
@@ -341,9 +377,15 @@ func TestAConfirmationEndsWithWhatItNames(t *testing.T) {
 		{"a change of the plan", func(s *stage) {
 			s.walk.plan.proposal.Steps[0].Plan.Actions[0].Change.Fields[0].After = int64(1)
 		}, false},
-		{"another object", func(s *stage) { s.walk.plan.proposal.Steps[0].Plan.Actions[0].Change.Object.Name = "db" }, false},
+		{"another object", func(s *stage) {
+			s.walk.plan.proposal.Steps[0].Plan.Actions[0].Change.Object.Name = "db"
+		}, false},
 		{"what came of a step", func(s *stage) { s.afterStep(); s.send(spun{}); s.walk.after = nil }, false},
-		{"what can be undone", func(s *stage) { s.walk.choice = &choice{rows: []string{"x"}}; s.send(spun{}); s.walk.choice = nil }, false},
+		{"what can be undone", func(s *stage) {
+			s.walk.choice = &choice{rows: []string{"x"}}
+			s.send(spun{})
+			s.walk.choice = nil
+		}, false},
 		{"the end of the run", func(s *stage) { s.send(ended{guide: 1}) }, false},
 		{"the first screen", func(s *stage) { s.screen = onHome; s.send(spun{}); s.screen = onWalk }, false},
 		{"help", func(s *stage) { s.overlay.kind = actHelp; s.send(spun{}); s.overlay.kind = "" }, false},

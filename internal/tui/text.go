@@ -83,7 +83,8 @@ func (t theme) folded(r rune) string {
 }
 
 // plainRunes are what irctl's own texts use beyond ASCII.
-var plainRunes = map[rune]string{'…': "...", '–': "-", '—': "-", '→': "->", '·': ".", '“': `"`, '”': `"`, '’': "'", '×': "x"}
+var plainRunes = map[rune]string{'…': "...", '–': "-", '—': "-", '→': "->", '·': ".", '“': `"`, '”': `"`, '’': "'",
+	'×': "x"}
 
 func codepoint(r rune) string {
 	const hex = "0123456789abcdef"
@@ -192,7 +193,8 @@ func (t theme) printable(s string) string {
 		r, n := utf8.DecodeRuneInString(s[i:])
 		i += n
 		switch {
-		case r == utf8.RuneError && n == 1, r < 0x20, r >= 0x7f && r < 0xa0, unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp), t.ascii && r >= utf8.RuneSelf:
+		case r == utf8.RuneError && n == 1, r < 0x20, r >= 0x7f && r < 0xa0,
+			unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp), t.ascii && r >= utf8.RuneSelf:
 			b.WriteByte('?')
 		default:
 			b.WriteRune(r)

@@ -10,8 +10,10 @@ import (
 // hostile are texts that an attacker may have chosen.
 var hostile = []string{
 	"plain", "", "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x1b]52;c;aGk=\x07", "a\nb\rc\td\x00e\x7ff\u009bg",
-	"\u202eevil\u202c", "\u2066x\u2069", "a\u200bb\u200dc\ufeff", "漢字漢字漢字", strings.Repeat("e\u0301\u0302\u0303\u0304", 40), "שלום עולם", "مرحبا",
-	"👩‍👩‍👧‍👦 🇩🇪 👍🏽 ❤️", "\xff\xfe\xc0", strings.Repeat("A", 1<<20), strings.Repeat("漢", 1<<16), "ᄀ\u1161\u11a8", "\ue000\U000e0041",
+	"\u202eevil\u202c", "\u2066x\u2069", "a\u200bb\u200dc\ufeff", "漢字漢字漢字",
+	strings.Repeat("e\u0301\u0302\u0303\u0304", 40), "שלום עולם", "مرحبا",
+	"👩‍👩‍👧‍👦 🇩🇪 👍🏽 ❤️", "\xff\xfe\xc0", strings.Repeat("A", 1<<20), strings.Repeat("漢", 1<<16), "ᄀ\u1161\u11a8",
+	"\ue000\U000e0041",
 }
 
 func TestHostileTextStaysInItsPlace(t *testing.T) {
@@ -38,9 +40,12 @@ func TestHostileTextStaysInItsPlace(t *testing.T) {
 
 func TestPodsAreFiltered(t *testing.T) {
 	m := pods{rows: []podRow{
-		{namespace: "todo-app", name: "backend-748c-2cvs4", workload: "Deployment/backend", node: "node-1", image: "registry.example.com/todo-backend:1.4.2"},
-		{namespace: "todo-app", name: "mcp-server-59b3-4lm2h", workload: "Deployment/mcp-server", node: "node-1", image: "registry.example.com/todo-mcp-server:1.4.3"},
-		{namespace: "kube-system", name: "kube-router-4xcpl", workload: "DaemonSet/kube-router", node: "node-2", image: "registry.example.com/kube-router:2"},
+		{namespace: "todo-app", name: "backend-748c-2cvs4", workload: "Deployment/backend", node: "node-1",
+			image: "registry.example.com/todo-backend:1.4.2"},
+		{namespace: "todo-app", name: "mcp-server-59b3-4lm2h", workload: "Deployment/mcp-server", node: "node-1",
+			image: "registry.example.com/todo-mcp-server:1.4.3"},
+		{namespace: "kube-system", name: "kube-router-4xcpl", workload: "DaemonSet/kube-router", node: "node-2",
+			image: "registry.example.com/kube-router:2"},
 		{namespace: "shop", name: "web-1", workload: "", node: "node-2", image: "registry.example.com/backend:2"},
 	}}
 	for _, c := range []struct{ filter, want string }{

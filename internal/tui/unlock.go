@@ -111,13 +111,17 @@ func (u *unlocking) view(g, b *page, p place, signer *evidence.Signer) {
 		g.line(p.paint(notice, " THE KEY THAT SIGNS IS LOCKED "))
 	}
 	g.blank()
-	g.text(none, "", "This step seals evidence, and "+signer.Ref()+" is to sign for it. Nothing is done yet: the step begins with your answer.")
+	g.text(none, "", "This step seals evidence, and "+signer.Ref()+
+		" is to sign for it. Nothing is done yet: the step begins with your answer.")
 	g.blank()
 	if u.field != nil {
-		g.text(none, p.paint(strong, "Enter")+"  ", "signs with it. The passphrase is not shown, not recorded, and forgotten once the key is unlocked.")
+		g.text(none, p.paint(strong, "Enter")+"  ",
+			"signs with it. The passphrase is not shown, not recorded, and forgotten once the key is unlocked.")
 		b.line(u.field.view(p.theme, p.w))
 	} else {
 		g.text(none, p.paint(strong, "Enter")+"  ", "tries the key again.")
 	}
-	g.text(none, p.paint(strong, "Esc")+"    ", "goes on without a signature. The evidence is sealed all the same, and its digest is in the timeline; but nobody signs for its receipt, and that cannot be made up for. You are asked again before the next evidence.")
+	g.text(none, p.paint(strong, "Esc")+"    ", "goes on without a signature. The evidence is sealed all the same, "+
+		"and its digest is in the timeline; but nobody signs for its receipt, and that cannot be made up for. You "+
+		"are asked again before the next evidence.")
 }

@@ -49,7 +49,8 @@ func (l *lab) sealing(t *testing.T) func(*Options) {
 	return func(o *Options) {
 		o.Signer = evidence.LockedSigner("./secret.gpg")
 		o.Prepare = func(_ context.Context, req *engine.RunRequest) error {
-			req.Evidence = &engine.Sealing{Recipients: recipients, Signer: o.Signer, Tool: evidence.Tool{Name: "irctl", Version: "test"}}
+			req.Evidence = &engine.Sealing{Recipients: recipients, Signer: o.Signer,
+				Tool: evidence.Tool{Name: "irctl", Version: "test"}}
 			req.Snapshot, req.EvidenceNote = req.Evidence.Snapshot(), "evidence will be sealed"
 			return nil
 		}

@@ -121,14 +121,16 @@ func (m *root) head() []string {
 	if namespace != "" {
 		right += m.paint(faint, " ns ") + m.safe(namespace)
 	}
-	return []string{m.beside(left, m.fit(right, m.w*2/3), m.w), m.clocks(), m.paint(faint, strings.Repeat(m.g.rule, m.w))}
+	return []string{m.beside(left, m.fit(right, m.w*2/3), m.w), m.clocks(),
+		m.paint(faint, strings.Repeat(m.g.rule, m.w))}
 }
 
 // clocks are the second line: since detection, since containment, and how that stands.
 func (m *root) clocks() string {
 	f := m.file
 	if f == nil || m.screen == onHome || m.screen == onPods || m.screen == onAlert {
-		return m.paint(faint, plural.Count(len(m.home.open), "open incident")+", "+plural.Count(len(m.home.suspects), "suspect"))
+		return m.paint(faint, plural.Count(len(m.home.open), "open incident")+", "+
+			plural.Count(len(m.home.suspects), "suspect"))
 	}
 	j := m.containment()
 	state := m.paint(danger, " "+m.g.failed+" NOTHING CONTAINED ")

@@ -244,7 +244,8 @@ func (m *walk) judged(s *engine.StatusResult) {
 
 // over takes that the run, or the undo, has ended.
 func (m *walk) over() {
-	m.number, m.undoes, m.cancel, m.plan, m.question, m.armed, m.form, m.typing, m.unlocking = 0, false, nil, nil, nil, nil, nil, nil, nil
+	m.number, m.undoes, m.cancel, m.plan, m.question, m.armed, m.form, m.typing, m.unlocking = 0, false, nil, nil, nil,
+		nil, nil, nil, nil
 }
 
 // pause has the run stop where it is. Of what a person is asked nothing is
@@ -362,8 +363,10 @@ func undoChoices(standing []timeline.Action, redo []redo) *choice {
 	for _, a := range standing {
 		byStep[a.Intent.Step]++
 	}
-	words := map[string]string{contain.StepScale: "bring the workload back, and leave the suspect cut off", contain.StepDetach: "hand the suspect back to its controller",
-		contain.StepQuarantine: "let the suspect reach the network again", contain.StepSuspend: "let the controllers go on", contain.StepCordon: "let pods onto the node again"}
+	words := map[string]string{contain.StepScale: "bring the workload back, and leave the suspect cut off",
+		contain.StepDetach:     "hand the suspect back to its controller",
+		contain.StepQuarantine: "let the suspect reach the network again",
+		contain.StepSuspend:    "let the controllers go on", contain.StepCordon: "let pods onto the node again"}
 	for _, step := range slices.Backward(contain.AllSteps) {
 		if n := byStep[step]; n > 0 {
 			add(step+": "+words[step]+" ("+plural.Count(n, "change")+")", engine.UndoRequest{Step: step})
@@ -413,7 +416,8 @@ func (f form) act(a action, namespace string) *form {
 	field := f.fields[f.list.at]
 	switch {
 	case (a == actChoose || a == actNext || a == actPrevious) && field.Type == runbook.Boolean && !field.List:
-		return f.set(field, map[string]string{"true": "false"}[f.text(field)]+map[bool]string{true: "", false: "true"}[f.text(field) == "true"], namespace)
+		return f.set(field, map[string]string{"true": "false"}[f.text(field)]+
+			map[bool]string{true: "", false: "true"}[f.text(field) == "true"], namespace)
 	case a == actChoose:
 		f.typing = newInput(field.Name+":", f.text(field))
 	default:

@@ -134,7 +134,8 @@ func TestAWalkToTheEnd(t *testing.T) {
 	d.press("Y")
 	d.until("THE WALK IS GONE THROUGH", "incident closed", "to contain", "report.md")
 	journal := l.journal(t)
-	for _, want := range []string{"done by the duty officer: she knows", "left out by", "tomorrow, with the database's owner", "closed"} {
+	for _, want := range []string{"done by the duty officer: she knows", "left out by",
+		"tomorrow, with the database's owner", "closed"} {
 		if !strings.Contains(journal, want) {
 			t.Errorf("the journal does not tell: %s\n%s", want, journal)
 		}
@@ -392,7 +393,8 @@ func TestTheClustersOwnChangesAreSeen(t *testing.T) {
 func TestAnIncidentOfTheCommandsIsTakenUp(t *testing.T) {
 	l := newLab(t)
 	i := incident.New{Title: "opened by hand", Severity: incident.Sev3, Actor: timeline.LocalActor(),
-		Targets: []incident.Target{{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app", Name: strings.TrimPrefix(l.suspect, "todo-app/")}}}
+		Targets: []incident.Target{{APIVersion: "v1", Kind: "Pod", Namespace: "todo-app",
+			Name: strings.TrimPrefix(l.suspect, "todo-app/")}}}
 	h, err := l.store.Create(t.Context(), i)
 	if err != nil {
 		t.Fatal(err)
@@ -416,7 +418,8 @@ func TestAnswersAreAlwaysInSight(t *testing.T) {
 	d.until("1 real")
 	q := *d.m.walk.question
 	q.question.Text = strings.Repeat("A line of many.\n\n", 60)
-	q.question.Choices = []string{"vulnerable-application", "stolen-credentials", "exposed-interface", "malicious-image", "unknown", engine.AnswerSkip}
+	q.question.Choices = []string{"vulnerable-application", "stolen-credentials", "exposed-interface",
+		"malicious-image", "unknown", engine.AnswerSkip}
 	d.m.walk.question = &q
 	d.m.walk.note, d.m.walk.by = strings.Repeat("a long note ", 300), strings.Repeat("somebody ", 50)
 	for range 12 {
@@ -500,7 +503,8 @@ func TestSuggestedValues(t *testing.T) {
 	l := newLab(t)
 	d := l.open(t, withAlert(l), func(o *Options) {
 		o.Runbook = "crypto-miner"
-		o.Suggested = map[string]string{"pool": "198.51.100.23", "pods": "todo-app/postgres-0", "watch": "1m", "sameImage": "not a boolean", "nothing": "of that name"}
+		o.Suggested = map[string]string{"pool": "198.51.100.23", "pods": "todo-app/postgres-0", "watch": "1m",
+			"sameImage": "not a boolean", "nothing": "of that name"}
 	})
 	d.until("critical")
 	d.press("enter")
@@ -513,7 +517,8 @@ func TestSuggestedValues(t *testing.T) {
 		}
 		return b.given
 	}
-	if got := values("crypto-miner"); got["pods"] != l.suspect || got["pool"] != "198.51.100.23" || got["watch"] != "1m" || got["sameImage"] != "" {
+	if got := values("crypto-miner"); got["pods"] != l.suspect || got["pool"] != "198.51.100.23" ||
+		got["watch"] != "1m" || got["sameImage"] != "" {
 		t.Errorf("filled in: %v", got)
 	}
 	m := d.m.prepare
@@ -565,8 +570,13 @@ func TestEveryResultIsRead(t *testing.T) {
 	d.press("enter", "s")
 	d.until("1 real")
 	for _, title := range []string{"The first", "The second", "The third"} {
-		d.m.walk.happened(happened{event: engine.Event{Kind: engine.Left, Result: &engine.StepResult{Name: "cutOff", Title: title, Uses: "recover", Outcome: "done", Summary: "it went well",
-			Detail: &engine.RecoverResult{Verdict: engine.NotRecovered, Workloads: []engine.RecoveredWorkload{{RecoveredWorkload: record.RecoveredWorkload{Object: "Deployment a/b", Rollout: title + " rollout: 1 of 3 pods"}}}, Failures: []string{"something failed"}}}}}, d.m.theme)
+		d.m.walk.happened(happened{event: engine.Event{Kind: engine.Left,
+			Result: &engine.StepResult{Name: "cutOff", Title: title, Uses: "recover", Outcome: "done",
+				Summary: "it went well",
+				Detail: &engine.RecoverResult{Verdict: engine.NotRecovered,
+					Workloads: []engine.RecoveredWorkload{
+						{RecoveredWorkload: record.RecoveredWorkload{Object: "Deployment a/b", Rollout: title +
+							" rollout: 1 of 3 pods"}}}, Failures: []string{"something failed"}}}}}, d.m.theme)
 	}
 	for _, title := range []string{"The first", "The second", "The third"} {
 		d.until("NOT RECOVERED "+title, "Remains open: 2", title+" rollout: 1 of 3 pods", "something failed")

@@ -206,7 +206,8 @@ func (m *walk) middleView(at surface, g, b *page, p place, target string, spin i
 	case onAfter:
 		m.after.view(g, p)
 		if m.after.live && m.after.verdict == contain.NotContained && m.again > 0 {
-			b.line(p.paint(warning, p.g.spin[spin%len(p.g.spin)]+" pods that were taken down take a moment to end: it is looked at again"+p.g.more))
+			b.line(p.paint(warning, p.g.spin[spin%len(p.g.spin)]+
+				" pods that were taken down take a moment to end: it is looked at again"+p.g.more))
 		}
 		if m.after.again() {
 			b.line(p.paint(picked, " r: do it again, e then changes its inputs. Enter goes on. "))
@@ -317,7 +318,8 @@ func (m *walk) planView(g *page, p place) {
 		}
 	})
 	if n > maxShown {
-		g.text(faint, "   ", fmt.Sprintf("and %d more of the same kind; irctl contain --dry-run -v shows every one", n-maxShown))
+		g.text(faint, "   ", fmt.Sprintf("and %d more of the same kind; irctl contain --dry-run -v shows every one",
+			n-maxShown))
 	}
 }
 
@@ -364,7 +366,8 @@ func (p *page) changes(indent string, lines []string) {
 		}
 	}
 	for i := 0; i < len(lines); i++ {
-		if i+1 < len(lines) && strings.HasPrefix(lines[i], "-") && strings.HasPrefix(lines[i+1], "+") && max(len(lines[i]), len(lines[i+1])) > width {
+		if i+1 < len(lines) && strings.HasPrefix(lines[i], "-") && strings.HasPrefix(lines[i+1], "+") &&
+			max(len(lines[i]), len(lines[i+1])) > width {
 			before, after := p.differing(lines[i], lines[i+1])
 			add(before)
 			add(after)
@@ -449,7 +452,9 @@ func (m *walk) questionView(g *page, p place) {
 
 // answersOf are a question's own answers; skip and stop have keys of their own.
 func answersOf(q *engine.Question) []string {
-	return slices.DeleteFunc(slices.Clone(q.Choices), func(c string) bool { return c == engine.AnswerSkip || c == engine.AnswerStop })
+	return slices.DeleteFunc(slices.Clone(q.Choices), func(c string) bool {
+		return c == engine.AnswerSkip || c == engine.AnswerStop
+	})
 }
 
 func (m *walk) inputsView(g *page) {
@@ -492,9 +497,11 @@ func (m *walk) answersView(b *page, p place) {
 func (m *walk) armedView(b *page, p place, target string) {
 	switch {
 	case m.armed != nil && m.plan == nil:
-		b.wrapped(danger, "", p.safe(fmt.Sprintf(" %s%s: %s. Any other key: nothing is done. ", confirmSign, m.armed.what, target)))
+		b.wrapped(danger, "", p.safe(fmt.Sprintf(" %s%s: %s. Any other key: nothing is done. ", confirmSign,
+			m.armed.what, target)))
 	case m.armed != nil:
-		b.wrapped(danger, "", p.safe(fmt.Sprintf(" %s%s on %s. Any other key: nothing is done. ", confirmSign, m.armed.what, target)))
+		b.wrapped(danger, "", p.safe(fmt.Sprintf(" %s%s on %s. Any other key: nothing is done. ", confirmSign,
+			m.armed.what, target)))
 	case m.plan != nil && m.undoes:
 		b.line(p.paint(picked, " r: put back "+plural.Count(m.plan.proposal.Actions(), "change")+" (asks once more) "))
 	case m.plan != nil:
@@ -502,7 +509,8 @@ func (m *walk) armedView(b *page, p place, target string) {
 		if n := len(m.plan.proposal.Warnings); n > 0 {
 			warned = "  " + p.paint(warning, p.g.warn+" "+plural.Count(n, "warning"))
 		}
-		b.line(p.paint(picked, " r: make "+plural.Count(m.plan.proposal.Actions(), "change")+" (asks once more) ") + warned)
+		b.line(p.paint(picked, " r: make "+plural.Count(m.plan.proposal.Actions(), "change")+" (asks once more) ") +
+			warned)
 	case m.question.question.Kind == engine.AskStep || m.question.question.Kind == engine.AskConfirm:
 		b.line(p.paint(picked, " r: run this step "))
 	case m.question.question.Kind == engine.AskManual:
@@ -550,7 +558,8 @@ func (m *walk) workView(g *page, p place, spin int) {
 		g.line("  " + took + toGo)
 		g.text(faint, "   ", "x stops waiting: what was done stays, and u can put it back.")
 	case w.artefacts > 0 || w.bytes > 0:
-		g.line(wheel + " " + plural.Count(w.artefacts, "artefact") + ", " + byteCount(w.bytes) + rate(w.bytes, p.now.Sub(w.since)) + took)
+		g.line(wheel + " " + plural.Count(w.artefacts, "artefact") + ", " + byteCount(w.bytes) +
+			rate(w.bytes, p.now.Sub(w.since)) + took)
 		g.text(faint, "  ", w.current)
 	case w.total == 0:
 		g.text(none, wheel+" ", cmp.Or(m.doing, "planning it: looking at the cluster")+p.g.more)

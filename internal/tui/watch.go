@@ -78,7 +78,8 @@ func watched(i incident.Incident) []cluster.Ref {
 
 var builtinKinds = func() map[schema.GroupKind]cluster.Ref {
 	m := map[schema.GroupKind]cluster.Ref{}
-	for _, r := range []cluster.Ref{cluster.Pod, cluster.Deployment, cluster.ReplicaSet, cluster.StatefulSet, cluster.DaemonSet, cluster.Job, cluster.CronJob, cluster.ReplicationController} {
+	for _, r := range []cluster.Ref{cluster.Pod, cluster.Deployment, cluster.ReplicaSet, cluster.StatefulSet,
+		cluster.DaemonSet, cluster.Job, cluster.CronJob, cluster.ReplicationController} {
 		m[schema.GroupKind{Group: r.Group, Kind: r.Kind}] = r
 	}
 	return m
@@ -121,7 +122,8 @@ func (d *desk) follow(ctx context.Context, e *engine.Engine, id incident.ID, ref
 
 // watchOne follows an object for as long as the server's watch goes on; false or
 // malformed answers end it, and whoever called looks again after a pause.
-func (d *desk) watchOne(ctx context.Context, api dynamic.ResourceInterface, name, version string, see func(*unstructured.Unstructured)) {
+func (d *desk) watchOne(ctx context.Context, api dynamic.ResourceInterface, name, version string,
+	see func(*unstructured.Unstructured)) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	w, err := api.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name, ResourceVersion: version})
@@ -179,7 +181,8 @@ func differences(before, after *unstructured.Unstructured) (texts []string, who 
 // portrait is what of an object a responder wants to know of.
 func portrait(u *unstructured.Unstructured) map[string]string {
 	p := map[string]string{}
-	for name, path := range map[string][]string{"phase": {"status", "phase"}, "replicas wanted": {"spec", "replicas"}, "ready": {"status", "readyReplicas"},
+	for name, path := range map[string][]string{"phase": {"status", "phase"}, "replicas wanted": {"spec", "replicas"},
+		"ready":     {"status", "readyReplicas"},
 		"suspended": {"spec", "suspend"}, "paused": {"spec", "paused"}, "node": {"spec", "nodeName"}} {
 		if v, ok, _ := unstructured.NestedFieldNoCopy(u.Object, path...); ok {
 			p[name] = fmt.Sprint(v)
@@ -335,11 +338,14 @@ func sorted(rows map[string]podRow) []podRow {
 }
 
 func rowOf(p *corev1.Pod) podRow {
-	r := podRow{namespace: p.Namespace, name: p.Name, node: p.Spec.NodeName, phase: string(p.Status.Phase), account: p.Spec.ServiceAccountName, created: p.CreationTimestamp.Time, incident: p.Labels[contain.IncidentLabel]}
+	r := podRow{namespace: p.Namespace, name: p.Name, node: p.Spec.NodeName, phase: string(p.Status.Phase),
+		account: p.Spec.ServiceAccountName, created: p.CreationTimestamp.Time,
+		incident: p.Labels[contain.IncidentLabel]}
 	if o := metav1.GetControllerOf(p); o != nil {
 		r.workload = o.Kind + "/" + o.Name
 		// The ReplicaSet of a Deployment is named after it and the template's hash.
-		if hash := p.Labels["pod-template-hash"]; o.Kind == "ReplicaSet" && hash != "" && strings.HasSuffix(o.Name, "-"+hash) {
+		if hash := p.Labels["pod-template-hash"]; o.Kind == "ReplicaSet" && hash != "" &&
+			strings.HasSuffix(o.Name, "-"+hash) {
 			r.workload = "Deployment/" + strings.TrimSuffix(o.Name, "-"+hash)
 		}
 	}

@@ -186,7 +186,8 @@ func within[T any](ctx context.Context, most time.Duration, f func() (T, error))
 	case <-ctx.Done():
 		return none, gaveUpError{context.Cause(ctx)}
 	case <-over:
-		return none, gaveUpError{fmt.Errorf("nothing came in %s: is it a pipe that nobody writes to, or a mount that does not answer?", most)}
+		return none, gaveUpError{fmt.Errorf(
+			"nothing came in %s: is it a pipe that nobody writes to, or a mount that does not answer?", most)}
 	}
 }
 

@@ -22,25 +22,31 @@ func kinds(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	for name, text := range map[string]string{"file": "text", "empty": "", "most": strings.Repeat("x", 64), "large": strings.Repeat("x", 65)} {
+	for name, text := range map[string]string{"file": "text", "empty": "", "most": strings.Repeat("x", 64),
+		"large": strings.Repeat("x", 65)} {
 		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(syscall.Mkfifo(at("pipe"), 0o600), os.Mkdir(at("folder"), 0o700), os.Symlink("pipe", at("link")),
+	if err := errors.Join(syscall.Mkfifo(at("pipe"), 0o600), os.Mkdir(at("folder"), 0o700),
+		os.Symlink("pipe", at("link")),
 		os.WriteFile(at("sparse"), nil, 0o600), os.Truncate(at("sparse"), 2<<30)); err != nil {
 		t.Fatal(err)
 	}
-	return map[string]string{"file": at("file"), "empty": at("empty"), "most": at("most"), "large": at("large"), "pipe": at("pipe"), "folder": at("folder"),
-		"link to a pipe": at("link"), "2 GiB of nothing": at("sparse"), "none": at("none"), "zeros": "/dev/zero", "nothing": "/dev/null"}
+	return map[string]string{"file": at("file"), "empty": at("empty"), "most": at("most"), "large": at("large"),
+		"pipe": at("pipe"), "folder": at("folder"),
+		"link to a pipe": at("link"), "2 GiB of nothing": at("sparse"), "none": at("none"), "zeros": "/dev/zero",
+		"nothing": "/dev/null"}
 }
 
 // TestReadIsBounded: whatever was named, it is read or refused at once.
 func TestReadIsBounded(t *testing.T) {
 	t.Parallel()
 	paths := kinds(t)
-	for name, want := range map[string]error{"file": nil, "empty": nil, "most": nil, "large": ErrTooLarge, "2 GiB of nothing": ErrTooLarge,
-		"none": fs.ErrNotExist, "pipe": ErrNotAFile, "link to a pipe": ErrNotAFile, "folder": ErrNotAFile, "zeros": ErrNotAFile, "nothing": ErrNotAFile} {
+	for name, want := range map[string]error{"file": nil, "empty": nil, "most": nil, "large": ErrTooLarge,
+		"2 GiB of nothing": ErrTooLarge,
+		"none":             fs.ErrNotExist, "pipe": ErrNotAFile, "link to a pipe": ErrNotAFile, "folder": ErrNotAFile,
+		"zeros": ErrNotAFile, "nothing": ErrNotAFile} {
 		began := time.Now()
 		data, err := Read(t.Context(), paths[name], 64)
 		if !errors.Is(err, want) || (err == nil) != (want == nil) || time.Since(began) > time.Second {
@@ -50,8 +56,10 @@ func TestReadIsBounded(t *testing.T) {
 			t.Errorf("%s: it is not named: %v", name, err)
 		}
 	}
-	for name, want := range map[string]error{"file": nil, "nothing": nil, "zeros": ErrTooLarge, "folder": ErrNotAFile, "2 GiB of nothing": ErrTooLarge, "none": fs.ErrNotExist} {
-		if data, err := ReadPiped(t.Context(), paths[name], 64); !errors.Is(err, want) || (err == nil) != (want == nil) {
+	for name, want := range map[string]error{"file": nil, "nothing": nil, "zeros": ErrTooLarge, "folder": ErrNotAFile,
+		"2 GiB of nothing": ErrTooLarge, "none": fs.ErrNotExist} {
+		if data, err := ReadPiped(t.Context(), paths[name], 64); !errors.Is(err, want) ||
+			(err == nil) != (want == nil) {
 			t.Errorf("piped: %s: %d bytes, %v", name, len(data), err)
 		}
 	}
@@ -94,7 +102,8 @@ func TestWhoeverGivesUpEndsIt(t *testing.T) {
 		_, err = io.Copy(io.Discard, f)
 		return errors.Join(err, f.Close())
 	})
-	if _, err := within(soon(), time.Minute, func() (int, error) { select {} }); !errors.Is(err, why) { // a mount that is dead
+	// a mount that is dead
+	if _, err := within(soon(), time.Minute, func() (int, error) { select {} }); !errors.Is(err, why) {
 		t.Error(err)
 	}
 }
@@ -168,7 +177,8 @@ func TestFilesThatSomebodyNamedAreOpenedHere(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") ||
+			strings.Contains(path, "testdata") {
 			return err
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
@@ -180,7 +190,8 @@ func TestFilesThatSomebodyNamedAreOpenedHere(t *testing.T) {
 			if !ok {
 				return true
 			}
-			if x, ok := s.X.(*ast.Ident); ok && x.Name == "os" && (s.Sel.Name == "Open" || s.Sel.Name == "OpenFile" || s.Sel.Name == "ReadFile") {
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "os" &&
+				(s.Sel.Name == "Open" || s.Sel.Name == "OpenFile" || s.Sel.Name == "ReadFile") {
 				name := strings.TrimPrefix(filepath.ToSlash(path), "../")
 				if seen[name] = true; openers[name] == "" {
 					t.Errorf("%s: os.%s: a file that somebody named is opened by package userfile", name, s.Sel.Name)

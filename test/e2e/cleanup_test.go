@@ -22,7 +22,8 @@ func TestAClusterLeavesNothingBehind(t *testing.T) {
 		t.Skip("a cluster of somebody else's")
 	}
 	program := filepath.Join(t.TempDir(), "e2ecluster")
-	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/e2ecluster").CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/e2ecluster").
+		CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
 
@@ -82,9 +83,10 @@ func (c *runningCluster) end(signal syscall.Signal) {
 		c.t.Fatal(err)
 	}
 	_ = c.process.Wait() // that it was killed is no news
-	err := wait.PollUntilContextTimeout(c.t.Context(), 100*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
-		return len(processesOf(c.dir)) == 0, nil
-	})
+	err := wait.PollUntilContextTimeout(c.t.Context(), 100*time.Millisecond, 20*time.Second, true,
+		func(context.Context) (bool, error) {
+			return len(processesOf(c.dir)) == 0, nil
+		})
 	if err != nil {
 		c.t.Errorf("after %s these still run: %q", signal, processesOf(c.dir))
 	}

@@ -120,7 +120,8 @@ func TestContainTwiceChangesNothingTheSecondTime(t *testing.T) {
 		t.Errorf("the second run did %+v", second.Actions)
 	}
 	if second.Incident != first.Incident || second.Opened {
-		t.Errorf("the second run is of incident %s (opened: %t), want %s", second.Incident, second.Opened, first.Incident)
+		t.Errorf("the second run is of incident %s (opened: %t), want %s", second.Incident, second.Opened,
+			first.Incident)
 	}
 	n.untouched(before, versions, suspect)
 }
@@ -216,7 +217,8 @@ func TestForensicsNamespaceMayTalkToTheSuspect(t *testing.T) {
 	suspect, neighbour, analyst := n.pod("app=deployment"), n.neighbour(), forensics.neighbour()
 	n.flows(flow(neighbour, suspect, 8080))
 
-	newPerson(t, responder).contain("--pod", suspect.Name, "-n", n.name, "--allow-namespace", forensics.name).exitsContained()
+	newPerson(t, responder).contain("--pod", suspect.Name, "-n", n.name, "--allow-namespace", forensics.name).
+		exitsContained()
 
 	n.stopped(flow(neighbour, suspect, 8080), flow(suspect, neighbour, 8080))
 	forensics.flows(flow(analyst, suspect, 8080))
@@ -334,7 +336,8 @@ func TestCordon(t *testing.T) {
 // uncordon is for when undo did not: no other test could run.
 func uncordon(t *testing.T, node string) {
 	patch := []byte(`{"spec":{"unschedulable":null}}`)
-	if _, err := world.Client.CoreV1().Nodes().Patch(context.Background(), node, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	if _, err := world.Client.CoreV1().Nodes().Patch(context.Background(), node, types.MergePatchType, patch,
+		metav1.PatchOptions{}); err != nil {
 		t.Error(err)
 	}
 }

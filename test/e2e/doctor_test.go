@@ -80,17 +80,20 @@ func TestDoctorTellsWhatRemovingBindingsNeeds(t *testing.T) {
 	n.todoApp()
 	jane := newPerson(t, responder)
 	const patch, bind = "may not patch rolebindings", "may not bind roles"
-	if text := missing(jane.doctor(exitDone, "-n", n.name), "right to eradicate"); !strings.Contains(text, patch) || !strings.Contains(text, bind) {
+	if text := missing(jane.doctor(exitDone, "-n", n.name), "right to eradicate"); !strings.Contains(text, patch) ||
+		!strings.Contains(text, bind) {
 		t.Errorf("not missed: %s", text)
 	}
 	n.grant("irctl-unbinder")
-	if text := missing(jane.doctor(exitDone, "-n", n.name), "right to eradicate"); strings.Contains(text, patch) || !strings.Contains(text, bind) {
+	if text := missing(jane.doctor(exitDone, "-n", n.name), "right to eradicate"); strings.Contains(text, patch) ||
+		!strings.Contains(text, bind) {
 		t.Errorf("with irctl-unbinder is missing: %s", text)
 	}
 
 	jane.contain("--pod", n.pod("app=backend").Name, "-n", n.name).exitsContained()
 	bound := func() int {
-		b, err := world.Client.RbacV1().RoleBindings(n.name).Get(t.Context(), "backend-rolebinding", metav1.GetOptions{})
+		b, err := world.Client.RbacV1().RoleBindings(n.name).
+			Get(t.Context(), "backend-rolebinding", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +104,8 @@ func TestDoctorTellsWhatRemovingBindingsNeeds(t *testing.T) {
 	if bound() != 1 || !strings.Contains(r.stderr, "may bind that role") {
 		t.Errorf("%d subjects; without the rights of the role%s", bound(), r)
 	}
-	n.grantRule("irctl-bind", `{apiGroups: [rbac.authorization.k8s.io], resources: [roles], verbs: [bind], resourceNames: [backend-role]}`)
+	n.grantRule("irctl-bind",
+		`{apiGroups: [rbac.authorization.k8s.io], resources: [roles], verbs: [bind], resourceNames: [backend-role]}`)
 	if r := jane.irctl("eradicate", "--remove-bindings", "--yes", "-o", "json").exits(exitNotContained); bound() != 0 {
 		t.Errorf("%d subjects are left%s", bound(), r)
 	}
@@ -118,10 +122,12 @@ func TestDoctorTellsWhatManifestsNeed(t *testing.T) {
 	n.todoApp()
 	jane := newPerson(t, responder)
 	manifests := filepath.Join(jane.home, "team.yaml")
-	if err := os.WriteFile(manifests, []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: team}, data: {a: b}}"), 0o600); err != nil {
+	if err := os.WriteFile(manifests, []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: team}, data: {a: b}}"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	if text := missing(jane.doctor(exitError, "-n", n.name, "--apply", manifests), "right to apply"); !strings.Contains(text, "may not create configmaps in namespace "+n.name) {
+	if text := missing(jane.doctor(exitError, "-n", n.name, "--apply", manifests),
+		"right to apply"); !strings.Contains(text, "may not create configmaps in namespace "+n.name) {
 		t.Errorf("not missed: %s", text)
 	}
 	n.grantRule("irctl-applier", `{apiGroups: [""], resources: [configmaps], verbs: [get, patch, create, delete]}`)
@@ -137,7 +143,8 @@ func TestDoctorTellsWhatManifestsNeed(t *testing.T) {
 		}
 		return err == nil
 	}
-	if r := jane.irctl("eradicate", "--apply", manifests, "-n", n.name, "--yes", "-o", "json").exits(exitNotContained); !there() {
+	if r := jane.irctl("eradicate", "--apply", manifests, "-n", n.name, "--yes", "-o", "json").
+		exits(exitNotContained); !there() {
 		t.Errorf("not applied%s", r)
 	}
 	if jane.undo("--step", "apply").exits(exitDone); there() {

@@ -52,7 +52,8 @@ func (n *Namespace) crashed() {
 	n.apply(string(todoapp.Workload("crash", n.name)))
 	n.await("the container to be restarted", func(context.Context) (bool, error) {
 		pods := n.pods("app=crash")
-		return len(pods) == 1 && len(pods[0].Status.ContainerStatuses) == 1 && pods[0].Status.ContainerStatuses[0].RestartCount > 0, nil
+		return len(pods) == 1 && len(pods[0].Status.ContainerStatuses) == 1 &&
+			pods[0].Status.ContainerStatuses[0].RestartCount > 0, nil
 	})
 }
 
@@ -60,7 +61,8 @@ func (n *Namespace) crashed() {
 func (n *Namespace) logs(pod *corev1.Pod, container string, previous bool, want string) {
 	n.t.Helper()
 	n.await("the log of "+container+" to hold "+want, func(ctx context.Context) (bool, error) {
-		log, err := world.Client.CoreV1().Pods(n.name).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container, Previous: previous}).DoRaw(ctx)
+		log, err := world.Client.CoreV1().Pods(n.name).
+			GetLogs(pod.Name, &corev1.PodLogOptions{Container: container, Previous: previous}).DoRaw(ctx)
 		return strings.Contains(string(log), want), err
 	})
 }
@@ -88,8 +90,10 @@ func TestSnapshotIsSealedBeforeTheFirstWrite(t *testing.T) {
 	if !holds(t, bag, "listening on :8000") {
 		t.Error("the log of the suspect is not in the bundle")
 	}
-	if taken := podIn(t, bag); taken.UID != suspect.UID || !maps.Equal(taken.Labels, suspect.Labels) || len(taken.OwnerReferences) != 1 {
-		t.Errorf("the suspect in the bundle is not as it was before it was detached: labels %v, owners %v", taken.Labels, taken.OwnerReferences)
+	if taken := podIn(t, bag); taken.UID != suspect.UID || !maps.Equal(taken.Labels, suspect.Labels) ||
+		len(taken.OwnerReferences) != 1 {
+		t.Errorf("the suspect in the bundle is not as it was before it was detached: labels %v, owners %v",
+			taken.Labels, taken.OwnerReferences)
 	}
 	if holds(t, jane.home, "listening on :8000") {
 		t.Error("the log is on the disk in plain text")
@@ -108,7 +112,8 @@ func TestInvestigateIsOpenedByStockTools(t *testing.T) {
 	jack := newPerson(t, investigator)
 	bundle := filepath.Join(jack.home, "evidence.tar.gz.gpg")
 
-	jack.irctl("investigate", "--yes", "-o", "json", "--pod", suspect.Name, "--pod", "crash", "-n", n.name, "-r", keys.public, "--bundle", bundle).exits(exitDone)
+	jack.irctl("investigate", "--yes", "-o", "json", "--pod", suspect.Name, "--pod", "crash", "-n", n.name, "-r",
+		keys.public, "--bundle", bundle).exits(exitDone)
 
 	bag := keys.open(bundle)
 	for _, want := range []string{"listening on :8000", "migrations: nothing to do", "crash line 5 of 5"} {
@@ -120,7 +125,8 @@ func TestInvestigateIsOpenedByStockTools(t *testing.T) {
 	if err != nil || len(manifests) != 1 {
 		t.Fatalf("manifests: %v, %v; want one", manifests, err)
 	}
-	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "--quiet", filepath.Base(manifests[0]))
+	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "--quiet",
+		filepath.Base(manifests[0]))
 	check.Dir = filepath.Dir(manifests[0])
 	if output, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, output)
@@ -145,7 +151,8 @@ func TestACollectorWithFewRights(t *testing.T) {
 			Artefacts map[string]int `json:"artefacts"`
 		} `json:"receipt"`
 	}
-	joe.irctl("investigate", "--yes", "-o", "json", "--pod", suspect.Name, "-n", n.name, "-r", keys.public, "--bundle", bundle, "--live").exits(exitDone).decode(&result)
+	joe.irctl("investigate", "--yes", "-o", "json", "--pod", suspect.Name, "-n", n.name, "-r", keys.public, "--bundle",
+		bundle, "--live").exits(exitDone).decode(&result)
 
 	if a := result.Receipt.Artefacts; result.Receipt.Complete || a["forbidden"] == 0 || a["complete"] == 0 {
 		t.Errorf("%+v", result)
@@ -226,7 +233,8 @@ func TestAContainerWithoutAShellIsCollectedFrom(t *testing.T) {
 	bundle := filepath.Join(jack.home, "debug.tar.gz.gpg")
 
 	jack.irctl("investigate", "--yes", "--pod", suspect.Name, "-n", n.name, "-r", keys.public, "--bundle", bundle,
-		"--live", "--file", "/etc/app/secret.txt", "--file", "/etc/hostname", "--file", "/proc/1/status", "--debug-image", "irctl.test/netbox:1").exits(exitDone)
+		"--live", "--file", "/etc/app/secret.txt", "--file", "/etc/hostname", "--file", "/proc/1/status",
+		"--debug-image", "irctl.test/netbox:1").exits(exitDone)
 
 	if after := n.again(suspect); len(after.Spec.EphemeralContainers) != 1 {
 		t.Errorf("%d ephemeral containers; want one for all questions", len(after.Spec.EphemeralContainers))
@@ -236,7 +244,8 @@ func TestAContainerWithoutAShellIsCollectedFrom(t *testing.T) {
 	if err != nil || len(files) != 3 {
 		t.Fatalf("%v, %v; want three files", files, err)
 	}
-	for what, want := range map[string]string{"its ConfigMap through two symbolic links": "..data", "its host name": suspect.Name + "\n", "its first process": "Name:\tpause\n"} {
+	for what, want := range map[string]string{"its ConfigMap through two symbolic links": "..data",
+		"its host name": suspect.Name + "\n", "its first process": "Name:\tpause\n"} {
 		if !slices.ContainsFunc(files, func(path string) bool {
 			data, err := os.ReadFile(path)
 			return err == nil && bytes.Contains(data, []byte(want))
@@ -293,30 +302,38 @@ func TestTwoHundredPods(t *testing.T) {
 	started := time.Now()
 	n.apply(fmt.Sprintf(chatty, manyPods))
 	n.awaitFor(5*time.Minute, "200 pods", func(context.Context) (bool, error) {
-		return len(slices.DeleteFunc(n.pods("app=chatty"), func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning })) == manyPods, nil
+		return len(slices.DeleteFunc(n.pods("app=chatty"), func(p corev1.Pod) bool {
+			return p.Status.Phase != corev1.PodRunning
+		})) == manyPods, nil
 	})
 	t.Logf("%d pods run after %s", manyPods, time.Since(started).Round(time.Second))
 	// Not in the way of the tests that come next.
 	defer func() {
-		if err := world.Client.AppsV1().Deployments(n.name).Delete(t.Context(), "chatty", metav1.DeleteOptions{}); err != nil {
+		if err := world.Client.AppsV1().Deployments(n.name).
+			Delete(t.Context(), "chatty", metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
 		}
-		n.awaitFor(5*time.Minute, "the pods to be gone", func(context.Context) (bool, error) { return len(n.pods("")) == 0, nil })
+		n.awaitFor(5*time.Minute, "the pods to be gone", func(context.Context) (bool, error) {
+			return len(n.pods("")) == 0, nil
+		})
 	}()
 	pods := n.pods("app=chatty")
 	keys := newKeyring(t)
 	jack := newPerson(t, investigator)
 	bundle := filepath.Join(jack.home, "many.tar.gz.gpg")
 
-	one := jack.peak("investigate", "--yes", "--pod", pods[0].Name, "-n", n.name, "-r", keys.public, "--bundle", filepath.Join(jack.home, "one.tar.gz.gpg"))
+	one := jack.peak("investigate", "--yes", "--pod", pods[0].Name, "-n", n.name, "-r", keys.public, "--bundle",
+		filepath.Join(jack.home, "one.tar.gz.gpg"))
 	started = time.Now()
 	all := jack.peak("investigate", "--yes", "--all-pods", "-n", n.name, "-r", keys.public, "--bundle", bundle)
-	t.Logf("collected in %s; peak memory %d MiB, of one pod %d MiB", time.Since(started).Round(100*time.Millisecond), all>>20, one>>20)
+	t.Logf("collected in %s; peak memory %d MiB, of one pod %d MiB", time.Since(started).Round(100*time.Millisecond),
+		all>>20, one>>20)
 	if all-one > 100<<20 {
 		t.Errorf("memory grew by %d MiB", (all-one)>>20)
 	}
 
-	logs, err := filepath.Glob(filepath.Join(keys.open(bundle), "*", "data", "pods", "*", "*", "logs", "main", "current.log"))
+	logs, err := filepath.Glob(filepath.Join(keys.open(bundle), "*", "data", "pods", "*", "*", "logs", "main",
+		"current.log"))
 	if err != nil || len(logs) != manyPods {
 		t.Fatalf("%d logs, %v", len(logs), err)
 	}
@@ -353,7 +370,8 @@ spec:
       containers:
       - name: main
         image: irctl.test/netbox:1
-        command: [sh, -c, 'yes "$(seq -s " " 60) is what $HOSTNAME says" | head -c 1000000; echo; echo "the end of $HOSTNAME"; exec sleep 100000']
+        command: [sh, -c, 'yes "$(seq -s " " 60) is what $HOSTNAME says" | head -c 1000000; echo;
+          echo "the end of $HOSTNAME"; exec sleep 100000']
 `
 
 // mayExec lets the investigator run commands in the pods of one namespace.
@@ -412,7 +430,8 @@ func (k *Keyring) open(bundle string) (folder string) {
 	folder = k.t.TempDir()
 	plain := filepath.Join(folder, "bundle.tar.gz")
 	k.gpg("--output", plain, "--decrypt", bundle)
-	if output, err := exec.CommandContext(k.t.Context(), "tar", "-xzf", plain, "-C", folder).CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(k.t.Context(), "tar", "-xzf", plain, "-C", folder).
+		CombinedOutput(); err != nil {
 		k.t.Fatalf("tar: %v: %s", err, output)
 	}
 	return folder

@@ -15,8 +15,10 @@ import (
 // exec runs a command in a pod's first container and returns its output and
 // exit code.
 func (w *World) exec(ctx context.Context, pod *corev1.Pod, command ...string) (output string, code int, err error) {
-	request := w.Client.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Container: pod.Spec.Containers[0].Name, Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec)
+	request := w.Client.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).
+		SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Container: pod.Spec.Containers[0].Name, Command: command, Stdout: true,
+			Stderr: true}, scheme.ParameterCodec)
 	modern, err := remotecommand.NewWebSocketExecutor(w.Admin, "GET", request.URL().String())
 	if err != nil {
 		return "", 0, err

@@ -57,22 +57,27 @@ func newAffair(t *testing.T) *Affair {
 	}
 	n := newNamespace(t)
 	n.todoApp()
-	a := &Affair{Namespace: n, jane: newPerson(t, responder), keys: newKeyring(t), suspect: n.pod("app=backend"), files: t.TempDir(), began: time.Now()}
+	a := &Affair{Namespace: n, jane: newPerson(t, responder), keys: newKeyring(t), suspect: n.pod("app=backend"),
+		files: t.TempDir(), began: time.Now()}
 	a.grant("irctl-eradicator", "irctl-recoverer")
 	var err error
-	if a.account, err = world.Client.CoreV1().ServiceAccounts(n.name).Get(n.ctx(), "backend-sa", metav1.GetOptions{}); err != nil {
+	if a.account, err = world.Client.CoreV1().ServiceAccounts(n.name).
+		Get(n.ctx(), "backend-sa", metav1.GetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if a.patched, err = world.Cluster.ImageByDigest(n.ctx(), cluster.PatchedImage); err != nil {
 		t.Fatal(err)
 	}
-	a.file("admin.dsn", "host=postgres port=5432 user=postgres password=not-a-secret-admin-password dbname=postgres sslmode=disable\n")
+	a.file("admin.dsn",
+		"host=postgres port=5432 user=postgres password=not-a-secret-admin-password dbname=postgres sslmode=disable\n")
 	a.file("groq.key", issuedKey+"\n")
 	a.file("alerts.jsonl", a.alert("Notice", "Terminal shell in container", "sh -i", beforeAlert)+
-		a.alert("Critical", "Detect outbound connections to common miner pool ports", "xmrig -o 203.0.113.80:3333", beforeAlert-time.Minute))
+		a.alert("Critical", "Detect outbound connections to common miner pool ports", "xmrig -o 203.0.113.80:3333",
+			beforeAlert-time.Minute))
 	a.file("audit.jsonl", a.command(beforeSign))
 	// Somebody used the app: its data must be there afterwards.
-	if got := a.sql(stolenPassword, "INSERT INTO todos (title) VALUES ('buy milk') RETURNING title"); !strings.Contains(got, "buy milk") {
+	if got := a.sql(stolenPassword, "INSERT INTO todos (title) VALUES ('buy milk') RETURNING title"); !strings.Contains(
+		got, "buy milk") {
 		t.Fatalf("the database is not as the app needs it: %s", got)
 	}
 	return a
@@ -92,10 +97,12 @@ func (a *Affair) alert(priority, rule, command string, ago time.Duration) string
 	at := a.began.Add(-ago).UTC()
 	line, err := json.Marshal(map[string]any{
 		"hostname": a.suspect.Spec.NodeName, "priority": priority, "rule": rule, "source": "syscall",
-		"output": fmt.Sprintf("%s: %s %s | command=%s container_name=backend k8s_pod_name=%s k8s_ns_name=%s", at.Format("15:04:05.000000000"), priority, rule, command, a.suspect.Name, a.name),
-		"tags":   []string{"T1059", "container", "maturity_stable", "mitre_execution", "shell"},
-		"time":   at.Format(time.RFC3339Nano),
-		"output_fields": map[string]any{"container.name": "backend", "evt.type": "execve", "k8s.ns.name": a.name, "k8s.pod.name": a.suspect.Name,
+		"output": fmt.Sprintf("%s: %s %s | command=%s container_name=backend k8s_pod_name=%s k8s_ns_name=%s",
+			at.Format("15:04:05.000000000"), priority, rule, command, a.suspect.Name, a.name),
+		"tags": []string{"T1059", "container", "maturity_stable", "mitre_execution", "shell"},
+		"time": at.Format(time.RFC3339Nano),
+		"output_fields": map[string]any{"container.name": "backend", "evt.type": "execve", "k8s.ns.name": a.name,
+			"k8s.pod.name": a.suspect.Name,
 			"proc.cmdline": command, "user.name": "root", "user.uid": 0},
 	})
 	if err != nil {
@@ -108,11 +115,15 @@ func (a *Affair) alert(priority, rule, command string, ago time.Duration) string
 func (a *Affair) command(ago time.Duration) string {
 	at := a.began.Add(-ago).UTC().Format("2006-01-02T15:04:05.000000Z")
 	line, err := json.Marshal(map[string]any{
-		"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": "9f0a", "stage": "ResponseStarted", "verb": "create",
-		"requestURI": fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/exec?command=sh&container=backend&stdin=true&tty=true", a.name, a.suspect.Name),
-		"user":       map[string]any{"username": "system:serviceaccount:ci:deployer", "groups": []string{"system:serviceaccounts", "system:authenticated"}},
-		"sourceIPs":  []string{"198.51.100.7"}, "userAgent": "kubectl/v1.32.4",
-		"objectRef":                map[string]any{"resource": "pods", "namespace": a.name, "name": a.suspect.Name, "apiVersion": "v1", "subresource": "exec"},
+		"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": "9f0a",
+		"stage": "ResponseStarted", "verb": "create",
+		"requestURI": fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/exec?command=sh&container=backend&stdin=true&tty=true",
+			a.name, a.suspect.Name),
+		"user": map[string]any{"username": "system:serviceaccount:ci:deployer",
+			"groups": []string{"system:serviceaccounts", "system:authenticated"}},
+		"sourceIPs": []string{"198.51.100.7"}, "userAgent": "kubectl/v1.32.4",
+		"objectRef": map[string]any{"resource": "pods", "namespace": a.name, "name": a.suspect.Name,
+			"apiVersion": "v1", "subresource": "exec"},
 		"responseStatus":           map[string]any{"code": 101},
 		"requestReceivedTimestamp": at, "stageTimestamp": at,
 	})
@@ -157,8 +168,10 @@ func (a *Affair) detect() {
 			Severity string `json:"severity"`
 		} `json:"suspects"`
 	}
-	a.jane.irctl("detect", "-n", a.name, "--falco", a.path("alerts.jsonl"), "--audit-log", a.path("audit.jsonl"), "--open", "-o", "json").exits(exitNotContained).decode(&found)
-	if !found.Opened || len(found.Suspects) == 0 || found.Suspects[0].Name != a.name+"/"+a.suspect.Name || found.Suspects[0].Severity != "critical" {
+	a.jane.irctl("detect", "-n", a.name, "--falco", a.path("alerts.jsonl"), "--audit-log", a.path("audit.jsonl"),
+		"--open", "-o", "json").exits(exitNotContained).decode(&found)
+	if !found.Opened || len(found.Suspects) == 0 || found.Suspects[0].Name != a.name+"/"+a.suspect.Name ||
+		found.Suspects[0].Severity != "critical" {
 		a.t.Fatalf("the suspect is not found first: %+v", found)
 	}
 	a.id = found.Incident
@@ -238,7 +251,8 @@ func (a *Affair) gone(run *Run) {
 		if step.Outcome != "done" && !step.NotNeeded {
 			a.t.Errorf("step %s: %s: %s", step.Name, step.Outcome, step.Error)
 		}
-		if verdict := step.Results.Verdict; step.Uses == "restore" && (verdict != "recovered" || len(step.Results.Unknown) > 0) {
+		if verdict := step.Results.Verdict; step.Uses == "restore" &&
+			(verdict != "recovered" || len(step.Results.Unknown) > 0) {
 			a.t.Errorf("step %s: %s, not known: %v", step.Name, verdict, step.Results.Unknown)
 		}
 	}
@@ -262,7 +276,9 @@ func TestAnIncidentKilledInEachPhase(t *testing.T) {
 	}{
 		{"detect", func(e JournalEntry) bool { return e.Data.Run.Phase == "detect" }},
 		{"contain", func(e JournalEntry) bool { return e.Phase == "contain" && e.Kind == "intent" }},
-		{"investigate", func(e JournalEntry) bool { return e.Phase == "investigate" && e.Data.Run.Event == "step-begun" }},
+		{"investigate", func(e JournalEntry) bool {
+			return e.Phase == "investigate" && e.Data.Run.Event == "step-begun"
+		}},
 		{"eradicate", func(e JournalEntry) bool { return e.Step == "update" && e.Kind == "intent" }},
 		{"eradicate", func(e JournalEntry) bool { return e.Step == "restart" && e.Kind == "outcome" }},
 		{"recover", func(e JournalEntry) bool { return e.Undoes > 0 }},
@@ -370,10 +386,12 @@ func (a *Affair) over() {
 	if answer := a.sql(stolenPassword, "SELECT 1"); !strings.Contains(answer, "password authentication failed") {
 		a.t.Errorf("the old password: %s", answer)
 	}
-	if answer := a.sql(a.secret("postgres-secret", "POSTGRES_PASSWORD"), "SELECT title FROM todos WHERE title = 'buy milk'"); answer != "buy milk\n" {
+	if answer := a.sql(a.secret("postgres-secret", "POSTGRES_PASSWORD"),
+		"SELECT title FROM todos WHERE title = 'buy milk'"); answer != "buy milk\n" {
 		a.t.Errorf("the new password, and the data: %s", answer)
 	}
-	for key, old := range map[string]string{"BETTER_AUTH_SECRET": "not-a-secret-better-auth", "SECRET_KEY": "not-a-secret-key"} {
+	for key, old := range map[string]string{"BETTER_AUTH_SECRET": "not-a-secret-better-auth",
+		"SECRET_KEY": "not-a-secret-key"} {
 		if now := a.secret("backend-secret", key); now == old || now == "" {
 			a.t.Errorf("%s is %q", key, now)
 		}
@@ -426,7 +444,8 @@ func checkDigests(t *testing.T, bag string) {
 	if err != nil || len(manifests) != 1 {
 		t.Fatalf("manifests: %v, %v; want one", manifests, err)
 	}
-	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "--quiet", filepath.Base(manifests[0]))
+	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "--quiet",
+		filepath.Base(manifests[0]))
 	check.Dir = filepath.Dir(manifests[0])
 	if output, err := check.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, output)

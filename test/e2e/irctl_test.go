@@ -81,7 +81,8 @@ func (p *Person) irctl(args ...string) *Run {
 	if err != nil && (!errors.As(err, &exit) || ctx.Err() != nil) {
 		p.t.Fatalf("irctl %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
 	}
-	return &Run{t: p.t, command: "irctl " + strings.Join(args, " "), code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+	return &Run{t: p.t, command: "irctl " + strings.Join(args, " "), code: command.ProcessState.ExitCode(),
+		stdout: stdout.String(), stderr: stderr.String()}
 }
 
 func (p *Person) prepare(ctx context.Context, args ...string) *exec.Cmd {

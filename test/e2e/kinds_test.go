@@ -34,7 +34,8 @@ var kinds = []Kind{
 	{name: "deployment", pods: 2, down: atZero(deployments)},
 	{name: "statefulset", pods: 2, down: atZero(appsv1.SchemeGroupVersion.WithResource("statefulsets"))},
 	{name: "replicaset", pods: 2, down: atZero(appsv1.SchemeGroupVersion.WithResource("replicasets"))},
-	{name: "replicationcontroller", pods: 2, down: atZero(corev1.SchemeGroupVersion.WithResource("replicationcontrollers"))},
+	{name: "replicationcontroller", pods: 2,
+		down: atZero(corev1.SchemeGroupVersion.WithResource("replicationcontrollers"))},
 	{name: "gadget", pods: 2, down: atZero(gadget.Resource)},
 	{
 		name: "daemonset", pods: 1, down: keptOffTheNode,
@@ -95,7 +96,8 @@ func containKind(t *testing.T, kind Kind) {
 			t.Errorf("the suspect is still owned by %v", owners)
 		}
 	}
-	if second := jane.contain("--pod", suspect.Name, "-n", n.name).exitsContained(); len(second.Actions) > 0 || second.Incident != c.Incident {
+	if second := jane.contain("--pod", suspect.Name, "-n", n.name).exitsContained(); len(second.Actions) > 0 ||
+		second.Incident != c.Incident {
 		t.Errorf("the second run did %+v in incident %s, the first was %s", second.Actions, second.Incident, c.Incident)
 	}
 

@@ -38,7 +38,8 @@ func newNamespace(t *testing.T) *Namespace {
 		if t.Failed() {
 			n.describe()
 		}
-		if err := world.Client.CoreV1().Namespaces().Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
+		if err := world.Client.CoreV1().Namespaces().
+			Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
 			t.Errorf("delete namespace: %v", err)
 		}
 	})
@@ -61,9 +62,11 @@ func (n *Namespace) describe() {
 		return
 	}
 	for _, pod := range pods.Items {
-		n.t.Logf("pod %s: %s, labels %v, owned by %v, deleted at %v", pod.Name, pod.Status.Phase, pod.Labels, pod.OwnerReferences, pod.DeletionTimestamp)
+		n.t.Logf("pod %s: %s, labels %v, owned by %v, deleted at %v", pod.Name, pod.Status.Phase, pod.Labels,
+			pod.OwnerReferences, pod.DeletionTimestamp)
 	}
-	policies, err := world.Client.NetworkingV1().NetworkPolicies(n.name).List(context.Background(), metav1.ListOptions{})
+	policies, err := world.Client.NetworkingV1().NetworkPolicies(n.name).
+		List(context.Background(), metav1.ListOptions{})
 	if err != nil {
 		n.t.Log(err)
 		return
@@ -224,8 +227,10 @@ func (n *Namespace) survives(pod *corev1.Pod) {
 		n.t.Fatalf("pod %s does not survive: %s, deleted at %v", pod.Name, now.Status.Phase, now.DeletionTimestamp)
 	}
 	for i, status := range now.Status.ContainerStatuses {
-		if before := pod.Status.ContainerStatuses[i]; status.ContainerID != before.ContainerID || status.State.Running == nil {
-			n.t.Fatalf("container %s of pod %s is not the one that ran before: %+v", status.Name, pod.Name, status.State)
+		if before := pod.Status.ContainerStatuses[i]; status.ContainerID != before.ContainerID ||
+			status.State.Running == nil {
+			n.t.Fatalf("container %s of pod %s is not the one that ran before: %+v", status.Name, pod.Name,
+				status.State)
 		}
 	}
 }
@@ -233,7 +238,8 @@ func (n *Namespace) survives(pod *corev1.Pod) {
 // quarantines are irctl's policies in the namespace.
 func (n *Namespace) quarantines() []string {
 	n.t.Helper()
-	list, err := world.Client.NetworkingV1().NetworkPolicies(n.name).List(n.ctx(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=irctl"})
+	list, err := world.Client.NetworkingV1().NetworkPolicies(n.name).
+		List(n.ctx(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=irctl"})
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -247,7 +253,8 @@ func (n *Namespace) quarantines() []string {
 // endpoints are the names of the pods that a Service sends to.
 func (n *Namespace) endpoints(service string) []string {
 	n.t.Helper()
-	list, err := world.Client.DiscoveryV1().EndpointSlices(n.name).List(n.ctx(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
+	list, err := world.Client.DiscoveryV1().EndpointSlices(n.name).
+		List(n.ctx(), metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -47,7 +47,9 @@ func (n *Namespace) look(resources []schema.GroupVersionResource, pods []*corev1
 			n.t.Fatal(err)
 		}
 		for _, object := range list.Items {
-			if resource.Resource == "pods" && !slices.ContainsFunc(pods, func(pod *corev1.Pod) bool { return pod.Name == object.GetName() }) {
+			if resource.Resource == "pods" && !slices.ContainsFunc(pods, func(pod *corev1.Pod) bool {
+				return pod.Name == object.GetName()
+			}) {
 				continue
 			}
 			all[resource.Resource+"/"+object.GetName()] = timeless(&object)
@@ -205,20 +207,21 @@ func (n *Namespace) converge(what string, known Objects, pods []*corev1.Pod, dif
 	n.t.Helper()
 	now := n.objects(pods...)
 	difference := differs(now)
-	err := wait.PollUntilContextTimeout(n.ctx(), 250*time.Millisecond, waitLimit, difference == "", func(context.Context) (bool, error) {
-		if difference == "" {
-			return true, nil
-		}
-		if len(known) == 0 {
-			known = now
-		}
-		now = n.look(known.resources(), pods)
-		if difference = differs(now); difference == "" {
-			now = n.objects(pods...)
-			difference = differs(now)
-		}
-		return difference == "", nil
-	})
+	err := wait.PollUntilContextTimeout(n.ctx(), 250*time.Millisecond, waitLimit, difference == "",
+		func(context.Context) (bool, error) {
+			if difference == "" {
+				return true, nil
+			}
+			if len(known) == 0 {
+				known = now
+			}
+			now = n.look(known.resources(), pods)
+			if difference = differs(now); difference == "" {
+				now = n.objects(pods...)
+				difference = differs(now)
+			}
+			return difference == "", nil
+		})
 	if err != nil {
 		n.t.Fatalf("waiting for namespace %s %s:\n%s", n.name, what, difference)
 	}
@@ -248,7 +251,8 @@ func (n *Namespace) versions() Versions {
 	n.t.Helper()
 	all := Versions{}
 	for _, resource := range world.namespaced {
-		if !slices.Contains([]string{"deployments", "replicasets", "statefulsets", "networkpolicies"}, resource.Resource) {
+		if !slices.Contains([]string{"deployments", "replicasets", "statefulsets", "networkpolicies"},
+			resource.Resource) {
 			continue
 		}
 		list, err := world.Dynamic.Resource(resource).Namespace(n.name).List(n.ctx(), metav1.ListOptions{})

@@ -26,7 +26,8 @@ func TestWhatIsPutBackIsNoticed(t *testing.T) {
 	fought := make(chan error, 1)
 	go func() { fought <- n.putBack("deployment", suspect.Name) }()
 
-	c := newPerson(t, responder).contain("--pod", suspect.Name, "-n", n.name, "--second-look", "10s").exits(exitNotContained)
+	c := newPerson(t, responder).contain("--pod", suspect.Name, "-n", n.name, "--second-look", "10s").
+		exits(exitNotContained)
 
 	if err := <-fought; err != nil {
 		t.Fatal(err)
@@ -69,7 +70,8 @@ func (n *Namespace) putBack(name, but string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	two := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: n.name}, Spec: autoscalingv1.ScaleSpec{Replicas: 2}}
+	two := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: n.name},
+		Spec: autoscalingv1.ScaleSpec{Replicas: 2}}
 	_, err := deployments.UpdateScale(ctx, name, two, metav1.UpdateOptions{})
 	return err
 }
@@ -117,12 +119,17 @@ spec:
   syncPolicy: {automated: {prune: true, selfHeal: true}}
 `)
 	n.workload("deployment", 2)
-	mark := fmt.Appendf(nil, `{"metadata":{"annotations":{"argocd.argoproj.io/tracking-id":"%[1]s_todo:apps/Deployment:%[1]s/deployment"}}}`, n.name)
-	if _, err := world.Client.AppsV1().Deployments(n.name).Patch(n.ctx(), "deployment", types.MergePatchType, mark, metav1.PatchOptions{}); err != nil {
+	mark := fmt.Appendf(nil,
+		`{"metadata":{"annotations":{"argocd.argoproj.io/tracking-id":"%[1]s_todo:apps/Deployment:%[1]s/deployment"}}}`,
+		n.name)
+	if _, err := world.Client.AppsV1().Deployments(n.name).
+		Patch(n.ctx(), "deployment", types.MergePatchType, mark, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	automated := func() (value any) {
-		n.each(applications, func(object *unstructured.Unstructured) { value = field(object, "spec", "syncPolicy", "automated") })
+		n.each(applications, func(object *unstructured.Unstructured) {
+			value = field(object, "spec", "syncPolicy", "automated")
+		})
 		return value
 	}
 	was := automated()

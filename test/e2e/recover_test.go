@@ -57,7 +57,8 @@ func (p *Person) recover(args ...string) *Recovery {
 // setImage changes the image of the backend, as a deployment pipeline would.
 func (n *Namespace) setImage(image string) error {
 	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"containers":[{"name":"backend","image":%q}]}}}}`, image)
-	_, err := world.Client.AppsV1().Deployments(n.name).Patch(context.Background(), "backend", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
+	_, err := world.Client.AppsV1().Deployments(n.name).
+		Patch(context.Background(), "backend", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
 	return err
 }
 
@@ -92,15 +93,18 @@ func TestTheServiceRecovers(t *testing.T) {
 
 	n.grant("irctl-recoverer")
 	r = jane.recover("--suspect", "delete")
-	if (r.code != exitDone && r.code != exitNotContained) || len(r.Workloads) != 1 || !r.Workloads[0].OK || r.Workloads[0].WayIn.State != "closed" {
+	if (r.code != exitDone && r.code != exitNotContained) || len(r.Workloads) != 1 || !r.Workloads[0].OK ||
+		r.Workloads[0].WayIn.State != "closed" {
 		t.Fatalf("not recovered%s", r)
 	}
 	for _, c := range r.Workloads[0].Checks {
-		if slices.Contains([]string{"ready", "non-root", "suspect-image", "quarantine-labels", "network-policy", "endpoints", "log-secrets"}, c.Code) && c.Result != "passed" {
+		if slices.Contains([]string{"ready", "non-root", "suspect-image", "quarantine-labels", "network-policy",
+			"endpoints", "log-secrets"}, c.Code) && c.Result != "passed" {
 			t.Errorf("%s is %s: %s", c.Code, c.Result, c.Text)
 		}
 	}
-	if _, err := world.Client.CoreV1().Pods(n.name).Get(t.Context(), suspect.Name, metav1.GetOptions{}); err == nil || len(n.quarantines()) != 0 {
+	if _, err := world.Client.CoreV1().Pods(n.name).Get(t.Context(), suspect.Name, metav1.GetOptions{}); err == nil ||
+		len(n.quarantines()) != 0 {
 		t.Errorf("the suspect (%v) or its quarantine (%v) is left%s", err, n.quarantines(), r)
 	}
 	if got := n.endpoints("backend"); len(got) != before {
@@ -111,13 +115,14 @@ func TestTheServiceRecovers(t *testing.T) {
 	journal := filepath.Join(jane.incidents()[0], "timeline.jsonl")
 	back := make(chan error, 1)
 	go func() {
-		back <- wait.PollUntilContextTimeout(n.ctx(), 200*time.Millisecond, runLimit, true, func(context.Context) (bool, error) {
-			text, err := os.ReadFile(journal)
-			if err != nil || !bytes.Contains(text, []byte(`"step":"monitor"`)) {
-				return false, err
-			}
-			return true, n.setImage(cluster.BackendImage)
-		})
+		back <- wait.PollUntilContextTimeout(n.ctx(), 200*time.Millisecond, runLimit, true,
+			func(context.Context) (bool, error) {
+				text, err := os.ReadFile(journal)
+				if err != nil || !bytes.Contains(text, []byte(`"step":"monitor"`)) {
+					return false, err
+				}
+				return true, n.setImage(cluster.BackendImage)
+			})
 	}()
 	watched := &Recovery{Run: jane.irctl("recover", "--yes", "-o", "json", "--monitor", "90s", "--every", "1s")}
 	if err := <-back; err != nil {

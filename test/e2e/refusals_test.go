@@ -60,7 +60,8 @@ func TestInvestigatorMayLook(t *testing.T) {
 	}
 	for _, action := range c.Actions {
 		if !strings.Contains(action.Error, "forbidden") {
-			t.Errorf("%s of %s: the server would do it for an investigator: %s", action.Action, action.Object, action.Outcome)
+			t.Errorf("%s of %s: the server would do it for an investigator: %s", action.Action, action.Object,
+				action.Outcome)
 		}
 	}
 }
@@ -95,7 +96,8 @@ var nobodyScales = denial{
 	says: "nobody scales on my watch",
 	probe: func(ctx context.Context, n *Namespace, _ string) error {
 		patch := []byte(`{"spec":{"replicas":1}}`)
-		_, err := world.Client.AppsV1().Deployments(n.name).Patch(ctx, "deployment", types.MergePatchType, patch, dryRun, "scale")
+		_, err := world.Client.AppsV1().Deployments(n.name).
+			Patch(ctx, "deployment", types.MergePatchType, patch, dryRun, "scale")
 		return err
 	},
 }
@@ -135,7 +137,8 @@ func TestAdmissionDenialKeepsTheSuspectAlive(t *testing.T) {
 	if c.Verdict != notContained {
 		t.Errorf("verdict %q, want %q", c.Verdict, notContained)
 	}
-	if outcomes := fmt.Sprint(c.outcomes("quarantine"), c.outcomes("detach"), c.outcomes("scale")); outcomes != "[done] [denied] [refused]" {
+	if outcomes := fmt.Sprint(c.outcomes("quarantine"), c.outcomes("detach"),
+		c.outcomes("scale")); outcomes != "[done] [denied] [refused]" {
 		t.Errorf("quarantine, detach, scale: %s%s", outcomes, c)
 	}
 	if !strings.Contains(c.stderr, "nobody quarantines on my watch") {
@@ -174,7 +177,8 @@ func TestADenialWeighsUntilTheSameCommandSucceeds(t *testing.T) {
 
 			c := jane.contain(args...).exits(exitError)
 
-			if got := fmt.Sprint(c.outcomes(tc.step)); got != "[denied]" || !strings.Contains(c.stderr, tc.denial.says) {
+			if got := fmt.Sprint(c.outcomes(tc.step)); got != "[denied]" ||
+				!strings.Contains(c.stderr, tc.denial.says) {
 				t.Errorf("%s: %s%s", tc.step, got, c)
 			}
 			s := jane.screen()
@@ -194,7 +198,8 @@ func TestADenialWeighsUntilTheSameCommandSucceeds(t *testing.T) {
 			s.await("CONTAINED", func(screen string) bool {
 				return strings.Contains(screen, "CONTAINED") && !strings.Contains(screen, "NOT CONTAINED")
 			})
-			if got := fmt.Sprint(jane.told("outcome", tc.step), jane.told("verdict", "verify")); got != "[denied done] [failed done]" {
+			if got := fmt.Sprint(jane.told("outcome", tc.step),
+				jane.told("verdict", "verify")); got != "[denied done] [failed done]" {
 				t.Errorf("the timeline has of %s, and of verdicts: %s", tc.step, got)
 			}
 			n.survives(suspect)
@@ -255,10 +260,12 @@ func (n *Namespace) denies(d denial, pod string) (allow func()) {
 	}
 	remove := sync.OnceFunc(func() {
 		admission := world.Client.AdmissionregistrationV1()
-		if err := admission.ValidatingAdmissionPolicyBindings().Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
+		if err := admission.ValidatingAdmissionPolicyBindings().
+			Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
 			n.t.Error(err)
 		}
-		if err := admission.ValidatingAdmissionPolicies().Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
+		if err := admission.ValidatingAdmissionPolicies().
+			Delete(context.Background(), n.name, metav1.DeleteOptions{}); err != nil {
 			n.t.Error(err)
 		}
 	})

@@ -41,7 +41,8 @@ kind: CronJob
 metadata: {name: innocent}
 spec:
   schedule: "0 0 1 1 *"
-  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: example.com/innocent:1}]}}}}
+  jobTemplate: {spec: {template: {spec: {restartPolicy: Never,
+      containers: [{name: c, image: example.com/innocent:1}]}}}}
 ---
 apiVersion: apps/v1
 kind: DaemonSet
@@ -76,7 +77,8 @@ func TestAnEradicatorMayBecomeAnyServiceAccount(t *testing.T) {
 	n.apply("{apiVersion: v1, kind: ServiceAccount, metadata: {name: powerful}}")
 	secrets := newPerson(t, responder).client().CoreV1().Secrets(n.name)
 	token := &corev1.Secret{Type: corev1.SecretTypeServiceAccountToken,
-		ObjectMeta: metav1.ObjectMeta{Name: "theirs", Annotations: map[string]string{corev1.ServiceAccountNameKey: "powerful"}}}
+		ObjectMeta: metav1.ObjectMeta{Name: "theirs",
+			Annotations: map[string]string{corev1.ServiceAccountNameKey: "powerful"}}}
 	if _, err := secrets.Create(n.ctx(), token, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +115,8 @@ func TestTheHintGrantsWhatWasMissing(t *testing.T) {
 		t.Fatalf("no command grants the right%s", r)
 	}
 	shell := exec.CommandContext(n.ctx(), "sh", "-c", command)
-	shell.Env = append(os.Environ(), "KUBECONFIG="+world.kubeconfigs[admin], "PATH="+filepath.Dir(kubectl)+":"+os.Getenv("PATH"))
+	shell.Env = append(os.Environ(), "KUBECONFIG="+world.kubeconfigs[admin], "PATH="+filepath.Dir(kubectl)+":"+
+		os.Getenv("PATH"))
 	if output, err := shell.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, output)
 	}

@@ -20,7 +20,8 @@ type Screen struct {
 func (p *Person) screen() *Screen {
 	p.t.Helper()
 	s := &Screen{p.t, filepath.Join(p.t.TempDir(), "tmux")}
-	args := append([]string{"new-session", "-d", "-s", "irctl", "-x", "80", "-y", "24", "env", "-i", "LC_ALL=C.UTF-8", "TERM=tmux-256color", "PS1=$ "}, p.prepare(p.t.Context()).Env...)
+	args := append([]string{"new-session", "-d", "-s", "irctl", "-x", "80", "-y", "24", "env", "-i", "LC_ALL=C.UTF-8",
+		"TERM=tmux-256color", "PS1=$ "}, p.prepare(p.t.Context()).Env...)
 	s.tmux(append(args, "/bin/sh")...)
 	p.t.Cleanup(func() { _ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() }) // it may have ended
 	return s
@@ -28,7 +29,8 @@ func (p *Person) screen() *Screen {
 
 func (s *Screen) tmux(args ...string) string {
 	s.t.Helper()
-	out, err := exec.CommandContext(s.t.Context(), "tmux", append([]string{"-f", "/dev/null", "-S", s.socket}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(s.t.Context(), "tmux",
+		append([]string{"-f", "/dev/null", "-S", s.socket}, args...)...).CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("tmux %q: %v: %s", args, err, out)
 	}
@@ -138,7 +140,8 @@ func TestTheTerminalUIContainsAPodAndUndoPutsItBack(t *testing.T) {
 		Incidents []Status `json:"incidents"`
 	}
 	jane.irctl("status", "-o", "json").decode(&printed)
-	if len(printed.Incidents) != 1 || printed.Incidents[0].Verdict != contained && printed.Incidents[0].Verdict != exposed {
+	if len(printed.Incidents) != 1 || printed.Incidents[0].Verdict != contained &&
+		printed.Incidents[0].Verdict != exposed {
 		t.Fatalf("status tells %+v", printed.Incidents)
 	}
 	n.survives(suspect)

@@ -112,14 +112,16 @@ func TestUndoRefusesWhatSomebodyChangedSince(t *testing.T) {
 	jane := newPerson(t, responder)
 	jane.contain("--pod", suspect.Name, "-n", n.name).exitsContained()
 	deployments := world.Client.AppsV1().Deployments(n.name)
-	three := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "deployment", Namespace: n.name}, Spec: autoscalingv1.ScaleSpec{Replicas: 3}}
+	three := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "deployment", Namespace: n.name},
+		Spec: autoscalingv1.ScaleSpec{Replicas: 3}}
 	if _, err := deployments.UpdateScale(n.ctx(), "deployment", three, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 
 	u := jane.undo("--all").exits(exitRefused)
 
-	if outcomes := (&Containment{Actions: u.Actions}).outcomes("scale"); len(outcomes) != 1 || outcomes[0] != "refused" {
+	if outcomes := (&Containment{Actions: u.Actions}).outcomes("scale"); len(outcomes) != 1 ||
+		outcomes[0] != "refused" {
 		t.Errorf("the scale: %v, want it refused%s", outcomes, u)
 	}
 	scale, err := deployments.GetScale(n.ctx(), "deployment", metav1.GetOptions{})
@@ -175,7 +177,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	for round := range 6 {
 		after := time.Duration(random.Int64N(int64(whole)))
 		goOn := round%2 == 0
-		t.Logf("round %d: killed after %s, then %s", round, after, map[bool]string{true: "again", false: "undone"}[goOn])
+		t.Logf("round %d: killed after %s, then %s", round, after,
+			map[bool]string{true: "again", false: "undone"}[goOn])
 		jane := newPerson(t, responder)
 		jane.kill(after, command...)
 		if goOn {
@@ -356,8 +359,10 @@ func TestStatusTellsWhatHolds(t *testing.T) {
 		}
 	}
 
-	two := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "deployment", Namespace: n.name}, Spec: autoscalingv1.ScaleSpec{Replicas: 2}}
-	if _, err := world.Client.AppsV1().Deployments(n.name).UpdateScale(n.ctx(), "deployment", two, metav1.UpdateOptions{}); err != nil {
+	two := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "deployment", Namespace: n.name},
+		Spec: autoscalingv1.ScaleSpec{Replicas: 2}}
+	if _, err := world.Client.AppsV1().Deployments(n.name).
+		UpdateScale(n.ctx(), "deployment", two, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	n.awaitPods("app=deployment", 2)
@@ -388,7 +393,8 @@ func TestUndoKeepsWhatOthersPutIntoWhatWasMade(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		ctx := context.Background()
-		toys := world.Dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+		toys := world.Dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1",
+			Resource: "customresourcedefinitions"})
 		err := errors.Join(ignoreNotFound(world.Client.CoreV1().Namespaces().Delete(ctx, room, metav1.DeleteOptions{})),
 			ignoreNotFound(toys.Delete(ctx, "toys."+group, metav1.DeleteOptions{})))
 		if err != nil {
@@ -396,10 +402,12 @@ func TestUndoKeepsWhatOthersPutIntoWhatWasMade(t *testing.T) {
 		}
 	})
 	jane.irctl("eradicate", "--apply", manifests, "--yes", "-o", "json")
-	theirs := []schema.GroupVersionResource{{Version: "v1", Resource: "configmaps"}, {Group: group, Version: "v1", Resource: "toys"}}
+	theirs := []schema.GroupVersionResource{{Version: "v1", Resource: "configmaps"},
+		{Group: group, Version: "v1", Resource: "toys"}}
 	for _, gvr := range theirs {
 		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": gvr.GroupVersion().String(),
-			"kind": map[string]string{"configmaps": "ConfigMap", "toys": "Toy"}[gvr.Resource], "metadata": map[string]any{"name": "precious"}}}
+			"kind":     map[string]string{"configmaps": "ConfigMap", "toys": "Toy"}[gvr.Resource],
+			"metadata": map[string]any{"name": "precious"}}}
 		n.await(o.GetKind()+" to be served", func(ctx context.Context) (bool, error) {
 			_, err := world.Dynamic.Resource(gvr).Namespace(room).Create(ctx, o, metav1.CreateOptions{})
 			return err == nil, ignoreNotFound(err)
@@ -419,7 +427,8 @@ func TestUndoKeepsWhatOthersPutIntoWhatWasMade(t *testing.T) {
 		}
 	}
 	for _, gvr := range theirs {
-		if err := world.Dynamic.Resource(gvr).Namespace(room).Delete(n.ctx(), "precious", metav1.DeleteOptions{}); err != nil {
+		if err := world.Dynamic.Resource(gvr).Namespace(room).
+			Delete(n.ctx(), "precious", metav1.DeleteOptions{}); err != nil {
 			t.Fatalf("what others made is gone: %v", err)
 		}
 	}
@@ -428,7 +437,8 @@ func TestUndoKeepsWhatOthersPutIntoWhatWasMade(t *testing.T) {
 	if len(u.Actions) != 2 {
 		t.Errorf("%d changes, want those two that were kept%s", len(u.Actions), u)
 	}
-	if _, err := world.Client.CoreV1().Namespaces().Get(n.ctx(), room, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+	if _, err := world.Client.CoreV1().Namespaces().
+		Get(n.ctx(), room, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the namespace was undone, and is still there: %v", err)
 	}
 	jane.undo("--all").exits(exitDone)
@@ -447,7 +457,8 @@ spec:
   names: {kind: Toy, plural: toys, singular: toy, listKind: ToyList}
   scope: Namespaced
   versions:
-  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object,
+      x-kubernetes-preserve-unknown-fields: true}}}
 ---
 apiVersion: v1
 kind: ConfigMap

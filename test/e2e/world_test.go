@@ -124,7 +124,8 @@ func (w *World) buildIrctl(ctx context.Context) error {
 const checkout = "../.."
 
 func (w *World) startLab(ctx context.Context) error {
-	l, err := lab.Start(ctx, lab.Options{Bare: true, Cluster: cluster.Options{Dir: os.Getenv("IRCTL_E2E_LOGS"), Log: os.Stderr}})
+	l, err := lab.Start(ctx, lab.Options{Bare: true,
+		Cluster: cluster.Options{Dir: os.Getenv("IRCTL_E2E_LOGS"), Log: os.Stderr}})
 	if err != nil {
 		return err
 	}
@@ -188,11 +189,13 @@ func (w *World) useForeign(ctx context.Context, kubeconfig string) (err error) {
 // can be reached all the same.
 func (w *World) tryEnforcement(ctx context.Context) (bool, error) {
 	const namespace = "irctl-e2e-probe"
-	err := manifest.Apply(ctx, w.Admin, "", []byte("{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+"}}"))
+	err := manifest.Apply(ctx, w.Admin, "", []byte("{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+
+		"}}"))
 	if err != nil {
 		return false, err
 	}
-	defer w.Client.CoreV1().Namespaces().Delete(context.WithoutCancel(ctx), namespace, metav1.DeleteOptions{}) //nolint:errcheck // it only lies there
+	//nolint:errcheck // it only lies there
+	defer w.Client.CoreV1().Namespaces().Delete(context.WithoutCancel(ctx), namespace, metav1.DeleteOptions{})
 	for _, data := range [][]byte{todoapp.Workload("deployment", namespace), todoapp.Policies()} {
 		if err := manifest.Apply(ctx, w.Admin, namespace, data); err != nil {
 			return false, err

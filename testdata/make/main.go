@@ -85,7 +85,9 @@ func prepare(out string) error {
 	made := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	const comment = "throw-away key, its secret half is public"
 	e, err := openpgp.NewEntity("Fixture responder", comment, "responder@irctl.invalid",
-		&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519, Time: func() time.Time { return made }})
+		&packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Curve: packet.Curve25519, Time: func() time.Time {
+			return made
+		}})
 	if err != nil {
 		return err
 	}
@@ -290,10 +292,12 @@ func (s *story) keep(name, about string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.CopyFS(filepath.Join(dir, "state", "incidents", s.scene.Incident), os.DirFS(incidents[0])); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "state", "incidents", s.scene.Incident),
+		os.DirFS(incidents[0])); err != nil {
 		return err
 	}
-	return errors.Join(write(filepath.Join(dir, "scene.yaml"), scene), write(filepath.Join(dir, "cluster.jsonl"), objects),
+	return errors.Join(write(filepath.Join(dir, "scene.yaml"), scene),
+		write(filepath.Join(dir, "cluster.jsonl"), objects),
 		write(filepath.Join(dir, "kubeconfig"), kubeconfig))
 }
 
@@ -422,8 +426,9 @@ func undone(s *story) {
 
 const (
 	title   = "The backend talks to a mining pool"
-	patched = "registry.example.com/todo-backend@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	policy  = `apiVersion: networking.k8s.io/v1
+	patched = "registry.example.com/todo-backend" +
+		"@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	policy = `apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: no-metadata-service, namespace: todo-app}
 spec:

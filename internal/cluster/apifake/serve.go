@@ -28,12 +28,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch {
 	case len(parts) == 1 && parts[0] == "api":
-		reply(w, http.StatusOK, metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"}, Versions: []string{"v1"}})
+		reply(w, http.StatusOK, metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"},
+			Versions: []string{"v1"}})
 	case r.URL.Path == "/version":
 		reply(w, http.StatusOK, map[string]any{"gitVersion": "v1.37.2"})
 	case r.URL.Path == "/apis":
 		reply(w, http.StatusOK, s.groups())
-	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"), strings.HasSuffix(r.URL.Path, "/selfsubjectreviews"):
+	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"),
+		strings.HasSuffix(r.URL.Path, "/selfsubjectreviews"):
 		s.review(w, r)
 	case parts[0] == "api" && len(parts) == 2:
 		reply(w, http.StatusOK, s.resources("", parts[1]))
@@ -53,7 +55,8 @@ func (s *Server) groups() metav1.APIGroupList {
 		}
 		seen = append(seen, k.Group)
 		gv := metav1.GroupVersionForDiscovery{GroupVersion: k.groupVersion(), Version: k.Version}
-		list.Groups = append(list.Groups, metav1.APIGroup{Name: k.Group, Versions: []metav1.GroupVersionForDiscovery{gv}, PreferredVersion: gv})
+		list.Groups = append(list.Groups, metav1.APIGroup{Name: k.Group,
+			Versions: []metav1.GroupVersionForDiscovery{gv}, PreferredVersion: gv})
 	}
 	return list
 }
@@ -68,14 +71,18 @@ func (s *Server) serveResources(w http.ResponseWriter, group, version string) {
 }
 
 func (s *Server) resources(group, version string) metav1.APIResourceList {
-	list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: Kind{Group: group, Version: version}.groupVersion()}
+	list := metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"},
+		GroupVersion: Kind{Group: group, Version: version}.groupVersion()}
 	for _, k := range s.Kinds {
 		if k.Group != group || k.Version != version {
 			continue
 		}
-		list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource, SingularName: strings.ToLower(k.Kind), Namespaced: !k.ClusterScoped, Kind: k.Kind, ShortNames: k.ShortNames})
+		list.APIResources = append(list.APIResources,
+			metav1.APIResource{Name: k.Resource, SingularName: strings.ToLower(k.Kind), Namespaced: !k.ClusterScoped,
+				Kind: k.Kind, ShortNames: k.ShortNames})
 		if k.Scale {
-			list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource + "/scale", Namespaced: !k.ClusterScoped, Group: "autoscaling", Version: "v1", Kind: "Scale"})
+			list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource + "/scale",
+				Namespaced: !k.ClusterScoped, Group: "autoscaling", Version: "v1", Kind: "Scale"})
 		}
 	}
 	return list
@@ -88,7 +95,8 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if strings.HasSuffix(r.URL.Path, "/selfsubjectreviews") {
-		review["status"] = map[string]any{"userInfo": map[string]any{"username": "jane", "groups": []string{"responders"}}}
+		review["status"] = map[string]any{"userInfo": map[string]any{"username": "jane",
+			"groups": []string{"responders"}}}
 		reply(w, http.StatusCreated, review)
 		return
 	}
@@ -96,7 +104,8 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) {
 		v, _, _ := unstructured.NestedString(review, "spec", "resourceAttributes", name)
 		return v
 	}
-	allowed := s.Allowed == nil || s.Allowed(attribute("verb"), attribute("group"), attribute("resource"), attribute("subresource"), attribute("namespace"))
+	allowed := s.Allowed == nil || s.Allowed(attribute("verb"), attribute("group"), attribute("resource"),
+		attribute("subresource"), attribute("namespace"))
 	review["status"] = map[string]any{"allowed": allowed}
 	reply(w, http.StatusCreated, review)
 }
@@ -158,7 +167,8 @@ type answer struct {
 }
 
 func failure(code int, reason metav1.StatusReason, message string) answer {
-	return answer{code, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message}}
+	return answer{code, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message}}
 }
 
 func (s *Server) answer(c *call, method string, body []byte) answer {
@@ -171,7 +181,8 @@ func (s *Server) answer(c *call, method string, body []byte) answer {
 	case method == http.MethodPost:
 		return s.create(c, body)
 	case live == nil:
-		return failure(http.StatusNotFound, metav1.StatusReasonNotFound, fmt.Sprintf("%s %q not found", c.resource, c.name))
+		return failure(http.StatusNotFound, metav1.StatusReasonNotFound,
+			fmt.Sprintf("%s %q not found", c.resource, c.name))
 	case method == http.MethodGet && c.sub == "scale":
 		return answer{http.StatusOK, scaleOf(live)}
 	case method == http.MethodGet:
@@ -205,7 +216,8 @@ func (s *Server) list(c *call) answer {
 	if limit, _ := strconv.Atoi(c.query("limit")); limit > 0 && len(items) > limit {
 		items, meta["continue"] = items[:limit], strconv.Itoa(from+limit)
 	}
-	return answer{http.StatusOK, map[string]any{"apiVersion": c.groupVersion(), "kind": c.Kind.Kind + "List", "metadata": meta, "items": items}}
+	return answer{http.StatusOK, map[string]any{"apiVersion": c.groupVersion(), "kind": c.Kind.Kind + "List",
+		"metadata": meta, "items": items}}
 }
 
 func (s *Server) create(c *call, body []byte) answer {
@@ -215,7 +227,8 @@ func (s *Server) create(c *call, body []byte) answer {
 	}
 	c.name = text(metadata(m)["name"])
 	if s.objects[c.key] != nil {
-		return failure(http.StatusConflict, metav1.StatusReasonAlreadyExists, fmt.Sprintf("%s %q already exists", c.resource, c.name))
+		return failure(http.StatusConflict, metav1.StatusReasonAlreadyExists,
+			fmt.Sprintf("%s %q already exists", c.resource, c.name))
 	}
 	if c.dryRun {
 		return answer{http.StatusCreated, m}
@@ -244,10 +257,13 @@ func (s *Server) patch(c *call, live map[string]any, body []byte) answer {
 	}
 	was, is := metadata(live), metadata(next)
 	if was["resourceVersion"] != is["resourceVersion"] {
-		return failure(http.StatusConflict, metav1.StatusReasonConflict, fmt.Sprintf("Operation cannot be fulfilled on %s %q: the object has been modified; please apply your changes to the latest version and try again", c.resource, c.name))
+		return failure(http.StatusConflict, metav1.StatusReasonConflict, fmt.Sprintf("Operation cannot be fulfilled "+
+			"on %s %q: the object has been modified; please apply your changes to the latest version and try again",
+			c.resource, c.name))
 	}
 	if was["uid"] != is["uid"] {
-		return failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "metadata.uid: Invalid value: field is immutable")
+		return failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid,
+			"metadata.uid: Invalid value: field is immutable")
 	}
 	if c.sub == "scale" {
 		replicas, _, _ := unstructured.NestedFieldNoCopy(next, "spec", "replicas")
@@ -278,14 +294,16 @@ func (s *Server) delete(c *call, live map[string]any, body []byte) answer {
 	c.dryRun = slices.Contains(options.DryRun, metav1.DryRunAll)
 	meta := metadata(live)
 	if p := options.Preconditions; p != nil {
-		if p.UID != nil && string(*p.UID) != meta["uid"] || p.ResourceVersion != nil && *p.ResourceVersion != meta["resourceVersion"] {
+		if p.UID != nil && string(*p.UID) != meta["uid"] ||
+			p.ResourceVersion != nil && *p.ResourceVersion != meta["resourceVersion"] {
 			return failure(http.StatusConflict, metav1.StatusReasonConflict, "Precondition failed")
 		}
 	}
 	if !c.dryRun {
 		delete(s.objects, c.key)
 	}
-	return answer{http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess}}
+	return answer{http.StatusOK, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status: metav1.StatusSuccess}}
 }
 
 // scaleOf is the scale subresource. As in the real one, replicas of 0 are left
@@ -303,7 +321,8 @@ func scaleOf(m map[string]any) map[string]any {
 		status["selector"] = labels.Set(set).String()
 	}
 	return map[string]any{"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": spec, "status": status,
-		"metadata": map[string]any{"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}}
+		"metadata": map[string]any{"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"],
+			"resourceVersion": meta["resourceVersion"]}}
 }
 
 // Fail answers a request with an error, as an API server words it.

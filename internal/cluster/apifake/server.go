@@ -79,8 +79,10 @@ func builtin() []Kind {
 		{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Kind: "HorizontalPodAutoscaler"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles", Kind: "Role"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings", Kind: "RoleBinding"},
-		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles", Kind: "ClusterRole", ClusterScoped: true},
-		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings", Kind: "ClusterRoleBinding", ClusterScoped: true},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles", Kind: "ClusterRole",
+			ClusterScoped: true},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings", Kind: "ClusterRoleBinding",
+			ClusterScoped: true},
 	}
 }
 
@@ -95,7 +97,8 @@ func New(t testing.TB, more ...Kind) *Server {
 
 // Config is how to connect.
 func (s *Server) Config() *rest.Config {
-	return &rest.Config{Host: s.url, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
+	return &rest.Config{Host: s.url, ContentConfig: rest.ContentConfig{ContentType: "application/json",
+		AcceptContentTypes: "application/json"}}
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {

@@ -134,18 +134,22 @@ func Types(p *networkingv1.NetworkPolicy) (ingress, egress bool) {
 	if len(p.Spec.PolicyTypes) == 0 {
 		return true, len(p.Spec.Egress) > 0
 	}
-	return slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress), slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+	return slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeIngress),
+		slices.Contains(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 }
 
 func (v *Verdict) unreadable(p *networkingv1.NetworkPolicy, err error) {
 	v.Unreadable = append(v.Unreadable, p.Name)
-	o := Opening{Policy: p.Name, Peers: "unknown peers", Ports: "unknown ports", SelectedBy: short("a selector that cannot be read: " + err.Error())}
+	o := Opening{Policy: p.Name, Peers: "unknown peers", Ports: "unknown ports",
+		SelectedBy: short("a selector that cannot be read: " + err.Error())}
 	v.Ingress.Open = append(v.Ingress.Open, o)
 	v.Egress.Open = append(v.Egress.Open, o)
 }
 
-func opening(p *networkingv1.NetworkPolicy, rule int, by string, keys []string, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) Opening {
-	return Opening{Policy: p.Name, Rule: rule, SelectedBy: by, LabelKeys: keys, Selector: p.Spec.PodSelector, Peers: peersText(p.Namespace, peers), Ports: portsText(ports), peers: peers, ports: ports}
+func opening(p *networkingv1.NetworkPolicy, rule int, by string, keys []string, peers []networkingv1.NetworkPolicyPeer,
+	ports []networkingv1.NetworkPolicyPort) Opening {
+	return Opening{Policy: p.Name, Rule: rule, SelectedBy: by, LabelKeys: keys, Selector: p.Spec.PodSelector,
+		Peers: peersText(p.Namespace, peers), Ports: portsText(ports), peers: peers, ports: ports}
 }
 
 // Closed reports that nothing passes in either direction.
@@ -164,7 +168,8 @@ func (v Verdict) Reaches(pod, peer Pod, protocol corev1.Protocol, port int32) bo
 
 // passes: named is the pod that is connected to, whose container ports the
 // names of ports mean.
-func (d Direction) passes(namespace string, peer Pod, named []corev1.ContainerPort, protocol corev1.Protocol, port int32) bool {
+func (d Direction) passes(namespace string, peer Pod, named []corev1.ContainerPort, protocol corev1.Protocol,
+	port int32) bool {
 	if !d.Isolated {
 		return true
 	}
@@ -215,7 +220,8 @@ func inBlock(b *networkingv1.IPBlock, ip string) bool {
 	})
 }
 
-func matchesPort(ports []networkingv1.NetworkPolicyPort, named []corev1.ContainerPort, protocol corev1.Protocol, port int32) bool {
+func matchesPort(ports []networkingv1.NetworkPolicyPort, named []corev1.ContainerPort, protocol corev1.Protocol,
+	port int32) bool {
 	if len(ports) == 0 {
 		return true
 	}

@@ -18,19 +18,24 @@ import (
 
 // pods of the tests: the suspect, and those it may talk with.
 var (
-	suspect = netpol.Pod{Namespace: "todo-app", NamespaceLabels: map[string]string{"team": "todo"}, Labels: map[string]string{"app": "backend", "tier": "api"}, IP: "10.0.0.5",
-		Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}}
-	frontend = netpol.Pod{Namespace: "todo-app", NamespaceLabels: map[string]string{"team": "todo"}, Labels: map[string]string{"app": "frontend"}, IP: "10.0.0.6",
+	suspect = netpol.Pod{Namespace: "todo-app", NamespaceLabels: map[string]string{"team": "todo"},
+		Labels: map[string]string{"app": "backend", "tier": "api"}, IP: "10.0.0.5",
+		Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 8080},
+			{Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}}
+	frontend = netpol.Pod{Namespace: "todo-app", NamespaceLabels: map[string]string{"team": "todo"},
+		Labels: map[string]string{"app": "frontend"}, IP: "10.0.0.6",
 		Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: 80}}}
-	stranger = netpol.Pod{Namespace: "other", NamespaceLabels: map[string]string{"team": "other"}, Labels: map[string]string{"app": "frontend"}, IP: "10.0.9.6"}
-	outside  = netpol.Pod{IP: "203.0.113.7"}
+	stranger = netpol.Pod{Namespace: "other", NamespaceLabels: map[string]string{"team": "other"},
+		Labels: map[string]string{"app": "frontend"}, IP: "10.0.9.6"}
+	outside = netpol.Pod{IP: "203.0.113.7"}
 )
 
 func policies(t *testing.T, specs ...string) []networkingv1.NetworkPolicy {
 	t.Helper()
 	var list []networkingv1.NetworkPolicy
 	for i, s := range specs {
-		p := networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: string(rune('a' + i))}}
+		p := networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app",
+			Name: string(rune('a' + i))}}
 		if err := yaml.UnmarshalStrict([]byte(s), &p.Spec); err != nil {
 			t.Fatalf("%s: %v", s, err)
 		}
@@ -47,36 +52,63 @@ func TestSemantics(t *testing.T) {
 		policies []string
 		in, out  string
 	}{
-		"no policy":                                  {nil, all, all},
-		"a policy for others":                        {[]string{`{podSelector: {matchLabels: {app: frontend}}}`}, all, all},
+		"no policy": {nil, all, all},
+		"a policy for others": {[]string{`{podSelector: {matchLabels: {app: frontend}}}`}, all,
+			all},
 		"an empty selector selects every pod":        {[]string{`{podSelector: {}}`}, none, all},
 		"no types and no egress rules: ingress only": {[]string{`{podSelector: {}, ingress: [{}]}`}, all, all},
 		"no types and egress rules: both":            {[]string{`{podSelector: {}, egress: [{}]}`}, none, all},
 		"no types and an empty egress: ingress only": {[]string{`{podSelector: {}, egress: []}`}, none, all},
-		"egress alone":                               {[]string{`{podSelector: {}, policyTypes: [Egress]}`}, all, none},
-		"egress alone ignores ingress rules":         {[]string{`{podSelector: {}, policyTypes: [Egress], ingress: [{from: [{podSelector: {}}]}]}`}, all, none},
-		"both":                                       {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress]}`}, none, none},
-		"policies add up":                            {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress]}`, `{podSelector: {matchLabels: {app: backend}}, ingress: [{from: [{podSelector: {matchLabels: {app: frontend}}}]}]}`}, "frontend", none},
-		"an empty rule lets everyone in":             {[]string{`{podSelector: {}, ingress: [{}]}`}, all, all},
-		"an empty from lets everyone in":             {[]string{`{podSelector: {}, ingress: [{from: []}]}`}, all, all},
-		"pods of the same namespace":                 {[]string{`{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}`}, "frontend", all},
-		"pods of any namespace":                      {[]string{`{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}`}, "frontend stranger", all},
-		"pods of a namespace by its labels":          {[]string{`{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: other}}}]}]}`}, "stranger", all},
-		"both selectors must match":                  {[]string{`{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: other}}, podSelector: {matchLabels: {app: db}}}]}]}`}, none, all},
-		"two peers are alternatives":                 {[]string{`{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: other}}}, {podSelector: {matchLabels: {app: frontend}}}]}]}`}, "frontend stranger", all},
-		"an address range":                           {[]string{`{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/16}}]}]}`}, all, "frontend stranger"},
-		"an address range with an exception":         {[]string{`{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/16]}}]}]}`}, all, "outside"},
-		"an address range of the other family":       {[]string{`{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "::/0"}}]}]}`}, all, none},
-		"the port":                                   {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 8080}]}], egress: [{ports: [{port: 80}]}]}`}, all, all},
-		"another port":                               {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 8081}]}], egress: [{ports: [{port: 8080}]}]}`}, none, none},
-		"another protocol":                           {[]string{`{podSelector: {}, policyTypes: [Ingress], ingress: [{ports: [{port: 8080, protocol: UDP}]}]}`}, none, all},
-		"every port of a protocol":                   {[]string{`{podSelector: {}, policyTypes: [Ingress], ingress: [{ports: [{protocol: TCP}]}]}`}, all, all},
-		"a range of ports":                           {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 8000, endPort: 8080}]}], egress: [{ports: [{port: 81, endPort: 90}]}]}`}, all, none},
-		"a named port is the receiver's":             {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: web}]}], egress: [{ports: [{port: web}]}]}`}, all, "frontend"},
-		"a named port of another protocol":           {[]string{`{podSelector: {}, policyTypes: [Ingress], ingress: [{ports: [{port: dns, protocol: UDP}]}]}`}, none, all},
-		"peer and port of one rule must both match":  {[]string{`{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 1}]}, {from: [{namespaceSelector: {matchLabels: {team: other}}}], ports: [{port: 8080}]}]}`}, "stranger", all},
-		"selected by an expression":                  {[]string{`{podSelector: {matchExpressions: [{key: app, operator: In, values: [backend, db]}, {key: quarantine, operator: DoesNotExist}]}}`}, none, all},
-		"not selected by an expression":              {[]string{`{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [backend]}]}}`}, all, all},
+		"egress alone": {[]string{`{podSelector: {}, policyTypes: [Egress]}`}, all, none},
+		"egress alone ignores ingress rules": {[]string{`{podSelector: {}, policyTypes: [Egress], ingress: ` +
+			`[{from: [{podSelector: {}}]}]}`}, all, none},
+		"both": {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress]}`},
+			none, none},
+		"policies add up": {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress]}`,
+			`{podSelector: {matchLabels: {app: backend}}, ingress: [{from: [{podSelector: {matchLabels: {app: ` +
+				`frontend}}}]}]}`}, "frontend", none},
+		"an empty rule lets everyone in": {[]string{`{podSelector: {}, ingress: [{}]}`}, all, all},
+		"an empty from lets everyone in": {[]string{`{podSelector: {}, ingress: [{from: []}]}`}, all, all},
+		"pods of the same namespace": {[]string{`{podSelector: {}, ingress: [{from: [{podSelector: ` +
+			`{}}]}]}`}, "frontend", all},
+		"pods of any namespace": {[]string{`{podSelector: {}, ingress: [{from: ` +
+			`[{namespaceSelector: {}}]}]}`}, "frontend stranger", all},
+		"pods of a namespace by its labels": {[]string{`{podSelector: {}, ingress: [{from: ` +
+			`[{namespaceSelector: {matchLabels: {team: other}}}]}]}`}, "stranger", all},
+		"both selectors must match": {[]string{`{podSelector: {}, ingress: [{from: ` +
+			`[{namespaceSelector: {matchLabels: {team: other}}, podSelector: {matchLabels: {app: db}}}]}]}`}, none,
+			all},
+		"two peers are alternatives": {[]string{`{podSelector: {}, ingress: [{from: ` +
+			`[{namespaceSelector: {matchLabels: {team: other}}}, {podSelector: {matchLabels: {app: frontend}}}]}]}`},
+			"frontend stranger", all},
+		"an address range": {[]string{`{podSelector: {}, policyTypes: [Egress], egress: ` +
+			`[{to: [{ipBlock: {cidr: 10.0.0.0/16}}]}]}`}, all, "frontend stranger"},
+		"an address range with an exception": {[]string{`{podSelector: {}, policyTypes: [Egress], egress: ` +
+			`[{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/16]}}]}]}`}, all, "outside"},
+		"an address range of the other family": {[]string{`{podSelector: {}, policyTypes: [Egress], egress: ` +
+			`[{to: [{ipBlock: {cidr: "::/0"}}]}]}`}, all, none},
+		"the port": {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ` +
+			`ingress: [{ports: [{port: 8080}]}], egress: [{ports: [{port: 80}]}]}`}, all, all},
+		"another port": {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ` +
+			`ingress: [{ports: [{port: 8081}]}], egress: [{ports: [{port: 8080}]}]}`}, none, none},
+		"another protocol": {[]string{`{podSelector: {}, policyTypes: [Ingress], ingress: ` +
+			`[{ports: [{port: 8080, protocol: UDP}]}]}`}, none, all},
+		"every port of a protocol": {[]string{`{podSelector: {}, policyTypes: [Ingress], ingress: ` +
+			`[{ports: [{protocol: TCP}]}]}`}, all, all},
+		"a range of ports": {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ` +
+			`ingress: [{ports: [{port: 8000, endPort: 8080}]}], egress: [{ports: [{port: 81, endPort: 90}]}]}`}, all,
+			none},
+		"a named port is the receiver's": {[]string{`{podSelector: {}, policyTypes: [Ingress, Egress], ` +
+			`ingress: [{ports: [{port: web}]}], egress: [{ports: [{port: web}]}]}`}, all, "frontend"},
+		"a named port of another protocol": {[]string{`{podSelector: {}, policyTypes: [Ingress], ingress: ` +
+			`[{ports: [{port: dns, protocol: UDP}]}]}`}, none, all},
+		"peer and port of one rule must both match": {[]string{`{podSelector: {}, ingress: [{from: [{podSelector: ` +
+			`{}}], ports: [{port: 1}]}, {from: [{namespaceSelector: {matchLabels: {team: other}}}], ports: [{port: ` +
+			`8080}]}]}`}, "stranger", all},
+		"selected by an expression": {[]string{`{podSelector: {matchExpressions: [{key: app, operator: In, ` +
+			`values: [backend, db]}, {key: quarantine, operator: DoesNotExist}]}}`}, none, all},
+		"not selected by an expression": {[]string{`{podSelector: {matchExpressions: [{key: app, operator: NotIn, ` +
+			`values: [backend]}]}}`}, all, all},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := netpol.Evaluate(suspect, policies(t, c.policies...))
@@ -98,7 +130,8 @@ func TestSemantics(t *testing.T) {
 			if got := strings.Join(out, " "); got != c.out {
 				t.Errorf("out: %q; want %q", got, c.out)
 			}
-			if closed := c.in == none && c.out == none && !strings.Contains(strings.Join(c.policies, ""), "ports"); closed != v.Closed() {
+			if closed := c.in == none && c.out == none &&
+				!strings.Contains(strings.Join(c.policies, ""), "ports"); closed != v.Closed() {
 				t.Errorf("closed: %t", v.Closed())
 			}
 		})
@@ -114,7 +147,8 @@ func TestPoliciesOfOtherNamespacesSayNothing(t *testing.T) {
 }
 
 func TestAnUnreadableSelectorIsAnOpening(t *testing.T) {
-	v := netpol.Evaluate(suspect, policies(t, `{podSelector: {}, policyTypes: [Ingress, Egress]}`, `{podSelector: {matchExpressions: [{key: app, operator: Like, values: [x]}]}}`))
+	v := netpol.Evaluate(suspect, policies(t, `{podSelector: {}, policyTypes: [Ingress, Egress]}`,
+		`{podSelector: {matchExpressions: [{key: app, operator: Like, values: [x]}]}}`))
 	if v.Closed() || len(v.Ingress.Open) != 1 || len(v.Egress.Open) != 1 || !cmp.Equal(v.Unreadable, []string{"b"}) {
 		t.Errorf("%+v", v)
 	}
@@ -127,13 +161,19 @@ func TestOpeningsSayWhatIsOpenAndWhatWouldCloseIt(t *testing.T) {
 		keys             []string
 	}{
 		"everyone": {`{podSelector: {}, ingress: [{}]}`, "everyone", "all ports", "every pod of the namespace", nil},
-		"by a label": {`{podSelector: {matchLabels: {app: backend}}, ingress: [{from: [{podSelector: {matchLabels: {app: frontend}}}], ports: [{port: 80}, {port: web, protocol: TCP}, {protocol: UDP, port: 1, endPort: 9}, {protocol: SCTP}]}]}`,
-			"pods app=frontend in namespace todo-app", "TCP/80, TCP/web, UDP/1-9, SCTP, every port", "app=backend", []string{"app"}},
-		"by a label that is there and one that is not": {`{podSelector: {matchExpressions: [{key: tier, operator: Exists}, {key: quarantine, operator: DoesNotExist}]}, ingress: [{from: [{namespaceSelector: {}}]}]}`,
+		"by a label": {`{podSelector: {matchLabels: {app: backend}}, ingress: [{from: [{podSelector: {matchLabels: ` +
+			`{app: frontend}}}], ports: [{port: 80}, {port: web, protocol: TCP}, {protocol: UDP, port: 1, endPort: ` +
+			`9}, {protocol: SCTP}]}]}`,
+			"pods app=frontend in namespace todo-app", "TCP/80, TCP/web, UDP/1-9, SCTP, every port", "app=backend",
+			[]string{"app"}},
+		"by a label that is there and one that is not": {`{podSelector: {matchExpressions: [{key: tier, operator: ` +
+			`Exists}, {key: quarantine, operator: DoesNotExist}]}, ingress: [{from: [{namespaceSelector: {}}]}]}`,
 			"all pods in any namespace", "all ports", "!quarantine,tier", []string{"tier"}},
-		"by what is not there": {`{podSelector: {matchExpressions: [{key: safe, operator: DoesNotExist}]}, ingress: [{from: [{namespaceSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}}]}]}`,
+		"by what is not there": {`{podSelector: {matchExpressions: [{key: safe, operator: DoesNotExist}]}, ingress: ` +
+			`[{from: [{namespaceSelector: {matchLabels: {a: b}}, podSelector: {matchLabels: {c: d}}}]}]}`,
 			"pods c=d in namespaces a=b", "all ports", "!safe", nil},
-		"addresses": {`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, 192.168.0.0/16]}}, {ipBlock: {cidr: 10.1.0.0/16}}]}]}`,
+		"addresses": {`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, ` +
+			`192.168.0.0/16]}}, {ipBlock: {cidr: 10.1.0.0/16}}]}]}`,
 			"0.0.0.0/0 except 10.0.0.0/8, 192.168.0.0/16, 10.1.0.0/16", "all ports", "every pod of the namespace", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +200,8 @@ func TestTextsAreBounded(t *testing.T) {
 	for range 1000 {
 		port := intstr.FromString(strings.Repeat("ж", 1000))
 		rule.Ports = append(rule.Ports, networkingv1.NetworkPolicyPort{Port: &port})
-		rule.From = append(rule.From, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8", Except: slices.Repeat([]string{"10.1.0.0/16"}, 1000)}})
+		rule.From = append(rule.From, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8",
+			Except: slices.Repeat([]string{"10.1.0.0/16"}, 1000)}})
 	}
 	p.Spec.Ingress = append(p.Spec.Ingress, rule)
 	o := netpol.Evaluate(suspect, []networkingv1.NetworkPolicy{p}).Ingress.Open[0]
@@ -215,9 +256,12 @@ func TestKeysToRemove(t *testing.T) {
 }
 
 func TestPodOf(t *testing.T) {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Labels: map[string]string{"a": "b"}}, Status: corev1.PodStatus{PodIP: "10.0.0.1"},
-		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "sidecar"}}}}, Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "web"}}}}}}
-	want := netpol.Pod{Namespace: "n", Labels: map[string]string{"a": "b"}, IP: "10.0.0.1", Ports: []corev1.ContainerPort{{Name: "sidecar"}, {Name: "web"}}}
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Labels: map[string]string{"a": "b"}},
+		Status: corev1.PodStatus{PodIP: "10.0.0.1"},
+		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "sidecar"}}}},
+			Containers: []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "web"}}}}}}
+	want := netpol.Pod{Namespace: "n", Labels: map[string]string{"a": "b"}, IP: "10.0.0.1",
+		Ports: []corev1.ContainerPort{{Name: "sidecar"}, {Name: "web"}}}
 	if diff := cmp.Diff(want, netpol.PodOf(p)); diff != "" {
 		t.Error(diff)
 	}

@@ -18,7 +18,8 @@ func KeysToRemove(sel labels.Selector, set map[string]string) (keys []string, ok
 	}
 	for _, r := range requirements {
 		switch r.Operator() {
-		case selection.In, selection.Equals, selection.DoubleEquals, selection.Exists, selection.GreaterThan, selection.LessThan:
+		case selection.In, selection.Equals, selection.DoubleEquals, selection.Exists, selection.GreaterThan,
+			selection.LessThan:
 			ok = true
 			if _, there := set[r.Key()]; there {
 				keys = append(keys, r.Key())

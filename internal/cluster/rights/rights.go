@@ -49,7 +49,8 @@ type Grant struct {
 // defaults are the ClusterRoles that the API server itself binds to all
 // authenticated users or all service accounts.
 // https://kubernetes.io/docs/reference/access-authn-authz/rbac/#default-roles-and-role-bindings
-var defaults = []string{"system:basic-user", "system:discovery", "system:public-info-viewer", "system:service-account-issuer-discovery",
+var defaults = []string{"system:basic-user", "system:discovery", "system:public-info-viewer",
+	"system:service-account-issuer-discovery",
 	"system:cluster-trust-bundle-discovery"}
 
 // For lists every rule that a service account has.
@@ -64,7 +65,8 @@ func For(sa Subject, src Sources) Rights {
 	}
 	var r Rights
 	add := func(binding, scope string, ref rbacv1.RoleRef) {
-		g := Grant{Binding: binding, Scope: scope, Role: ref.Kind + " " + ref.Name, Default: ref.Kind == "ClusterRole" && slices.Contains(defaults, ref.Name)}
+		g := Grant{Binding: binding, Scope: scope, Role: ref.Kind + " " + ref.Name,
+			Default: ref.Kind == "ClusterRole" && slices.Contains(defaults, ref.Name)}
 		switch role, cr := roles[scope+"/"+ref.Name], clusterRoles[ref.Name]; {
 		case ref.Kind == "ClusterRole" && cr != nil:
 			g.Rules = cr.Rules
@@ -132,16 +134,18 @@ func (r Rights) Beyond() []Grant {
 // what is not in any.
 func (r Rights) Allows(verb, group, resource, namespace, name string) bool {
 	return slices.ContainsFunc(r.Grants, func(g Grant) bool {
-		return (g.Scope == "" || g.Scope == namespace) && slices.ContainsFunc(g.Rules, func(rule rbacv1.PolicyRule) bool {
-			return ruleAllows(rule, verb, group, resource, name)
-		})
+		return (g.Scope == "" || g.Scope == namespace) &&
+			slices.ContainsFunc(g.Rules, func(rule rbacv1.PolicyRule) bool {
+				return ruleAllows(rule, verb, group, resource, name)
+			})
 	})
 }
 
 func ruleAllows(rule rbacv1.PolicyRule, verb, group, resource, name string) bool {
 	_, sub, hasSub := strings.Cut(resource, "/")
 	matches := has(rule.Resources, resource) || hasSub && slices.Contains(rule.Resources, "*/"+sub)
-	return has(rule.Verbs, verb) && has(rule.APIGroups, group) && matches && (len(rule.ResourceNames) == 0 || slices.Contains(rule.ResourceNames, name))
+	return has(rule.Verbs, verb) && has(rule.APIGroups, group) && matches &&
+		(len(rule.ResourceNames) == 0 || slices.Contains(rule.ResourceNames, name))
 }
 
 func has(list []string, want string) bool {
@@ -159,7 +163,8 @@ var dangers = []danger{
 	{"impersonate", "", "users", "act as anyone (impersonate)"},
 	{"impersonate", "", "serviceaccounts", "act as any service account (impersonate)"},
 	{"get", "", "nodes/proxy", "run commands in every pod of a node, past the audit log (nodes/proxy)"},
-	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "see and change every request (webhooks)"},
+	{"create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations",
+		"see and change every request (webhooks)"},
 	{"update", "certificates.k8s.io", "certificatesigningrequests/approval", "approve certificates for any identity"},
 	{"create", "", "serviceaccounts/token", "make tokens of other service accounts"},
 	{"list", "", "secrets", "read all secrets"},
@@ -208,7 +213,8 @@ func (r Rights) Dangers() []string {
 
 func (d danger) in(rule rbacv1.PolicyRule) bool {
 	if d.verb == "*" {
-		return slices.Contains(rule.Verbs, "*") && slices.Contains(rule.Resources, "*") && slices.Contains(rule.APIGroups, "*")
+		return slices.Contains(rule.Verbs, "*") && slices.Contains(rule.Resources, "*") &&
+			slices.Contains(rule.APIGroups, "*")
 	}
 	name := ""
 	if len(rule.ResourceNames) > 0 {

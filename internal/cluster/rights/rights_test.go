@@ -19,7 +19,8 @@ func account(namespace, name string) rbacv1.Subject {
 }
 
 func rule(verbs, resources string, names ...string) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{Verbs: strings.Split(verbs, ","), APIGroups: []string{""}, Resources: strings.Split(resources, ","), ResourceNames: names}
+	return rbacv1.PolicyRule{Verbs: strings.Split(verbs, ","), APIGroups: []string{""},
+		Resources: strings.Split(resources, ","), ResourceNames: names}
 }
 
 func clusterRole(name string, rules ...rbacv1.PolicyRule) rbacv1.ClusterRole {
@@ -27,11 +28,13 @@ func clusterRole(name string, rules ...rbacv1.PolicyRule) rbacv1.ClusterRole {
 }
 
 func everywhere(role string, subjects ...rbacv1.Subject) rbacv1.ClusterRoleBinding {
-	return rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "b-" + role}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: role}, Subjects: subjects}
+	return rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "b-" + role},
+		RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: role}, Subjects: subjects}
 }
 
 func within(namespace, kind, role string, subjects ...rbacv1.Subject) rbacv1.RoleBinding {
-	return rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "b-" + role}, RoleRef: rbacv1.RoleRef{Kind: kind, Name: role}, Subjects: subjects}
+	return rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "b-" + role},
+		RoleRef: rbacv1.RoleRef{Kind: kind, Name: role}, Subjects: subjects}
 }
 
 func TestWhoABindingIsFor(t *testing.T) {
@@ -43,18 +46,23 @@ func TestWhoABindingIsFor(t *testing.T) {
 		"an account of another namespace":   {account("other", "backend"), false},
 		"another account":                   {account("todo-app", "frontend"), false},
 		"the account without its namespace": {account("", "backend"), true}, // of the binding's
-		"its user name":                     {rbacv1.Subject{Kind: rbacv1.UserKind, Name: "system:serviceaccount:todo-app:backend"}, true},
-		"another user":                      {rbacv1.Subject{Kind: rbacv1.UserKind, Name: "backend"}, false},
-		"all accounts":                      {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:serviceaccounts"}, true},
-		"the accounts of its namespace":     {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:todo-app"}, true},
-		"the accounts of another namespace": {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:serviceaccounts:other"}, false},
-		"everyone who logged in":            {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:authenticated"}, true},
-		"those who did not":                 {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:unauthenticated"}, false},
-		"a kind that is none":               {rbacv1.Subject{Kind: "Robot", Name: "backend"}, false},
+		"its user name": {rbacv1.Subject{Kind: rbacv1.UserKind,
+			Name: "system:serviceaccount:todo-app:backend"}, true},
+		"another user": {rbacv1.Subject{Kind: rbacv1.UserKind, Name: "backend"}, false},
+		"all accounts": {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:serviceaccounts"},
+			true},
+		"the accounts of its namespace": {rbacv1.Subject{Kind: rbacv1.GroupKind,
+			Name: "system:serviceaccounts:todo-app"}, true},
+		"the accounts of another namespace": {rbacv1.Subject{Kind: rbacv1.GroupKind,
+			Name: "system:serviceaccounts:other"}, false},
+		"everyone who logged in": {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:authenticated"}, true},
+		"those who did not":      {rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:unauthenticated"}, false},
+		"a kind that is none":    {rbacv1.Subject{Kind: "Robot", Name: "backend"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rights.For(backend, rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("reader", rule("get", "pods"))},
-				RoleBindings: []rbacv1.RoleBinding{within("todo-app", "ClusterRole", "reader", c.subject)}})
+			r := rights.For(backend,
+				rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("reader", rule("get", "pods"))},
+					RoleBindings: []rbacv1.RoleBinding{within("todo-app", "ClusterRole", "reader", c.subject)}})
 			if got := r.Allows("get", "", "pods", "todo-app", "x"); got != c.bound {
 				t.Errorf("bound: %t", got)
 			}
@@ -86,7 +94,8 @@ func TestWhatARuleAllows(t *testing.T) {
 		"everywhere is also nowhere": {rule("get", "nodes"), "get", "", "nodes", "", "n", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rights.For(backend, rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r", c.rule)}, ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", account("todo-app", "backend"))}})
+			r := rights.For(backend, rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r", c.rule)},
+				ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", account("todo-app", "backend"))}})
 			if got := r.Allows(c.verb, c.group, c.resource, c.namespace, c.obj); got != c.want {
 				t.Errorf("allowed: %t", got)
 			}
@@ -102,24 +111,46 @@ func TestSummary(t *testing.T) {
 		want []string
 	}{
 		"nothing": {rights.Sources{}, nil},
-		"what everyone has": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("system:discovery", rbacv1.PolicyRule{Verbs: []string{"get"}, NonResourceURLs: []string{"/api"}})},
-			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("system:discovery", rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:authenticated"})}}, nil},
-		"everything": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("admin", rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}), clusterRole("secrets", rule("get,list", "secrets"))},
-			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("admin", me), everywhere("secrets", me)}}, []string{"everything in the whole cluster"}},
-		"everything in one namespace, and more elsewhere": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("admin", rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}), clusterRole("exec", rule("create", "pods/exec"))},
-			RoleBindings: []rbacv1.RoleBinding{within("todo-app", "ClusterRole", "admin", me)}, ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("exec", me)}},
+		"what everyone has": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("system:discovery",
+			rbacv1.PolicyRule{Verbs: []string{"get"}, NonResourceURLs: []string{"/api"}})},
+			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("system:discovery",
+				rbacv1.Subject{Kind: rbacv1.GroupKind, Name: "system:authenticated"})}}, nil},
+		"everything": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("admin",
+			rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}),
+			clusterRole("secrets", rule("get,list", "secrets"))},
+			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("admin", me), everywhere("secrets", me)}},
+			[]string{"everything in the whole cluster"}},
+		"everything in one namespace, and more elsewhere": {
+			rights.Sources{ClusterRoles: []rbacv1.ClusterRole{
+				clusterRole("admin", rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"},
+					Resources: []string{"*"}}), clusterRole("exec", rule("create", "pods/exec"))},
+				RoleBindings:        []rbacv1.RoleBinding{within("todo-app", "ClusterRole", "admin", me)},
+				ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("exec", me)}},
 			[]string{"everything in todo-app", "run commands in pods in the whole cluster"}},
-		"a role of the namespace": {rights.Sources{Roles: []rbacv1.Role{{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: "r"}, Rules: []rbacv1.PolicyRule{rule("get", "secrets", "db-password")}}},
-			RoleBindings: []rbacv1.RoleBinding{within("todo-app", "Role", "r", me)}}, []string{"read secrets db-password in todo-app"}},
-		"a role of the same name elsewhere": {rights.Sources{Roles: []rbacv1.Role{{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "r"}, Rules: []rbacv1.PolicyRule{rule("get", "secrets")}}},
-			RoleBindings: []rbacv1.RoleBinding{within("todo-app", "Role", "r", me)}}, []string{"whatever a role that does not exist will grant: Role r of RoleBinding todo-app/b-r"}},
-		"a missing role": {rights.Sources{ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("gone", me)}}, []string{"whatever a role that does not exist will grant: ClusterRole gone of ClusterRoleBinding b-gone"}},
-		"what is not an object": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("m", rbacv1.PolicyRule{Verbs: []string{"get"}, NonResourceURLs: []string{"/metrics"}})},
+		"a role of the namespace": {rights.Sources{
+			Roles: []rbacv1.Role{{ObjectMeta: metav1.ObjectMeta{Namespace: "todo-app", Name: "r"},
+				Rules: []rbacv1.PolicyRule{rule("get", "secrets", "db-password")}}},
+			RoleBindings: []rbacv1.RoleBinding{within("todo-app", "Role", "r", me)}},
+			[]string{"read secrets db-password in todo-app"}},
+		"a role of the same name elsewhere": {
+			rights.Sources{Roles: []rbacv1.Role{{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "r"},
+				Rules: []rbacv1.PolicyRule{rule("get", "secrets")}}},
+				RoleBindings: []rbacv1.RoleBinding{within("todo-app", "Role", "r", me)}},
+			[]string{"whatever a role that does not exist will grant: Role r of RoleBinding todo-app/b-r"}},
+		"a missing role": {rights.Sources{ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("gone", me)}},
+			[]string{"whatever a role that does not exist will grant: ClusterRole gone of ClusterRoleBinding b-gone"}},
+		"what is not an object": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("m",
+			rbacv1.PolicyRule{Verbs: []string{"get"}, NonResourceURLs: []string{"/metrics"}})},
 			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("m", me)}}, []string{"get /metrics"}},
-		"dangers before the rest": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r", rule("get", "configmaps"), rule("create", "pods/exec"), rule("list", "secrets"))},
-			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", me)}}, []string{"read all secrets in the whole cluster", "run commands in pods in the whole cluster", "get configmaps in the whole cluster"}},
-		"bounded": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r", many...)}, ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", me)}},
-			[]string{"get a in the whole cluster", "get b in the whole cluster", "get c in the whole cluster", "and 1 more"}},
+		"dangers before the rest": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r",
+			rule("get", "configmaps"), rule("create", "pods/exec"), rule("list", "secrets"))},
+			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", me)}},
+			[]string{"read all secrets in the whole cluster", "run commands in pods in the whole cluster",
+				"get configmaps in the whole cluster"}},
+		"bounded": {rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r", many...)},
+			ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", me)}},
+			[]string{"get a in the whole cluster", "get b in the whole cluster", "get c in the whole cluster",
+				"and 1 more"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, rights.For(backend, c.src).Summary(3)); diff != "" {
@@ -131,7 +162,9 @@ func TestSummary(t *testing.T) {
 
 func TestHostileRolesStayShort(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
-	r := rights.For(backend, rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r", rbacv1.PolicyRule{Verbs: slices.Repeat([]string{long}, 100), APIGroups: []string{""}, Resources: slices.Repeat([]string{long}, 100)})},
+	r := rights.For(backend, rights.Sources{ClusterRoles: []rbacv1.ClusterRole{clusterRole("r",
+		rbacv1.PolicyRule{Verbs: slices.Repeat([]string{long}, 100), APIGroups: []string{""},
+			Resources: slices.Repeat([]string{long}, 100)})},
 		ClusterRoleBindings: []rbacv1.ClusterRoleBinding{everywhere("r", account("todo-app", "backend"))}})
 	if text := strings.Join(r.Summary(5), ""); len(text) > 2000 {
 		t.Errorf("%d bytes", len(text))

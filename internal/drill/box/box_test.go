@@ -21,14 +21,18 @@ var now = time.Date(2026, 2, 12, 3, 7, 0, 0, time.UTC)
 // infected is a container with a miner, whose binary is deleted.
 func infected() *box.Box {
 	ip := netip.MustParseAddr("10.244.0.7")
-	return &box.Box{Hostname: "backend-1", IP: ip, Env: []string{"SECRET_KEY=s3cret"}, UID: 1000, Users: map[string]int64{"appuser": 1000}, Shell: true, Now: now,
-		Processes: []box.Process{{PID: 1, UID: 1000, Command: "uvicorn app:app", Env: []string{"SECRET_KEY=s3cret"}, Started: now.Add(-48 * time.Hour)},
-			{PID: 31, Parent: 1, UID: 1000, Command: "/tmp/.x/miner -c c.json", Started: now.Add(-10 * time.Minute), CPU: 150}},
+	return &box.Box{Hostname: "backend-1", IP: ip, Env: []string{"SECRET_KEY=s3cret"}, UID: 1000,
+		Users: map[string]int64{"appuser": 1000}, Shell: true, Now: now,
+		Processes: []box.Process{{PID: 1, UID: 1000, Command: "uvicorn app:app", Env: []string{"SECRET_KEY=s3cret"},
+			Started: now.Add(-48 * time.Hour)},
+			{PID: 31, Parent: 1, UID: 1000, Command: "/tmp/.x/miner -c c.json", Started: now.Add(-10 * time.Minute),
+				CPU: 150}},
 		Sockets: []box.Socket{{PID: 1, Local: netip.MustParseAddrPort("0.0.0.0:8000")},
 			{PID: 31, Local: netip.AddrPortFrom(ip, 41022), Remote: netip.MustParseAddrPort("198.51.100.23:443")}},
 		Files: []box.File{{Path: "/tmp/.x/miner", Mode: 0o755, UID: 1000, Size: 70_000, Deleted: true},
 			{Path: "/tmp/.x/c.json", Mode: 0o600, UID: 1000, Content: "{}\n", Modified: now.Add(-10 * time.Minute)},
-			{Path: "/app/data", Link: "/srv/data"}, {Path: "/srv/data/notes.txt", Mode: 0o644, Content: "one\ntwo\nthree\n"}},
+			{Path: "/app/data", Link: "/srv/data"},
+			{Path: "/srv/data/notes.txt", Mode: 0o644, Content: "one\ntwo\nthree\n"}},
 		Mounts: []box.Mount{{Path: "/srv", Type: "nfs", Source: "10.0.0.9:/srv"}}}
 }
 
@@ -50,28 +54,37 @@ func TestShell(t *testing.T) {
 	}{
 		{"id", "uid=1000(appuser) gid=1000(appuser) groups=1000(appuser)\n", "", 0},
 		{"echo $SECRET_KEY; whoami; hostname", "s3cret\nappuser\nbackend-1\n", "", 0},
-		{`for p in /proc/[0-9]*; do tr '\0' ' ' <"$p/cmdline"; echo; done`, "uvicorn app:app \n/tmp/.x/miner -c c.json \n", "", 0},
+		{`for p in /proc/[0-9]*; do tr '\0' ' ' <"$p/cmdline"; echo; done`,
+			"uvicorn app:app \n/tmp/.x/miner -c c.json \n", "", 0},
 		{`tr '\0' '\n' <"/proc/31/environ" || true; cat /proc/1/environ | tr '\0' '\n'`, "SECRET_KEY=s3cret\n", "", 0},
-		{"cd /app/data && ls && head -n 1 notes.txt && tail -1 notes.txt; tail -c 4 notes.txt", "notes.txt\none\nthree\nree\n", "", 0},
-		{"grep -n t /srv/data/notes.txt; grep -q nothing /srv/data/notes.txt || echo none", "2:two\n3:three\nnone\n", "", 0},
+		{"cd /app/data && ls && head -n 1 notes.txt && tail -1 notes.txt; tail -c 4 notes.txt",
+			"notes.txt\none\nthree\nree\n", "", 0},
+		{"grep -n t /srv/data/notes.txt; grep -q nothing /srv/data/notes.txt || echo none", "2:two\n3:three\nnone\n",
+			"", 0},
 		{"ls /nowhere", "", "ls: /nowhere: No such file or directory\n", 1},
 		{"cat /etc", "", "cat: /etc: Is a directory\n", 1},
 		{"nmap -sS 10.0.0.0/8", "", "sh: nmap: not found\n", 127},
 		{"echo x >/tmp/y", "", "open /tmp/y: Read-only file system\n", 1},
 		{"echo x >/dev/null && exit 3", "", "", 3},
 		{"command -v ps; type nmap", "/bin/ps\n", "", 1},
-		{"ls -l /proc/31/exe", "lrwxrwxrwx  1 appuser  appuser         0 Feb 12 02:57 /proc/31/exe -> /tmp/.x/miner (deleted)\n", "", 0},
+		{"ls -l /proc/31/exe",
+			"lrwxrwxrwx  1 appuser  appuser         0 Feb 12 02:57 /proc/31/exe -> /tmp/.x/miner (deleted)\n", "", 0},
 		{"ls -la /tmp/.x", "-rw-------  1 appuser  appuser         3 Feb 12 02:57 c.json\n", "", 0},
 		{"ls -ldn /tmp", "drwxrwxrwt  1 0        0            4096 Nov 14 03:07 /tmp\n", "", 0},
-		{"readlink /app/data; [ -L /app/data ] && [ -d /app/data ] && [ ! -w /tmp ] && echo link", "/srv/data\nlink\n", "", 0},
-		{"find / -xdev -type f -mtime -2 -exec ls -ldn {} +", "-rw-------  1 1000     1000            3 Feb 12 02:57 /tmp/.x/c.json\n", "", 0},
+		{"readlink /app/data; [ -L /app/data ] && [ -d /app/data ] && [ ! -w /tmp ] && echo link", "/srv/data\nlink\n",
+			"", 0},
+		{"find / -xdev -type f -mtime -2 -exec ls -ldn {} +",
+			"-rw-------  1 1000     1000            3 Feb 12 02:57 /tmp/.x/c.json\n", "", 0},
 		{"find /srv -name '*.txt'; find /srv -maxdepth 1", "/srv/data/notes.txt\n/srv\n/srv/data\n", "", 0},
 		{"mount | grep nfs", "10.0.0.9:/srv on /srv type nfs (rw,relatime)\n", "", 0},
 		{"ps | tail -1", "appuser       31       1 150 02:57 ?        00:15:00 /tmp/.x/miner -c c.json\n", "", 0},
-		{"ss -tnp | grep miner", "tcp   ESTAB      0      0      10.244.0.7:41022          198.51.100.23:443         users:((\"miner\",pid=31,fd=4))\n", "", 0},
-		{"netstat -anp | tail -1", "tcp   0      0      10.244.0.7:41022          198.51.100.23:443         ESTABLISHED 31/miner\n", "", 0},
+		{"ss -tnp | grep miner", "tcp   ESTAB      0      0      10.244.0.7:41022          198.51.100.23:443         " +
+			"users:((\"miner\",pid=31,fd=4))\n", "", 0},
+		{"netstat -anp | tail -1",
+			"tcp   0      0      10.244.0.7:41022          198.51.100.23:443         ESTABLISHED 31/miner\n", "", 0},
 		{"tail -n 1 /proc/net/tcp | grep -i 07000AF4:", "", "", 1},
-		{"grep -c x /proc/net/tcp >/dev/null; tail -n 1 /proc/net/tcp | tr ' ' '\n' | grep :01BB", "176433C6:01BB\n", "", 0},
+		{"grep -c x /proc/net/tcp >/dev/null; tail -n 1 /proc/net/tcp | tr ' ' '\n' | grep :01BB", "176433C6:01BB\n",
+			"", 0},
 	} {
 		out, errs, code := run(t, infected(), "", "sh", "-c", tc.script)
 		if out != tc.out || errs != tc.err || code != tc.code {
@@ -88,11 +101,15 @@ func TestNothingOfThisMachine(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("echo of this machine"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, script := range []string{"cat " + secret, ". " + secret, secret, "cat <" + secret, "exec " + secret, "ls " + filepath.Dir(secret), "[ -e " + secret + " ] && echo it is there",
-		"echo " + filepath.Dir(secret) + "/*cret", "echo gone >" + secret, "cd " + filepath.Dir(secret) + " && pwd", "cat ../../.." + secret, "cat /proc/1/root" + secret, "sh " + secret,
-		"find " + filepath.Dir(secret), "command -v " + secret, "type go; command -v go; go version", "read x <" + secret + "; echo $x", "tar cf - " + secret} {
+	for _, script := range []string{"cat " + secret, ". " + secret, secret, "cat <" + secret, "exec " + secret, "ls " +
+		filepath.Dir(secret), "[ -e " + secret + " ] && echo it is there",
+		"echo " + filepath.Dir(secret) + "/*cret", "echo gone >" + secret, "cd " + filepath.Dir(secret) + " && pwd",
+		"cat ../../.." + secret, "cat /proc/1/root" + secret, "sh " + secret,
+		"find " + filepath.Dir(secret), "command -v " + secret, "type go; command -v go; go version", "read x <" +
+			secret + "; echo $x", "tar cf - " + secret} {
 		out, errs, _ := run(t, infected(), "", "sh", "-c", script)
-		if all := out + errs; strings.Contains(all, "this machine") || strings.Contains(all, "it is there") || strings.Contains(all, "go1.") || strings.HasPrefix(out, filepath.Dir(secret)+"\n") {
+		if all := out + errs; strings.Contains(all, "this machine") || strings.Contains(all, "it is there") ||
+			strings.Contains(all, "go1.") || strings.HasPrefix(out, filepath.Dir(secret)+"\n") {
 			t.Errorf("%s: %q %q", script, out, errs)
 		}
 	}
@@ -104,7 +121,8 @@ func TestNothingOfThisMachine(t *testing.T) {
 // TestDeletedBinary: the process that runs it is the only one that still has it.
 func TestDeletedBinary(t *testing.T) {
 	t.Parallel()
-	if _, errs, code := run(t, infected(), "", "cat", "/tmp/.x/miner"); code != 1 || !strings.Contains(errs, "No such file") {
+	if _, errs, code := run(t, infected(), "", "cat", "/tmp/.x/miner"); code != 1 ||
+		!strings.Contains(errs, "No such file") {
 		t.Errorf("%d %s", code, errs)
 	}
 	out, _, code := run(t, infected(), "", "cat", "/proc/31/exe")
@@ -134,7 +152,8 @@ func TestTar(t *testing.T) {
 	if got := strings.Join(names, ";"); code != 0 || got != "./tmp/.x/ ;./tmp/.x/c.json ;./app/data /srv/data" {
 		t.Errorf("%d: %s", code, got)
 	}
-	if _, errs, code := run(t, infected(), "", "tar", "xf", "-"); code == 0 || !strings.Contains(errs, "nothing can be written here") {
+	if _, errs, code := run(t, infected(), "", "tar", "xf", "-"); code == 0 ||
+		!strings.Contains(errs, "nothing can be written here") {
 		t.Errorf("%d %s", code, errs)
 	}
 }
@@ -145,7 +164,8 @@ func TestBare(t *testing.T) {
 	t.Parallel()
 	bare := infected()
 	bare.Shell = false
-	if _, err := bare.Run(t.Context(), []string{"sh", "-c", ":"}, box.Streams{Out: io.Discard, Err: io.Discard}); !errors.Is(err, box.ErrNoCommand) {
+	if _, err := bare.Run(t.Context(), []string{"sh", "-c", ":"},
+		box.Streams{Out: io.Discard, Err: io.Discard}); !errors.Is(err, box.ErrNoCommand) {
 		t.Errorf("%v", err)
 	}
 	beside := &box.Box{Hostname: "backend-1", Shell: true, Now: now, Beside: bare}
@@ -180,7 +200,9 @@ func TestScriptsFromElsewhere(t *testing.T) {
 func TestTyped(t *testing.T) {
 	t.Parallel()
 	var screen bytes.Buffer
-	code, err := infected().Run(t.Context(), []string{"sh"}, box.Streams{In: strings.NewReader("cd /srv/data\rif [ -f notes.txt ]\rthen pwd; fi\rcat nothing\rexit 4\rid\r"), Out: &screen, Err: &screen, Terminal: true})
+	code, err := infected().Run(t.Context(), []string{"sh"},
+		box.Streams{In: strings.NewReader("cd /srv/data\rif [ -f notes.txt ]\rthen pwd; fi\rcat nothing\rexit 4\rid\r"),
+			Out: &screen, Err: &screen, Terminal: true})
 	if err != nil || code != 4 {
 		t.Errorf("%d, %v", code, err)
 	}
@@ -209,13 +231,17 @@ func TestStops(t *testing.T) {
 
 // FuzzShell: whatever is typed, it ends, and nothing panics.
 func FuzzShell(f *testing.F) {
-	for _, script := range []string{"ps aux", "cat /proc/*/cmdline | tr '\\0' ' '", "find / -perm -4000 -exec ls -l {} \\;", "for i in 1 2; do echo $i >/dev/null; done", "tar cf - -C / ./tmp | wc -c", "ls -la ../.. ;grep -v a -e b /etc/passwd", "head -n -3 /etc/passwd; tail -c 9", "head --1"} {
+	for _, script := range []string{"ps aux", "cat /proc/*/cmdline | tr '\\0' ' '",
+		"find / -perm -4000 -exec ls -l {} \\;", "for i in 1 2; do echo $i >/dev/null; done",
+		"tar cf - -C / ./tmp | wc -c", "ls -la ../.. ;grep -v a -e b /etc/passwd", "head -n -3 /etc/passwd; tail -c 9",
+		"head --1"} {
 		f.Add(script)
 	}
 	f.Fuzz(func(t *testing.T, script string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		if _, err := infected().Run(ctx, []string{"sh", "-c", script}, box.Streams{Out: io.Discard, Err: io.Discard}); err != nil {
+		if _, err := infected().Run(ctx, []string{"sh", "-c", script},
+			box.Streams{Out: io.Discard, Err: io.Discard}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -160,8 +160,10 @@ func (b *Box) own() *node {
 	for _, name := range slices.Sorted(maps.Keys(b.Users)) {
 		users += fmt.Sprintf("%s:x:%d:%d::/home/%s:/bin/sh\n", name, b.Users[name], b.Users[name], name)
 	}
-	for p, text := range map[string]string{"/etc/passwd": users, "/etc/hostname": b.Hostname + "\n", "/etc/hosts": fmt.Sprintf("127.0.0.1\tlocalhost\n%s\t%s\n", b.IP, b.Hostname),
-		"/etc/resolv.conf": "search todo-app.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"} {
+	for p, text := range map[string]string{"/etc/passwd": users, "/etc/hostname": b.Hostname + "\n",
+		"/etc/hosts": fmt.Sprintf("127.0.0.1\tlocalhost\n%s\t%s\n", b.IP, b.Hostname),
+		"/etc/resolv.conf": "search todo-app.svc.cluster.local svc.cluster.local cluster.local\nnameserver " +
+			"10.96.0.10\noptions ndots:5\n"} {
 		root.put(p, &node{mode: 0o644, text: text, modified: at})
 	}
 	if b.Shell {
@@ -181,7 +183,8 @@ func (b *Box) own() *node {
 }
 
 func (f File) node(otherwise time.Time) *node {
-	n := &node{name: path.Base(f.Path), mode: f.Mode, uid: f.UID, modified: f.Modified, text: f.Content, size: f.Size, link: f.Link}
+	n := &node{name: path.Base(f.Path), mode: f.Mode, uid: f.UID, modified: f.Modified, text: f.Content, size: f.Size,
+		link: f.Link}
 	if n.modified.IsZero() {
 		n.modified = otherwise
 	}

@@ -22,7 +22,8 @@ func (b *Box) procInto(into, files *node) {
 	}
 	file("net/tcp", b.procTCP())
 	file("net/unix", "Num       RefCount Protocol Flags    Type St Inode Path\n")
-	file("net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neth0\t00000000\t0100F40A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n")
+	file("net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"+
+		"eth0\t00000000\t0100F40A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n")
 	file("net/arp", "IP address       HW type     Flags       HW address            Mask     Device\n")
 	for _, p := range b.Processes {
 		b.procOf(proc.dir(fmt.Sprint(p.PID), p.Started), files, p)
@@ -47,7 +48,8 @@ func (b *Box) procOf(dir, files *node, p Process) {
 	if p.UID == 0 {
 		caps = "00000000a80425fb"
 	}
-	file("status", fmt.Sprintf("Name:\t%s\nState:\tS (sleeping)\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nUid:\t%[5]d\t%[5]d\t%[5]d\t%[5]d\nGid:\t%[5]d\t%[5]d\t%[5]d\t%[5]d\nCapEff:\t%[6]s\n",
+	file("status", fmt.Sprintf("Name:\t%s\nState:\tS (sleeping)\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\n"+
+		"Uid:\t%[5]d\t%[5]d\t%[5]d\t%[5]d\nGid:\t%[5]d\t%[5]d\t%[5]d\t%[5]d\nCapEff:\t%[6]s\n",
 		p.name(), p.PID, p.PID, p.Parent, p.UID, caps))
 	file("mountinfo", b.mountinfo())
 	exe, image := b.exeOf(files, p)
@@ -121,7 +123,8 @@ func (b *Box) procTCP() string {
 	out.WriteString(socketHead)
 	for i, s := range b.Sockets {
 		_, state := s.state()
-		fmt.Fprintf(&out, "%4d: %s %s %02X 00000000:00000000 00:00000000 00000000 %5d        0 %d 1 0000000000000000 20 0 0 10 -1\n",
+		fmt.Fprintf(&out,
+			"%4d: %s %s %02X 00000000:00000000 00:00000000 00000000 %5d        0 %d 1 0000000000000000 20 0 0 10 -1\n",
 			i, kernelAddress(s.Local), kernelAddress(s.Remote), state, b.processOf(s).UID, inode(i))
 	}
 	return out.String()
@@ -147,8 +150,10 @@ func (b *Box) processOf(s Socket) Process {
 
 // mounts are all of a container.
 func (b *Box) mounts() []Mount {
-	return append([]Mount{{"/", "overlay", "overlay", "rw,relatime"}, {"/proc", "proc", "proc", "rw,nosuid,nodev,noexec,relatime"}, {"/dev", "tmpfs", "tmpfs", "rw,nosuid"},
-		{"/sys", "sysfs", "sysfs", "ro,nosuid,nodev,noexec,relatime"}, {"/etc/hosts", "ext4", "/dev/vda1", "rw,relatime"}}, b.Mounts...)
+	return append([]Mount{{"/", "overlay", "overlay", "rw,relatime"},
+		{"/proc", "proc", "proc", "rw,nosuid,nodev,noexec,relatime"}, {"/dev", "tmpfs", "tmpfs", "rw,nosuid"},
+		{"/sys", "sysfs", "sysfs", "ro,nosuid,nodev,noexec,relatime"},
+		{"/etc/hosts", "ext4", "/dev/vda1", "rw,relatime"}}, b.Mounts...)
 }
 
 func (b *Box) mountinfo() string {

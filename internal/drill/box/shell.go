@@ -50,7 +50,8 @@ func (b *Box) has(name string) bool {
 // start runs a command that no shell has asked for.
 func (s *shell) start(ctx context.Context, command []string, streams Streams) int {
 	env := append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/", "HOSTNAME=" + s.box.Hostname}, s.box.Env...)
-	c := &call{shell: s, ctx: ctx, dir: "/", env: env, in: streams.In, out: streams.Out, err: streams.Err, terminal: streams.Terminal}
+	c := &call{shell: s, ctx: ctx, dir: "/", env: env, in: streams.In, out: streams.Out, err: streams.Err,
+		terminal: streams.Terminal}
 	return c.run(command)
 }
 
@@ -140,10 +141,12 @@ func (c *call) exitCode(err error) int {
 // runner is an interpreter that has nothing but the box: each of its handlers is
 // replaced, so that it reaches neither files nor programs of this machine.
 func (c *call) runner(in io.Reader, out, errs io.Writer, args []string) (*interp.Runner, error) {
-	return interp.New(interp.Env(expand.ListEnviron(c.env...)), interp.StdIO(in, out, errs), interp.Params(append([]string{"--"}, args...)...), interp.Dir("/"),
+	return interp.New(interp.Env(expand.ListEnviron(c.env...)), interp.StdIO(in, out, errs),
+		interp.Params(append([]string{"--"}, args...)...), interp.Dir("/"),
 		interp.CallHandler(func(_ context.Context, args []string) ([]string, error) {
 			if len(args) > 1 && (args[0] == "type" || args[0] == "command" && (args[1] == "-v" || args[1] == "-V")) {
-				return append([]string{"which"}, args[len(args)-1]), nil // the interpreter would look for it on this machine
+				// the interpreter would look for it on this machine
+				return append([]string{"which"}, args[len(args)-1]), nil
 			}
 			return args, nil
 		}),
@@ -192,7 +195,8 @@ func (c *call) exec(ctx context.Context, args []string) error {
 		}
 		return true
 	})
-	inner := &call{shell: c.shell, ctx: ctx, dir: slashed(hc.Dir), env: env, in: hc.Stdin, out: hc.Stdout, err: hc.Stderr}
+	inner := &call{shell: c.shell, ctx: ctx, dir: slashed(hc.Dir), env: env, in: hc.Stdin, out: hc.Stdout,
+		err: hc.Stderr}
 	if inner.in == nil {
 		inner.in = eof{}
 	}
@@ -216,7 +220,8 @@ func (c *call) open(_ context.Context, name string, flag int, _ os.FileMode) (io
 		return file{eof{}, io.Discard}, nil
 	}
 	if flag&(os.O_WRONLY|os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND) != 0 {
-		return nil, &fs.PathError{Op: "open", Path: p, Err: errors.New("Read-only file system")} //nolint:staticcheck // a shell's words
+		//nolint:staticcheck // a shell's words
+		return nil, &fs.PathError{Op: "open", Path: p, Err: errors.New("Read-only file system")}
 	}
 	n, err := c.files.walk(p, true)
 	if err == nil && n.IsDir() {

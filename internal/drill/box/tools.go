@@ -21,9 +21,12 @@ var tools map[string]func(c *call, args []string) int
 
 func init() { // sh runs tools
 	tools = map[string]func(c *call, args []string) int{
-		"sh": runShell, "cat": runCat, "head": runHead, "tail": runTail, "grep": runGrep, "wc": runWc, "tr": runTr, "ls": runLs, "find": runFind, "tar": runTar,
-		"ps": runPs, "ss": runSs, "netstat": runNetstat, "mount": runMount, "env": runEnv, "printenv": runEnv, "id": runID, "whoami": runWhoami,
-		"hostname": runHostname, "uname": runUname, "date": runDate, "readlink": runReadlink, "sha256sum": runSum, "sleep": runSleep, "which": runWhich,
+		"sh": runShell, "cat": runCat, "head": runHead, "tail": runTail, "grep": runGrep, "wc": runWc, "tr": runTr,
+		"ls": runLs, "find": runFind, "tar": runTar,
+		"ps": runPs, "ss": runSs, "netstat": runNetstat, "mount": runMount, "env": runEnv, "printenv": runEnv,
+		"id": runID, "whoami": runWhoami,
+		"hostname": runHostname, "uname": runUname, "date": runDate, "readlink": runReadlink, "sha256sum": runSum,
+		"sleep": runSleep, "which": runWhich,
 	}
 }
 
@@ -365,14 +368,18 @@ func runPs(c *call, args []string) int {
 	} else {
 		fmt.Fprintln(c.out, "UID          PID    PPID  C STIME TTY          TIME CMD")
 	}
-	list := slices.SortedFunc(slices.Values(seen.Processes), func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+	list := slices.SortedFunc(slices.Values(seen.Processes), func(a, b Process) int {
+		return cmp.Compare(a.PID, b.PID)
+	})
 	for _, p := range list {
 		used := (c.box.Now.Sub(p.Started) * time.Duration(p.CPU) / 100).Round(time.Second)
 		if users {
-			fmt.Fprintf(c.out, "%-8s %7d %4d.0  0.5 312000 41000 ?        Ssl  %5s %3d:%02d %s\n", seen.uidName(p.UID), p.PID, p.CPU, clock(p.Started, c.box.Now), int(used.Minutes()), int(used.Seconds())%60, p.Command)
+			fmt.Fprintf(c.out, "%-8s %7d %4d.0  0.5 312000 41000 ?        Ssl  %5s %3d:%02d %s\n", seen.uidName(p.UID),
+				p.PID, p.CPU, clock(p.Started, c.box.Now), int(used.Minutes()), int(used.Seconds())%60, p.Command)
 			continue
 		}
-		fmt.Fprintf(c.out, "%-8s %7d %7d %2d %5s ?        %02d:%02d:%02d %s\n", seen.uidName(p.UID), p.PID, p.Parent, p.CPU, clock(p.Started, c.box.Now),
+		fmt.Fprintf(c.out, "%-8s %7d %7d %2d %5s ?        %02d:%02d:%02d %s\n", seen.uidName(p.UID), p.PID, p.Parent,
+			p.CPU, clock(p.Started, c.box.Now),
 			int(used.Hours()), int(used.Minutes())%60, int(used.Seconds())%60, p.Command)
 	}
 	return 0
@@ -387,21 +394,25 @@ func (s Socket) remote() string {
 
 func runSs(c *call, _ []string) int {
 	seen := c.box.seen()
-	fmt.Fprintf(c.out, "%-6s%-11s%-7s%-7s%-26s%-26s%s\n", "Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port", "Process")
+	fmt.Fprintf(c.out, "%-6s%-11s%-7s%-7s%-26s%-26s%s\n", "Netid", "State", "Recv-Q", "Send-Q", "Local Address:Port",
+		"Peer Address:Port", "Process")
 	for i, s := range seen.Sockets {
 		state, _ := s.state()
-		fmt.Fprintf(c.out, "%-6s%-11s%-7d%-7d%-26s%-26susers:((%q,pid=%d,fd=%d))\n", "tcp", state, 0, 0, s.Local, s.remote(), seen.processOf(s).name(), s.PID, i+3)
+		fmt.Fprintf(c.out, "%-6s%-11s%-7d%-7d%-26s%-26susers:((%q,pid=%d,fd=%d))\n", "tcp", state, 0, 0, s.Local,
+			s.remote(), seen.processOf(s).name(), s.PID, i+3)
 	}
 	return 0
 }
 
 func runNetstat(c *call, _ []string) int {
 	seen := c.box.seen()
-	fmt.Fprintf(c.out, "Active Internet connections (servers and established)\n%-6s%-7s%-7s%-26s%-26s%-12s%s\n", "Proto", "Recv-Q", "Send-Q", "Local Address", "Foreign Address", "State", "PID/Program name")
+	fmt.Fprintf(c.out, "Active Internet connections (servers and established)\n%-6s%-7s%-7s%-26s%-26s%-12s%s\n",
+		"Proto", "Recv-Q", "Send-Q", "Local Address", "Foreign Address", "State", "PID/Program name")
 	for _, s := range seen.Sockets {
 		state, _ := s.state()
 		state = strings.NewReplacer("ESTAB", "ESTABLISHED", "-", "_").Replace(state)
-		fmt.Fprintf(c.out, "%-6s%-7d%-7d%-26s%-26s%-12s%d/%s\n", "tcp", 0, 0, s.Local, s.remote(), state, s.PID, seen.processOf(s).name())
+		fmt.Fprintf(c.out, "%-6s%-7d%-7d%-26s%-26s%-12s%d/%s\n", "tcp", 0, 0, s.Local, s.remote(), state, s.PID,
+			seen.processOf(s).name())
 	}
 	return 0
 }

@@ -24,10 +24,12 @@ func kubectl(args []string) error {
 	if len(words) != 3 || words[0] != "patch" || *kind != "merge" {
 		return fmt.Errorf("kubectl %s: this one knows patch TYPE NAME --type=merge only", strings.Join(args, " "))
 	}
-	return resource.NewBuilder(config).Unstructured().NamespaceParam(*config.Namespace).DefaultNamespace().ResourceNames(words[1], words[2]).SingleResourceType().
+	return resource.NewBuilder(config).Unstructured().NamespaceParam(*config.Namespace).DefaultNamespace().
+		ResourceNames(words[1], words[2]).SingleResourceType().
 		Do().Visit(func(i *resource.Info, err error) error {
 		if err == nil {
-			_, err = resource.NewHelper(i.Client, i.Mapping).Patch(i.Namespace, i.Name, types.MergePatchType, []byte(*patch), nil)
+			_, err = resource.NewHelper(i.Client, i.Mapping).
+				Patch(i.Namespace, i.Name, types.MergePatchType, []byte(*patch), nil)
 		}
 		return err
 	})

@@ -76,7 +76,8 @@ func (p *Player) Answer(ctx context.Context, at Sight, key string) error {
 	if err := p.Press(ctx, key); err != nil {
 		return err
 	}
-	_, err := p.await(ctx, fmt.Sprintf("what %s brings at %s %s%s", key, at.Kind, at.Step, at.Title), func(s Sight) bool { return !s.same(at) })
+	_, err := p.await(ctx, fmt.Sprintf("what %s brings at %s %s%s", key, at.Kind, at.Step, at.Title),
+		func(s Sight) bool { return !s.same(at) })
 	return err
 }
 
@@ -152,7 +153,8 @@ func (p *Player) prepare(ctx context.Context, at Sight) error {
 func (p *Player) decide(ctx context.Context, at Sight) error {
 	turn, ok := p.Scenario.Play.Steps[at.Step]
 	if !ok {
-		return fmt.Errorf("the play of %s has no answer to step %q, which asks\n%s", p.Scenario.Name, at.Step, ansi.Strip(at.Screen))
+		return fmt.Errorf("the play of %s has no answer to step %q, which asks\n%s", p.Scenario.Name, at.Step,
+			ansi.Strip(at.Screen))
 	}
 	for _, line := range turn.Do {
 		if p.Second == nil {
@@ -203,13 +205,17 @@ func (p *Player) Enter(ctx context.Context, key, prompt, text string) error {
 	}
 	// The end of it, since a long one is shown in part.
 	end := text[max(0, len(text)-20):]
-	if _, err := p.Until(ctx, fmt.Sprintf("%q being typed", text), func(screen string) bool { return strings.Contains(screen, end) }); err != nil {
+	if _, err := p.Until(ctx, fmt.Sprintf("%q being typed", text), func(screen string) bool {
+		return strings.Contains(screen, end)
+	}); err != nil {
 		return err
 	}
 	if err := p.Press(ctx, "Enter"); err != nil {
 		return err
 	}
-	_, err := p.Until(ctx, fmt.Sprintf("the end of typing %q", prompt), func(screen string) bool { return !strings.Contains(joined(screen), prompt+" ") })
+	_, err := p.Until(ctx, fmt.Sprintf("the end of typing %q", prompt), func(screen string) bool {
+		return !strings.Contains(joined(screen), prompt+" ")
+	})
 	return err
 }
 

@@ -28,7 +28,8 @@ var built = sync.OnceValue(func() error {
 	if err := os.Symlink(os.Args[0], filepath.Join(bin, "kubectl")); err != nil {
 		return err
 	}
-	out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(bin, "irctl"), "irctl/cmd/irctl").CombinedOutput()
+	out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(bin, "irctl"), "irctl/cmd/irctl").
+		CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
@@ -78,7 +79,8 @@ func newDesk(t *testing.T, scenario string, columns, lines int) *desk {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	terminal, err := player.Open(t.Context(), dir, columns, lines, "IRCTL_STATE_DIR="+filepath.Join(dir, "home"), "PATH="+bin+":"+os.Getenv("PATH"))
+	terminal, err := player.Open(t.Context(), dir, columns, lines, "IRCTL_STATE_DIR="+filepath.Join(dir, "home"),
+		"PATH="+bin+":"+os.Getenv("PATH"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +132,8 @@ func (d *desk) shows(all ...string) {
 // start types the command that starts a drill.
 func (d *desk) start() {
 	d.t.Helper()
-	d.must(d.Type(d.t.Context(), fmt.Sprintf("clear; irctl drill --speed %d --scenario %s --dir %s; echo exit=$?\n", speed, d.Scenario.Name, change.ShellQuote(d.dir))))
+	d.must(d.Type(d.t.Context(), fmt.Sprintf("clear; irctl drill --speed %d --scenario %s --dir %s; echo exit=$?\n",
+		speed, d.Scenario.Name, change.ShellQuote(d.dir))))
 }
 
 // speed is fast enough to see the attacker try again, and slow enough for a
@@ -285,7 +288,8 @@ func TestInterrupted(t *testing.T) {
 			return d.Skip(ctx, at, "long enough")
 		},
 	}
-	d.must(d.Type(ctx, ". "+change.ShellQuote(filepath.Join(d.dir, "env"))+"; clear; irctl <"+change.ShellQuote(filepath.Join(d.dir, "alerts.jsonl"))+"\n"))
+	d.must(d.Type(ctx, ". "+change.ShellQuote(filepath.Join(d.dir, "env"))+"; clear; irctl <"+
+		change.ShellQuote(filepath.Join(d.dir, "alerts.jsonl"))+"\n"))
 	end, err := d.Play(ctx)
 	d.must(err)
 	d.press("q")
@@ -298,7 +302,8 @@ func TestInterrupted(t *testing.T) {
 func (d *desk) serve() func() drill.Score {
 	d.t.Helper()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(d.t.Context(), filepath.Join(bin, "irctl"), "drill", "serve", "--speed", fmt.Sprint(speed), "--dir", d.dir, "-o", "json")
+	cmd := exec.CommandContext(d.t.Context(), filepath.Join(bin, "irctl"), "drill", "serve", "--speed",
+		fmt.Sprint(speed), "--dir", d.dir, "-o", "json")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// It is a terminal's Ctrl-C, also where the test ends before its time.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -367,7 +372,9 @@ func (d *desk) again(at player.Sight) {
 	d.t.Helper()
 	// The terminal may be as the program left it.
 	d.must(d.Type(d.t.Context(), "stty sane; tput rmcup; clear; echo once more\n"))
-	_, err := d.Until(d.t.Context(), "an empty screen", func(text string) bool { return strings.HasPrefix(text, "once more\n") })
+	_, err := d.Until(d.t.Context(), "an empty screen", func(text string) bool {
+		return strings.HasPrefix(text, "once more\n")
+	})
 	d.must(err)
 	d.must(d.Type(d.t.Context(), "irctl\n"))
 	home, err := d.Next(d.t.Context())
@@ -405,6 +412,7 @@ func (d *desk) complete(incident string) {
 	all, err := filepath.Glob(filepath.Join(folder, "DRILL-*.tar.gz.gpg"))
 	d.must(err)
 	for _, bundle := range all {
-		run("are as the manifests say", "irctl evidence verify --key $XDG_CONFIG_HOME/../responder.secret.asc "+change.ShellQuote(bundle))
+		run("are as the manifests say", "irctl evidence verify --key $XDG_CONFIG_HOME/../responder.secret.asc "+
+			change.ShellQuote(bundle))
 	}
 }

@@ -51,7 +51,8 @@ func Open(ctx context.Context, dir string, columns, lines int, variables ...stri
 const session = "drill"
 
 func (t *Terminal) tmux(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "tmux", append([]string{"-S", t.socket, "-f", os.DevNull}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "tmux", append([]string{"-S", t.socket, "-f", os.DevNull}, args...)...).
+		CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("tmux %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
 	}

@@ -13,7 +13,8 @@ import (
 type Rule struct{ Verb, Group, Resource, Namespace string }
 
 func (r Rule) covers(q Request) bool {
-	for _, p := range [][2]string{{r.Verb, q.Verb}, {r.Group, q.Group}, {r.Resource, q.Resource}, {r.Namespace, q.Namespace}} {
+	for _, p := range [][2]string{{r.Verb, q.Verb}, {r.Group, q.Group}, {r.Resource, q.Resource},
+		{r.Namespace, q.Namespace}} {
 		if p[0] != "" && p[0] != "*" && p[0] != p[1] {
 			return false
 		}

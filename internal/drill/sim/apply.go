@@ -25,7 +25,9 @@ const earlier = "kubectl-client-side-apply"
 
 // schemas are those of the built-in kinds, which say what of a list is merged
 // by which key. Reading them takes a while, so it is done once.
-var schemas = sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(scheme.Scheme) })
+var schemas = sync.OnceValue(func() managedfields.TypeConverter {
+	return applyconfigurations.NewTypeConverter(scheme.Scheme)
+})
 
 // fieldManager is the real server's, for one kind.
 func (k Kind) fieldManager() (*managedfields.FieldManager, error) {
@@ -34,7 +36,8 @@ func (k Kind) fieldManager() (*managedfields.FieldManager, error) {
 	if scheme.Scheme.Recognizes(gvk) {
 		converter = schemas()
 	}
-	return managedfields.NewDefaultFieldManager(converter, asItIs{}, asItIs{}, asItIs{}, gvk, gvk.GroupVersion(), "", nil)
+	return managedfields.NewDefaultFieldManager(converter, asItIs{}, asItIs{}, asItIs{}, gvk, gvk.GroupVersion(), "",
+		nil)
 }
 
 // asItIs converts and defaults nothing: there is one version of every kind.
@@ -70,7 +73,8 @@ func managerOf(hr *http.Request) string {
 
 // tracked notes in the managed fields of an object who changed what. It is
 // done only where an apply has begun to keep them.
-func (k Kind) tracked(live, next *unstructured.Unstructured, manager string, now time.Time) (*unstructured.Unstructured, error) {
+func (k Kind) tracked(live, next *unstructured.Unstructured, manager string, now time.Time) (*unstructured.Unstructured,
+	error) {
 	if len(live.GetManagedFields()) == 0 {
 		return next, nil
 	}
@@ -98,7 +102,8 @@ func (k Kind) firstSet(
 }
 
 // stamped gives managed fields that are new the cluster's time.
-func stamped(live *unstructured.Unstructured, o runtime.Object, err error, now time.Time) (*unstructured.Unstructured, error) {
+func stamped(live *unstructured.Unstructured, o runtime.Object, err error, now time.Time) (*unstructured.Unstructured,
+	error) {
 	if err != nil {
 		return nil, err
 	}
@@ -166,15 +171,18 @@ func configOf(hr *http.Request, k Kind, req Request, body []byte) (*unstructured
 	gv := schema.GroupVersion{Group: k.Group, Version: k.Version}.String()
 	switch {
 	case hr.URL.Query().Get("fieldManager") == "":
-		return nil, apierrors.NewBadRequest("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
+		return nil, apierrors.NewBadRequest(
+			"PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
 	case len(config.GetManagedFields()) > 0:
 		return nil, apierrors.NewBadRequest("metadata.managedFields must be nil")
 	case config.GetAPIVersion() != gv || config.GetKind() != k.Kind:
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid object type: %s %s", config.GetAPIVersion(), config.GetKind()))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid object type: %s %s", config.GetAPIVersion(),
+			config.GetKind()))
 	case config.GetName() != req.Name:
 		return nil, apierrors.NewBadRequest("the name of the object does not match the name on the URL")
 	case config.GetNamespace() != "" && config.GetNamespace() != req.Namespace:
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		return nil, apierrors.NewBadRequest(
+			"the namespace of the provided object does not match the namespace sent on the request")
 	}
 	config.SetNamespace(req.Namespace)
 	return config, nil
@@ -188,7 +196,9 @@ func (c *Cluster) applicable(req Request, k Kind, config *unstructured.Unstructu
 	case c.forbidden(create):
 		return c.errForbidden(create)
 	case config.GetUID() != "":
-		return apierrors.NewConflict(k.GVR().GroupResource(), req.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", config.GetUID()))
+		return apierrors.NewConflict(k.GVR().GroupResource(), req.Name,
+			fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found",
+				config.GetUID()))
 	case k.Cluster:
 		return nil
 	}
@@ -203,13 +213,15 @@ func wanted(k Kind, live, config *unstructured.Unstructured) error {
 			errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 	}
 	if uid := config.GetUID(); uid != "" && uid != live.GetUID() {
-		return apierrors.NewConflict(k.GVR().GroupResource(), live.GetName(), fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", uid, live.GetUID()))
+		return apierrors.NewConflict(k.GVR().GroupResource(), live.GetName(),
+			fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", uid, live.GetUID()))
 	}
 	return nil
 }
 
 // merged is the object after the apply, with who manages what.
-func (c *Cluster) merged(k Kind, live *unstructured.Unstructured, absent bool, config *unstructured.Unstructured, manager string, force bool) (*unstructured.Unstructured, error) {
+func (c *Cluster) merged(k Kind, live *unstructured.Unstructured, absent bool, config *unstructured.Unstructured,
+	manager string, force bool) (*unstructured.Unstructured, error) {
 	m, err := k.fieldManager()
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -218,7 +230,8 @@ func (c *Cluster) merged(k Kind, live *unstructured.Unstructured, absent bool, c
 		live = blank(config.GroupVersionKind())
 	} else if len(live.GetManagedFields()) == 0 {
 		first, err := m.Update(blank(live.GroupVersionKind()), live.DeepCopy(), earlier)
-		if live, err = stamped(blank(live.GroupVersionKind()), first, err, live.GetCreationTimestamp().Time); err != nil {
+		if live, err = stamped(blank(live.GroupVersionKind()), first, err, live.GetCreationTimestamp().
+			Time); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
 	}

@@ -24,7 +24,8 @@
 //
 // It does not simulate: packets, defaulting and validation beyond what is
 // said here, managed fields of what was never applied, processes (what there is
-// to see in containers, Options.Within tells), graceful deletion (a pod is gone at once) and schedules (see RunCronJob).
+// to see in containers, Options.Within tells), graceful deletion (a pod is gone at once) and schedules (see
+// RunCronJob).
 package sim
 
 import (
@@ -126,7 +127,8 @@ func empty(o Options) *Cluster {
 	if o.Nodes == 0 {
 		o.Nodes = 2
 	}
-	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), restless: map[string]bool{}, stopped: make(chan struct{})}
+	c := &Cluster{opts: o, kinds: slices.Concat(builtinKinds, o.Kinds), restless: map[string]bool{},
+		stopped: make(chan struct{})}
 	c.store = newStore(c.kinds)
 	c.stop = sync.OnceFunc(func() { close(c.stopped) })
 	return c
@@ -161,7 +163,8 @@ func bootstrap(nodes int) string {
 	}
 	for i := range nodes {
 		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Node\nmetadata: {name: node-%[1]d}\n"+
-			"status: {conditions: [{type: Ready, status: 'True', reason: KubeletReady}], addresses: [{type: InternalIP, address: 10.0.0.%[2]d}], nodeInfo: {kubeletVersion: v1.37.2}}\n", i+1, i+10)
+			"status: {conditions: [{type: Ready, status: 'True', reason: KubeletReady}], addresses: [{type: "+
+			"InternalIP, address: 10.0.0.%[2]d}], nodeInfo: {kubeletVersion: v1.37.2}}\n", i+1, i+10)
 	}
 	return b.String() + cni
 }
@@ -220,7 +223,8 @@ func copies(list []unstructured.Unstructured) []unstructured.Unstructured {
 }
 
 // Edit changes an object as somebody else would do it.
-func (c *Cluster) Edit(gvr schema.GroupVersionResource, namespace, name string, change func(*unstructured.Unstructured)) error {
+func (c *Cluster) Edit(gvr schema.GroupVersionResource, namespace, name string,
+	change func(*unstructured.Unstructured)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old, err := c.get(gvr, namespace, name)
@@ -343,7 +347,8 @@ func (c *Cluster) create(k Kind, o *unstructured.Unstructured, dryRun bool) (*un
 
 // update replaces an object by a newer form of it. What does not change
 // anything is not a write, as on the real server.
-func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
+func (c *Cluster) update(k Kind, old, next *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured,
+	error) {
 	next.SetUID(old.GetUID())
 	next.SetResourceVersion(old.GetResourceVersion())
 	next.SetCreationTimestamp(old.GetCreationTimestamp())
@@ -411,7 +416,8 @@ func (k Kind) asStored(o *unstructured.Unstructured) (*unstructured.Unstructured
 		err = runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, typed)
 	}
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.Kind, k.Version, k.Kind, err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", k.Kind,
+			k.Version, k.Kind, err))
 	}
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
 	if err != nil {

@@ -31,7 +31,9 @@ func (c *Cluster) settle(namespace string) error {
 	}
 	for range maxRounds {
 		before := c.version
-		for _, control := range []func(string) error{c.collectGarbage, c.runDeployments, c.runPodOwners, c.runPods, c.runServices} {
+		for _, control := range []func(string) error{
+			c.collectGarbage, c.runDeployments, c.runPodOwners, c.runPods, c.runServices,
+		} {
 			if err := control(namespace); err != nil {
 				return fmt.Errorf("a controller in namespace %s: %w", namespace, err)
 			}
@@ -61,7 +63,9 @@ func (c *Cluster) collectGarbage(namespace string) error {
 		}
 	}
 	for _, o := range owned {
-		if slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool { return exists[string(r.UID)] || r.Kind == "Node" }) {
+		if slices.ContainsFunc(o.GetOwnerReferences(), func(r metav1.OwnerReference) bool {
+			return exists[string(r.UID)] || r.Kind == "Node"
+		}) {
 			continue
 		}
 		if err := c.remove(c.gvrOf(o), namespace, o.GetName()); err != nil {
@@ -177,7 +181,8 @@ type rollout struct {
 
 // rollout lets old pods go as new ones are ready, with one pod more than is
 // wanted meanwhile, or all at once where pods are ready at once.
-func (c *Cluster) rollout(d *unstructured.Unstructured, want int64, current *unstructured.Unstructured, old []*unstructured.Unstructured) rollout {
+func (c *Cluster) rollout(d *unstructured.Unstructured, want int64, current *unstructured.Unstructured,
+	old []*unstructured.Unstructured) rollout {
 	r := rollout{current: want, old: make([]int64, len(old))}
 	strategy, _, _ := unstructured.NestedString(d.Object, "spec", "strategy", "type")
 	if c.startup == 0 || want == 0 || strategy == "Recreate" {
@@ -208,10 +213,14 @@ func (c *Cluster) scaleSet(d, rs *unstructured.Unstructured, n int64) error {
 	if n > has {
 		up = "up"
 	}
-	if err := c.edit(rs, func(m map[string]any) { _ = unstructured.SetNestedField(m, n, "spec", "replicas") }); err != nil { // spec is an object
+	// spec is an object
+	if err := c.edit(rs, func(m map[string]any) {
+		_ = unstructured.SetNestedField(m, n, "spec", "replicas")
+	}); err != nil {
 		return err
 	}
-	return c.say(d, "deployment-controller", "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", up, rs.GetName(), has, n)
+	return c.say(d, "deployment-controller", "ScalingReplicaSet", "Scaled %s replica set %s from %d to %d", up,
+		rs.GetName(), has, n)
 }
 
 // addStatus counts the pods of old ReplicaSets, which are not updated.
@@ -268,7 +277,8 @@ func (c *Cluster) createReplicaSet(d *unstructured.Unstructured, hash string, re
 	if _, err := c.create(c.kindOf(ReplicaSets), rs, false); err != nil {
 		return err
 	}
-	return c.say(d, "deployment-controller", "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.GetName(), replicas)
+	return c.say(d, "deployment-controller", "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.GetName(),
+		replicas)
 }
 
 func with(l map[string]string, hash string) map[string]string {
@@ -359,7 +369,8 @@ func controllerOf(owner *unstructured.Unstructured) string {
 	return strings.ToLower(owner.GetKind()) + "-controller"
 }
 
-func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector, pods []unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector,
+	pods []unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	var mine []*unstructured.Unstructured
 	for i := range pods {
 		pod := &pods[i]
@@ -370,7 +381,9 @@ func (c *Cluster) claim(owner *unstructured.Unstructured, sel labels.Selector, p
 			refs = append(refs, *metav1.NewControllerRef(owner, owner.GroupVersionKind()))
 		}
 		if adopts || owned && !matches {
-			err := c.edit(pod, func(m map[string]any) { (&unstructured.Unstructured{Object: m}).SetOwnerReferences(refs) })
+			err := c.edit(pod, func(m map[string]any) {
+				(&unstructured.Unstructured{Object: m}).SetOwnerReferences(refs)
+			})
 			if err != nil {
 				return nil, err
 			}
@@ -500,14 +513,16 @@ func status(owner *unstructured.Unstructured, sel labels.Selector, pods []*unstr
 	gen := owner.GetGeneration()
 	switch owner.GetKind() {
 	case "DaemonSet":
-		return map[string]any{"desiredNumberScheduled": total, "currentNumberScheduled": total, "numberReady": ready, "numberAvailable": ready,
+		return map[string]any{"desiredNumberScheduled": total, "currentNumberScheduled": total, "numberReady": ready,
+			"numberAvailable":        ready,
 			"updatedNumberScheduled": total, "observedGeneration": gen}
 	case "Job":
 		return map[string]any{"active": total, "ready": ready}
 	case "Gadget":
 		return map[string]any{"replicas": total, "selector": sel.String()}
 	}
-	return map[string]any{"replicas": total, "readyReplicas": ready, "availableReplicas": ready, "updatedReplicas": total, "observedGeneration": gen}
+	return map[string]any{"replicas": total, "readyReplicas": ready, "availableReplicas": ready,
+		"updatedReplicas": total, "observedGeneration": gen}
 }
 
 // runPods is scheduler and kubelet: it gives pods a node, then starts them.
@@ -558,7 +573,8 @@ func (c *Cluster) runPod(pod *unstructured.Unstructured, nodes []unstructured.Un
 		if err != nil || pod.GetResourceVersion() == before {
 			return err
 		}
-		return c.tell(pod, "kubelet", corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: no such host", image))
+		return c.tell(pod, "kubelet", corev1.EventTypeWarning, "Failed",
+			fmt.Sprintf("Failed to pull image %q: no such host", image))
 	}
 	err := c.edit(pod, func(m map[string]any) {
 		_ = unstructured.SetNestedField(m, name, "spec", "nodeName") // spec is an object
@@ -589,14 +605,17 @@ func (c *Cluster) sayStarted(pod *unstructured.Unstructured, node string) error 
 	if !c.opts.Events {
 		return nil
 	}
-	if err := c.say(pod, "default-scheduler", "Scheduled", "Successfully assigned %s/%s to %s", pod.GetNamespace(), pod.GetName(), node); err != nil {
+	if err := c.say(pod, "default-scheduler", "Scheduled", "Successfully assigned %s/%s to %s", pod.GetNamespace(),
+		pod.GetName(), node); err != nil {
 		return err
 	}
 	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
 	for _, raw := range containers {
 		container, _ := raw.(map[string]any)
-		for _, e := range [][2]string{{"Pulled", fmt.Sprintf("Container image %q already present on machine", container["image"])},
-			{"Created", fmt.Sprintf("Container created: %v", container["name"])}, {"Started", fmt.Sprintf("Container started: %v", container["name"])}} {
+		for _, e := range [][2]string{{"Pulled", fmt.Sprintf("Container image %q already present on machine",
+			container["image"])},
+			{"Created", fmt.Sprintf("Container created: %v", container["name"])},
+			{"Started", fmt.Sprintf("Container started: %v", container["name"])}} {
 			if err := c.say(pod, "kubelet", e[0], "%s", e[1]); err != nil {
 				return err
 			}
@@ -611,11 +630,14 @@ func starting(pod *unstructured.Unstructured) map[string]any {
 	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
 	for _, raw := range containers {
 		container, _ := raw.(map[string]any)
-		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": false, "started": false,
-			"imageID": "", "restartCount": int64(0), "state": map[string]any{"waiting": map[string]any{"reason": "ContainerCreating"}}})
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"],
+			"ready": false, "started": false,
+			"imageID": "", "restartCount": int64(0),
+			"state": map[string]any{"waiting": map[string]any{"reason": "ContainerCreating"}}})
 	}
 	return map[string]any{"phase": string(corev1.PodPending), "containerStatuses": statuses,
-		"conditions": []any{map[string]any{"type": "PodScheduled", "status": "True"}, map[string]any{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}}}
+		"conditions": []any{map[string]any{"type": "PodScheduled", "status": "True"},
+			map[string]any{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}}}
 }
 
 func running(pod *unstructured.Unstructured, n int64, now time.Time) map[string]any {
@@ -623,11 +645,14 @@ func running(pod *unstructured.Unstructured, n int64, now time.Time) map[string]
 	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
 	for _, raw := range containers {
 		container, _ := raw.(map[string]any)
-		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": true, "started": true,
-			"imageID": imageID(fmt.Sprint(container["image"])), "restartCount": int64(0), "state": map[string]any{"running": map[string]any{"startedAt": now.UTC().Format(time.RFC3339)}}})
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"],
+			"ready": true, "started": true,
+			"imageID": imageID(fmt.Sprint(container["image"])), "restartCount": int64(0),
+			"state": map[string]any{"running": map[string]any{"startedAt": now.UTC().Format(time.RFC3339)}}})
 	}
 	ip := fmt.Sprintf("10.244.%d.%d", n/250, n%250+1)
-	return map[string]any{"phase": string(corev1.PodRunning), "podIP": ip, "podIPs": []any{map[string]any{"ip": ip}}, "startTime": now.UTC().Format(time.RFC3339),
+	return map[string]any{"phase": string(corev1.PodRunning), "podIP": ip, "podIPs": []any{map[string]any{"ip": ip}},
+		"startTime":  now.UTC().Format(time.RFC3339),
 		"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}, "containerStatuses": statuses}
 }
 
@@ -651,8 +676,10 @@ func waiting(pod *unstructured.Unstructured, image string) map[string]any {
 	containers, _, _ := unstructured.NestedSlice(pod.Object, "spec", "containers")
 	for _, raw := range containers {
 		container, _ := raw.(map[string]any)
-		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "ready": false, "imageID": "", "restartCount": int64(0),
-			"state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff", "message": fmt.Sprintf("Back-off pulling image %q", image)}}})
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"],
+			"ready": false, "imageID": "", "restartCount": int64(0),
+			"state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff",
+				"message": fmt.Sprintf("Back-off pulling image %q", image)}}})
 	}
 	return map[string]any{"phase": string(corev1.PodPending), "containerStatuses": statuses,
 		"conditions": []any{map[string]any{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}}}

@@ -54,7 +54,8 @@ func endpointsOf(sel labels.Selector, pods []unstructured.Unstructured) []any {
 		}
 		endpoints = append(endpoints, map[string]any{"addresses": []any{ip}, "nodeName": node,
 			"conditions": map[string]any{"ready": true, "serving": true, "terminating": false},
-			"targetRef":  map[string]any{"kind": "Pod", "namespace": pod.GetNamespace(), "name": pod.GetName(), "uid": string(pod.GetUID())}})
+			"targetRef": map[string]any{"kind": "Pod", "namespace": pod.GetNamespace(), "name": pod.GetName(),
+				"uid": string(pod.GetUID())}})
 	}
 	return endpoints
 }
@@ -66,11 +67,13 @@ func newSlice(service *unstructured.Unstructured, endpoints []any) *unstructured
 		p, _ := raw.(map[string]any)
 		ports = append(ports, map[string]any{"name": p["name"], "port": p["port"], "protocol": "TCP"})
 	}
-	slice := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+	slice := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "discovery.k8s.io/v1",
+		"kind":        "EndpointSlice",
 		"addressType": "IPv4", "endpoints": endpoints, "ports": ports}}
 	slice.SetNamespace(service.GetNamespace())
 	slice.SetGenerateName(service.GetName() + "-")
-	slice.SetLabels(map[string]string{"kubernetes.io/service-name": service.GetName(), "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"})
+	slice.SetLabels(map[string]string{"kubernetes.io/service-name": service.GetName(),
+		"endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"})
 	slice.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(service, service.GroupVersionKind())})
 	return slice
 }

@@ -22,7 +22,8 @@ const maxEvents = 500
 
 // Event tells something about an object as a component of the cluster would,
 // such as a scheduler or a security agent. The same thing told again is counted.
-func (c *Cluster) Event(gvr schema.GroupVersionResource, namespace, name, component, kind, reason, message string) error {
+func (c *Cluster) Event(gvr schema.GroupVersionResource, namespace, name, component, kind, reason,
+	message string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o, err := c.get(gvr, namespace, name)
@@ -67,10 +68,13 @@ func (c *Cluster) tell(o *unstructured.Unstructured, component, kind, reason, me
 	at := metav1.NewTime(now.Truncate(time.Second))
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&corev1.Event{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%016x", o.GetName(), c.told), CreationTimestamp: at, Generation: 1,
-			UID: types.UID(fmt.Sprintf("00000000-0000-4000-9000-%012d", c.told))}, // of its own, so that events do not change the names of others
-		InvolvedObject: corev1.ObjectReference{Kind: o.GetKind(), APIVersion: o.GetAPIVersion(), Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion()},
-		Reason:         reason, Message: message, Type: kind, Count: 1, FirstTimestamp: at, LastTimestamp: at,
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%016x", o.GetName(), c.told),
+			CreationTimestamp: at, Generation: 1,
+			// of its own, so that events do not change the names of others
+			UID: types.UID(fmt.Sprintf("00000000-0000-4000-9000-%012d", c.told))},
+		InvolvedObject: corev1.ObjectReference{Kind: o.GetKind(), APIVersion: o.GetAPIVersion(),
+			Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion()},
+		Reason: reason, Message: message, Type: kind, Count: 1, FirstTimestamp: at, LastTimestamp: at,
 		Source: corev1.EventSource{Component: component}, ReportingController: component,
 	})
 	if err != nil {
@@ -105,10 +109,13 @@ func asNewEvent(u *unstructured.Unstructured) *unstructured.Unstructured {
 		return u // it came from that type
 	}
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&eventsv1.Event{
-		TypeMeta: metav1.TypeMeta{APIVersion: "events.k8s.io/v1", Kind: "Event"}, ObjectMeta: e.ObjectMeta, EventTime: e.EventTime,
-		ReportingController: e.ReportingController, ReportingInstance: e.ReportingInstance, Action: e.Action, Reason: e.Reason,
+		TypeMeta: metav1.TypeMeta{APIVersion: "events.k8s.io/v1", Kind: "Event"}, ObjectMeta: e.ObjectMeta,
+		EventTime:           e.EventTime,
+		ReportingController: e.ReportingController, ReportingInstance: e.ReportingInstance, Action: e.Action,
+		Reason:    e.Reason,
 		Regarding: e.InvolvedObject, Related: e.Related, Note: e.Message, Type: e.Type,
-		DeprecatedSource: e.Source, DeprecatedFirstTimestamp: e.FirstTimestamp, DeprecatedLastTimestamp: e.LastTimestamp, DeprecatedCount: e.Count,
+		DeprecatedSource: e.Source, DeprecatedFirstTimestamp: e.FirstTimestamp,
+		DeprecatedLastTimestamp: e.LastTimestamp, DeprecatedCount: e.Count,
 	})
 	if err != nil {
 		return u
@@ -119,8 +126,10 @@ func asNewEvent(u *unstructured.Unstructured) *unstructured.Unstructured {
 // asOldEvent undoes asNewEvent.
 func asOldEvent(u *unstructured.Unstructured) *unstructured.Unstructured {
 	old := &unstructured.Unstructured{Object: maps.Clone(u.Object)}
-	for from, to := range map[string]string{"regarding": "involvedObject", "note": "message", "deprecatedSource": "source",
-		"deprecatedFirstTimestamp": "firstTimestamp", "deprecatedLastTimestamp": "lastTimestamp", "deprecatedCount": "count"} {
+	for from, to := range map[string]string{"regarding": "involvedObject", "note": "message",
+		"deprecatedSource":         "source",
+		"deprecatedFirstTimestamp": "firstTimestamp", "deprecatedLastTimestamp": "lastTimestamp",
+		"deprecatedCount": "count"} {
 		old.Object[to] = u.Object[from]
 	}
 	return old

@@ -77,10 +77,12 @@ func (c *Cluster) execution(hr *http.Request, req Request, sub string) (*executi
 		return nil, apierrors.NewInternalError(err)
 	}
 	if pod.Status.Phase != corev1.PodRunning {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("unable to upgrade connection: container not found (%q)", container))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("unable to upgrade connection: container not found (%q)",
+			container))
 	}
 	yes := func(name string) bool { b, _ := strconv.ParseBool(q.Get(name)); return b } // absent: no
-	x := &execution{command: q["command"], in: yes("stdin"), out: yes("stdout"), err: yes("stderr"), terminal: yes("tty")}
+	x := &execution{command: q["command"], in: yes("stdin"), out: yes("stdout"), err: yes("stderr"),
+		terminal: yes("tty")}
 	if x.terminal {
 		x.err = false // all of it comes on the standard output
 	}
@@ -127,19 +129,24 @@ func (x *execution) run(ctx context.Context, in io.Reader, out, errs io.Writer) 
 	code, err := x.box.Run(ctx, x.command, box.Streams{In: in, Out: out, Err: errs, Terminal: x.terminal})
 	switch {
 	case err != nil:
-		return apierrors.NewInternalError(fmt.Errorf("error executing command in container: failed to exec in container: failed to start exec: OCI runtime exec failed: %w: unknown", err)).Status()
+		return apierrors.NewInternalError(fmt.Errorf("error executing command in container: failed to exec in "+
+			"container: failed to start exec: OCI runtime exec failed: %w: unknown", err)).Status()
 	case code != 0:
-		return metav1.Status{Status: metav1.StatusFailure, Reason: remotecommand.NonZeroExitCodeReason, Message: fmt.Sprintf("command terminated with non-zero exit code: %d", code),
-			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: remotecommand.ExitCodeCauseType, Message: strconv.Itoa(code)}}}}
+		return metav1.Status{Status: metav1.StatusFailure, Reason: remotecommand.NonZeroExitCodeReason,
+			Message: fmt.Sprintf("command terminated with non-zero exit code: %d", code),
+			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: remotecommand.ExitCodeCauseType,
+				Message: strconv.Itoa(code)}}}}
 	}
 	return metav1.Status{Status: metav1.StatusSuccess}
 }
 
 // overWebSocket serves kubectl, and clients that are not older than 1.30.
 func (x *execution) overWebSocket(ctx context.Context, w http.ResponseWriter, hr *http.Request) error {
-	channels := []wsstream.ChannelType{wsstream.ReadChannel, wsstream.WriteChannel, wsstream.WriteChannel, wsstream.WriteChannel, wsstream.ReadChannel}
+	channels := []wsstream.ChannelType{wsstream.ReadChannel, wsstream.WriteChannel, wsstream.WriteChannel,
+		wsstream.WriteChannel, wsstream.ReadChannel}
 	binary := wsstream.ChannelProtocolConfig{Binary: true, Channels: channels}
-	conn := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{remotecommand.StreamProtocolV4Name: binary, remotecommand.StreamProtocolV5Name: binary})
+	conn := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{remotecommand.StreamProtocolV4Name: binary,
+		remotecommand.StreamProtocolV5Name: binary})
 	// It would log to the terminal that a client has gone.
 	quiet := hr.WithContext(klog.NewContext(ctx, klog.Logger{}))
 	_, streams, err := conn.Open(w, quiet)
@@ -148,7 +155,8 @@ func (x *execution) overWebSocket(ctx context.Context, w http.ResponseWriter, hr
 	}
 	defer func() { _ = conn.Close() }()                                             // the client may be gone
 	go func() { _, _ = io.Copy(io.Discard, streams[remotecommand.StreamResize]) }() // nothing depends on the size
-	status := x.run(ctx, streams[remotecommand.StreamStdIn], streams[remotecommand.StreamStdOut], streams[remotecommand.StreamStdErr])
+	status := x.run(ctx, streams[remotecommand.StreamStdIn], streams[remotecommand.StreamStdOut],
+		streams[remotecommand.StreamStdErr])
 	_ = json.NewEncoder(streams[remotecommand.StreamErr]).Encode(status) // the client may be gone
 	return nil
 }
@@ -204,7 +212,8 @@ func (x *execution) overSPDY(ctx context.Context, w http.ResponseWriter, hr *htt
 }
 
 // streams waits for all that the client opens.
-func (x *execution) streams(ctx context.Context, arrive <-chan httpstream.Stream) (map[string]httpstream.Stream, error) {
+func (x *execution) streams(ctx context.Context, arrive <-chan httpstream.Stream) (map[string]httpstream.Stream,
+	error) {
 	ctx, cancel := context.WithTimeout(ctx, remotecommand.DefaultStreamCreationTimeout)
 	defer cancel()
 	missing := 1 // of errors
@@ -247,8 +256,10 @@ func (c *Cluster) runEphemeral(pod *unstructured.Unstructured) error {
 	}
 	for _, raw := range containers[len(statuses):] {
 		container, _ := raw.(map[string]any)
-		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"], "imageID": imageID(fmt.Sprint(container["image"])), "ready": false,
-			"restartCount": int64(0), "state": map[string]any{"running": map[string]any{"startedAt": c.opts.Now().UTC().Format(time.RFC3339)}}})
+		statuses = append(statuses, map[string]any{"name": container["name"], "image": container["image"],
+			"imageID": imageID(fmt.Sprint(container["image"])), "ready": false,
+			"restartCount": int64(0), "state": map[string]any{"running": map[string]any{"startedAt": c.opts.Now().UTC().
+					Format(time.RFC3339)}}})
 	}
 	return c.edit(pod, func(m map[string]any) {
 		_ = unstructured.SetNestedSlice(m, statuses, "status", "ephemeralContainerStatuses") // status is an object

@@ -25,7 +25,8 @@ import (
 func execWorld(t *testing.T) (*sim.Cluster, *kubernetes.Clientset, *rest.Config) {
 	t.Helper()
 	c, err := sim.New(sim.Options{Within: func(pod *corev1.Pod, container string) *box.Box {
-		return &box.Box{Hostname: pod.Name, Shell: container != "postgres", Processes: []box.Process{{PID: 1, Command: container}}}
+		return &box.Box{Hostname: pod.Name, Shell: container != "postgres",
+			Processes: []box.Process{{PID: 1, Command: container}}}
 	}})
 	if err == nil {
 		err = c.Apply(sim.TodoApp)
@@ -48,7 +49,8 @@ func TestExec(t *testing.T) {
 	for _, protocol := range []string{"WebSocket", "SPDY"} {
 		execute := func(pod, sub string, o corev1.PodExecOptions, in string) (string, string, error) {
 			t.Helper()
-			target := kube.CoreV1().RESTClient().Post().Namespace("todo-app").Resource("pods").Name(pod).SubResource(sub).VersionedParams(&o, scheme.ParameterCodec).URL()
+			target := kube.CoreV1().RESTClient().Post().Namespace("todo-app").Resource("pods").Name(pod).
+				SubResource(sub).VersionedParams(&o, scheme.ParameterCodec).URL()
 			var executor remotecommand.Executor
 			var err error
 			if protocol == "SPDY" {
@@ -73,7 +75,8 @@ func TestExec(t *testing.T) {
 		both := corev1.PodExecOptions{Stdout: true, Stderr: true}
 		with := func(command ...string) corev1.PodExecOptions { o := both; o.Command = command; return o }
 
-		if out, errs, err := execute(backend, "exec", with("sh", "-c", "hostname; ls /nowhere"), ""); err == nil || out != backend+"\n" || !strings.Contains(errs, "No such file") {
+		if out, errs, err := execute(backend, "exec", with("sh", "-c", "hostname; ls /nowhere"), ""); err == nil ||
+			out != backend+"\n" || !strings.Contains(errs, "No such file") {
 			t.Errorf("%s: %q %q %v", protocol, out, errs, err)
 		}
 		_, _, err := execute(backend, "exec", with("sh", "-c", "exit 7"), "")
@@ -87,21 +90,26 @@ func TestExec(t *testing.T) {
 			t.Errorf("%s: standard input: %q %v", protocol, out, err)
 		}
 		o = corev1.PodExecOptions{Stdin: true, Stdout: true, TTY: true, Command: []string{"sh"}}
-		if out, _, err := execute(backend, "exec", o, "hostname\rexit\r"); err != nil || !strings.Contains(out, "\r\n"+backend+"\r\n") {
+		if out, _, err := execute(backend, "exec", o, "hostname\rexit\r"); err != nil ||
+			!strings.Contains(out, "\r\n"+backend+"\r\n") {
 			t.Errorf("%s: a terminal: %q %v", protocol, out, err)
 		}
-		if _, _, err := execute("postgres-0", "exec", with("sh"), ""); err == nil || !strings.Contains(err.Error(), `exec: "sh": executable file not found in $PATH`) {
+		if _, _, err := execute("postgres-0", "exec", with("sh"), ""); err == nil ||
+			!strings.Contains(err.Error(), `exec: "sh": executable file not found in $PATH`) {
 			t.Errorf("%s: no shell: %v", protocol, err)
 		}
-		if _, _, err := execute("postgres-9", "exec", with("sh"), ""); err == nil || !strings.Contains(err.Error(), `pods "postgres-9" not found`) {
+		if _, _, err := execute("postgres-9", "exec", with("sh"), ""); err == nil ||
+			!strings.Contains(err.Error(), `pods "postgres-9" not found`) {
 			t.Errorf("%s: no pod: %v", protocol, err)
 		}
 		o = with("sh")
 		o.Container = "other"
-		if _, _, err := execute(backend, "exec", o, ""); err == nil || !strings.Contains(err.Error(), "container other is not valid for pod") {
+		if _, _, err := execute(backend, "exec", o, ""); err == nil ||
+			!strings.Contains(err.Error(), "container other is not valid for pod") {
 			t.Errorf("%s: no container: %v", protocol, err)
 		}
-		if _, _, err := execute(backend, "attach", both, ""); err == nil || !strings.Contains(err.Error(), "attach to a container of an image is not simulated") {
+		if _, _, err := execute(backend, "attach", both, ""); err == nil ||
+			!strings.Contains(err.Error(), "attach to a container of an image is not simulated") {
 			t.Errorf("%s: attach: %v", protocol, err)
 		}
 	}
@@ -118,7 +126,8 @@ func TestEphemeralContainers(t *testing.T) {
 	t.Parallel()
 	_, kube, config := execWorld(t)
 	patch := `{"spec":{"ephemeralContainers":[{"name":"debug","image":"busybox","targetContainerName":"postgres"}]}}`
-	if _, err := kube.CoreV1().Pods("todo-app").Patch(t.Context(), "postgres-0", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "ephemeralcontainers"); err != nil {
+	if _, err := kube.CoreV1().Pods("todo-app").Patch(t.Context(), "postgres-0", types.StrategicMergePatchType,
+		[]byte(patch), metav1.PatchOptions{}, "ephemeralcontainers"); err != nil {
 		t.Fatal(err)
 	}
 	pod, err := kube.CoreV1().Pods("todo-app").Get(t.Context(), "postgres-0", metav1.GetOptions{})
@@ -128,14 +137,18 @@ func TestEphemeralContainers(t *testing.T) {
 	if s := pod.Status.EphemeralContainerStatuses; len(s) != 1 || s[0].Name != "debug" || s[0].State.Running == nil {
 		t.Fatalf("%+v", s)
 	}
-	target := kube.CoreV1().RESTClient().Post().Namespace("todo-app").Resource("pods").Name("postgres-0").SubResource("attach").
-		VersionedParams(&corev1.PodAttachOptions{Container: "debug", Stdin: true, Stdout: true}, scheme.ParameterCodec).URL()
+	target := kube.CoreV1().RESTClient().Post().Namespace("todo-app").Resource("pods").Name("postgres-0").
+		SubResource("attach").
+		VersionedParams(&corev1.PodAttachOptions{Container: "debug", Stdin: true, Stdout: true}, scheme.ParameterCodec).
+		URL()
 	executor, err := remotecommand.NewWebSocketExecutor(config, "GET", target.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: strings.NewReader("cat /proc/1/comm\n"), Stdout: &out}); err != nil || out.String() != "postgres\n" {
+	if err := executor.StreamWithContext(t.Context(),
+		remotecommand.StreamOptions{Stdin: strings.NewReader("cat /proc/1/comm\n"), Stdout: &out}); err != nil ||
+		out.String() != "postgres\n" {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 }
@@ -152,13 +165,16 @@ func TestKubelet(t *testing.T) {
 		}
 		return string(body)
 	}
-	if pods := get("pods"); !strings.Contains(pods, `"kind":"PodList"`) || strings.Contains(pods, `"nodeName":"node-2"`) || !strings.Contains(pods, `"nodeName":"node-1"`) {
+	if pods := get("pods"); !strings.Contains(pods, `"kind":"PodList"`) ||
+		strings.Contains(pods, `"nodeName":"node-2"`) || !strings.Contains(pods, `"nodeName":"node-1"`) {
 		t.Errorf("%s", pods)
 	}
-	if stats := get("stats/summary"); !strings.Contains(stats, `"nodeName":"node-1"`) || !strings.Contains(stats, "usageNanoCores") {
+	if stats := get("stats/summary"); !strings.Contains(stats, `"nodeName":"node-1"`) ||
+		!strings.Contains(stats, "usageNanoCores") {
 		t.Errorf("%s", stats)
 	}
-	if err := kube.RESTClient().Get().AbsPath("/api/v1/nodes/node-9/proxy/pods").Do(t.Context()).Error(); !apierrors.IsNotFound(err) {
+	if err := kube.RESTClient().Get().AbsPath("/api/v1/nodes/node-9/proxy/pods").Do(t.Context()).
+		Error(); !apierrors.IsNotFound(err) {
 		t.Errorf("a node that is none: %v", err)
 	}
 }

@@ -59,8 +59,10 @@ var (
 	DaemonSets             = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
 	Jobs                   = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "jobs"}
 	CronJobs               = schema.GroupVersionResource{Group: "batch", Version: "v1", Resource: "cronjobs"}
-	EndpointSlices         = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
-	NetworkPolicies        = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"}
+	EndpointSlices         = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1",
+		Resource: "endpointslices"}
+	NetworkPolicies = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1",
+		Resource: "networkpolicies"}
 )
 
 // The kinds of others that irctl knows, for Options.Kinds.
@@ -68,8 +70,9 @@ var (
 	Gadget        = Kind{Group: "example.com", Version: "v1", Resource: "gadgets", Kind: "Gadget", Scale: true}
 	ScaledObject  = Kind{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects", Kind: "ScaledObject"}
 	Application   = Kind{Group: "argoproj.io", Version: "v1alpha1", Resource: "applications", Kind: "Application"}
-	Kustomization = Kind{Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Resource: "kustomizations", Kind: "Kustomization"}
-	HelmRelease   = Kind{Group: "helm.toolkit.fluxcd.io", Version: "v2", Resource: "helmreleases", Kind: "HelmRelease"}
+	Kustomization = Kind{Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Resource: "kustomizations",
+		Kind: "Kustomization"}
+	HelmRelease = Kind{Group: "helm.toolkit.fluxcd.io", Version: "v2", Resource: "helmreleases", Kind: "HelmRelease"}
 )
 
 var builtinKinds = []Kind{
@@ -80,27 +83,35 @@ var builtinKinds = []Kind{
 	{Version: "v1", Resource: "serviceaccounts", Kind: "ServiceAccount", ShortNames: []string{"sa"}},
 	{Version: "v1", Resource: "services", Kind: "Service", ShortNames: []string{"svc"}},
 	{Version: "v1", Resource: "pods", Kind: "Pod", ShortNames: []string{"po"}},
-	{Version: "v1", Resource: "replicationcontrollers", Kind: "ReplicationController", ShortNames: []string{"rc"}, Scale: true},
+	{Version: "v1", Resource: "replicationcontrollers", Kind: "ReplicationController", ShortNames: []string{"rc"},
+		Scale: true},
 	{Version: "v1", Resource: "events", Kind: "Event", ShortNames: []string{"ev"}},
 	{Group: "events.k8s.io", Version: "v1", Resource: "events", Kind: "Event", ShortNames: []string{"ev"}},
-	{Group: "apps", Version: "v1", Resource: "deployments", Kind: "Deployment", ShortNames: []string{"deploy"}, Scale: true},
-	{Group: "apps", Version: "v1", Resource: "replicasets", Kind: "ReplicaSet", ShortNames: []string{"rs"}, Scale: true},
-	{Group: "apps", Version: "v1", Resource: "statefulsets", Kind: "StatefulSet", ShortNames: []string{"sts"}, Scale: true},
+	{Group: "apps", Version: "v1", Resource: "deployments", Kind: "Deployment", ShortNames: []string{"deploy"},
+		Scale: true},
+	{Group: "apps", Version: "v1", Resource: "replicasets", Kind: "ReplicaSet", ShortNames: []string{"rs"},
+		Scale: true},
+	{Group: "apps", Version: "v1", Resource: "statefulsets", Kind: "StatefulSet", ShortNames: []string{"sts"},
+		Scale: true},
 	{Group: "apps", Version: "v1", Resource: "daemonsets", Kind: "DaemonSet", ShortNames: []string{"ds"}},
 	{Group: "apps", Version: "v1", Resource: "controllerrevisions", Kind: "ControllerRevision"},
 	{Group: "batch", Version: "v1", Resource: "jobs", Kind: "Job"},
 	{Group: "batch", Version: "v1", Resource: "cronjobs", Kind: "CronJob", ShortNames: []string{"cj"}},
-	{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Kind: "HorizontalPodAutoscaler", ShortNames: []string{"hpa"}},
+	{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers", Kind: "HorizontalPodAutoscaler",
+		ShortNames: []string{"hpa"}},
 	{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices", Kind: "EndpointSlice"},
-	{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies", Kind: "NetworkPolicy", ShortNames: []string{"netpol"}},
+	{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies", Kind: "NetworkPolicy",
+		ShortNames: []string{"netpol"}},
 	{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses", Kind: "Ingress", ShortNames: []string{"ing"}},
-	{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets", Kind: "PodDisruptionBudget", ShortNames: []string{"pdb"}},
+	{Group: "policy", Version: "v1", Resource: "poddisruptionbudgets", Kind: "PodDisruptionBudget",
+		ShortNames: []string{"pdb"}},
 	{Version: "v1", Resource: "resourcequotas", Kind: "ResourceQuota", ShortNames: []string{"quota"}},
 	{Version: "v1", Resource: "limitranges", Kind: "LimitRange", ShortNames: []string{"limits"}},
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "roles", Kind: "Role"},
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "rolebindings", Kind: "RoleBinding"},
 	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles", Kind: "ClusterRole", Cluster: true},
-	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings", Kind: "ClusterRoleBinding", Cluster: true},
+	{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings", Kind: "ClusterRoleBinding",
+		Cluster: true},
 }
 
 // defaults fills in the few defaults without which objects would not work.
@@ -126,12 +137,14 @@ func (k Kind) defaults(o *unstructured.Unstructured) {
 	case "ReplicaSet", "StatefulSet", "ReplicationController", "Gadget":
 		set(int64(1), "spec", "replicas")
 	case "DaemonSet":
-		set(map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxUnavailable": int64(1), "maxSurge": int64(0)}}, "spec", "updateStrategy")
+		set(map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxUnavailable": int64(1),
+			"maxSurge": int64(0)}}, "spec", "updateStrategy")
 	case "Job":
 		uid := string(o.GetUID())
 		set(int64(1), "spec", "parallelism")
 		set(false, "spec", "suspend")
-		set(map[string]any{"matchLabels": map[string]any{"batch.kubernetes.io/controller-uid": uid}}, "spec", "selector")
+		set(map[string]any{"matchLabels": map[string]any{"batch.kubernetes.io/controller-uid": uid}}, "spec",
+			"selector")
 		set(uid, "spec", "template", "metadata", "labels", "batch.kubernetes.io/controller-uid")
 	case "CronJob":
 		set(false, "spec", "suspend")
@@ -161,7 +174,8 @@ func mountToken(o *unstructured.Unstructured) {
 	}
 	volumes, _, _ := unstructured.NestedSlice(o.Object, "spec", "volumes")
 	volumes = append(volumes, map[string]any{"name": TokenVolume,
-		"projected": map[string]any{"sources": []any{map[string]any{"serviceAccountToken": map[string]any{"path": "token", "expirationSeconds": int64(3607)}}}}})
+		"projected": map[string]any{"sources": []any{
+			map[string]any{"serviceAccountToken": map[string]any{"path": "token", "expirationSeconds": int64(3607)}}}}})
 	_ = unstructured.SetNestedSlice(o.Object, volumes, "spec", "volumes") // spec is an object
 }
 
@@ -169,11 +183,14 @@ func mountToken(o *unstructured.Unstructured) {
 func (c *Cluster) groups() *metav1.APIGroupList {
 	list := &metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
 	for _, k := range c.kinds {
-		if k.Group == "" || slices.ContainsFunc(list.Groups, func(g metav1.APIGroup) bool { return g.Name == k.Group }) {
+		if k.Group == "" || slices.ContainsFunc(list.Groups, func(g metav1.APIGroup) bool {
+			return g.Name == k.Group
+		}) {
 			continue
 		}
 		v := metav1.GroupVersionForDiscovery{GroupVersion: k.Group + "/" + k.Version, Version: k.Version}
-		list.Groups = append(list.Groups, metav1.APIGroup{Name: k.Group, Versions: []metav1.GroupVersionForDiscovery{v}, PreferredVersion: v})
+		list.Groups = append(list.Groups, metav1.APIGroup{Name: k.Group, Versions: []metav1.GroupVersionForDiscovery{v},
+			PreferredVersion: v})
 	}
 	return list
 }
@@ -182,7 +199,8 @@ func (c *Cluster) groups() *metav1.APIGroupList {
 func (k Kind) categories() []string {
 	switch k.Group {
 	case "", "apps", "batch", "autoscaling":
-		if k.Scale || slices.Contains([]string{"Pod", "Service", "DaemonSet", "Job", "CronJob", "HorizontalPodAutoscaler"}, k.Kind) {
+		if k.Scale || slices.Contains([]string{"Pod", "Service", "DaemonSet", "Job", "CronJob",
+			"HorizontalPodAutoscaler"}, k.Kind) {
 			return []string{"all"}
 		}
 	}
@@ -191,22 +209,30 @@ func (k Kind) categories() []string {
 
 // resources is the answer to /apis/GROUP/VERSION; nil: there is no such group.
 func (c *Cluster) resources(gv schema.GroupVersion) *metav1.APIResourceList {
-	list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String()}
+	list := &metav1.APIResourceList{TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"},
+		GroupVersion: gv.String()}
 	for _, k := range c.kinds {
 		if k.Group != gv.Group || k.Version != gv.Version {
 			continue
 		}
-		list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource, SingularName: strings.ToLower(k.Kind), Kind: k.Kind,
-			Namespaced: !k.Cluster, ShortNames: k.ShortNames, Categories: k.categories(), Verbs: metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "watch"}})
+		list.APIResources = append(list.APIResources,
+			metav1.APIResource{Name: k.Resource, SingularName: strings.ToLower(k.Kind), Kind: k.Kind,
+				Namespaced: !k.Cluster, ShortNames: k.ShortNames, Categories: k.categories(),
+				Verbs: metav1.Verbs{"create", "delete", "get", "list", "patch", "update", "watch"}})
 		if k.Scale {
-			list.APIResources = append(list.APIResources, metav1.APIResource{Name: k.Resource + "/scale", Namespaced: !k.Cluster,
-				Group: "autoscaling", Version: "v1", Kind: "Scale", Verbs: metav1.Verbs{"get", "patch"}})
+			list.APIResources = append(list.APIResources,
+				metav1.APIResource{Name: k.Resource + "/scale", Namespaced: !k.Cluster,
+					Group: "autoscaling", Version: "v1", Kind: "Scale", Verbs: metav1.Verbs{"get", "patch"}})
 		}
 		if k.GVR() == Pods {
-			list.APIResources = append(list.APIResources, metav1.APIResource{Name: "pods/log", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get"}},
-				metav1.APIResource{Name: "pods/exec", Namespaced: true, Kind: "PodExecOptions", Verbs: metav1.Verbs{"create", "get"}},
-				metav1.APIResource{Name: "pods/attach", Namespaced: true, Kind: "PodAttachOptions", Verbs: metav1.Verbs{"create", "get"}},
-				metav1.APIResource{Name: "pods/ephemeralcontainers", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get", "patch", "update"}})
+			list.APIResources = append(list.APIResources,
+				metav1.APIResource{Name: "pods/log", Namespaced: true, Kind: "Pod", Verbs: metav1.Verbs{"get"}},
+				metav1.APIResource{Name: "pods/exec", Namespaced: true, Kind: "PodExecOptions",
+					Verbs: metav1.Verbs{"create", "get"}},
+				metav1.APIResource{Name: "pods/attach", Namespaced: true, Kind: "PodAttachOptions",
+					Verbs: metav1.Verbs{"create", "get"}},
+				metav1.APIResource{Name: "pods/ephemeralcontainers", Namespaced: true, Kind: "Pod",
+					Verbs: metav1.Verbs{"get", "patch", "update"}})
 		}
 	}
 	if list.APIResources == nil {

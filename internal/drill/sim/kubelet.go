@@ -15,7 +15,8 @@ func (c *Cluster) answerKubelet(req Request) (any, error) {
 	if _, err := c.Get(Nodes, "", req.Name); err != nil {
 		return nil, err
 	}
-	pods := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "PodList", "metadata": map[string]any{}}}
+	pods := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "PodList",
+		"metadata": map[string]any{}}}
 	for _, p := range c.List(Pods, "") {
 		if node, _, _ := unstructured.NestedString(p.Object, "spec", "nodeName"); node == req.Name {
 			pods.Items = append(pods.Items, p)
@@ -23,7 +24,8 @@ func (c *Cluster) answerKubelet(req Request) (any, error) {
 	}
 	_, path, _ := strings.Cut(req.Path, "/proxy/")
 	if parts := strings.Split(path, "/"); req.Verb == "create" && parts[0] == "checkpoint" && len(parts) == 4 {
-		return map[string]any{"items": []any{"/var/lib/kubelet/checkpoints/checkpoint-" + strings.Join(parts[1:], "-") + ".tar"}}, nil
+		return map[string]any{"items": []any{"/var/lib/kubelet/checkpoints/checkpoint-" + strings.Join(parts[1:], "-") +
+			".tar"}}, nil
 	}
 	switch strings.Trim(path, "/") {
 	case "pods":
@@ -45,9 +47,12 @@ func (c *Cluster) summary(node string, pods []unstructured.Unstructured) map[str
 		}
 		containers := []any{}
 		for _, container := range pod.Spec.Containers {
-			containers = append(containers, map[string]any{"name": container.Name, "cpu": map[string]any{"time": metav1.NewTime(c.opts.Now().UTC()), "usageNanoCores": c.usage(&pod, container.Name)}})
+			containers = append(containers, map[string]any{"name": container.Name,
+				"cpu": map[string]any{"time": metav1.NewTime(c.opts.Now().UTC()),
+					"usageNanoCores": c.usage(&pod, container.Name)}})
 		}
-		used = append(used, map[string]any{"podRef": map[string]any{"name": pod.Name, "namespace": pod.Namespace, "uid": pod.UID}, "startTime": pod.Status.StartTime, "containers": containers})
+		used = append(used, map[string]any{"podRef": map[string]any{"name": pod.Name, "namespace": pod.Namespace,
+			"uid": pod.UID}, "startTime": pod.Status.StartTime, "containers": containers})
 	}
 	return map[string]any{"node": map[string]any{"nodeName": node}, "pods": used}
 }

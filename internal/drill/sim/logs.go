@@ -109,7 +109,8 @@ func (c *Cluster) RestartContainers(namespace, pod, reason string, exitCode int6
 			count, _, _ := unstructured.NestedInt64(s, "restartCount")
 			started, _, _ := unstructured.NestedString(s, "state", "running", "startedAt")
 			s["restartCount"] = count + 1
-			s["lastState"] = map[string]any{"terminated": map[string]any{"exitCode": exitCode, "reason": reason, "startedAt": started, "finishedAt": now}}
+			s["lastState"] = map[string]any{"terminated": map[string]any{"exitCode": exitCode, "reason": reason,
+				"startedAt": started, "finishedAt": now}}
 			s["state"] = map[string]any{"running": map[string]any{"startedAt": now}}
 		}
 		_ = unstructured.SetNestedSlice(m, statuses, "status", "containerStatuses") // status is an object
@@ -145,7 +146,9 @@ func containerOf(pod *unstructured.Unstructured, name string) (string, error) {
 	case slices.Contains(names, name):
 		return name, nil
 	case name == "":
-		return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, choose one of: [%s]", pod.GetName(), strings.Join(names, " ")))
+		return "", apierrors.NewBadRequest(
+			fmt.Sprintf("a container name must be specified for pod %s, choose one of: [%s]", pod.GetName(),
+				strings.Join(names, " ")))
 	}
 	return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.GetName()))
 }
@@ -227,7 +230,8 @@ func (c *Cluster) answerLog(w http.ResponseWriter, hr *http.Request, req Request
 	}
 	lines, next, news, alive := c.readLog(pod, container, query, -1)
 	if query.previous && lines == nil {
-		return apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", container, pod.GetName()))
+		return apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", container,
+			pod.GetName()))
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	out := &logWriter{w: w, left: query.limit}
@@ -257,7 +261,8 @@ func (c *Cluster) wait(ctx context.Context, news <-chan struct{}) bool {
 
 // readLog reads a log from a line on; -1: as the query says. alive is false
 // once the container will write no more.
-func (c *Cluster) readLog(pod *unstructured.Unstructured, container string, q logQuery, from int) (lines []logLine, next int, news <-chan struct{}, alive bool) {
+func (c *Cluster) readLog(pod *unstructured.Unstructured, container string, q logQuery, from int) (lines []logLine,
+	next int, news <-chan struct{}, alive bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.logs.news == nil {
@@ -319,6 +324,7 @@ func (w *logWriter) write(text string) {
 
 // errNoExec is the answer to exec, attach, portforward and the like.
 func errNoExec(what string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonMethodNotAllowed, Code: http.StatusMethodNotAllowed,
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+		Reason: metav1.StatusReasonMethodNotAllowed, Code: http.StatusMethodNotAllowed,
 		Message: what + " is not simulated in this cluster"}}
 }

@@ -18,20 +18,23 @@ func Restore(o Options, objects []unstructured.Unstructured) (*Cluster, error) {
 		object := &objects[i]
 		k := c.kindOf(c.gvrOf(object))
 		if k.Kind == "" {
-			return nil, fmt.Errorf("the simulated cluster does not serve %s of %s", object.GetKind(), object.GetAPIVersion())
+			return nil, fmt.Errorf("the simulated cluster does not serve %s of %s", object.GetKind(),
+				object.GetAPIVersion())
 		}
 		stored, err := k.asStored(object)
 		if err == nil {
 			err = c.store.put(k.GVR(), stored)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("restoring %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), err)
+			return nil, fmt.Errorf("restoring %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(),
+				err)
 		}
 		if phase(stored) == "Pending" {
 			c.restless[stored.GetNamespace()] = true
 		}
 		if err := c.countOn(stored); err != nil {
-			return nil, fmt.Errorf("restoring %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), err)
+			return nil, fmt.Errorf("restoring %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(),
+				err)
 		}
 	}
 	return c, nil

@@ -60,7 +60,8 @@ func (r Request) Key() string {
 
 // Writes reports whether the request would change the cluster.
 func (r Request) Writes() bool {
-	return !r.DryRun && r.Resource != "pods/exec" && r.Resource != "pods/attach" && (r.Verb == "patch" || r.Verb == "update" || r.Verb == "delete" || r.Verb == "create" && !r.asks())
+	return !r.DryRun && r.Resource != "pods/exec" && r.Resource != "pods/attach" &&
+		(r.Verb == "patch" || r.Verb == "update" || r.Verb == "delete" || r.Verb == "create" && !r.asks())
 }
 
 // asks: a review, by which one asks about oneself.
@@ -333,8 +334,9 @@ func (c *Cluster) answerRead(hr *http.Request, req Request, k Kind) (any, error)
 }
 
 // errNotServed is the answer to a path that nobody serves.
-var errNotServed = &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotFound,
-	Code: http.StatusNotFound, Message: "the server could not find the requested resource"}}
+var errNotServed = &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+	Reason: metav1.StatusReasonNotFound,
+	Code:   http.StatusNotFound, Message: "the server could not find the requested resource"}}
 
 // answerAboutItself answers discovery, the version and the reviews.
 func (c *Cluster) answerAboutItself(req Request, body []byte) (any, error) {
@@ -342,12 +344,15 @@ func (c *Cluster) answerAboutItself(req Request, body []byte) (any, error) {
 	case path == "/version":
 		return version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.2"}, nil
 	case path == "/api":
-		return metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"}, Versions: []string{"v1"}}, nil
+		return metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions", APIVersion: "v1"},
+			Versions: []string{"v1"}}, nil
 	case path == "/apis":
 		return c.groups(), nil
 	case req.Verb == "create" && req.Resource == "selfsubjectreviews":
-		return authenticationv1.SelfSubjectReview{TypeMeta: metav1.TypeMeta{Kind: "SelfSubjectReview", APIVersion: "authentication.k8s.io/v1"},
-			Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: c.opts.User, Groups: []string{"responders", "system:authenticated"}}}}, nil
+		return authenticationv1.SelfSubjectReview{TypeMeta: metav1.TypeMeta{Kind: "SelfSubjectReview",
+			APIVersion: "authentication.k8s.io/v1"},
+			Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: c.opts.User,
+				Groups: []string{"responders", "system:authenticated"}}}}, nil
 	case req.Verb == "create" && req.Resource == "selfsubjectaccessreviews":
 		return c.review(body)
 	case strings.HasPrefix(path, "/api"):

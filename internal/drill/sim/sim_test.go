@@ -39,20 +39,24 @@ func start(t *testing.T, faults func(sim.Request) sim.Fault) (*sim.Cluster, *kub
 
 func patch(t *testing.T, d dynamic.Interface, name, body string, sub ...string) (*unstructured.Unstructured, error) {
 	t.Helper()
-	return d.Resource(sim.Deployments).Namespace("todo-app").Patch(t.Context(), name, types.MergePatchType, []byte(body), metav1.PatchOptions{}, sub...)
+	return d.Resource(sim.Deployments).Namespace("todo-app").
+		Patch(t.Context(), name, types.MergePatchType, []byte(body), metav1.PatchOptions{}, sub...)
 }
 
 func TestPreconditions(t *testing.T) {
 	t.Parallel()
 	_, _, d := start(t, nil)
-	if _, err := patch(t, d, "backend", `{"metadata":{"resourceVersion":"1"},"spec":{"replicas":1}}`, "scale"); !apierrors.IsConflict(err) {
+	if _, err := patch(t, d, "backend", `{"metadata":{"resourceVersion":"1"},"spec":{"replicas":1}}`,
+		"scale"); !apierrors.IsConflict(err) {
 		t.Errorf("an old version: %v", err)
 	}
-	if _, err := patch(t, d, "backend", `{"metadata":{"uid":"other"},"spec":{"paused":true}}`); !apierrors.IsInvalid(err) {
+	if _, err := patch(t, d, "backend", `{"metadata":{"uid":"other"},"spec":{"paused":true}}`); !apierrors.IsInvalid(
+		err) {
 		t.Errorf("another UID: %v", err)
 	}
 	old := types.UID("other")
-	err := d.Resource(sim.NetworkPolicies).Namespace("todo-app").Delete(t.Context(), "default-deny-all", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &old}})
+	err := d.Resource(sim.NetworkPolicies).Namespace("todo-app").
+		Delete(t.Context(), "default-deny-all", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &old}})
 	if !apierrors.IsConflict(err) {
 		t.Errorf("deleting another UID: %v", err)
 	}
@@ -96,10 +100,13 @@ func TestDryRunsChangeNothing(t *testing.T) {
 	if _, err := r.Create(t.Context(), live, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 		t.Errorf("create: %v", err)
 	}
-	if _, err := r.Patch(t.Context(), "default-deny-all", types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+	if _, err := r.Patch(t.Context(), "default-deny-all", types.MergePatchType,
+		[]byte(`{"metadata":{"labels":{"a":"b"}}}`),
+		metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 		t.Errorf("patch: %v", err)
 	}
-	if err := r.Delete(t.Context(), "default-deny-all", metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+	if err := r.Delete(t.Context(), "default-deny-all",
+		metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 		t.Errorf("delete: %v", err)
 	}
 	if version() != before {
@@ -120,7 +127,8 @@ func TestDetachedPod(t *testing.T) {
 	suspect := list.Items[0].Name
 	relabel := func(label string) {
 		t.Helper()
-		if _, err := pods.Patch(t.Context(), suspect, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":`+label+`}}}`), metav1.PatchOptions{}); err != nil {
+		if _, err := pods.Patch(t.Context(), suspect, types.MergePatchType,
+			[]byte(`{"metadata":{"labels":{"app":`+label+`}}}`), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -151,7 +159,8 @@ func TestDetachedPod(t *testing.T) {
 		}
 	}
 	relabel(`"backend"`)
-	if pod, err = pods.Get(t.Context(), suspect, metav1.GetOptions{}); err != nil || len(pod.OwnerReferences) != 1 || count() != 3 {
+	if pod, err = pods.Get(t.Context(), suspect, metav1.GetOptions{}); err != nil || len(pod.OwnerReferences) != 1 ||
+		count() != 3 {
 		t.Errorf("adopted again: owners %v, %d in all (%v)", pod.OwnerReferences, count(), err)
 	}
 }
@@ -194,13 +203,16 @@ func TestDeniedRights(t *testing.T) {
 	t.Parallel()
 	c, kube, _ := start(t, nil)
 	c.Deny(sim.Rule{Verb: "delete", Resource: "networkpolicies", Group: "networking.k8s.io"})
-	err := kube.NetworkingV1().NetworkPolicies("todo-app").Delete(t.Context(), "default-deny-all", metav1.DeleteOptions{})
-	const want = `networkpolicies.networking.k8s.io "default-deny-all" is forbidden: User "responder" cannot delete resource "networkpolicies" in API group "networking.k8s.io" in the namespace "todo-app"`
+	err := kube.NetworkingV1().NetworkPolicies("todo-app").
+		Delete(t.Context(), "default-deny-all", metav1.DeleteOptions{})
+	const want = `networkpolicies.networking.k8s.io "default-deny-all" is forbidden: User "responder" cannot delete ` +
+		`resource "networkpolicies" in API group "networking.k8s.io" in the namespace "todo-app"`
 	if !apierrors.IsForbidden(err) || err.Error() != want {
 		t.Errorf("got:  %v\nwant: %s", err, want)
 	}
 	c.Expire()
-	if _, err := kube.CoreV1().Pods("todo-app").List(t.Context(), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
+	if _, err := kube.CoreV1().Pods("todo-app").
+		List(t.Context(), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
 		t.Errorf("expired: %v", err)
 	}
 }
@@ -236,7 +248,8 @@ func TestTheSameTwice(t *testing.T) {
 	var states []string
 	for range 2 {
 		c, kube, _ := start(t, nil)
-		if err := kube.AppsV1().Deployments("todo-app").Delete(context.Background(), "frontend", metav1.DeleteOptions{}); err != nil {
+		if err := kube.AppsV1().Deployments("todo-app").
+			Delete(context.Background(), "frontend", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		states = append(states, mustJSON(t, c.State()))
@@ -244,7 +257,8 @@ func TestTheSameTwice(t *testing.T) {
 	if states[0] != states[1] {
 		t.Error("they differ")
 	}
-	if strings.Contains(states[0], `"name":"frontend-`) && strings.Contains(states[0], `"kind":"ReplicaSet","name":"frontend-`) {
+	if strings.Contains(states[0], `"name":"frontend-`) &&
+		strings.Contains(states[0], `"kind":"ReplicaSet","name":"frontend-`) {
 		t.Error("what the Deployment owned is still there")
 	}
 }

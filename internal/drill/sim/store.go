@@ -31,7 +31,8 @@ func nameOf(o *unstructured.Unstructured) objectName {
 }
 
 func newStore(kinds []Kind) *store {
-	s := &store{map[schema.GroupVersionResource]string{}, nil, map[schema.GroupVersionResource]map[objectName]*unstructured.Unstructured{}}
+	s := &store{map[schema.GroupVersionResource]string{}, nil,
+		map[schema.GroupVersionResource]map[objectName]*unstructured.Unstructured{}}
 	for _, k := range kinds {
 		s.lists[k.GVR()] = k.Kind + "List"
 	}

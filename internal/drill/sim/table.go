@@ -53,7 +53,8 @@ func (c *Cluster) tableWanted(hr *http.Request, k Kind) (*asTable, error) {
 		if params["as"] != "Table" || params["g"] != metav1.GroupName || params["v"] != "v1" {
 			continue
 		}
-		t := &asTable{kind: k, include: metav1.IncludeObjectPolicy(hr.URL.Query().Get("includeObject")), now: c.opts.Now()}
+		t := &asTable{kind: k, include: metav1.IncludeObjectPolicy(hr.URL.Query().Get("includeObject")),
+			now: c.opts.Now()}
 		switch t.include {
 		case "":
 			t.include = metav1.IncludeMetadata
@@ -68,7 +69,8 @@ func (c *Cluster) tableWanted(hr *http.Request, k Kind) (*asTable, error) {
 
 // of makes a table of an object or a list.
 func (t *asTable) of(answer any) (*metav1.Table, error) {
-	table := &metav1.Table{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "Table"}, Rows: []metav1.TableRow{}}
+	table := &metav1.Table{TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "Table"},
+		Rows: []metav1.TableRow{}}
 	var items []unstructured.Unstructured
 	switch o := answer.(type) {
 	case *unstructured.UnstructuredList:
@@ -100,7 +102,8 @@ func (t *asTable) row(p printer, o *unstructured.Unstructured) (metav1.TableRow,
 	}
 	cells, err := p.cells(printed, t.now)
 	if err != nil {
-		return metav1.TableRow{}, apierrors.NewInternalError(fmt.Errorf("printing %s %s: %w", o.GetKind(), o.GetName(), err))
+		return metav1.TableRow{}, apierrors.NewInternalError(fmt.Errorf("printing %s %s: %w", o.GetKind(), o.GetName(),
+			err))
 	}
 	row := metav1.TableRow{Cells: cells}
 	switch t.include {
@@ -173,124 +176,148 @@ var (
 var printers = map[string]printer{
 	"Role": plainPrinter, "ClusterRole": plainPrinter, "LimitRange": plainPrinter,
 	"Pod": prints("Name|Ready|Status|Restarts|Age|IP*|Node*|Nominated Node*|Readiness Gates*", podCells),
-	"Deployment": prints("Name|Ready|Up-to-date|Available|Age|Containers*|Images*|Selector*", func(o *appsv1.Deployment, age func(metav1.Time) string) []any {
-		cells := []any{o.Name, outOf(o.Status.ReadyReplicas, o.Spec.Replicas), o.Status.UpdatedReplicas, o.Status.AvailableReplicas, age(o.CreationTimestamp)}
-		return append(cells, templateCells(o.Spec.Template, o.Spec.Selector)...)
-	}),
+	"Deployment": prints("Name|Ready|Up-to-date|Available|Age|Containers*|Images*|Selector*",
+		func(o *appsv1.Deployment, age func(metav1.Time) string) []any {
+			cells := []any{o.Name, outOf(o.Status.ReadyReplicas, o.Spec.Replicas), o.Status.UpdatedReplicas,
+				o.Status.AvailableReplicas, age(o.CreationTimestamp)}
+			return append(cells, templateCells(o.Spec.Template, o.Spec.Selector)...)
+		}),
 	"ReplicaSet": prints(replicasColumns, func(o *appsv1.ReplicaSet, age func(metav1.Time) string) []any {
-		cells := []any{o.Name, number(o.Spec.Replicas), o.Status.Replicas, o.Status.ReadyReplicas, age(o.CreationTimestamp)}
+		cells := []any{o.Name, number(o.Spec.Replicas), o.Status.Replicas, o.Status.ReadyReplicas,
+			age(o.CreationTimestamp)}
 		return append(cells, templateCells(o.Spec.Template, o.Spec.Selector)...)
 	}),
-	"ReplicationController": prints(replicasColumns, func(o *corev1.ReplicationController, age func(metav1.Time) string) []any {
-		cells := []any{o.Name, number(o.Spec.Replicas), o.Status.Replicas, o.Status.ReadyReplicas, age(o.CreationTimestamp)}
-		var template corev1.PodTemplateSpec
-		if o.Spec.Template != nil {
-			template = *o.Spec.Template
-		}
-		return append(cells, templateCells(template, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})...)
-	}),
-	"StatefulSet": prints("Name|Ready|Age|Containers*|Images*", func(o *appsv1.StatefulSet, age func(metav1.Time) string) []any {
-		cells := []any{o.Name, outOf(o.Status.ReadyReplicas, o.Spec.Replicas), age(o.CreationTimestamp)}
-		return append(cells, templateCells(o.Spec.Template, nil)[:2]...)
-	}),
-	"DaemonSet": prints("Name|Desired#|Current#|Ready#|Up-to-date#|Available#|Node Selector|Age|Containers*|Images*|Selector*", func(o *appsv1.DaemonSet, age func(metav1.Time) string) []any {
-		s := o.Status
-		cells := []any{o.Name, s.DesiredNumberScheduled, s.CurrentNumberScheduled, s.NumberReady, s.UpdatedNumberScheduled, s.NumberAvailable,
-			labels.FormatLabels(o.Spec.Template.Spec.NodeSelector), age(o.CreationTimestamp)}
-		return append(cells, templateCells(o.Spec.Template, o.Spec.Selector)...)
-	}),
-	"Job": prints("Name|Status|Completions|Duration|Age|Containers*|Images*|Selector*", func(o *batchv1.Job, age func(metav1.Time) string) []any {
-		status, took := "Running", ""
-		if o.Spec.Suspend != nil && *o.Spec.Suspend {
-			status = "Suspended"
-		}
-		if o.Status.StartTime != nil {
-			took = age(*o.Status.StartTime)
-		}
-		completions := fmt.Sprintf("%d/1", o.Status.Succeeded)
-		switch n := number(o.Spec.Parallelism); {
-		case o.Spec.Completions != nil:
-			completions = outOf(o.Status.Succeeded, o.Spec.Completions)
-		case n > 1:
-			completions += fmt.Sprintf(" of %d", n)
-		}
-		return append([]any{o.Name, status, completions, took, age(o.CreationTimestamp)}, templateCells(o.Spec.Template, o.Spec.Selector)...)
-	}),
-	"CronJob": prints("Name|Schedule|Timezone|Suspend|Active#|Last Schedule|Age|Containers*|Images*|Selector*", func(o *batchv1.CronJob, age func(metav1.Time) string) []any {
-		last, zone, suspend := "<none>", "<none>", "False"
-		if o.Status.LastScheduleTime != nil {
-			last = age(*o.Status.LastScheduleTime)
-		}
-		if o.Spec.TimeZone != nil {
-			zone = *o.Spec.TimeZone
-		}
-		if o.Spec.Suspend != nil && *o.Spec.Suspend {
-			suspend = "True"
-		}
-		job := o.Spec.JobTemplate.Spec
-		return append([]any{o.Name, o.Spec.Schedule, zone, suspend, len(o.Status.Active), last, age(o.CreationTimestamp)}, templateCells(job.Template, job.Selector)...)
-	}),
-	"Service": prints("Name|Type|Cluster-IP|External-IP|Port(s)|Age|Selector*", func(o *corev1.Service, age func(metav1.Time) string) []any {
-		return []any{o.Name, string(o.Spec.Type), cmp.Or(o.Spec.ClusterIP, none), cmp.Or(strings.Join(o.Spec.ExternalIPs, ","), none),
-			cmp.Or(joined(o.Spec.Ports, ",", portText), none), age(o.CreationTimestamp), labels.FormatLabels(o.Spec.Selector)}
-	}),
-	"EndpointSlice": prints("Name|AddressType|Ports|Endpoints|Age", func(o *discoveryv1.EndpointSlice, age func(metav1.Time) string) []any {
-		var ports, addresses []string
-		for _, p := range o.Ports {
-			if p.Port == nil {
-				ports = append(ports, "*")
-				continue
+	"ReplicationController": prints(replicasColumns,
+		func(o *corev1.ReplicationController, age func(metav1.Time) string) []any {
+			cells := []any{o.Name, number(o.Spec.Replicas), o.Status.Replicas, o.Status.ReadyReplicas,
+				age(o.CreationTimestamp)}
+			var template corev1.PodTemplateSpec
+			if o.Spec.Template != nil {
+				template = *o.Spec.Template
 			}
-			ports = append(ports, fmt.Sprint(*p.Port))
-		}
-		for _, e := range o.Endpoints {
-			addresses = append(addresses, e.Addresses...)
-		}
-		return []any{o.Name, string(o.AddressType), firstThree(ports), firstThree(addresses), age(o.CreationTimestamp)}
-	}),
-	"NetworkPolicy": prints("Name|Pod-Selector|Age", func(o *networkingv1.NetworkPolicy, age func(metav1.Time) string) []any {
-		return []any{o.Name, metav1.FormatLabelSelector(&o.Spec.PodSelector), age(o.CreationTimestamp)}
-	}),
-	"Ingress": prints("Name|Class|Hosts|Address|Ports|Age", func(o *networkingv1.Ingress, age func(metav1.Time) string) []any {
-		class, ports := none, "80"
-		if o.Spec.IngressClassName != nil {
-			class = *o.Spec.IngressClassName
-		}
-		if len(o.Spec.TLS) > 0 {
-			ports = "80, 443"
-		}
-		hosts := joined(o.Spec.Rules, ",", func(r networkingv1.IngressRule) string { return cmp.Or(r.Host, "*") })
-		return []any{o.Name, class, cmp.Or(hosts, "*"), "", ports, age(o.CreationTimestamp)}
-	}),
-	"PodDisruptionBudget": prints("Name|Min Available|Max Unavailable|Allowed Disruptions#|Age", func(o *policyv1.PodDisruptionBudget, age func(metav1.Time) string) []any {
-		text := func(n *intstr.IntOrString) string {
-			if n == nil {
-				return "N/A"
+			return append(cells, templateCells(template, &metav1.LabelSelector{MatchLabels: o.Spec.Selector})...)
+		}),
+	"StatefulSet": prints("Name|Ready|Age|Containers*|Images*",
+		func(o *appsv1.StatefulSet, age func(metav1.Time) string) []any {
+			cells := []any{o.Name, outOf(o.Status.ReadyReplicas, o.Spec.Replicas), age(o.CreationTimestamp)}
+			return append(cells, templateCells(o.Spec.Template, nil)[:2]...)
+		}),
+	"DaemonSet": prints(
+		"Name|Desired#|Current#|Ready#|Up-to-date#|Available#|Node Selector|Age|Containers*|Images*|Selector*",
+		func(o *appsv1.DaemonSet, age func(metav1.Time) string) []any {
+			s := o.Status
+			cells := []any{o.Name, s.DesiredNumberScheduled, s.CurrentNumberScheduled, s.NumberReady,
+				s.UpdatedNumberScheduled, s.NumberAvailable,
+				labels.FormatLabels(o.Spec.Template.Spec.NodeSelector), age(o.CreationTimestamp)}
+			return append(cells, templateCells(o.Spec.Template, o.Spec.Selector)...)
+		}),
+	"Job": prints("Name|Status|Completions|Duration|Age|Containers*|Images*|Selector*",
+		func(o *batchv1.Job, age func(metav1.Time) string) []any {
+			status, took := "Running", ""
+			if o.Spec.Suspend != nil && *o.Spec.Suspend {
+				status = "Suspended"
 			}
-			return n.String()
-		}
-		return []any{o.Name, text(o.Spec.MinAvailable), text(o.Spec.MaxUnavailable), o.Status.DisruptionsAllowed, age(o.CreationTimestamp)}
-	}),
-	"ControllerRevision": prints("Name|Controller|Revision|Age", func(o *appsv1.ControllerRevision, age func(metav1.Time) string) []any {
-		by := none
-		if r := metav1.GetControllerOf(o); r != nil {
-			by = strings.ToLower(r.Kind) + "/" + r.Name
-		}
-		return []any{o.Name, by, fmt.Sprint(o.Revision), age(o.CreationTimestamp)}
-	}),
-	"ResourceQuota": prints("Name|Request|Limit|Age", func(o *corev1.ResourceQuota, age func(metav1.Time) string) []any {
-		var requests, limits []string
-		for _, name := range slices.Sorted(maps.Keys(o.Status.Hard)) {
-			used, hard := o.Status.Used[name], o.Status.Hard[name]
-			text := fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String())
-			if strings.HasPrefix(string(name), "limits.") {
-				limits = append(limits, text)
-			} else {
-				requests = append(requests, text)
+			if o.Status.StartTime != nil {
+				took = age(*o.Status.StartTime)
 			}
-		}
-		return []any{o.Name, strings.Join(requests, ", "), strings.Join(limits, ", "), age(o.CreationTimestamp)}
-	}),
+			completions := fmt.Sprintf("%d/1", o.Status.Succeeded)
+			switch n := number(o.Spec.Parallelism); {
+			case o.Spec.Completions != nil:
+				completions = outOf(o.Status.Succeeded, o.Spec.Completions)
+			case n > 1:
+				completions += fmt.Sprintf(" of %d", n)
+			}
+			return append([]any{o.Name, status, completions, took, age(o.CreationTimestamp)},
+				templateCells(o.Spec.Template, o.Spec.Selector)...)
+		}),
+	"CronJob": prints("Name|Schedule|Timezone|Suspend|Active#|Last Schedule|Age|Containers*|Images*|Selector*",
+		func(o *batchv1.CronJob, age func(metav1.Time) string) []any {
+			last, zone, suspend := "<none>", "<none>", "False"
+			if o.Status.LastScheduleTime != nil {
+				last = age(*o.Status.LastScheduleTime)
+			}
+			if o.Spec.TimeZone != nil {
+				zone = *o.Spec.TimeZone
+			}
+			if o.Spec.Suspend != nil && *o.Spec.Suspend {
+				suspend = "True"
+			}
+			job := o.Spec.JobTemplate.Spec
+			return append([]any{o.Name, o.Spec.Schedule, zone, suspend, len(o.Status.Active), last,
+				age(o.CreationTimestamp)}, templateCells(job.Template, job.Selector)...)
+		}),
+	"Service": prints("Name|Type|Cluster-IP|External-IP|Port(s)|Age|Selector*",
+		func(o *corev1.Service, age func(metav1.Time) string) []any {
+			return []any{o.Name, string(o.Spec.Type), cmp.Or(o.Spec.ClusterIP, none),
+				cmp.Or(strings.Join(o.Spec.ExternalIPs, ","), none),
+				cmp.Or(joined(o.Spec.Ports, ",", portText), none), age(o.CreationTimestamp),
+				labels.FormatLabels(o.Spec.Selector)}
+		}),
+	"EndpointSlice": prints("Name|AddressType|Ports|Endpoints|Age",
+		func(o *discoveryv1.EndpointSlice, age func(metav1.Time) string) []any {
+			var ports, addresses []string
+			for _, p := range o.Ports {
+				if p.Port == nil {
+					ports = append(ports, "*")
+					continue
+				}
+				ports = append(ports, fmt.Sprint(*p.Port))
+			}
+			for _, e := range o.Endpoints {
+				addresses = append(addresses, e.Addresses...)
+			}
+			return []any{o.Name, string(o.AddressType), firstThree(ports), firstThree(addresses),
+				age(o.CreationTimestamp)}
+		}),
+	"NetworkPolicy": prints("Name|Pod-Selector|Age",
+		func(o *networkingv1.NetworkPolicy, age func(metav1.Time) string) []any {
+			return []any{o.Name, metav1.FormatLabelSelector(&o.Spec.PodSelector), age(o.CreationTimestamp)}
+		}),
+	"Ingress": prints("Name|Class|Hosts|Address|Ports|Age",
+		func(o *networkingv1.Ingress, age func(metav1.Time) string) []any {
+			class, ports := none, "80"
+			if o.Spec.IngressClassName != nil {
+				class = *o.Spec.IngressClassName
+			}
+			if len(o.Spec.TLS) > 0 {
+				ports = "80, 443"
+			}
+			hosts := joined(o.Spec.Rules, ",", func(r networkingv1.IngressRule) string { return cmp.Or(r.Host, "*") })
+			return []any{o.Name, class, cmp.Or(hosts, "*"), "", ports, age(o.CreationTimestamp)}
+		}),
+	"PodDisruptionBudget": prints("Name|Min Available|Max Unavailable|Allowed Disruptions#|Age",
+		func(o *policyv1.PodDisruptionBudget, age func(metav1.Time) string) []any {
+			text := func(n *intstr.IntOrString) string {
+				if n == nil {
+					return "N/A"
+				}
+				return n.String()
+			}
+			return []any{o.Name, text(o.Spec.MinAvailable), text(o.Spec.MaxUnavailable), o.Status.DisruptionsAllowed,
+				age(o.CreationTimestamp)}
+		}),
+	"ControllerRevision": prints("Name|Controller|Revision|Age",
+		func(o *appsv1.ControllerRevision, age func(metav1.Time) string) []any {
+			by := none
+			if r := metav1.GetControllerOf(o); r != nil {
+				by = strings.ToLower(r.Kind) + "/" + r.Name
+			}
+			return []any{o.Name, by, fmt.Sprint(o.Revision), age(o.CreationTimestamp)}
+		}),
+	"ResourceQuota": prints("Name|Request|Limit|Age",
+		func(o *corev1.ResourceQuota, age func(metav1.Time) string) []any {
+			var requests, limits []string
+			for _, name := range slices.Sorted(maps.Keys(o.Status.Hard)) {
+				used, hard := o.Status.Used[name], o.Status.Hard[name]
+				text := fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String())
+				if strings.HasPrefix(string(name), "limits.") {
+					limits = append(limits, text)
+				} else {
+					requests = append(requests, text)
+				}
+			}
+			return []any{o.Name, strings.Join(requests, ", "), strings.Join(limits, ", "), age(o.CreationTimestamp)}
+		}),
 	"Namespace": prints("Name|Status|Age", func(o *corev1.Namespace, age func(metav1.Time) string) []any {
 		return []any{o.Name, string(o.Status.Phase), age(o.CreationTimestamp)}
 	}),
@@ -306,21 +333,26 @@ var printers = map[string]printer{
 	"RoleBinding": prints(bindingColumns, func(o *rbacv1.RoleBinding, age func(metav1.Time) string) []any {
 		return bindingCells(o.ObjectMeta, o.RoleRef, o.Subjects, age)
 	}),
-	"ClusterRoleBinding": prints(bindingColumns, func(o *rbacv1.ClusterRoleBinding, age func(metav1.Time) string) []any {
-		return bindingCells(o.ObjectMeta, o.RoleRef, o.Subjects, age)
-	}),
-	"HorizontalPodAutoscaler": prints("Name|Reference|Targets|MinPods|MaxPods|Replicas|Age", func(o *autoscalingv2.HorizontalPodAutoscaler, age func(metav1.Time) string) []any {
-		targets, least := none, "<unset>"
-		if len(o.Spec.Metrics) > 0 {
-			targets = "<unknown>" // nobody measures here
-		}
-		if o.Spec.MinReplicas != nil {
-			least = fmt.Sprint(*o.Spec.MinReplicas)
-		}
-		ref := o.Spec.ScaleTargetRef
-		return []any{o.Name, ref.Kind + "/" + ref.Name, targets, least, o.Spec.MaxReplicas, o.Status.CurrentReplicas, age(o.CreationTimestamp)}
-	}),
-	"Node":  prints("Name|Status|Roles|Age|Version|Internal-IP*|External-IP*|OS-Image*|Kernel-Version*|Container-Runtime*", nodeCells),
+	"ClusterRoleBinding": prints(bindingColumns,
+		func(o *rbacv1.ClusterRoleBinding, age func(metav1.Time) string) []any {
+			return bindingCells(o.ObjectMeta, o.RoleRef, o.Subjects, age)
+		}),
+	"HorizontalPodAutoscaler": prints("Name|Reference|Targets|MinPods|MaxPods|Replicas|Age",
+		func(o *autoscalingv2.HorizontalPodAutoscaler, age func(metav1.Time) string) []any {
+			targets, least := none, "<unset>"
+			if len(o.Spec.Metrics) > 0 {
+				targets = "<unknown>" // nobody measures here
+			}
+			if o.Spec.MinReplicas != nil {
+				least = fmt.Sprint(*o.Spec.MinReplicas)
+			}
+			ref := o.Spec.ScaleTargetRef
+			return []any{o.Name, ref.Kind + "/" + ref.Name, targets, least, o.Spec.MaxReplicas,
+				o.Status.CurrentReplicas, age(o.CreationTimestamp)}
+		}),
+	"Node": prints(
+		"Name|Status|Roles|Age|Version|Internal-IP*|External-IP*|OS-Image*|Kernel-Version*|Container-Runtime*",
+		nodeCells),
 	"Event": prints("Last Seen|Type|Reason|Object|Subobject*|Source*|Message|First Seen*|Count*|Name*", eventCells),
 }
 
@@ -366,10 +398,12 @@ func portText(p corev1.ServicePort) string {
 // templateCells are those that workloads have in common: containers, images, selector.
 func templateCells(t corev1.PodTemplateSpec, selector *metav1.LabelSelector) []any {
 	return []any{joined(t.Spec.Containers, ",", func(c corev1.Container) string { return c.Name }),
-		joined(t.Spec.Containers, ",", func(c corev1.Container) string { return c.Image }), metav1.FormatLabelSelector(selector)}
+		joined(t.Spec.Containers, ",", func(c corev1.Container) string { return c.Image }),
+		metav1.FormatLabelSelector(selector)}
 }
 
-func bindingCells(o metav1.ObjectMeta, role rbacv1.RoleRef, subjects []rbacv1.Subject, age func(metav1.Time) string) []any {
+func bindingCells(o metav1.ObjectMeta, role rbacv1.RoleRef, subjects []rbacv1.Subject,
+	age func(metav1.Time) string) []any {
 	by := map[string][]string{}
 	for _, s := range subjects {
 		name := s.Name
@@ -439,12 +473,15 @@ func nodeCells(o *corev1.Node, age func(metav1.Time) string) []any {
 		return none
 	}
 	info := o.Status.NodeInfo
-	return []any{o.Name, status, cmp.Or(strings.Join(roles, ","), none), age(o.CreationTimestamp), info.KubeletVersion, address(corev1.NodeInternalIP),
-		address(corev1.NodeExternalIP), cmp.Or(info.OSImage, "<unknown>"), cmp.Or(info.KernelVersion, "<unknown>"), cmp.Or(info.ContainerRuntimeVersion, "<unknown>")}
+	return []any{o.Name, status, cmp.Or(strings.Join(roles, ","), none), age(o.CreationTimestamp), info.KubeletVersion,
+		address(corev1.NodeInternalIP),
+		address(corev1.NodeExternalIP), cmp.Or(info.OSImage, "<unknown>"), cmp.Or(info.KernelVersion, "<unknown>"),
+		cmp.Or(info.ContainerRuntimeVersion, "<unknown>")}
 }
 
 func eventCells(o *corev1.Event, age func(metav1.Time) string) []any {
 	object := strings.ToLower(o.InvolvedObject.Kind) + "/" + o.InvolvedObject.Name
-	return []any{age(o.LastTimestamp), o.Type, o.Reason, object, o.InvolvedObject.FieldPath, cmp.Or(o.Source.Component, o.ReportingController),
+	return []any{age(o.LastTimestamp), o.Type, o.Reason, object, o.InvolvedObject.FieldPath,
+		cmp.Or(o.Source.Component, o.ReportingController),
 		strings.TrimSpace(o.Message), age(o.FirstTimestamp), max(1, o.Count), o.Name}
 }

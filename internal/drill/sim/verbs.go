@@ -62,7 +62,8 @@ func (c *Cluster) answerList(hr *http.Request, req Request, k Kind) (any, error)
 	list.SetResourceVersion(fmt.Sprint(c.version))
 	for _, o := range c.list(k.GVR(), req.Namespace) {
 		key := o.GetNamespace() + "/" + o.GetName()
-		if key <= string(after) && len(after) > 0 || !sel.Matches(labels.Set(o.GetLabels())) || !field.Matches(fieldsOf(&o)) {
+		if key <= string(after) && len(after) > 0 || !sel.Matches(labels.Set(o.GetLabels())) ||
+			!field.Matches(fieldsOf(&o)) {
 			continue
 		}
 		if limit > 0 && len(list.Items) == limit {
@@ -93,7 +94,8 @@ func fieldsOf(o *unstructured.Unstructured) fields.Set {
 }
 
 // selectable are further fields by which the real server selects pods, Secrets and events.
-var selectable = map[string][]string{"status.phase": {"status", "phase"}, "spec.nodeName": {"spec", "nodeName"}, "type": {"type"}, "reason": {"reason"}}
+var selectable = map[string][]string{"status.phase": {"status", "phase"}, "spec.nodeName": {"spec", "nodeName"},
+	"type": {"type"}, "reason": {"reason"}}
 
 func (c *Cluster) answerCreate(hr *http.Request, req Request, k Kind, body []byte) (any, error) {
 	o := &unstructured.Unstructured{}
@@ -101,7 +103,8 @@ func (c *Cluster) answerCreate(hr *http.Request, req Request, k Kind, body []byt
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if ns := o.GetNamespace(); ns != "" && ns != req.Namespace {
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		return nil, apierrors.NewBadRequest(
+			"the namespace of the provided object does not match the namespace sent on the request")
 	}
 	o.SetNamespace(req.Namespace)
 	c.mu.Lock()
@@ -165,7 +168,8 @@ func (c *Cluster) answerUpdate(hr *http.Request, req Request, k Kind, body []byt
 		return nil, err
 	}
 	if next.GetNamespace() != req.Namespace || next.GetName() != req.Name {
-		return nil, apierrors.NewBadRequest("the name or the namespace of the provided object does not match the request")
+		return nil, apierrors.NewBadRequest(
+			"the name or the namespace of the provided object does not match the request")
 	}
 	if next.GetResourceVersion() == "" {
 		next.SetResourceVersion(live.GetResourceVersion())
@@ -185,7 +189,8 @@ func (c *Cluster) answerUpdate(hr *http.Request, req Request, k Kind, body []byt
 
 // patched applies a merge patch, a strategic one or a JSON patch, and holds the patch to the version and the
 // UID that it names, in the order of the real server: 409, then 422.
-func patched(hr *http.Request, k Kind, live *unstructured.Unstructured, body []byte) (*unstructured.Unstructured, error) {
+func patched(hr *http.Request, k Kind, live *unstructured.Unstructured, body []byte) (*unstructured.Unstructured,
+	error) {
 	before, err := json.Marshal(live.Object)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
@@ -211,9 +216,11 @@ func sameObject(k Kind, live, next *unstructured.Unstructured) error {
 			fmt.Errorf("the object has been modified; please apply your changes to the latest version and try again"))
 	}
 	if next.GetUID() != live.GetUID() {
-		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity,
-			Reason:  metav1.StatusReasonInvalid,
-			Message: fmt.Sprintf("%s %q is invalid: metadata.uid: Invalid value: %q: field is immutable", k.Kind, live.GetName(), next.GetUID())}}
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+			Code:   http.StatusUnprocessableEntity,
+			Reason: metav1.StatusReasonInvalid,
+			Message: fmt.Sprintf("%s %q is invalid: metadata.uid: Invalid value: %q: field is immutable", k.Kind,
+				live.GetName(), next.GetUID())}}
 	}
 	return nil
 }
@@ -234,8 +241,10 @@ func applyPatch(kind types.PatchType, k Kind, before, body []byte) (after []byte
 			after, err = strategicpatch.StrategicMergePatch(before, body, typed)
 		}
 	default:
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType,
-			Reason: metav1.StatusReasonUnsupportedMediaType, Message: fmt.Sprintf("a patch of type %s to a %s is not simulated", kind, k.Kind)}}
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure,
+			Code:    http.StatusUnsupportedMediaType,
+			Reason:  metav1.StatusReasonUnsupportedMediaType,
+			Message: fmt.Sprintf("a patch of type %s to a %s is not simulated", kind, k.Kind)}}
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -337,7 +346,8 @@ func precondition(k Kind, live *unstructured.Unstructured, p *metav1.Preconditio
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != live.GetResourceVersion() {
 		return apierrors.NewConflict(k.GVR().GroupResource(), live.GetName(),
-			fmt.Errorf("Precondition failed: ResourceVersion in precondition: %s, ResourceVersion in object meta: %s", *p.ResourceVersion, live.GetResourceVersion()))
+			fmt.Errorf("Precondition failed: ResourceVersion in precondition: %s, ResourceVersion in object meta: %s",
+				*p.ResourceVersion, live.GetResourceVersion()))
 	}
 	return nil
 }

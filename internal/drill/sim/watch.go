@@ -59,8 +59,11 @@ func (c *Cluster) since(version int64) (list []Change, news <-chan struct{}, ok 
 	if c.news == nil {
 		c.news = make(chan struct{})
 	}
-	i, _ := slices.BinarySearchFunc(c.changes, version+1, func(ch Change, v int64) int { return cmp.Compare(ch.Version, v) })
-	return slices.Clone(c.changes[i:]), c.news, version >= c.version-int64(len(c.changes)) // every write has a version of its own
+	i, _ := slices.BinarySearchFunc(c.changes, version+1, func(ch Change, v int64) int {
+		return cmp.Compare(ch.Version, v)
+	})
+	// every write has a version of its own
+	return slices.Clone(c.changes[i:]), c.news, version >= c.version-int64(len(c.changes))
 }
 
 // watching is one watch.

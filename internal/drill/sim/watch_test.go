@@ -71,7 +71,8 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := pods.Watch(t.Context(), metav1.ListOptions{LabelSelector: "app=backend", ResourceVersion: list.ResourceVersion})
+	w, err := pods.Watch(t.Context(), metav1.ListOptions{LabelSelector: "app=backend",
+		ResourceVersion: list.ResourceVersion})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,8 @@ func TestWatch(t *testing.T) {
 
 	// A pod whose label is taken off leaves the selection, and is replaced by a new one.
 	suspect := list.Items[0].Name
-	if _, err := pods.Patch(t.Context(), suspect, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":null}}}`), metav1.PatchOptions{}); err != nil {
+	if _, err := pods.Patch(t.Context(), suspect, types.MergePatchType, []byte(`{"metadata":{"labels":{"app":null}}}`),
+		metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	e := next(t, w)
@@ -88,7 +90,8 @@ func TestWatch(t *testing.T) {
 		t.Errorf("first %s %s %v", e.Type, gone.Name, gone.Labels)
 	}
 	e = next(t, w)
-	if made, _ := e.Object.(*corev1.Pod); e.Type != watch.Added || made.Name == suspect || made.Status.Phase != corev1.PodPending {
+	if made, _ := e.Object.(*corev1.Pod); e.Type != watch.Added || made.Name == suspect ||
+		made.Status.Phase != corev1.PodPending {
 		t.Errorf("second %s %s %s", e.Type, made.Name, made.Status.Phase)
 	}
 	e = next(t, w)
@@ -129,7 +132,8 @@ func TestWatchTooOld(t *testing.T) {
 	defer listener.Close()
 	defer twin.Stop()
 	kube := kubernetes.NewForConfigOrDie(&rest.Config{Host: listener.URL, QPS: -1})
-	if _, err := kube.CoreV1().Pods("").Watch(t.Context(), metav1.ListOptions{ResourceVersion: "5"}); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+	if _, err := kube.CoreV1().Pods("").Watch(t.Context(),
+		metav1.ListOptions{ResourceVersion: "5"}); !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -168,10 +172,12 @@ func TestLogs(t *testing.T) {
 		}
 	}
 	pods := kube.CoreV1().Pods("todo-app")
-	if _, err := pods.GetLogs(pod, &corev1.PodLogOptions{Previous: true}).DoRaw(t.Context()); !apierrors.IsBadRequest(err) {
+	if _, err := pods.GetLogs(pod, &corev1.PodLogOptions{Previous: true}).
+		DoRaw(t.Context()); !apierrors.IsBadRequest(err) {
 		t.Errorf("previous before a restart: %v", err)
 	}
-	if _, err := pods.GetLogs(pod, &corev1.PodLogOptions{Container: "other"}).DoRaw(t.Context()); !apierrors.IsBadRequest(err) {
+	if _, err := pods.GetLogs(pod, &corev1.PodLogOptions{Container: "other"}).
+		DoRaw(t.Context()); !apierrors.IsBadRequest(err) {
 		t.Errorf("a container that is none: %v", err)
 	}
 	if err := c.RestartContainers("todo-app", pod, "OOMKilled", 137); err != nil {
@@ -187,7 +193,8 @@ func TestLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := p.Status.ContainerStatuses[0]; s.RestartCount != 1 || s.LastTerminationState.Terminated.Reason != "OOMKilled" {
+	if s := p.Status.ContainerStatuses[0]; s.RestartCount != 1 ||
+		s.LastTerminationState.Terminated.Reason != "OOMKilled" {
 		t.Errorf("status %+v", s)
 	}
 }
@@ -244,20 +251,25 @@ func TestEvents(t *testing.T) {
 	if want := []string{"Scheduled", "Pulled", "Created", "Started", "Killing"}; !slices.Equal(reasons, want) {
 		t.Errorf("%v, expected %v", reasons, want)
 	}
-	newer, err := kube.EventsV1().Events("todo-app").List(t.Context(), metav1.ListOptions{FieldSelector: strings.ReplaceAll(selector, "involvedObject", "regarding")})
+	newer, err := kube.EventsV1().Events("todo-app").
+		List(t.Context(), metav1.ListOptions{FieldSelector: strings.ReplaceAll(selector, "involvedObject",
+			"regarding")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(newer.Items) != len(list.Items) || newer.Items[0].Note != list.Items[0].Message || newer.Items[0].UID != list.Items[0].UID {
+	if len(newer.Items) != len(list.Items) || newer.Items[0].Note != list.Items[0].Message ||
+		newer.Items[0].UID != list.Items[0].UID {
 		t.Errorf("the other API shows %d events, and %+v", len(newer.Items), newer.Items[0])
 	}
 	// The same thing again is counted.
 	for range 3 {
-		if err := c.Event(sim.Deployments, "todo-app", "backend", "argocd", "Normal", "OperationStarted", "sync"); err != nil {
+		if err := c.Event(sim.Deployments, "todo-app", "backend", "argocd", "Normal", "OperationStarted",
+			"sync"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	of, err := kube.CoreV1().Events("todo-app").List(t.Context(), metav1.ListOptions{FieldSelector: "reason=OperationStarted"})
+	of, err := kube.CoreV1().Events("todo-app").
+		List(t.Context(), metav1.ListOptions{FieldSelector: "reason=OperationStarted"})
 	if err != nil || len(of.Items) != 1 || of.Items[0].Count != 3 {
 		t.Errorf("%v: %+v", err, of.Items)
 	}
@@ -280,7 +292,8 @@ func TestRollout(t *testing.T) {
 	ready := func() (of map[string]int) {
 		of = map[string]int{}
 		for _, p := range c.List(sim.Pods, "todo-app") {
-			if phase, _, _ := unstructured.NestedString(p.Object, "status", "phase"); p.GetLabels()["app"] == "backend" && phase == "Running" {
+			if phase, _, _ := unstructured.NestedString(p.Object, "status",
+				"phase"); p.GetLabels()["app"] == "backend" && phase == "Running" {
 				of[imageOf(p)]++
 			}
 		}
@@ -292,7 +305,8 @@ func TestRollout(t *testing.T) {
 	}
 	// As kubectl set image does it.
 	body := `{"spec":{"template":{"spec":{"containers":[{"name":"backend","image":"` + patched + `"}]}}}}`
-	if _, err := kube.AppsV1().Deployments("todo-app").Patch(context.Background(), "backend", types.StrategicMergePatchType, []byte(body), metav1.PatchOptions{}); err != nil {
+	if _, err := kube.AppsV1().Deployments("todo-app").Patch(context.Background(), "backend",
+		types.StrategicMergePatchType, []byte(body), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	steps := 0
@@ -308,7 +322,8 @@ func TestRollout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := d.Status; steps < 2 || s.UpdatedReplicas != 3 || s.Replicas != 3 || s.AvailableReplicas != 3 || s.ObservedGeneration != d.Generation {
+	if s := d.Status; steps < 2 || s.UpdatedReplicas != 3 || s.Replicas != 3 || s.AvailableReplicas != 3 ||
+		s.ObservedGeneration != d.Generation {
 		t.Errorf("after %d steps: %+v, generation %d", steps, s, d.Generation)
 	}
 	if env := d.Spec.Template.Spec.Containers[0].Env; len(env) == 0 {
@@ -326,7 +341,8 @@ func imageOf(p unstructured.Unstructured) string {
 func TestExecIsNotSimulated(t *testing.T) {
 	t.Parallel()
 	c, kube := serve(t, sim.Options{})
-	err := kube.CoreV1().RESTClient().Post().Namespace("todo-app").Resource("pods").Name(podOf(t, c, "backend")).SubResource("exec").Do(t.Context()).Error()
+	err := kube.CoreV1().RESTClient().Post().Namespace("todo-app").Resource("pods").Name(podOf(t, c, "backend")).
+		SubResource("exec").Do(t.Context()).Error()
 	if err == nil || !strings.Contains(err.Error(), "exec is not simulated") {
 		t.Errorf("got %v", err)
 	}

@@ -40,7 +40,8 @@ func Look(ctx context.Context, scene *steps.Scene, o Options, facts *Facts) Asse
 
 // SecondLook looks again after a while and adds to the assessment what was
 // put back in the meantime.
-func SecondLook(ctx context.Context, scene *steps.Scene, o Options, facts *Facts, after time.Duration, first Assessment) Assessment {
+func SecondLook(ctx context.Context, scene *steps.Scene, o Options, facts *Facts, after time.Duration,
+	first Assessment) Assessment {
 	timer := time.NewTimer(after)
 	defer timer.Stop()
 	select {
@@ -115,8 +116,10 @@ func Leave(a *Assessment, object string) {
 	a.Workloads = slices.DeleteFunc(a.Workloads, left)
 }
 
-func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error, facts *Facts) Finding {
-	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName, Checks: ob.checks(t)}
+func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPolicy, policyErr error,
+	facts *Facts) Finding {
+	f := Finding{Namespace: t.Pod.Namespace, Pod: t.Pod.Name, UID: string(t.Pod.UID), Node: t.Pod.Spec.NodeName,
+		Checks: ob.checks(t)}
 	_, warning := toStop(t.Owners)
 	if warning != nil && slices.Contains(ob.Steps, StepScale) && !ob.Isolated[t.Pod.UID] {
 		// There is nothing to wait for.
@@ -132,7 +135,8 @@ func (ob *observer) finding(t *cluster.Target, policies []networkingv1.NetworkPo
 	}
 	var policy *effective
 	if policyErr == nil {
-		policy = &effective{netpol.Evaluate(netpol.PodOf(pod), policies), ob.intact(ob.scene.Incident, pod.Namespace, policies)}
+		policy = &effective{netpol.Evaluate(netpol.PodOf(pod), policies),
+			ob.intact(ob.scene.Incident, pod.Namespace, policies)}
 		f.Policies = policy.Selecting
 	} else {
 		f.Checks = append(f.Checks, Check{Code: "policy", Unknown: true, Text: policyErr.Error()})
@@ -155,7 +159,8 @@ func (ob *observer) bareWorkloads() []Check {
 			if st == nil {
 				continue
 			}
-			c := Check{Code: "workload", OK: st.down(), Unknown: st.err != nil, Text: o.Ref.String() + " is down", Object: o.Ref.String()}
+			c := Check{Code: "workload", OK: st.down(), Unknown: st.err != nil, Text: o.Ref.String() + " is down",
+				Object: o.Ref.String()}
 			if !c.OK {
 				c.Text = st.why()
 			}

@@ -32,12 +32,14 @@ var custom = []apifake.Kind{
 	{Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts", Kind: "Rollout", Scale: true},
 	{Group: "argoproj.io", Version: "v1alpha1", Resource: "applications", Kind: "Application"},
 	{Group: "core.strimzi.io", Version: "v1beta2", Resource: "strimzipodsets", Kind: "StrimziPodSet"},
-	{Group: "operator.example.com", Version: "v1", Resource: "installations", Kind: "Installation", ClusterScoped: true},
+	{Group: "operator.example.com", Version: "v1", Resource: "installations", Kind: "Installation",
+		ClusterScoped: true},
 	{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects", Kind: "ScaledObject"},
 	{Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Resource: "kustomizations", Kind: "Kustomization"},
 	{Group: "helm.toolkit.fluxcd.io", Version: "v2", Resource: "helmreleases", Kind: "HelmRelease"},
 	{Group: "cilium.io", Version: "v2", Resource: "ciliumnetworkpolicies", Kind: "CiliumNetworkPolicy"},
-	{Group: "cilium.io", Version: "v2", Resource: "ciliumclusterwidenetworkpolicies", Kind: "CiliumClusterwideNetworkPolicy", ClusterScoped: true},
+	{Group: "cilium.io", Version: "v2", Resource: "ciliumclusterwidenetworkpolicies",
+		Kind: "CiliumClusterwideNetworkPolicy", ClusterScoped: true},
 }
 
 // lab is a cluster whose controllers let go of pods that they no longer
@@ -87,8 +89,10 @@ func (l *lab) scene(incident string, suspects ...string) *steps.Scene {
 
 // controllersOf is what of the built-in controllers matters here.
 var controllersOf = map[string]struct{ parent, resource string }{
-	"replicasets.apps": {"deployments.apps", "ReplicaSet"}, "statefulsets.apps": {"", "StatefulSet"}, "replicationcontrollers": {"", "ReplicationController"},
-	"jobs.batch": {"", "Job"}, "daemonsets.apps": {"", "DaemonSet"}, "rollouts.argoproj.io": {"", "Rollout"},
+	"replicasets.apps": {"deployments.apps", "ReplicaSet"}, "statefulsets.apps": {"", "StatefulSet"},
+	"replicationcontrollers": {"", "ReplicationController"},
+	"jobs.batch":             {"", "Job"}, "daemonsets.apps": {"", "DaemonSet"},
+	"rollouts.argoproj.io": {"", "Rollout"},
 }
 
 func (l *lab) reconcile() {
@@ -128,7 +132,9 @@ func (l *lab) controller(resource string, c unstructured.Unstructured) {
 		case owner == nil || owner.UID != c.GetUID():
 			continue
 		case !labels.SelectorFromSet(set).Matches(labels.Set(p.GetLabels())):
-			l.Edit("pods", ns, p.GetName(), func(m map[string]any) { delete(m["metadata"].(map[string]any), "ownerReferences") })
+			l.Edit("pods", ns, p.GetName(), func(m map[string]any) {
+				delete(m["metadata"].(map[string]any), "ownerReferences")
+			})
 		case l.stopped(resource, c):
 			l.Delete("pods", ns, p.GetName())
 		default:
@@ -156,7 +162,8 @@ func (l *lab) endpoints(s unstructured.Unstructured) {
 	eps := []any{}
 	for _, p := range l.all("pods") {
 		if p.GetLabels()["app"] == "backend" {
-			eps = append(eps, map[string]any{"addresses": []any{"10.0.0.1"}, "targetRef": map[string]any{"kind": "Pod", "name": p.GetName(), "uid": string(p.GetUID())}})
+			eps = append(eps, map[string]any{"addresses": []any{"10.0.0.1"},
+				"targetRef": map[string]any{"kind": "Pod", "name": p.GetName(), "uid": string(p.GetUID())}})
 		}
 	}
 	l.Edit("endpointslices.discovery.k8s.io", ns, s.GetName(), func(m map[string]any) { m["endpoints"] = eps })
@@ -166,16 +173,19 @@ func (l *lab) endpoints(s unstructured.Unstructured) {
 
 func ownedBy(kind, apiVersion, name string) []metav1.OwnerReference {
 	yes := true
-	return []metav1.OwnerReference{{APIVersion: apiVersion, Kind: kind, Name: name, UID: types.UID(strings.ToLower(kind) + "-" + name), Controller: &yes}}
+	return []metav1.OwnerReference{{APIVersion: apiVersion, Kind: kind, Name: name,
+		UID: types.UID(strings.ToLower(kind) + "-" + name), Controller: &yes}}
 }
 
 func meta(kind, name string, owners ...metav1.OwnerReference) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID(strings.ToLower(kind) + "-" + name), OwnerReferences: owners}
+	return metav1.ObjectMeta{Namespace: ns, Name: name, UID: types.UID(strings.ToLower(kind) + "-" + name),
+		OwnerReferences: owners}
 }
 
 func pod(name string, set map[string]string, owners ...metav1.OwnerReference) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: meta("Pod", name, owners...), Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.7"},
-		Spec: corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: "app", Image: "backend"}}}}
+	p := &corev1.Pod{ObjectMeta: meta("Pod", name, owners...),
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.7"},
+		Spec:   corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{Name: "app", Image: "backend"}}}}
 	p.Labels = set
 	return p
 }
@@ -195,48 +205,62 @@ func deployment() []runtime.Object {
 	both := map[string]string{"app": "backend", "pod-template-hash": "abc"}
 	rs := ownedBy("ReplicaSet", "apps/v1", "backend-rs")
 	return append(service(),
-		&appsv1.Deployment{ObjectMeta: meta("Deployment", "backend"), Spec: appsv1.DeploymentSpec{Replicas: number(2), Selector: selector(map[string]string{"app": "backend"})}},
-		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "backend-rs", ownedBy("Deployment", "apps/v1", "backend")...), Spec: appsv1.ReplicaSetSpec{Replicas: number(2), Selector: selector(both)}},
+		&appsv1.Deployment{ObjectMeta: meta("Deployment", "backend"),
+			Spec: appsv1.DeploymentSpec{Replicas: number(2), Selector: selector(map[string]string{"app": "backend"})}},
+		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "backend-rs", ownedBy("Deployment", "apps/v1", "backend")...),
+			Spec: appsv1.ReplicaSetSpec{Replicas: number(2), Selector: selector(both)}},
 		pod("backend-1", backendLabels(), rs...), pod("backend-2", backendLabels(), rs...))
 }
 
 func service() []runtime.Object {
 	target := func(name string) discoveryv1.Endpoint {
-		return discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: name, UID: types.UID("pod-" + name)}}
+		return discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"},
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: name, UID: types.UID("pod-" + name)}}
 	}
 	return []runtime.Object{
-		&corev1.Service{ObjectMeta: meta("Service", "backend"), Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "backend"}}},
-		&discoveryv1.EndpointSlice{ObjectMeta: meta("EndpointSlice", "backend"), Endpoints: []discoveryv1.Endpoint{target("backend-1"), target("backend-2")}},
+		&corev1.Service{ObjectMeta: meta("Service", "backend"),
+			Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "backend"}}},
+		&discoveryv1.EndpointSlice{ObjectMeta: meta("EndpointSlice", "backend"),
+			Endpoints: []discoveryv1.Endpoint{target("backend-1"), target("backend-2")}},
 	}
 }
 
 func statefulSet(whenScaled appsv1.PersistentVolumeClaimRetentionPolicyType) []runtime.Object {
-	s := &appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "backend"), Spec: appsv1.StatefulSetSpec{Replicas: number(1), Selector: selector(map[string]string{"app": "backend"}),
-		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{}}}}
+	s := &appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "backend"),
+		Spec: appsv1.StatefulSetSpec{Replicas: number(1), Selector: selector(map[string]string{"app": "backend"}),
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{}}}}
 	if whenScaled != "" {
-		s.Spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{WhenScaled: whenScaled}
+		s.Spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+			WhenScaled: whenScaled}
 	}
-	return []runtime.Object{s, pod("backend-1", map[string]string{"app": "backend"}, ownedBy("StatefulSet", "apps/v1", "backend")...)}
+	return []runtime.Object{s, pod("backend-1", map[string]string{"app": "backend"},
+		ownedBy("StatefulSet", "apps/v1", "backend")...)}
 }
 
 func daemonSet(affinity *corev1.Affinity) []runtime.Object {
-	d := &appsv1.DaemonSet{ObjectMeta: meta("DaemonSet", "backend"), Spec: appsv1.DaemonSetSpec{Selector: selector(map[string]string{"app": "backend"}),
-		UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{}}}}
+	d := &appsv1.DaemonSet{ObjectMeta: meta("DaemonSet", "backend"),
+		Spec: appsv1.DaemonSetSpec{Selector: selector(map[string]string{"app": "backend"}),
+			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateDaemonSet{}}}}
 	d.Spec.Template.Spec.Affinity = affinity
 	other := pod("backend-2", map[string]string{"app": "backend"}, ownedBy("DaemonSet", "apps/v1", "backend")...)
 	other.Spec.NodeName = "node-2"
-	return []runtime.Object{d, pod("backend-1", map[string]string{"app": "backend"}, ownedBy("DaemonSet", "apps/v1", "backend")...), other}
+	return []runtime.Object{d, pod("backend-1", map[string]string{"app": "backend"},
+		ownedBy("DaemonSet", "apps/v1", "backend")...), other}
 }
 
 func job(owners ...metav1.OwnerReference) []runtime.Object {
 	set := map[string]string{"batch.kubernetes.io/controller-uid": "job-nightly-1"}
 	no := false
-	return []runtime.Object{&batchv1.Job{ObjectMeta: meta("Job", "nightly-1", owners...), Spec: batchv1.JobSpec{Suspend: &no, Selector: selector(set)}},
-		pod("backend-1", map[string]string{"batch.kubernetes.io/controller-uid": "job-nightly-1", "job-name": "nightly-1"}, ownedBy("Job", "batch/v1", "nightly-1")...)}
+	return []runtime.Object{&batchv1.Job{ObjectMeta: meta("Job", "nightly-1", owners...),
+		Spec: batchv1.JobSpec{Suspend: &no, Selector: selector(set)}},
+		pod("backend-1", map[string]string{"batch.kubernetes.io/controller-uid": "job-nightly-1",
+			"job-name": "nightly-1"}, ownedBy("Job", "batch/v1", "nightly-1")...)}
 }
 
 func object(apiVersion, kind, namespace, name string, spec map[string]any) *unstructured.Unstructured {
-	m := map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{"name": name, "uid": strings.ToLower(kind) + "-" + name}, "spec": spec}
+	m := map[string]any{"apiVersion": apiVersion, "kind": kind,
+		"metadata": map[string]any{"name": name, "uid": strings.ToLower(kind) + "-" + name}, "spec": spec}
 	if namespace != "" {
 		m["metadata"].(map[string]any)["namespace"] = namespace
 	}

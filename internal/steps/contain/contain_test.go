@@ -41,42 +41,60 @@ type scenario struct {
 }
 
 var scenarios = map[string]scenario{
-	"deployment":            {objects: deployment()},
-	"annotations-full":      {objects: crammed()},
-	"statefulset":           {objects: statefulSet("")},
-	"statefulset-volumes":   {objects: statefulSet(appsv1.DeletePersistentVolumeClaimRetentionPolicyType), remains: true},
-	"statefulset-allowed":   {objects: statefulSet(appsv1.DeletePersistentVolumeClaimRetentionPolicyType), options: func(o *contain.Options) { o.AllowEvidenceLoss = true }},
+	"deployment":       {objects: deployment()},
+	"annotations-full": {objects: crammed()},
+	"statefulset":      {objects: statefulSet("")},
+	"statefulset-volumes": {objects: statefulSet(appsv1.DeletePersistentVolumeClaimRetentionPolicyType),
+		remains: true},
+	"statefulset-allowed": {objects: statefulSet(appsv1.DeletePersistentVolumeClaimRetentionPolicyType),
+		options: func(o *contain.Options) { o.AllowEvidenceLoss = true }},
 	"replicationcontroller": {objects: replicationController()},
 	"daemonset":             {objects: daemonSet(nil)},
 	"daemonset-empty":       {objects: daemonSet(&corev1.Affinity{})},
 	"daemonset-affinity":    {objects: daemonSet(arm64Or("node-2"))},
 	"job":                   {objects: job()},
-	"cronjob":               {objects: append(job(ownedBy("CronJob", "batch/v1", "nightly")...), &batchv1.CronJob{ObjectMeta: meta("CronJob", "nightly")})},
-	"bare-pod":              {objects: []runtime.Object{pod("backend-1", nil)}},
-	"static-pod":            {objects: []runtime.Object{staticPod()}},
-	"terminating":           {objects: terminating(), options: func(o *contain.Options) { o.RemoveLabels = []string{"tier", "not-there"} }},
-	"rollout":               {objects: rollout()},
-	"rollout-forbidden":     {objects: rollout(), forbidden: "/rollouts/", remains: true},
-	"rollout-scale-hidden":  {objects: rollout(), forbidden: "/rollouts/backend/scale", remains: true},
-	"custom-without-scale":  {objects: podSet(), remains: true},
-	"operator":              {objects: operated()},
+	"cronjob": {objects: append(job(ownedBy("CronJob", "batch/v1", "nightly")...),
+		&batchv1.CronJob{ObjectMeta: meta("CronJob", "nightly")})},
+	"bare-pod":   {objects: []runtime.Object{pod("backend-1", nil)}},
+	"static-pod": {objects: []runtime.Object{staticPod()}},
+	"terminating": {objects: terminating(), options: func(o *contain.Options) {
+		o.RemoveLabels = []string{"tier", "not-there"}
+	}},
+	"rollout":              {objects: rollout()},
+	"rollout-forbidden":    {objects: rollout(), forbidden: "/rollouts/", remains: true},
+	"rollout-scale-hidden": {objects: rollout(), forbidden: "/rollouts/backend/scale", remains: true},
+	"custom-without-scale": {objects: podSet(), remains: true},
+	"operator":             {objects: operated()},
 	"allowances": {objects: deployment(), options: func(o *contain.Options) {
 		o.AllowDNS, o.AllowNamespaces, o.AllowCIDRs = true, []string{"forensics"}, []string{"10.1.2.0/24"}
 	}},
-	"keep-labels":            {objects: deployment(), options: func(o *contain.Options) { o.KeepLabels = true }, remains: true},
-	"keep-labels-allowed":    {objects: deployment(), options: func(o *contain.Options) { o.KeepLabels, o.AllowEvidenceLoss = true, true }, remains: true, ends: true},
-	"scale-only":             {objects: deployment(), options: func(o *contain.Options) { o.Steps = []string{contain.StepScale} }, remains: true},
+	"keep-labels": {objects: deployment(), options: func(o *contain.Options) {
+		o.KeepLabels = true
+	}, remains: true},
+	"keep-labels-allowed": {objects: deployment(), options: func(o *contain.Options) {
+		o.KeepLabels,
+			o.AllowEvidenceLoss = true, true
+	}, remains: true, ends: true},
+	"scale-only": {objects: deployment(), options: func(o *contain.Options) {
+		o.Steps = []string{contain.StepScale}
+	}, remains: true},
 	"broad-selectors":        {objects: append(deployment(), broad()...)},
 	"selected-by-quarantine": {objects: append(deployment(), lure()...)},
 	"suspend-controllers": {objects: opposed(), options: func(o *contain.Options) {
 		o.Steps = append([]string{contain.StepSuspend}, contain.DefaultSteps...)
 	}},
-	"cordon": {objects: append(deployment(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "node-uid"}}), options: func(o *contain.Options) {
-		o.Steps = append(slices.Clone(contain.DefaultSteps), contain.StepCordon)
-	}},
-	"cordon-of-another": {objects: append(deployment(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "node-uid", Labels: map[string]string{contain.IncidentLabel: "other"}}}),
+	"cordon": {objects: append(deployment(),
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "node-uid"}}),
+		options: func(o *contain.Options) {
+			o.Steps = append(slices.Clone(contain.DefaultSteps), contain.StepCordon)
+		}},
+	"cordon-of-another": {objects: append(deployment(),
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "node-uid",
+			Labels: map[string]string{contain.IncidentLabel: "other"}}}),
 		options: func(o *contain.Options) { o.Steps = []string{contain.StepCordon} }},
-	"cordon-unreadable": {objects: deployment(), options: func(o *contain.Options) { o.Steps = []string{contain.StepCordon} }},
+	"cordon-unreadable": {objects: deployment(), options: func(o *contain.Options) {
+		o.Steps = []string{contain.StepCordon}
+	}},
 }
 
 // crammed: whoever may patch the suspect filled its annotations, so that the
@@ -92,16 +110,22 @@ func crammed() []runtime.Object {
 }
 
 func replicationController() []runtime.Object {
-	return []runtime.Object{&corev1.ReplicationController{ObjectMeta: meta("ReplicationController", "backend"), Spec: corev1.ReplicationControllerSpec{Replicas: number(1), Selector: map[string]string{"app": "backend"}}},
+	return []runtime.Object{&corev1.ReplicationController{ObjectMeta: meta("ReplicationController", "backend"),
+		Spec: corev1.ReplicationControllerSpec{Replicas: number(1), Selector: map[string]string{"app": "backend"}}},
 		pod("backend-1", map[string]string{"app": "backend"}, ownedBy("ReplicationController", "v1", "backend")...)}
 }
 
 // arm64Or is an affinity of two alternatives, one of which excludes a node already.
 func arm64Or(node string) *corev1.Affinity {
-	return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{}, NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
-		{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "arch", Operator: corev1.NodeSelectorOpIn, Values: []string{"arm64"}}}},
-		{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpNotIn, Values: []string{node}}}},
-	}}}}
+	return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{},
+		NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{
+				{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "arch", Operator: corev1.NodeSelectorOpIn,
+					Values: []string{"arm64"}}}},
+				{MatchFields: []corev1.NodeSelectorRequirement{
+					{Key: "metadata.name", Operator: corev1.NodeSelectorOpNotIn,
+						Values: []string{node}}}},
+			}}}}
 }
 
 func staticPod() *corev1.Pod {
@@ -118,15 +142,20 @@ func terminating() []runtime.Object {
 }
 
 func rollout() []runtime.Object {
-	r := object("argoproj.io/v1alpha1", "Rollout", ns, "backend", map[string]any{"replicas": int64(2), "selector": map[string]any{"matchLabels": map[string]any{"app": "backend"}}})
-	rs := &appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "backend-rs", ownedBy("Rollout", "argoproj.io/v1alpha1", "backend")...),
-		Spec: appsv1.ReplicaSetSpec{Replicas: number(2), Selector: selector(map[string]string{"app": "backend", "pod-template-hash": "abc"})}}
+	r := object("argoproj.io/v1alpha1", "Rollout", ns, "backend",
+		map[string]any{"replicas": int64(2),
+			"selector": map[string]any{"matchLabels": map[string]any{"app": "backend"}}})
+	rs := &appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "backend-rs",
+		ownedBy("Rollout", "argoproj.io/v1alpha1", "backend")...),
+		Spec: appsv1.ReplicaSetSpec{Replicas: number(2),
+			Selector: selector(map[string]string{"app": "backend", "pod-template-hash": "abc"})}}
 	return []runtime.Object{r, rs, pod("backend-1", backendLabels(), ownedBy("ReplicaSet", "apps/v1", "backend-rs")...)}
 }
 
 func podSet() []runtime.Object {
 	return []runtime.Object{object("core.strimzi.io/v1beta2", "StrimziPodSet", ns, "backend", map[string]any{}),
-		pod("backend-1", map[string]string{"app": "backend"}, ownedBy("StrimziPodSet", "core.strimzi.io/v1beta2", "backend")...)}
+		pod("backend-1", map[string]string{"app": "backend"},
+			ownedBy("StrimziPodSet", "core.strimzi.io/v1beta2", "backend")...)}
 }
 
 // operated is a Deployment that a custom resource of the whole cluster owns.
@@ -142,9 +171,11 @@ func operated() []runtime.Object {
 
 // broad are controllers that would adopt the pod once its own has let go.
 func broad() []runtime.Object {
-	without := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "pod-template-hash", Operator: metav1.LabelSelectorOpDoesNotExist}}}
+	without := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "pod-template-hash",
+		Operator: metav1.LabelSelectorOpDoesNotExist}}}
 	return []runtime.Object{
-		&appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "everything-api"), Spec: appsv1.StatefulSetSpec{Selector: selector(map[string]string{"tier": "api"})}},
+		&appsv1.StatefulSet{ObjectMeta: meta("StatefulSet", "everything-api"),
+			Spec: appsv1.StatefulSetSpec{Selector: selector(map[string]string{"tier": "api"})}},
 		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "strays"), Spec: appsv1.ReplicaSetSpec{Selector: without}},
 	}
 }
@@ -155,7 +186,8 @@ func lure() []runtime.Object {
 	set := map[string]string{contain.QuarantineLabel: contain.QuarantineValue}
 	return []runtime.Object{
 		&corev1.Service{ObjectMeta: meta("Service", "lure"), Spec: corev1.ServiceSpec{Selector: set}},
-		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "lure"), Spec: appsv1.ReplicaSetSpec{Selector: selector(set)}},
+		&appsv1.ReplicaSet{ObjectMeta: meta("ReplicaSet", "lure"),
+			Spec: appsv1.ReplicaSetSpec{Selector: selector(set)}},
 	}
 }
 
@@ -164,16 +196,23 @@ func opposed() []runtime.Object {
 	list := deployment()
 	for _, o := range list {
 		if d, ok := o.(*appsv1.Deployment); ok {
-			d.Annotations = map[string]string{"argocd.argoproj.io/tracking-id": "argocd_shop:apps/Deployment:todo-app/backend"}
-			d.Labels = map[string]string{"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
-				"helm.toolkit.fluxcd.io/name": "gone", "helm.toolkit.fluxcd.io/namespace": "flux-system"}
+			d.Annotations = map[string]string{
+				"argocd.argoproj.io/tracking-id": "argocd_shop:apps/Deployment:todo-app/backend"}
+			d.Labels = map[string]string{"kustomize.toolkit.fluxcd.io/name": "apps",
+				"kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+				"helm.toolkit.fluxcd.io/name":           "gone", "helm.toolkit.fluxcd.io/namespace": "flux-system"}
 		}
 	}
 	return append(list,
-		&autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: meta("HorizontalPodAutoscaler", "backend"), Spec: autoscalingv2.HorizontalPodAutoscalerSpec{ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: "backend"}}},
-		object("keda.sh/v1alpha1", "ScaledObject", ns, "backend", map[string]any{"scaleTargetRef": map[string]any{"name": "backend"}}),
-		object("argoproj.io/v1alpha1", "Application", "argocd", "shop", map[string]any{"syncPolicy": map[string]any{"automated": map[string]any{"selfHeal": true}}}),
-		object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "flux-system", "apps", map[string]any{"suspend": false}))
+		&autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: meta("HorizontalPodAutoscaler", "backend"),
+			Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+				ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: "backend"}}},
+		object("keda.sh/v1alpha1", "ScaledObject", ns, "backend",
+			map[string]any{"scaleTargetRef": map[string]any{"name": "backend"}}),
+		object("argoproj.io/v1alpha1", "Application", "argocd", "shop",
+			map[string]any{"syncPolicy": map[string]any{"automated": map[string]any{"selfHeal": true}}}),
+		object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "flux-system", "apps",
+			map[string]any{"suspend": false}))
 }
 
 func (s scenario) lab(t *testing.T) (*lab, contain.Options) {

@@ -51,7 +51,8 @@ func Opponents(ctx context.Context, scene *steps.Scene) []Opponent {
 			gitops = append(gitops, gitopsOf(o)...)
 			if o.Custom && i > 0 {
 				found = append(found, Opponent{Ref: o.Ref, Of: chain[i-1].Ref.String(),
-					Does: "is a custom resource that owns " + chain[i-1].Ref.String() + ": its operator may set its replicas again"})
+					Does: "is a custom resource that owns " + chain[i-1].Ref.String() +
+						": its operator may set its replicas again"})
 			}
 		}
 	}
@@ -83,7 +84,8 @@ func autoscalersOf(o *cluster.Owner, around *cluster.Namespace) []Opponent {
 			continue
 		}
 		// https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/#implicit-maintenance-mode-deactivation
-		found = append(found, Opponent{Ref: cluster.HorizontalPodAutoscaler.Named(h.Namespace, h.Name, h.UID), Of: o.Ref.String(), Harmless: true,
+		found = append(found, Opponent{Ref: cluster.HorizontalPodAutoscaler.Named(h.Namespace, h.Name, h.UID),
+			Of: o.Ref.String(), Harmless: true,
 			Does: "scales it, but pauses by itself while the replicas are 0"})
 	}
 	for i := range around.ScaledObjects {
@@ -96,12 +98,15 @@ func autoscalersOf(o *cluster.Owner, around *cluster.Namespace) []Opponent {
 		if kind != o.Kind || name != o.Name {
 			continue
 		}
-		ref := cluster.Ref{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects", Kind: "ScaledObject", Namespace: s.GetNamespace(), Name: s.GetName(), UID: s.GetUID()}
-		op := Opponent{Ref: ref, Of: o.Ref.String(), Does: "KEDA: it scales the workload up from 0 when its trigger fires"}
+		ref := cluster.Ref{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects", Kind: "ScaledObject",
+			Namespace: s.GetNamespace(), Name: s.GetName(), UID: s.GetUID()}
+		op := Opponent{Ref: ref, Of: o.Ref.String(),
+			Does: "KEDA: it scales the workload up from 0 when its trigger fires"}
 		// https://keda.sh/docs/latest/concepts/scaling-deployments/#pausing-autoscaling
 		pause(&op, s, change.Field{Path: []string{"metadata", "annotations", "autoscaling.keda.sh/paused"},
 			Before: anyOf(s.GetAnnotations(), "autoscaling.keda.sh/paused"), After: "true"},
-			kubectl("annotate", ref.KubectlName(), "-n", ref.Namespace, "--overwrite", "autoscaling.keda.sh/paused=true"))
+			kubectl("annotate", ref.KubectlName(), "-n", ref.Namespace, "--overwrite",
+				"autoscaling.keda.sh/paused=true"))
 		found = append(found, op)
 	}
 	return found
@@ -140,10 +145,12 @@ func gitopsOf(o *cluster.Owner) []gitopsRef {
 		refs = append(refs, argoRef(app, o))
 	}
 	if n := l["kustomize.toolkit.fluxcd.io/name"]; n != "" {
-		refs = append(refs, gitopsRef{kind: "kustomization", namespace: l["kustomize.toolkit.fluxcd.io/namespace"], name: n, of: o.Ref.String()})
+		refs = append(refs, gitopsRef{kind: "kustomization", namespace: l["kustomize.toolkit.fluxcd.io/namespace"],
+			name: n, of: o.Ref.String()})
 	}
 	if n := l["helm.toolkit.fluxcd.io/name"]; n != "" {
-		refs = append(refs, gitopsRef{kind: "helmrelease", namespace: l["helm.toolkit.fluxcd.io/namespace"], name: n, of: o.Ref.String()})
+		refs = append(refs, gitopsRef{kind: "helmrelease", namespace: l["helm.toolkit.fluxcd.io/namespace"], name: n,
+			of: o.Ref.String()})
 	}
 	return refs
 }
@@ -185,7 +192,8 @@ func (g gitopsRef) look(ctx context.Context, client *cluster.Client) *Opponent {
 		suspension(op, live)
 		return op
 	}
-	op := &Opponent{Ref: refs[0], Of: g.of, Err: lastErr, Does: g.title() + ": by its marks it manages the workload, and would put it back"}
+	op := &Opponent{Ref: refs[0], Of: g.of, Err: lastErr, Does: g.title() +
+		": by its marks it manages the workload, and would put it back"}
 	if lastErr == nil {
 		op.Does += "; but no such object was found (" + refs[0].String() + ")"
 	}
@@ -198,17 +206,21 @@ func (g gitopsRef) title() string {
 
 func (g gitopsRef) candidates() ([]cluster.Ref, func(*Opponent, *unstructured.Unstructured)) {
 	ref := func(gv schema.GroupVersion, resource, kind string) cluster.Ref {
-		return cluster.Ref{Group: gv.Group, Version: gv.Version, Resource: resource, Kind: kind, Namespace: g.namespace, Name: g.name}
+		return cluster.Ref{Group: gv.Group, Version: gv.Version, Resource: resource, Kind: kind, Namespace: g.namespace,
+			Name: g.name}
 	}
 	suspendField := func(op *Opponent, live *unstructured.Unstructured) {
-		pause(op, live, change.Field{Path: []string{"spec", "suspend"}, Before: nested(live.Object, "spec", "suspend"), After: true},
+		pause(op, live, change.Field{Path: []string{"spec", "suspend"}, Before: nested(live.Object, "spec", "suspend"),
+			After: true},
 			kubectl("patch", op.KubectlName(), "-n", op.Namespace, "--type=merge", "-p", `{"spec":{"suspend":true}}`))
 	}
 	switch g.kind {
 	case "kustomization":
-		return []cluster.Ref{ref(schema.GroupVersion{Group: "kustomize.toolkit.fluxcd.io", Version: "v1"}, "kustomizations", "Kustomization")}, suspendField
+		return []cluster.Ref{ref(schema.GroupVersion{Group: "kustomize.toolkit.fluxcd.io", Version: "v1"},
+			"kustomizations", "Kustomization")}, suspendField
 	case "helmrelease":
-		return []cluster.Ref{ref(schema.GroupVersion{Group: "helm.toolkit.fluxcd.io", Version: "v2"}, "helmreleases", "HelmRelease")}, suspendField
+		return []cluster.Ref{ref(schema.GroupVersion{Group: "helm.toolkit.fluxcd.io", Version: "v2"}, "helmreleases",
+			"HelmRelease")}, suspendField
 	}
 	argo := ref(schema.GroupVersion{Group: "argoproj.io", Version: "v1alpha1"}, "applications", "Application")
 	return []cluster.Ref{argo}, func(op *Opponent, live *unstructured.Unstructured) {
@@ -219,7 +231,8 @@ func (g gitopsRef) candidates() ([]cluster.Ref, func(*Opponent, *unstructured.Un
 			return
 		}
 		pause(op, live, change.Field{Path: []string{"spec", "syncPolicy", "automated"}, Before: automated, After: nil},
-			kubectl("patch", op.KubectlName(), "-n", op.Namespace, "--type=merge", "-p", `{"spec":{"syncPolicy":{"automated":null}}}`))
+			kubectl("patch", op.KubectlName(), "-n", op.Namespace, "--type=merge", "-p",
+				`{"spec":{"syncPolicy":{"automated":null}}}`))
 	}
 }
 
@@ -243,7 +256,8 @@ func (o Opponent) Warning() steps.Warning {
 type suspendControllers struct{}
 
 func (suspendControllers) Info() steps.Info {
-	return steps.Info{Name: StepSuspend, Phase: Phase, Why: "a controller that puts the workload back would undo the containment"}
+	return steps.Info{Name: StepSuspend, Phase: Phase,
+		Why: "a controller that puts the workload back would undo the containment"}
 }
 
 func (suspendControllers) Plan(ctx context.Context, scene *steps.Scene) (steps.Plan, error) {

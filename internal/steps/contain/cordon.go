@@ -15,7 +15,8 @@ import (
 type cordon struct{}
 
 func (cordon) Info() steps.Info {
-	return steps.Info{Name: StepCordon, Phase: Phase, Why: "a suspect that may have left its container makes its node suspect"}
+	return steps.Info{Name: StepCordon, Phase: Phase,
+		Why: "a suspect that may have left its container makes its node suspect"}
 }
 
 func (cordon) Plan(ctx context.Context, scene *steps.Scene) (steps.Plan, error) {
@@ -41,7 +42,8 @@ func (cordon) Plan(ctx context.Context, scene *steps.Scene) (steps.Plan, error) 
 	for i, a := range answers {
 		switch {
 		case a.err != nil:
-			plan.Refusals = append(plan.Refusals, steps.Refusal{Targets: byNode[names[i]], Action: StepCordon, Object: "Node " + names[i], Reason: a.err.Error()})
+			plan.Refusals = append(plan.Refusals, steps.Refusal{Targets: byNode[names[i]], Action: StepCordon,
+				Object: "Node " + names[i], Reason: a.err.Error()})
 		case a.needed:
 			plan.Actions = append(plan.Actions, a.action)
 		}
@@ -63,10 +65,13 @@ func cordonNode(ctx context.Context, scene *steps.Scene, name string) (steps.Act
 	summary, command := "cordon node "+name, kubectl("cordon", name)
 	if incident == nil {
 		incident = scene.Incident
-		summary, command = summary+" and label it with the incident", command+" && "+kubectl("label", "node", name, IncidentLabel+"="+scene.Incident)
+		summary, command = summary+" and label it with the incident", command+" && "+
+			kubectl("label", "node", name, IncidentLabel+"="+scene.Incident)
 	}
 	edit, needed := change.NewEdit(cluster.Node.Named("", name, node.UID), "", node.ResourceVersion,
 		change.Field{Path: []string{"spec", "unschedulable"}, Before: unschedulable, After: true},
-		change.Field{Path: []string{"metadata", "labels", IncidentLabel}, Before: anyOf(node.Labels, IncidentLabel), After: incident})
-	return steps.Action{ID: "cordon " + name, Name: StepCordon, Summary: summary, Command: command, Change: edit}, needed, nil
+		change.Field{Path: []string{"metadata", "labels", IncidentLabel}, Before: anyOf(node.Labels, IncidentLabel),
+			After: incident})
+	return steps.Action{ID: "cordon " + name, Name: StepCordon, Summary: summary, Command: command, Change: edit},
+		needed, nil
 }

@@ -28,15 +28,17 @@ type detach struct{ Options }
 
 func (detach) Info() steps.Info {
 	return steps.Info{Name: StepDetach, Phase: Phase,
-		Why: "its controller lets go of it and its Services stop sending to it, so that it outlives the scaling as evidence"}
+		Why: "its controller lets go of it and its Services stop sending to it, so that it outlives the scaling as " +
+			"evidence"}
 }
 
 func (d detach) Plan(_ context.Context, scene *steps.Scene) (steps.Plan, error) {
 	var plan steps.Plan
 	for _, t := range scene.Targets {
 		if other := otherIncident(scene, t); other != "" {
-			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: detachID(t), Targets: []string{t.Key()}, Action: StepDetach, Object: t.Ref().String(),
-				Reason: fmt.Sprintf("the pod is contained in incident %s", other), Override: "--incident " + other})
+			plan.Refusals = append(plan.Refusals,
+				steps.Refusal{ID: detachID(t), Targets: []string{t.Key()}, Action: StepDetach, Object: t.Ref().String(),
+					Reason: fmt.Sprintf("the pod is contained in incident %s", other), Override: "--incident " + other})
 			continue
 		}
 		d.target(scene, t, &plan)
@@ -104,8 +106,9 @@ func (d detach) opened(scene *steps.Scene, t *cluster.Target, keys []string) *st
 		return nil
 	}
 	return &steps.Warning{Targets: []string{t.Key()}, Code: "opens",
-		Text: "detached and without a quarantine, the pod is more open than now: the policies that isolate it select it by the labels that go",
-		Fix:  "do not leave the step quarantine out"}
+		Text: "detached and without a quarantine, the pod is more open than now: the policies that isolate it select " +
+			"it by the labels that go",
+		Fix: "do not leave the step quarantine out"}
 }
 
 func detachID(t *cluster.Target) string { return "detach " + t.Key() }
@@ -163,7 +166,8 @@ func remembered(scene *steps.Scene, t *cluster.Target, removed map[string]string
 	m := Memory{Incident: scene.Incident, Labels: removed}
 	if len(t.Owners) > 0 {
 		o := t.Owners[0]
-		m.Controller = map[string]string{"apiVersion": o.APIVersion(), "kind": o.Kind, "name": o.Name, "uid": string(o.UID)}
+		m.Controller = map[string]string{"apiVersion": o.APIVersion(), "kind": o.Kind, "name": o.Name,
+			"uid": string(o.UID)}
 	}
 	// A second detachment, with further labels, keeps those of the first.
 	if before, ok := MemoryOf(t.Pod.Annotations); ok && before.Incident == scene.Incident {
@@ -196,10 +200,12 @@ func detachCommand(scene *steps.Scene, t *cluster.Target, keys []string, c chang
 	remember := ""
 	for _, f := range c.Fields {
 		if note, ok := f.After.(string); ok && slices.Contains(f.Path, DetachedAnnotation) {
-			remember = " && " + kubectl("annotate", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", DetachedAnnotation+"="+note)
+			remember = " && " + kubectl("annotate", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite",
+				DetachedAnnotation+"="+note)
 		}
 	}
-	words := []string{"label", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", QuarantineLabel + "=" + QuarantineValue, IncidentLabel + "=" + scene.Incident}
+	words := []string{"label", "pod", t.Pod.Name, "-n", t.Pod.Namespace, "--overwrite", QuarantineLabel + "=" +
+		QuarantineValue, IncidentLabel + "=" + scene.Incident}
 	for _, k := range keys {
 		words = append(words, k+"-")
 	}
@@ -215,13 +221,16 @@ func podWarnings(t *cluster.Target) []steps.Warning {
 	}
 	if t.Mirror() {
 		list = append(list, steps.Warning{Targets: []string{t.Key()}, Code: "static-pod",
-			Text: fmt.Sprintf("a static pod: only the kubelet of node %s starts and stops it, from a file there", t.Pod.Spec.NodeName),
-			Fix:  "on that node, move its manifest out of the kubelet's staticPodPath (/etc/kubernetes/manifests by default) to stop it; that ends the pod"})
+			Text: fmt.Sprintf("a static pod: only the kubelet of node %s starts and stops it, from a file there",
+				t.Pod.Spec.NodeName),
+			Fix: "on that node, move its manifest out of the kubelet's staticPodPath (/etc/kubernetes/manifests by " +
+				"default) to stop it; that ends the pod"})
 	}
 	for _, o := range t.Owners {
 		if o.Err != nil {
 			list = append(list, steps.Warning{Targets: []string{t.Key()}, Code: "unreadable",
-				Text: fmt.Sprintf("owner %s: %v", o.Ref, o.Err), Fix: "what is above it in the chain of owners is unknown, and may start the workload again"})
+				Text: fmt.Sprintf("owner %s: %v", o.Ref, o.Err),
+				Fix:  "what is above it in the chain of owners is unknown, and may start the workload again"})
 		}
 	}
 	return list
@@ -351,8 +360,10 @@ func (l *Loose) service(s *corev1.Service, left labels.Set, take func([]string))
 	keys, ok := removable(sel, left)
 	if !ok {
 		l.warnOnce(steps.Warning{Code: "service",
-			Text: fmt.Sprintf("Service %s/%s selects pods by %q: it sends to whatever is quarantined", s.Namespace, s.Name, sel),
-			Fix:  "if nobody needs it to reach the suspects: " + kubectl("delete", "service", s.Name, "-n", s.Namespace)})
+			Text: fmt.Sprintf("Service %s/%s selects pods by %q: it sends to whatever is quarantined", s.Namespace,
+				s.Name, sel),
+			Fix: "if nobody needs it to reach the suspects: " +
+				kubectl("delete", "service", s.Name, "-n", s.Namespace)})
 	}
 	take(keys)
 }

@@ -43,12 +43,14 @@ const (
 )
 
 // Codes are those of the exposures that weigh, so that they can be accepted.
-var Codes = []string{codeHostNetwork, codePolicyUnknown, codeOtherPolicies, codeEnforcementUnknown, codeIngressOpen, codeEgressOpen,
+var Codes = []string{codeHostNetwork, codePolicyUnknown, codeOtherPolicies, codeEnforcementUnknown, codeIngressOpen,
+	codeEgressOpen,
 	codeHostPort, codeExternalService, codeNodeSuspect, codeToken, codeCloudIdentity, codeUnknown, CodeNewMatch}
 
 // exposures lists every way in or out of a suspect that containment did not
 // close. pod is the pod as it is now, policyErr why its policies could not be read.
-func exposures(scene *steps.Scene, t *cluster.Target, pod *corev1.Pod, policy *effective, policyErr error, facts *Facts) []Exposure {
+func exposures(scene *steps.Scene, t *cluster.Target, pod *corev1.Pod, policy *effective, policyErr error,
+	facts *Facts) []Exposure {
 	about := suspect{scene.Incident, pod}
 	var list []Exposure
 	list = append(list, about.network(policy, policyErr, facts)...)
@@ -76,7 +78,8 @@ func (s suspect) contain(more ...string) string {
 
 // elsewhere is a remedy whose effect irctl cannot see, with what closes the finding.
 func (s suspect) elsewhere(code, remedy string) string {
-	return remedy + "; irctl cannot see that: once it is done, irctl accept " + code + "=" + s.Namespace + "/" + s.Name +
+	return remedy + "; irctl cannot see that: once it is done, irctl accept " + code + "=" + s.Namespace + "/" +
+		s.Name +
 		" --incident " + s.incident + " --reason … closes it"
 }
 
@@ -84,8 +87,9 @@ func (s suspect) network(policy *effective, policyErr error, facts *Facts) []Exp
 	pod := s.Pod
 	if pod.Spec.HostNetwork {
 		return []Exposure{{Code: codeHostNetwork, Severity: Open,
-			Text:  "the pod uses its node's network: NetworkPolicies do not apply to it",
-			Close: s.elsewhere(codeHostNetwork, "cut node "+pod.Spec.NodeName+" off at its own firewall or security group")}}
+			Text: "the pod uses its node's network: NetworkPolicies do not apply to it",
+			Close: s.elsewhere(codeHostNetwork, "cut node "+pod.Spec.NodeName+
+				" off at its own firewall or security group")}}
 	}
 	var list []Exposure
 	if policy == nil {
@@ -102,20 +106,26 @@ func (s suspect) network(policy *effective, policyErr error, facts *Facts) []Exp
 				QuarantineLabel+"="+QuarantineValue)})
 	}
 	if len(facts.Enforcers) == 0 {
-		tried := s.elsewhere(codeEnforcementUnknown, "try a connection from and to the pod; if it succeeds, isolate the node")
+		tried := s.elsewhere(codeEnforcementUnknown,
+			"try a connection from and to the pod; if it succeeds, isolate the node")
 		x := Exposure{Code: codeEnforcementUnknown, Severity: Risk, Close: tried,
-			Text: "nothing was recognised in this cluster that enforces NetworkPolicy: the policies may be without effect"}
+			Text: "nothing was recognised in this cluster that enforces NetworkPolicy: the policies may be without " +
+				"effect"}
 		if err := facts.enforcersErr; err != nil {
-			x.Text = "what enforces NetworkPolicy could not be looked for, so the policies may be without effect: " + err.Error()
+			x.Text = "what enforces NetworkPolicy could not be looked for, so the policies may be without effect: " +
+				err.Error()
 			x.Close = cluster.ToRead(err, "get the right to list DaemonSets, and look again") + "; or " + tried
 		}
 		list = append(list, x)
 	}
 	return append(list,
-		Exposure{Code: codeNodeTraffic, Severity: Note, Text: "traffic between the pod and its own node (" + pod.Spec.NodeName + ") is not bound by NetworkPolicies"},
+		Exposure{Code: codeNodeTraffic, Severity: Note, Text: "traffic between the pod and its own node (" +
+			pod.Spec.NodeName + ") is not bound by NetworkPolicies"},
 		Exposure{Code: codeEstablished, Severity: Note,
-			Text: "connections that were open before may live on: some network plugins apply policies to new connections only",
-			Close: "on node " + pod.Spec.NodeName + ": conntrack -D -s " + podIP(pod) + "; conntrack -D -d " + podIP(pod) +
+			Text: "connections that were open before may live on: some network plugins apply policies to new " +
+				"connections only",
+			Close: "on node " + pod.Spec.NodeName + ": conntrack -D -s " + podIP(pod) + "; conntrack -D -d " +
+				podIP(pod) +
 				" (irctl cannot see that, and it does not weigh in the verdict)"})
 }
 
@@ -143,20 +153,24 @@ func (s suspect) openings(v *effective) []Exposure {
 		dir        netpol.Direction
 	}{{codeIngressOpen, "in", v.Ingress}, {codeEgressOpen, "out", v.Egress}} {
 		if !d.dir.Isolated {
-			list = append(list, Exposure{Code: d.code, Severity: Open, Text: "no NetworkPolicy isolates the pod: everything is let " + d.text,
+			list = append(list, Exposure{Code: d.code, Severity: Open,
+				Text:  "no NetworkPolicy isolates the pod: everything is let " + d.text,
 				Close: s.contain("--steps", StepQuarantine+","+StepDetach)})
 			continue
 		}
 		for _, opening := range d.dir.Open {
-			text := fmt.Sprintf("NetworkPolicy %s still lets %s: %s, %s", opening.Policy, d.text, opening.Peers, opening.Ports)
+			text := fmt.Sprintf("NetworkPolicy %s still lets %s: %s, %s", opening.Policy, d.text, opening.Peers,
+				opening.Ports)
 			switch opening.Policy {
 			case v.quarantine:
 				list = append(list, Exposure{Code: d.code + asAsked, Severity: Note, Text: text + " (as asked for)"})
 			case own:
-				list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + ": it is this incident's quarantine, and somebody changed it",
+				list = append(list, Exposure{Code: d.code, Severity: Open, Text: text +
+					": it is this incident's quarantine, and somebody changed it",
 					Close: s.contain("--steps", StepQuarantine) + " sets it right; find out who changed it"})
 			default:
-				list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + "; it selects the pod by " + opening.SelectedBy,
+				list = append(list, Exposure{Code: d.code, Severity: Open, Text: text + "; it selects the pod by " +
+					opening.SelectedBy,
 					Close: s.closeOpening(v, opening)})
 			}
 		}
@@ -171,12 +185,16 @@ func (s suspect) closeOpening(v *effective, opening netpol.Opening) string {
 	if slices.Contains(v.Unreadable, opening.Policy) {
 		return "set its podSelector right: " + kubectl("edit", "networkpolicy", opening.Policy, "-n", s.Namespace)
 	}
-	keys := slices.DeleteFunc(slices.Clone(opening.LabelKeys), func(k string) bool { return k == QuarantineLabel || k == IncidentLabel })
+	keys := slices.DeleteFunc(slices.Clone(opening.LabelKeys), func(k string) bool {
+		return k == QuarantineLabel || k == IncidentLabel
+	})
 	if len(keys) == 0 {
 		expressions := append(slices.Clone(opening.Selector.MatchExpressions),
-			metav1.LabelSelectorRequirement{Key: IncidentLabel, Operator: metav1.LabelSelectorOpNotIn, Values: []string{s.incident}})
+			metav1.LabelSelectorRequirement{Key: IncidentLabel, Operator: metav1.LabelSelectorOpNotIn,
+				Values: []string{s.incident}})
 		patch := map[string]any{"spec": map[string]any{"podSelector": map[string]any{"matchExpressions": expressions}}}
-		return kubectl("patch", "networkpolicy", opening.Policy, "-n", s.Namespace, "--type=merge", "-p", jsonText(patch))
+		return kubectl("patch", "networkpolicy", opening.Policy, "-n", s.Namespace, "--type=merge", "-p",
+			jsonText(patch))
 	}
 	words := []string{"--steps", StepDetach}
 	for _, k := range keys {
@@ -193,7 +211,8 @@ func (s suspect) entrances(t *cluster.Target, around *cluster.Namespace) []Expos
 		for _, p := range c.Ports {
 			if p.HostPort != 0 && !pod.Spec.HostNetwork {
 				list = append(list, Exposure{Code: codeHostPort, Severity: Risk,
-					Text:  fmt.Sprintf("port %d of node %s leads straight to the pod, without a Service; not every network plugin applies policies there", p.HostPort, pod.Spec.NodeName),
+					Text: fmt.Sprintf("port %d of node %s leads straight to the pod, without a Service; not every "+
+						"network plugin applies policies there", p.HostPort, pod.Spec.NodeName),
 					Close: s.elsewhere(codeHostPort, "close that port at the node's firewall or security group")})
 			}
 		}
@@ -204,21 +223,26 @@ func (s suspect) entrances(t *cluster.Target, around *cluster.Namespace) []Expos
 	for i := range around.Services {
 		svc := &around.Services[i]
 		sel := labels.Set(svc.Spec.Selector).AsSelector()
-		external := svc.Spec.Type == corev1.ServiceTypeLoadBalancer || svc.Spec.Type == corev1.ServiceTypeNodePort || len(svc.Spec.ExternalIPs) > 0
+		external := svc.Spec.Type == corev1.ServiceTypeLoadBalancer || svc.Spec.Type == corev1.ServiceTypeNodePort ||
+			len(svc.Spec.ExternalIPs) > 0
 		if len(svc.Spec.Selector) == 0 || !external {
 			continue
 		}
 		switch {
 		case sel.Matches(labels.Set(pod.Labels)):
-			x := Exposure{Code: codeExternalService, Severity: Risk, Close: s.contain("--steps", StepQuarantine+","+StepDetach),
-				Text: fmt.Sprintf("Service %s (%s) leads to the pod from outside the cluster", svc.Name, svc.Spec.Type)}
+			x := Exposure{Code: codeExternalService, Severity: Risk,
+				Close: s.contain("--steps", StepQuarantine+","+StepDetach),
+				Text: fmt.Sprintf("Service %s (%s) leads to the pod from outside the cluster", svc.Name,
+					svc.Spec.Type)}
 			if _, ok := removable(sel, pod.Labels); !ok {
-				x.Close = "if nobody else needs the Service: " + kubectl("delete", "service", svc.Name, "-n", svc.Namespace)
+				x.Close = "if nobody else needs the Service: " +
+					kubectl("delete", "service", svc.Name, "-n", svc.Namespace)
 			}
 			list = append(list, x)
 		case sel.Matches(labels.Set(t.Pod.Labels)):
 			list = append(list, Exposure{Code: codeExternalBefore, Severity: Note,
-				Text: fmt.Sprintf("Service %s (%s) led to the pod from outside the cluster until it was detached: whoever attacked may know "+
+				Text: fmt.Sprintf("Service %s (%s) led to the pod from outside the cluster until it was detached: "+
+					"whoever attacked may know "+
 					"this way to its successors", svc.Name, svc.Spec.Type)})
 		}
 	}
@@ -234,7 +258,8 @@ func allContainers(pod *corev1.Pod) []corev1.Container {
 }
 
 // escapes are capabilities that are a way out of a container.
-var escapes = []corev1.Capability{"ALL", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH", "NET_ADMIN", "BPF"}
+var escapes = []corev1.Capability{"ALL", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "DAC_READ_SEARCH",
+	"NET_ADMIN", "BPF"}
 
 // node says why the node is suspect too. The sources are the baseline
 // profile of the Pod Security Standards:
@@ -276,9 +301,11 @@ func (s suspect) node() []Exposure {
 		return nil
 	}
 	return []Exposure{{Code: codeNodeSuspect, Severity: Risk,
-		Text: fmt.Sprintf("node %s is suspect too: the pod could leave its container (%s)", pod.Spec.NodeName, bounded(why)),
+		Text: fmt.Sprintf("node %s is suspect too: the pod could leave its container (%s)", pod.Spec.NodeName,
+			bounded(why)),
 		Close: s.elsewhere(codeNodeSuspect, s.contain("--steps", StepCordon)+
-			" lets nothing new start there; treat the node as compromised, its kubelet credentials and every secret of its pods too")}}
+			" lets nothing new start there; treat the node as compromised, its kubelet credentials and every secret "+
+			"of its pods too")}}
 }
 
 // identities are those that the pod holds, which whoever was in it can use from
@@ -351,7 +378,8 @@ func (s suspect) token(account string, facts *Facts) Exposure {
 	r := rights.For(rights.Subject{Namespace: s.Namespace, Name: account}, facts.rbac)
 	may := r.Summary(5)
 	if len(may) == 0 {
-		return Exposure{Code: codeToken, Severity: Note, Text: valid + "; it grants nothing beyond what every account may do"}
+		return Exposure{Code: codeToken, Severity: Note, Text: valid +
+			"; it grants nothing beyond what every account may do"}
 	}
 	return Exposure{Code: codeToken, Severity: Risk, Close: "take it out of " + bounded(r.Bindings()) + "; or " + end,
 		Text: fmt.Sprintf("%s, and works from elsewhere; it may: %s", valid, strings.Join(may, "; "))}
@@ -378,28 +406,40 @@ func (s suspect) cloud(account string, annotations map[string]string) []Exposure
 	if arn := annotations["eks.amazonaws.com/role-arn"]; arn != "" {
 		role := arn[strings.LastIndex(arn, "/")+1:]
 		list = append(list, Exposure{Code: codeCloudIdentity, Severity: Risk,
-			Text: fmt.Sprintf("service account %s acts as the AWS role %s; credentials taken from the pod work from anywhere until they expire, and "+
-				"the pod's web-identity token (AWS_WEB_IDENTITY_TOKEN_FILE, audience sts.amazonaws.com) makes new ones until it expires itself, "+
+			Text: fmt.Sprintf("service account %s acts as the AWS role %s; credentials taken from the pod work from "+
+				"anywhere until they expire, and "+
+				"the pod's web-identity token (AWS_WEB_IDENTITY_TOKEN_FILE, audience sts.amazonaws.com) makes new "+
+				"ones until it expires itself, "+
 				"24 hours after it was issued by default", account, arn),
-			Close: s.elsewhere(codeCloudIdentity, fmt.Sprintf("first take %s out of the trust policy of role %s (aws iam update-assume-role-policy --role-name %s --policy-document …), "+
-				"since who has the token gets new sessions else; then revoke the role's sessions (in IAM: Revoke sessions; or aws iam put-role-policy with a "+
-				"policy AWSRevokeOlderSessions that denies * where aws:TokenIssueTime is before now). To delete the service account does not end it: STS "+
+			Close: s.elsewhere(codeCloudIdentity, fmt.Sprintf("first take %s out of the trust policy of role %s (aws "+
+				"iam update-assume-role-policy --role-name %s --policy-document …), "+
+				"since who has the token gets new sessions else; then revoke the role's sessions (in IAM: Revoke "+
+				"sessions; or aws iam put-role-policy with a "+
+				"policy AWSRevokeOlderSessions that denies * where aws:TokenIssueTime is before now). To delete the "+
+				"service account does not end it: STS "+
 				"checks the token's signature, not the cluster", subject, role, change.ShellQuote(role)))})
 	}
 	if email := annotations["iam.gke.io/gcp-service-account"]; email != "" {
 		list = append(list, Exposure{Code: codeCloudIdentity, Severity: Risk,
-			Text: fmt.Sprintf("service account %s acts as the Google service account %s; an access token taken from the pod works from anywhere "+
+			Text: fmt.Sprintf("service account %s acts as the Google service account %s; an access token taken from "+
+				"the pod works from anywhere "+
 				"until it expires (an hour by default)", account, email),
-			Close: s.elsewhere(codeCloudIdentity, "gcloud iam service-accounts disable "+change.ShellQuote(email)+", which rejects the tokens that were issued, too; before it is "+
-				"enabled again remove its roles/iam.workloadIdentityUser binding to the Kubernetes service account. Roles that were given to that account "+
+			Close: s.elsewhere(codeCloudIdentity, "gcloud iam service-accounts disable "+change.ShellQuote(email)+
+				", which rejects the tokens that were issued, too; before it is "+
+				"enabled again remove its roles/iam.workloadIdentityUser binding to the Kubernetes service account. "+
+				"Roles that were given to that account "+
 				"itself (principal://iam.googleapis.com/…/subject/ns/NAMESPACE/sa/NAME) stay until they are removed")})
 	}
 	if client := annotations["azure.workload.identity/client-id"]; client != "" {
 		list = append(list, Exposure{Code: codeCloudIdentity, Severity: Risk,
-			Text: fmt.Sprintf("service account %s acts as the Azure identity with client ID %s; an access token taken from the pod works from anywhere "+
-				"until it expires, and the pod's federated token (AZURE_FEDERATED_TOKEN_FILE) makes new ones until it expires itself", account, client),
-			Close: s.elsewhere(codeCloudIdentity, "delete the federated credential of that identity with the subject "+subject+" (az identity federated-credential delete), so that the "+
-				"token makes no new ones; and remove its role assignments, since access tokens that were issued cannot be recalled. To delete the service "+
+			Text: fmt.Sprintf("service account %s acts as the Azure identity with client ID %s; an access token "+
+				"taken from the pod works from anywhere "+
+				"until it expires, and the pod's federated token (AZURE_FEDERATED_TOKEN_FILE) makes new ones until "+
+				"it expires itself", account, client),
+			Close: s.elsewhere(codeCloudIdentity, "delete the federated credential of that identity with the subject "+
+				subject+" (az identity federated-credential delete), so that the "+
+				"token makes no new ones; and remove its role assignments, since access tokens that were issued "+
+				"cannot be recalled. To delete the service "+
 				"account does not end it")})
 	}
 	return list
@@ -418,7 +458,9 @@ const podIdentityAudience = "pods.eks.amazonaws.com"
 func (s suspect) podIdentity(account string) []Exposure {
 	pod := s.Pod
 	injected := slices.ContainsFunc(allContainers(pod), func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "AWS_CONTAINER_CREDENTIALS_FULL_URI" })
+		return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+			return e.Name == "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+		})
 	})
 	for _, v := range pod.Spec.Volumes {
 		if v.Projected == nil {
@@ -433,9 +475,14 @@ func (s suspect) podIdentity(account string) []Exposure {
 	}
 	namespace, name, _ := strings.Cut(account, "/")
 	return []Exposure{{Code: codeCloudIdentity, Severity: Risk,
-		Text: fmt.Sprintf("service account %s acts as an AWS role by EKS Pod Identity, which AWS knows and irctl cannot see; credentials taken from the "+
-			"pod work from anywhere until they expire, and its token (audience %s) makes new ones", account, podIdentityAudience),
-		Close: s.elsewhere(codeCloudIdentity, fmt.Sprintf("find the association (aws eks list-pod-identity-associations --cluster-name CLUSTER --namespace %s --service-account %s) and "+
-			"delete it (aws eks delete-pod-identity-association --cluster-name CLUSTER --association-id ID), so that the token makes no new sessions; then "+
-			"revoke the role's sessions in IAM, since those outlive the association", change.ShellQuote(namespace), change.ShellQuote(name)))}}
+		Text: fmt.Sprintf("service account %s acts as an AWS role by EKS Pod Identity, which AWS knows and irctl "+
+			"cannot see; credentials taken from the "+
+			"pod work from anywhere until they expire, and its token (audience %s) makes new ones", account,
+			podIdentityAudience),
+		Close: s.elsewhere(codeCloudIdentity, fmt.Sprintf("find the association (aws eks "+
+			"list-pod-identity-associations --cluster-name CLUSTER --namespace %s --service-account %s) and "+
+			"delete it (aws eks delete-pod-identity-association --cluster-name CLUSTER --association-id ID), so that "+
+			"the token makes no new sessions; then "+
+			"revoke the role's sessions in IAM, since those outlive the association", change.ShellQuote(namespace),
+			change.ShellQuote(name)))}}
 }

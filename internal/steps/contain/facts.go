@@ -45,7 +45,8 @@ type Facts struct {
 type Gap struct{ cluster.Gap }
 
 func (g Gap) exposure() Exposure {
-	return Exposure{Code: codeUnknown, Severity: Risk, Text: "not checked: " + g.String(), Close: cluster.ToRead(g.Err, "get the right to read it, and look again")}
+	return Exposure{Code: codeUnknown, Severity: Risk, Text: "not checked: " + g.String(),
+		Close: cluster.ToRead(g.Err, "get the right to read it, and look again")}
 }
 
 // around are the gaps of the survey of a suspect's namespace. Its NetworkPolicies
@@ -67,7 +68,8 @@ func unseen(opponents []Opponent) []Gap {
 	var list []Gap
 	for _, o := range opponents {
 		if o.Err != nil {
-			list = append(list, Gap{cluster.Gap{What: "reading " + o.Ref.String() + ", which would put back " + o.Of, Err: o.Err}})
+			list = append(list, Gap{cluster.Gap{What: "reading " + o.Ref.String() + ", which would put back " + o.Of,
+				Err: o.Err}})
 		}
 	}
 	return list
@@ -78,7 +80,8 @@ func unseen(opponents []Opponent) []Gap {
 func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Facts {
 	ctx, cancel := scene.Client.Briefly(ctx)
 	defer cancel()
-	f := &Facts{OtherPolicies: map[string][]string{}, accounts: map[string]*corev1.ServiceAccount{}, accountErrs: map[string]error{}}
+	f := &Facts{OtherPolicies: map[string][]string{}, accounts: map[string]*corev1.ServiceAccount{},
+		accountErrs: map[string]error{}}
 	var mu sync.Mutex
 	kube := scene.Client.Kube
 	accounts := map[string][2]string{}
@@ -118,9 +121,12 @@ func Gather(ctx context.Context, scene *steps.Scene, serverVersion string) *Fact
 // their name. Flannel alone is not among them: it does not.
 // https://kubernetes.io/docs/concepts/cluster-administration/addons/#networking-and-network-policy
 var knownEnforcers = []struct{ part, title string }{
-	{"calico-node", "Calico"}, {"canal", "Canal"}, {"cilium", "Cilium"}, {"antrea-agent", "Antrea"}, {"weave-net", "Weave Net"},
-	{"kube-router", "kube-router"}, {"ovnkube-node", "OVN-Kubernetes"}, {"kube-network-policies", "kube-network-policies"},
-	{"anetd", "GKE Dataplane V2"}, {"azure-npm", "Azure NPM"}, {"kube-ovn-cni", "Kube-OVN"}, {"romana-agent", "Romana"}, {"sdn", "OpenShift SDN"},
+	{"calico-node", "Calico"}, {"canal", "Canal"}, {"cilium", "Cilium"}, {"antrea-agent", "Antrea"},
+	{"weave-net", "Weave Net"},
+	{"kube-router", "kube-router"}, {"ovnkube-node", "OVN-Kubernetes"},
+	{"kube-network-policies", "kube-network-policies"},
+	{"anetd", "GKE Dataplane V2"}, {"azure-npm", "Azure NPM"}, {"kube-ovn-cni", "Kube-OVN"}, {"romana-agent", "Romana"},
+	{"sdn", "OpenShift SDN"},
 	{"terway", "Terway"},
 }
 
@@ -132,13 +138,14 @@ func Enforcers(ctx context.Context, client *cluster.Client, serverVersion string
 		found["the network policy controller inside k3s"] = true
 	}
 	list := func(namespace string) error {
-		return cluster.Pages(ctx, client.Kube.AppsV1().DaemonSets(namespace).List, metav1.ListOptions{}, func(page *appsv1.DaemonSetList) {
-			for i := range page.Items {
-				if title := enforcer(&page.Items[i]); title != "" {
-					found[title] = true
+		return cluster.Pages(ctx, client.Kube.AppsV1().DaemonSets(namespace).List, metav1.ListOptions{},
+			func(page *appsv1.DaemonSetList) {
+				for i := range page.Items {
+					if title := enforcer(&page.Items[i]); title != "" {
+						found[title] = true
+					}
 				}
-			}
-		})
+			})
 	}
 	err := list(metav1.NamespaceAll)
 	if apierrors.IsForbidden(err) {
@@ -179,18 +186,24 @@ var otherKinds = []struct {
 	kind       string
 	namespaced bool
 }{
-	{schema.GroupVersionResource{Group: "cilium.io", Version: "v2", Resource: "ciliumnetworkpolicies"}, "CiliumNetworkPolicy", true},
-	{schema.GroupVersionResource{Group: "cilium.io", Version: "v2", Resource: "ciliumclusterwidenetworkpolicies"}, "CiliumClusterwideNetworkPolicy", false},
-	{schema.GroupVersionResource{Group: "crd.projectcalico.org", Version: "v1", Resource: "networkpolicies"}, "Calico NetworkPolicy", true},
-	{schema.GroupVersionResource{Group: "crd.projectcalico.org", Version: "v1", Resource: "globalnetworkpolicies"}, "Calico GlobalNetworkPolicy", false},
-	{schema.GroupVersionResource{Group: "policy.networking.k8s.io", Version: "v1alpha1", Resource: "adminnetworkpolicies"}, "AdminNetworkPolicy", false},
+	{schema.GroupVersionResource{Group: "cilium.io", Version: "v2", Resource: "ciliumnetworkpolicies"},
+		"CiliumNetworkPolicy", true},
+	{schema.GroupVersionResource{Group: "cilium.io", Version: "v2", Resource: "ciliumclusterwidenetworkpolicies"},
+		"CiliumClusterwideNetworkPolicy", false},
+	{schema.GroupVersionResource{Group: "crd.projectcalico.org", Version: "v1", Resource: "networkpolicies"},
+		"Calico NetworkPolicy", true},
+	{schema.GroupVersionResource{Group: "crd.projectcalico.org", Version: "v1", Resource: "globalnetworkpolicies"},
+		"Calico GlobalNetworkPolicy", false},
+	{schema.GroupVersionResource{Group: "policy.networking.k8s.io", Version: "v1alpha1",
+		Resource: "adminnetworkpolicies"}, "AdminNetworkPolicy", false},
 }
 
 // otherPolicies lists those of the whole cluster (under "") and those of the
 // suspects' namespaces. One page of each is enough to say that there are some.
 func otherPolicies(ctx context.Context, scene *steps.Scene) (map[string][]string, error) {
 	groups := &metav1.APIGroupList{}
-	if err := scene.Client.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").Do(ctx).Into(groups); err != nil {
+	if err := scene.Client.Kube.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", "application/json").
+		Do(ctx).Into(groups); err != nil {
 		return nil, err
 	}
 	served := map[string]bool{}

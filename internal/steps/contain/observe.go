@@ -62,8 +62,10 @@ func (s *ownerState) why() string {
 }
 
 func newObserver(scene *steps.Scene, o Options) *observer {
-	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]error{}, gone: map[types.UID]bool{},
-		slices: map[string][]discoveryv1.EndpointSlice{}, slicesNo: map[string]error{}, owners: map[types.UID]*ownerState{}}
+	ob := &observer{Options: o, scene: scene, pods: map[types.UID]*corev1.Pod{}, missing: map[types.UID]error{},
+		gone:   map[types.UID]bool{},
+		slices: map[string][]discoveryv1.EndpointSlice{}, slicesNo: map[string]error{},
+		owners: map[types.UID]*ownerState{}}
 	if !slices.Contains(o.Steps, StepScale) {
 		return ob
 	}
@@ -176,7 +178,8 @@ func (ob *observer) lookOwner(ctx context.Context, st *ownerState) {
 	if st.owner.Custom && st.owner.Stop == cluster.ByScale {
 		subresources = []string{"scale"}
 	}
-	live, err := ob.scene.Client.Dynamic.Resource(st.owner.GVR()).Namespace(st.owner.Namespace).Get(ctx, st.owner.Name, metav1.GetOptions{}, subresources...)
+	live, err := ob.scene.Client.Dynamic.Resource(st.owner.GVR()).Namespace(st.owner.Namespace).
+		Get(ctx, st.owner.Name, metav1.GetOptions{}, subresources...)
 	if err != nil {
 		st.err = fmt.Errorf("reading %s: %w", st.owner.Ref, err)
 		return
@@ -257,7 +260,8 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	pod := ob.pods[t.Pod.UID]
 	if pod == nil {
 		if !ob.gone[t.Pod.UID] {
-			return []Check{{Code: "pod", Unknown: true, Text: fmt.Sprintf("the pod could not be read: %v", ob.missing[t.Pod.UID])}}
+			return []Check{{Code: "pod", Unknown: true,
+				Text: fmt.Sprintf("the pod could not be read: %v", ob.missing[t.Pod.UID])}}
 		}
 		return []Check{{Code: "pod", Text: fmt.Sprintf("the pod can no longer be seen: %v", ob.missing[t.Pod.UID])}}
 	}
@@ -272,7 +276,8 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 	}
 	if slices.Contains(ob.Steps, StepDetach) {
 		marked := pod.Labels[QuarantineLabel] == QuarantineValue && pod.Labels[IncidentLabel] == ob.scene.Incident
-		add("labels", marked, "labelled "+QuarantineLabel+"="+QuarantineValue+" and with the incident", unmarked(pod, ob.scene.Incident))
+		add("labels", marked, "labelled "+QuarantineLabel+"="+QuarantineValue+" and with the incident",
+			unmarked(pod, ob.scene.Incident))
 		if !ob.keepsLabels(t.Pod.UID) && !t.Mirror() {
 			owner := metav1.GetControllerOf(pod)
 			name := ""
@@ -304,7 +309,8 @@ func (ob *observer) checks(t *cluster.Target) []Check {
 			}
 			switch {
 			case st.err == nil:
-				add("siblings", len(st.siblings) == 0, "no other pod of it is left", "other pods of it are left: "+bounded(st.siblings))
+				add("siblings", len(st.siblings) == 0, "no other pod of it is left", "other pods of it are left: "+
+					bounded(st.siblings))
 			case st.read:
 				unread("siblings", st.err)
 			}
@@ -322,7 +328,8 @@ func unmarked(pod *corev1.Pod, incident string) string {
 	if other == "" || other == incident {
 		return "the quarantine labels are not on the pod"
 	}
-	return fmt.Sprintf("the pod is contained by another incident, %s: irctl contain --pod %s -n %s --incident %s joins it",
+	return fmt.Sprintf(
+		"the pod is contained by another incident, %s: irctl contain --pod %s -n %s --incident %s joins it",
 		other, pod.Name, pod.Namespace, other)
 }
 

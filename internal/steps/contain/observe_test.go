@@ -62,7 +62,8 @@ func TestASuspectOfAnotherIncidentIsRefusedAndNothingElseIsDone(t *testing.T) {
 		m["metadata"].(map[string]any)["labels"].(map[string]any)[contain.IncidentLabel] = "other"
 	})
 	_, text := plan(t, l.scene(incident, "backend-1"), all())
-	want := "== quarantine\n== detach\nrefused detach of Pod todo-app/backend-1: the pod is contained in incident other (--incident other)\n== scale\n"
+	want := "== quarantine\n== detach\nrefused detach of Pod todo-app/backend-1: the pod is contained in incident " +
+		"other (--incident other)\n== scale\n"
 	if diff := cmp.Diff(want, text); diff != "" {
 		t.Error(diff)
 	}
@@ -134,7 +135,8 @@ func TestScalingAwaitsTheReleaseOfEverySuspect(t *testing.T) {
 			}
 			defer cancel()
 			err := a.Guard(ctx)
-			if c.refused && (err == nil || !strings.Contains(err.Error(), "ReplicaSet backend-rs has not released pod todo-app/backend-1")) {
+			if c.refused && (err == nil || !strings.Contains(err.Error(),
+				"ReplicaSet backend-rs has not released pod todo-app/backend-1")) {
 				t.Errorf("got %v; want to be told who holds the pod", err)
 			}
 			if !c.refused && err != nil {
@@ -146,7 +148,8 @@ func TestScalingAwaitsTheReleaseOfEverySuspect(t *testing.T) {
 
 func own(l *lab) {
 	l.Edit("pods", ns, "backend-1", func(m map[string]any) {
-		m["metadata"].(map[string]any)["ownerReferences"] = []any{map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "backend-rs", "uid": "replicaset-backend-rs", "controller": true}}
+		m["metadata"].(map[string]any)["ownerReferences"] = []any{map[string]any{"apiVersion": "apps/v1",
+			"kind": "ReplicaSet", "name": "backend-rs", "uid": "replicaset-backend-rs", "controller": true}}
 	})
 }
 
@@ -173,7 +176,9 @@ func TestWhatIsNotSeenInTimeIsSaidAsItIs(t *testing.T) {
 		serve(w, r)
 	}
 	var progress []string
-	a := contain.Assess(ctx, scene, contain.Options{Steps: contain.DefaultSteps[:2]}, &contain.Facts{}, func(p string) { progress = append(progress, p) })
+	a := contain.Assess(ctx, scene, contain.Options{Steps: contain.DefaultSteps[:2]}, &contain.Facts{}, func(p string) {
+		progress = append(progress, p)
+	})
 	want := []contain.Check{
 		{Code: "labels", OK: true, Text: "labelled quarantine=true and with the incident"},
 		{Code: "released", Text: "ReplicaSet backend-rs still owns it"},
@@ -200,14 +205,20 @@ func TestASecondLookSaysWhatWasPutBack(t *testing.T) {
 			l.Edit("pods", ns, "backend-1", func(m map[string]any) {
 				m["metadata"].(map[string]any)["labels"].(map[string]any)[contain.QuarantineLabel] = "false"
 			})
-		}, []string{"todo-app/backend-1: no NetworkPolicy isolates the pod: everything is let in", "todo-app/backend-1: no NetworkPolicy isolates the pod: everything is let out", "todo-app/backend-1: the quarantine labels are not on the pod"}},
+		}, []string{"todo-app/backend-1: no NetworkPolicy isolates the pod: everything is let in",
+			"todo-app/backend-1: no NetworkPolicy isolates the pod: everything is let out",
+			"todo-app/backend-1: the quarantine labels are not on the pod"}},
 		"owner": {own, []string{"todo-app/backend-1: ReplicaSet backend-rs still owns it"}},
 		"replicas": {func(l *lab) {
-			l.Edit("deployments.apps", ns, "backend", func(m map[string]any) { m["spec"].(map[string]any)["replicas"] = 3 })
+			l.Edit("deployments.apps", ns, "backend", func(m map[string]any) {
+				m["spec"].(map[string]any)["replicas"] = 3
+			})
 		}, []string{"todo-app/backend-1: Deployment todo-app/backend has replicas 3, not 0"}},
 		"an allowing policy": {func(l *lab) {
-			l.Add(l.t, &networkingv1.NetworkPolicy{ObjectMeta: meta("NetworkPolicy", "allow"), Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}})
-		}, []string{"todo-app/backend-1: NetworkPolicy allow still lets in: everyone, all ports; it selects the pod by every pod of the namespace"}},
+			l.Add(l.t, &networkingv1.NetworkPolicy{ObjectMeta: meta("NetworkPolicy", "allow"),
+				Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{}}}})
+		}, []string{"todo-app/backend-1: NetworkPolicy allow still lets in: everyone, all ports; it selects the pod " +
+			"by every pod of the namespace"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, deployment()...)
@@ -241,8 +252,10 @@ func TestWorkloadsWithoutSuspects(t *testing.T) {
 	scene := l.scene(incident)
 	scene.Workloads = chains(cluster.Deployment, cluster.DaemonSet)
 	plans, text := plan(t, scene, contain.Options{Steps: []string{contain.StepScale}})
-	want := "== scale\nscale Deployment todo-app/backend from 2 to 0\n  - spec.replicas: 2\n  + spec.replicas: 0\n  $ kubectl scale deployment/backend -n todo-app --replicas=0\n" +
-		"warning unscalable: DaemonSet todo-app/backend is not taken down: a DaemonSet can only be kept off the nodes of suspects, and it has none ()\n"
+	want := "== scale\nscale Deployment todo-app/backend from 2 to 0\n  - spec.replicas: 2\n  + spec.replicas: 0\n  " +
+		"$ kubectl scale deployment/backend -n todo-app --replicas=0\n" +
+		"warning unscalable: DaemonSet todo-app/backend is not taken down: a DaemonSet can only be kept off the " +
+		"nodes of suspects, and it has none ()\n"
 	if diff := cmp.Diff(want, text); diff != "" {
 		t.Error(diff)
 	}
@@ -252,8 +265,10 @@ func TestWorkloadsWithoutSuspects(t *testing.T) {
 	}
 	do(t, l, plans)
 	a := contain.Assess(bounded(t), scene, all(), &contain.Facts{}, func(string) {})
-	if diff := cmp.Diff([]contain.Check{{Code: "workload", OK: true, Text: "Deployment todo-app/backend is down", Object: "Deployment todo-app/backend"},
-		{Code: "workload", OK: true, Text: "DaemonSet todo-app/backend is down", Object: "DaemonSet todo-app/backend"}}, a.Workloads); diff != "" {
+	if diff := cmp.Diff([]contain.Check{{Code: "workload", OK: true, Text: "Deployment todo-app/backend is down",
+		Object: "Deployment todo-app/backend"},
+		{Code: "workload", OK: true, Text: "DaemonSet todo-app/backend is down", Object: "DaemonSet todo-app/backend"}},
+		a.Workloads); diff != "" {
 		t.Error(diff)
 	}
 	if a.Verdict != contain.Undetermined {
@@ -295,7 +310,8 @@ func TestReplicasThatAreStillCountedKeepAWorkloadUp(t *testing.T) {
 	do(t, l, plans)
 	l.Edit("deployments.apps", ns, "backend", func(m map[string]any) { m["status"] = map[string]any{"replicas": 1} })
 	f := contain.Look(bounded(t), scene, all(), &contain.Facts{}).Findings[0]
-	want := contain.Check{Code: "workload", Text: "Deployment todo-app/backend still has 1 pods", Object: "Deployment todo-app/backend"}
+	want := contain.Check{Code: "workload", Text: "Deployment todo-app/backend still has 1 pods",
+		Object: "Deployment todo-app/backend"}
 	if !slices.Contains(f.Checks, want) || f.Verdict != contain.NotContained {
 		t.Errorf("%q: %+v", f.Verdict, f.Checks)
 	}
@@ -322,7 +338,8 @@ func TestEachSuspectIsJudgedByThePoliciesOfItsNamespace(t *testing.T) {
 	for _, f := range contain.Look(bounded(t), scene, o, &contain.Facts{Enforcers: []string{"x"}}).Findings {
 		verdicts[f.Pod] = f.Verdict
 	}
-	if diff := cmp.Diff(map[string]contain.Verdict{"backend-1": contain.Contained, "backend-2": contain.NotContained}, verdicts); diff != "" {
+	if diff := cmp.Diff(map[string]contain.Verdict{"backend-1": contain.Contained, "backend-2": contain.NotContained},
+		verdicts); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -331,7 +348,8 @@ func TestEachSuspectIsJudgedByThePoliciesOfItsNamespace(t *testing.T) {
 // is no verdict, and the rest is at best a risk. What was seen to be open is so.
 func TestWhatCouldNotBeReadWeighs(t *testing.T) {
 	ready := appsv1.DaemonSetStatus{NumberReady: 1}
-	enforcer := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"}, Status: ready}
+	enforcer := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"},
+		Status: ready}
 	open := func(l *lab) {
 		l.Edit("pods", ns, "backend-1", func(m map[string]any) {
 			m["metadata"].(map[string]any)["labels"].(map[string]any)[contain.QuarantineLabel] = "false"
@@ -339,7 +357,8 @@ func TestWhatCouldNotBeReadWeighs(t *testing.T) {
 	}
 	argo := func(l *lab) {
 		l.Edit("deployments.apps", ns, "backend", func(m map[string]any) {
-			m["metadata"].(map[string]any)["annotations"] = map[string]any{"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:todo-app/backend"}
+			m["metadata"].(map[string]any)["annotations"] = map[string]any{
+				"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:todo-app/backend"}
 		})
 	}
 	for name, c := range map[string]struct {
@@ -348,20 +367,29 @@ func TestWhatCouldNotBeReadWeighs(t *testing.T) {
 		want   contain.Verdict
 		says   string
 	}{
-		"everything is read":                  {"/none", nil, contain.Contained, ""},
-		"the suspect":                         {"/pods/backend-1", nil, contain.Undetermined, "the pod could not be read: no right"},
-		"NetworkPolicies":                     {"/networkpolicies", nil, contain.Undetermined, "no right"},
-		"NetworkPolicies, and it is open":     {"/networkpolicies", open, contain.NotContained, "the quarantine labels are not on the pod"},
-		"policies of another kind":            {"/ciliumnetworkpolicies", nil, contain.Exposed, "looking for policies of other kinds"},
-		"the workload":                        {"/deployments/backend", nil, contain.Exposed, "reading Deployment todo-app/backend"},
-		"the workload's other pods":           {"/namespaces/" + ns + "/pods", nil, contain.Exposed, "listing the pods of Deployment todo-app/backend"},
-		"endpoints":                           {"/endpointslices", nil, contain.Exposed, "listing endpoint slices"},
-		"autoscalers":                         {"/horizontalpodautoscalers", nil, contain.Exposed, "listing autoscalers"},
-		"KEDA's autoscalers":                  {"/scaledobjects", nil, contain.Exposed, "listing KEDA scaled objects"},
-		"the GitOps controller":               {"/applications/shop", argo, contain.Exposed, "Application argocd/shop, which would put back Deployment todo-app/backend"},
-		"Services":                            {"/services", nil, contain.Exposed, "listing services"},
-		"what enforces policies":              {"/daemonsets", nil, contain.Exposed, "what enforces NetworkPolicy could not be looked for"},
-		"the account":                         {"/serviceaccounts/default", nil, contain.Exposed, "reading ServiceAccount todo-app/default"},
+		"everything is read": {"/none", nil, contain.Contained, ""},
+		"the suspect": {"/pods/backend-1", nil, contain.Undetermined,
+			"the pod could not be read: no right"},
+		"NetworkPolicies": {"/networkpolicies", nil, contain.Undetermined, "no right"},
+		"NetworkPolicies, and it is open": {"/networkpolicies", open, contain.NotContained,
+			"the quarantine labels are not on the pod"},
+		"policies of another kind": {"/ciliumnetworkpolicies", nil, contain.Exposed,
+			"looking for policies of other kinds"},
+		"the workload": {"/deployments/backend", nil, contain.Exposed,
+			"reading Deployment todo-app/backend"},
+		"the workload's other pods": {"/namespaces/" + ns + "/pods", nil, contain.Exposed,
+			"listing the pods of Deployment todo-app/backend"},
+		"endpoints": {"/endpointslices", nil, contain.Exposed, "listing endpoint slices"},
+		"autoscalers": {"/horizontalpodautoscalers", nil, contain.Exposed,
+			"listing autoscalers"},
+		"KEDA's autoscalers": {"/scaledobjects", nil, contain.Exposed, "listing KEDA scaled objects"},
+		"the GitOps controller": {"/applications/shop", argo, contain.Exposed,
+			"Application argocd/shop, which would put back Deployment todo-app/backend"},
+		"Services": {"/services", nil, contain.Exposed, "listing services"},
+		"what enforces policies": {"/daemonsets", nil, contain.Exposed,
+			"what enforces NetworkPolicy could not be looked for"},
+		"the account": {"/serviceaccounts/default", nil, contain.Exposed,
+			"reading ServiceAccount todo-app/default"},
 		"something else, and it is contained": {"/clusterroles", nil, contain.Contained, ""}, // it holds no token
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -381,7 +409,8 @@ func TestWhatCouldNotBeReadWeighs(t *testing.T) {
 				serve(w, r)
 			}
 			if c.meddle != nil { // as status does: the controllers as they are now
-				scene.Targets[0] = l.client.WithOwners(bounded(t), scene.Targets[0].Pod, []cluster.Ref{owners[0].Ref, owners[1].Ref})
+				scene.Targets[0] = l.client.WithOwners(bounded(t), scene.Targets[0].Pod,
+					[]cluster.Ref{owners[0].Ref, owners[1].Ref})
 			}
 			scene.Around = l.client.Survey(bounded(t), []string{ns})
 			a := contain.Look(bounded(t), scene, all(), contain.Gather(bounded(t), scene, "v1.37.2"))
@@ -420,8 +449,11 @@ func TestAWorkloadWithoutSuspectsThatCannotBeReadIsNotJudged(t *testing.T) {
 func TestExposures(t *testing.T) {
 	yes := true
 	ready := appsv1.DaemonSetStatus{NumberReady: 1, DesiredNumberScheduled: 1}
-	enforcer := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"}, Status: ready}
-	token := corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}}
+	enforcer := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"},
+		Status: ready}
+	token := corev1.Volume{Name: "token",
+		VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}}
 	holdsToken := func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{token} }
 	now := time.Date(2026, 2, 12, 9, 30, 0, 0, time.UTC)
 	endedBy := func(end time.Time) func(*corev1.Pod) {
@@ -431,10 +463,13 @@ func TestExposures(t *testing.T) {
 		}
 	}
 	account := func(annotations map[string]string) *corev1.ServiceAccount {
-		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default", Annotations: annotations}}
+		return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default",
+			Annotations: annotations}}
 	}
 	binding := func(kind, role string) *rbacv1.ClusterRoleBinding {
-		return &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "b"}, RoleRef: rbacv1.RoleRef{Kind: kind, Name: role}, Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: ns, Name: "default"}}}
+		return &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "b"},
+			RoleRef:  rbacv1.RoleRef{Kind: kind, Name: role},
+			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: ns, Name: "default"}}}
 	}
 	for name, c := range map[string]struct {
 		pod     func(*corev1.Pod)
@@ -443,41 +478,68 @@ func TestExposures(t *testing.T) {
 	}{
 		"none":        {objects: []runtime.Object{enforcer}},
 		"no-enforcer": {},
-		"enforcer-down": {objects: []runtime.Object{&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"}},
-			&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-flannel"}, Status: ready}}},
+		"enforcer-down": {objects: []runtime.Object{
+			&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "calico-node"}},
+			&appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-flannel"},
+				Status: ready}}},
 		"host-network": {pod: func(p *corev1.Pod) { p.Spec.HostNetwork = true }},
 		"node": {pod: func(p *corev1.Pod) {
 			p.Spec.HostPID, p.Spec.HostIPC = true, true
-			p.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/var/run/docker.sock"}}}}
-			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: &yes, Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"CAP_SYS_ADMIN", "CHOWN"}}}
+			p.Spec.Volumes = []corev1.Volume{
+				{VolumeSource: corev1.VolumeSource{
+					HostPath: &corev1.HostPathVolumeSource{Path: "/var/run/docker.sock"}}}}
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: &yes,
+				Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"CAP_SYS_ADMIN", "CHOWN"}}}
 			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 8080, ContainerPort: 80}}
 		}, objects: []runtime.Object{enforcer}},
 		"services": {objects: []runtime.Object{enforcer,
-			&corev1.Service{ObjectMeta: meta("Service", "public"), Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: map[string]string{"app": "backend"}}},
-			&corev1.Service{ObjectMeta: meta("Service", "internal"), Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "backend"}}}}},
+			&corev1.Service{ObjectMeta: meta("Service", "public"),
+				Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer,
+					Selector: map[string]string{"app": "backend"}}},
+			&corev1.Service{ObjectMeta: meta("Service", "internal"),
+				Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "backend"}}}}},
 		"services-kept": {options: func(o *contain.Options) { o.KeepLabels = true }, objects: []runtime.Object{enforcer,
-			&corev1.Service{ObjectMeta: meta("Service", "public"), Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Selector: map[string]string{"app": "backend"}}}}},
-		"policies": {objects: []runtime.Object{enforcer, policyFor("by-tier", selector(map[string]string{"tier": "api"})), policyFor("everything", &metav1.LabelSelector{}),
-			policyFor("forensics", selector(map[string]string{contain.QuarantineLabel: contain.QuarantineValue})), policyFor("detached", selector(map[string]string{"app": "backend"}))}},
+			&corev1.Service{ObjectMeta: meta("Service", "public"),
+				Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort,
+					Selector: map[string]string{"app": "backend"}}}}},
+		"policies": {objects: []runtime.Object{enforcer,
+			policyFor("by-tier", selector(map[string]string{"tier": "api"})),
+			policyFor("everything", &metav1.LabelSelector{}),
+			policyFor("forensics", selector(map[string]string{contain.QuarantineLabel: contain.QuarantineValue})),
+			policyFor("detached", selector(map[string]string{"app": "backend"}))}},
 		"allowed": {options: func(o *contain.Options) { o.AllowDNS = true }, objects: []runtime.Object{enforcer}},
-		"other-policies": {objects: []runtime.Object{enforcer, object("cilium.io/v2", "CiliumNetworkPolicy", ns, "here", nil), object("cilium.io/v2", "CiliumNetworkPolicy", "elsewhere", "there", nil),
+		"other-policies": {objects: []runtime.Object{enforcer, object("cilium.io/v2", "CiliumNetworkPolicy", ns, "here",
+			nil), object("cilium.io/v2", "CiliumNetworkPolicy", "elsewhere", "there", nil),
 			object("cilium.io/v2", "CiliumClusterwideNetworkPolicy", "", "everywhere", nil)}},
 		"token-of-nothing": {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil)}},
-		"token-of-admin": {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "admin"),
-			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "admin"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}}}},
-		"token-of-a-role-to-come":          {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
-		"token-of-an-account-that-is-gone": {pod: holdsToken, objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there")}},
-		"token-of-an-account-made-anew": {pod: holdsToken, objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there"),
-			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default", CreationTimestamp: metav1.Time{Time: now}}}}},
-		"token-of-a-terminating-pod":  {pod: endedBy(now.Add(time.Minute)), objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
-		"token-of-a-pod-past-its-end": {pod: endedBy(now.Add(-61 * time.Second)), objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
-		"token-of-a-pod-just-ended":   {pod: endedBy(now.Add(-59 * time.Second)), objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-admin": {pod: holdsToken, objects: []runtime.Object{enforcer, account(nil),
+			binding("ClusterRole", "admin"),
+			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "admin"},
+				Rules: []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"},
+					Resources: []string{"*"}}}}}},
+		"token-of-a-role-to-come": {pod: holdsToken,
+			objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-an-account-that-is-gone": {pod: holdsToken,
+			objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there")}},
+		"token-of-an-account-made-anew": {pod: holdsToken,
+			objects: []runtime.Object{enforcer, binding("ClusterRole", "not-there"),
+				&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default",
+					CreationTimestamp: metav1.Time{Time: now}}}}},
+		"token-of-a-terminating-pod": {pod: endedBy(now.Add(time.Minute)),
+			objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-a-pod-past-its-end": {pod: endedBy(now.Add(-61 * time.Second)),
+			objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
+		"token-of-a-pod-just-ended": {pod: endedBy(now.Add(-59 * time.Second)),
+			objects: []runtime.Object{enforcer, account(nil), binding("ClusterRole", "not-there")}},
 		"cloud-by-pod-identity": {objects: []runtime.Object{enforcer, account(nil)}, pod: func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "eks-pod-identity-token", VolumeSource: corev1.VolumeSource{
 				Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
 					ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "pods.eks.amazonaws.com"}}}}}}}
 		}},
-		"cloud": {objects: []runtime.Object{enforcer, account(map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/path/back end", "iam.gke.io/gcp-service-account": "x@p.iam.gserviceaccount.com", "azure.workload.identity/client-id": "1-2-3"})}},
+		"cloud": {objects: []runtime.Object{enforcer,
+			account(map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/path/back end",
+				"iam.gke.io/gcp-service-account":    "x@p.iam.gserviceaccount.com",
+				"azure.workload.identity/client-id": "1-2-3"})}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects := deployment()
@@ -514,8 +576,10 @@ func TestExposures(t *testing.T) {
 }
 
 func policyFor(name string, pods *metav1.LabelSelector) *networkingv1.NetworkPolicy {
-	return &networkingv1.NetworkPolicy{ObjectMeta: meta("NetworkPolicy", name), Spec: networkingv1.NetworkPolicySpec{PodSelector: *pods,
-		Ingress: []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}}}}
+	return &networkingv1.NetworkPolicy{ObjectMeta: meta("NetworkPolicy", name),
+		Spec: networkingv1.NetworkPolicySpec{PodSelector: *pods,
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}}}}}}
 }
 
 func TestFactsThatCannotBeReadAreGaps(t *testing.T) {
@@ -528,7 +592,8 @@ func TestFactsThatCannotBeReadAreGaps(t *testing.T) {
 	for _, g := range contain.Gather(bounded(t), scene, "v1").Gaps {
 		text = append(text, g.String())
 	}
-	if len(text) != 1 || !strings.Contains(text[0], "looking for policies of other kinds: listing ciliumnetworkpolicies.cilium.io") {
+	if len(text) != 1 || !strings.Contains(text[0],
+		"looking for policies of other kinds: listing ciliumnetworkpolicies.cilium.io") {
 		t.Errorf("gaps: %q", text)
 	}
 }
@@ -536,20 +601,28 @@ func TestFactsThatCannotBeReadAreGaps(t *testing.T) {
 func TestEnforcers(t *testing.T) {
 	ready := appsv1.DaemonSetStatus{NumberReady: 1}
 	args := func(a ...string) corev1.PodTemplateSpec {
-		return corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "aws-eks-nodeagent", Args: a}}}}
+		return corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{Name: "aws-eks-nodeagent", Args: a}}}}
 	}
 	for name, c := range map[string]struct {
 		set     *appsv1.DaemonSet
 		version string
 		want    []string
 	}{
-		"k3s":                 {version: "v1.37.2+k3s1", want: []string{"the network policy controller inside k3s"}},
-		"cilium":              {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "cilium"}, Status: ready}, want: []string{"Cilium"}},
-		"with a prefix":       {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "rke2-canal"}, Status: ready}, want: []string{"Canal"}},
-		"flannel":             {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "kube-flannel-ds"}, Status: ready}, want: []string{}},
-		"not running":         {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "cilium"}}, want: []string{}},
-		"vpc cni":             {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "aws-node"}, Status: ready, Spec: appsv1.DaemonSetSpec{Template: args("--enable-network-policy=true")}}, want: []string{"Amazon VPC CNI"}},
-		"vpc cni, turned off": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "aws-node"}, Status: ready, Spec: appsv1.DaemonSetSpec{Template: args("--enable-network-policy=false")}}, want: []string{}},
+		"k3s": {version: "v1.37.2+k3s1", want: []string{"the network policy controller inside k3s"}},
+		"cilium": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "cilium"}, Status: ready},
+			want: []string{"Cilium"}},
+		"with a prefix": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "rke2-canal"},
+			Status: ready}, want: []string{"Canal"}},
+		"flannel": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "kube-flannel-ds"},
+			Status: ready}, want: []string{}},
+		"not running": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "cilium"}},
+			want: []string{}},
+		"vpc cni": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "aws-node"}, Status: ready,
+			Spec: appsv1.DaemonSetSpec{Template: args("--enable-network-policy=true")}},
+			want: []string{"Amazon VPC CNI"}},
+		"vpc cni, turned off": {set: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Name: "aws-node"}, Status: ready,
+			Spec: appsv1.DaemonSetSpec{Template: args("--enable-network-policy=false")}}, want: []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -576,7 +649,8 @@ func TestOpponents(t *testing.T) {
 }
 
 func TestWorst(t *testing.T) {
-	c, e, n := contain.Finding{Verdict: contain.Contained}, contain.Finding{Verdict: contain.Exposed}, contain.Finding{Verdict: contain.NotContained}
+	c, e, n := contain.Finding{Verdict: contain.Contained}, contain.Finding{Verdict: contain.Exposed},
+		contain.Finding{Verdict: contain.NotContained}
 	u := contain.Finding{Verdict: contain.Undetermined}
 	for _, x := range []struct {
 		list []contain.Finding
@@ -607,8 +681,10 @@ func TestOptionsAreValidatedBeforeAnythingIsRead(t *testing.T) {
 			t.Errorf("got %v; want %s", err, want)
 		}
 	}
-	list, err := contain.Steps(contain.Options{Steps: []string{contain.StepScale, contain.StepSuspend, contain.StepQuarantine}})
-	if err != nil || len(list) != 3 || list[0].Info().Name != contain.StepSuspend || list[2].Info().Name != contain.StepScale {
+	list, err := contain.Steps(contain.Options{Steps: []string{contain.StepScale, contain.StepSuspend,
+		contain.StepQuarantine}})
+	if err != nil || len(list) != 3 || list[0].Info().Name != contain.StepSuspend || list[2].Info().
+		Name != contain.StepScale {
 		t.Errorf("%v, %v", list, err)
 	}
 }

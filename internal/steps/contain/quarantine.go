@@ -70,7 +70,8 @@ func (q quarantine) action(want, live *networkingv1.NetworkPolicy) (steps.Action
 	if live == nil {
 		a.Summary = "create " + ref.String() + ": deny all ingress and egress of pods with " + selectorText(want)
 		if rules := len(want.Spec.Ingress) + len(want.Spec.Egress); rules > 0 {
-			a.Summary = "create " + ref.String() + ": deny ingress and egress, but for what was asked for, of pods with " + selectorText(want)
+			a.Summary = "create " + ref.String() +
+				": deny ingress and egress, but for what was asked for, of pods with " + selectorText(want)
 		}
 		a.Change = change.NewCreate(ref, manifest)
 		a.Command = a.Change.Command()
@@ -81,7 +82,8 @@ func (q quarantine) action(want, live *networkingv1.NetworkPolicy) (steps.Action
 	ref.UID = live.UID
 	found := unstructuredOf(live)
 	edit, needed := change.NewEdit(ref, "", live.ResourceVersion,
-		change.Field{Path: []string{"metadata", "labels", IncidentLabel}, Before: anyOf(live.Labels, IncidentLabel), After: want.Labels[IncidentLabel]},
+		change.Field{Path: []string{"metadata", "labels", IncidentLabel}, Before: anyOf(live.Labels, IncidentLabel),
+			After: want.Labels[IncidentLabel]},
 		change.Field{Path: []string{"spec"}, Before: found["spec"], After: manifest["spec"]})
 	a.Summary = "set " + ref.String() + " to what the quarantine should be"
 	a.Command = "printf %s " + change.ShellQuote(jsonText(manifest)) + " | kubectl apply -f -"
@@ -100,7 +102,8 @@ func (q quarantine) policy(incident, namespace string) *networkingv1.NetworkPoli
 			Labels: map[string]string{IncidentLabel: incident, "app.kubernetes.io/managed-by": "irctl"},
 		},
 		Spec: networkingv1.NetworkPolicySpec{
-			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{QuarantineLabel: QuarantineValue, IncidentLabel: incident}},
+			PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{QuarantineLabel: QuarantineValue,
+				IncidentLabel: incident}},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress},
 		},
 	}

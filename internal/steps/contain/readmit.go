@@ -21,7 +21,8 @@ const ReadmitTime = 20 * time.Second
 // the pod back to its controllers.
 func Detaches(c change.Change) bool {
 	for _, f := range c.Fields {
-		if c.Object.Kind == cluster.Pod.Kind && len(f.Path) == 3 && f.Path[1] == "labels" && f.Before != nil && f.After == nil {
+		if c.Object.Kind == cluster.Pod.Kind && len(f.Path) == 3 && f.Path[1] == "labels" && f.Before != nil &&
+			f.After == nil {
 			return true
 		}
 	}
@@ -77,7 +78,8 @@ func keeps(owners []*cluster.Owner, node string) (stays bool, lags, err error) {
 			return false, down, nil
 		}
 		if !observed(o.Object) {
-			return false, fmt.Errorf("%s has not taken note of its last change (is the controller manager running?)", o.Ref), nil
+			return false, fmt.Errorf("%s has not taken note of its last change (is the controller manager running?)",
+				o.Ref), nil
 		}
 	}
 	return true, nil, nil

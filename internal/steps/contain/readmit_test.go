@@ -14,7 +14,8 @@ import (
 )
 
 func TestASuspectGoesBackOnlyToControllersThatKeepIt(t *testing.T) {
-	deploymentChain := []cluster.Ref{cluster.ReplicaSet.Named(ns, "backend-rs", "replicaset-backend-rs"), cluster.Deployment.Named(ns, "backend", "deployment-backend")}
+	deploymentChain := []cluster.Ref{cluster.ReplicaSet.Named(ns, "backend-rs", "replicaset-backend-rs"),
+		cluster.Deployment.Named(ns, "backend", "deployment-backend")}
 	set := func(resource, name string, value any, path ...string) func(*lab) {
 		return func(l *lab) {
 			l.Edit(resource, ns, name, func(m map[string]any) {
@@ -30,20 +31,36 @@ func TestASuspectGoesBackOnlyToControllersThatKeepIt(t *testing.T) {
 		meddle   []func(*lab)
 		want     string // "" it goes back
 	}{
-		"all run":             {"deployment", deploymentChain, nil, ""},
-		"the top is at zero":  {"deployment", deploymentChain, []func(*lab){set("deployments.apps", "backend", int64(0), "spec", "replicas")}, "Deployment todo-app/backend has no replicas, and would delete the pod"},
-		"an earlier revision": {"deployment", deploymentChain, []func(*lab){set("replicasets.apps", "backend-rs", int64(0), "spec", "replicas")}, "ReplicaSet todo-app/backend-rs has no replicas"},
-		"the controller lags": {"deployment", deploymentChain, []func(*lab){set("deployments.apps", "backend", int64(2), "metadata", "generation"), set("deployments.apps", "backend", int64(1), "status", "observedGeneration")}, "has not taken note of its last change"},
+		"all run": {"deployment", deploymentChain, nil, ""},
+		"the top is at zero": {"deployment", deploymentChain,
+			[]func(*lab){set("deployments.apps", "backend", int64(0), "spec", "replicas")},
+			"Deployment todo-app/backend has no replicas, and would delete the pod"},
+		"an earlier revision": {"deployment", deploymentChain,
+			[]func(*lab){set("replicasets.apps", "backend-rs", int64(0), "spec", "replicas")},
+			"ReplicaSet todo-app/backend-rs has no replicas"},
+		"the controller lags": {"deployment", deploymentChain,
+			[]func(*lab){set("deployments.apps", "backend", int64(2), "metadata", "generation"),
+				set("deployments.apps", "backend", int64(1), "status", "observedGeneration")},
+			"has not taken note of its last change"},
 		"the workload is gone": {"deployment", deploymentChain, []func(*lab){func(l *lab) {
 			l.Delete("deployments.apps", ns, "backend")
 			l.Delete("replicasets.apps", ns, "backend-rs")
 		}}, ""},
-		"the pod is gone":          {"deployment", deploymentChain, []func(*lab){func(l *lab) { l.Delete("pods", ns, "backend-1") }, set("deployments.apps", "backend", int64(0), "spec", "replicas")}, ""},
-		"a suspended job":          {"job", []cluster.Ref{cluster.Job.Named(ns, "nightly-1", "job-nightly-1")}, []func(*lab){set("jobs.batch", "nightly-1", true, "spec", "suspend")}, "Job todo-app/nightly-1 is suspended"},
-		"a daemon set on its node": {"daemonset", []cluster.Ref{cluster.DaemonSet.Named(ns, "backend", "daemonset-backend")}, nil, ""},
-		"a daemon set kept off it": {"daemonset", []cluster.Ref{cluster.DaemonSet.Named(ns, "backend", "daemonset-backend")}, []func(*lab){func(l *lab) { exclude(t, l) }}, "DaemonSet todo-app/backend is kept off node node-1"},
-		"an owner nobody may read": {"rollout-forbidden", []cluster.Ref{{Group: "argoproj.io", Version: "v1alpha1", Kind: "Rollout", Namespace: ns, Name: "backend", UID: "rollout-backend"}}, nil, "whether Rollout todo-app/backend would keep it is unknown"},
-		"bare":                     {"bare-pod", nil, nil, ""},
+		"the pod is gone": {"deployment", deploymentChain, []func(*lab){
+			func(l *lab) { l.Delete("pods", ns, "backend-1") },
+			set("deployments.apps", "backend", int64(0), "spec", "replicas")}, ""},
+		"a suspended job": {"job", []cluster.Ref{cluster.Job.Named(ns, "nightly-1", "job-nightly-1")},
+			[]func(*lab){set("jobs.batch", "nightly-1", true, "spec", "suspend")},
+			"Job todo-app/nightly-1 is suspended"},
+		"a daemon set on its node": {"daemonset",
+			[]cluster.Ref{cluster.DaemonSet.Named(ns, "backend", "daemonset-backend")}, nil, ""},
+		"a daemon set kept off it": {"daemonset",
+			[]cluster.Ref{cluster.DaemonSet.Named(ns, "backend", "daemonset-backend")},
+			[]func(*lab){func(l *lab) { exclude(t, l) }}, "DaemonSet todo-app/backend is kept off node node-1"},
+		"an owner nobody may read": {"rollout-forbidden",
+			[]cluster.Ref{{Group: "argoproj.io", Version: "v1alpha1", Kind: "Rollout", Namespace: ns, Name: "backend",
+				UID: "rollout-backend"}}, nil, "whether Rollout todo-app/backend would keep it is unknown"},
+		"bare": {"bare-pod", nil, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -83,10 +100,11 @@ func TestDetaches(t *testing.T) {
 		change change.Change
 		want   bool
 	}{
-		"a label taken off":       {edit(cluster.Pod.Named(ns, "p", ""), app, "x", nil), true},
-		"a label added":           {edit(cluster.Pod.Named(ns, "p", ""), app, nil, "x"), false},
-		"an annotation taken off": {edit(cluster.Pod.Named(ns, "p", ""), []string{"metadata", "annotations", "a"}, "x", nil), false},
-		"a node's label":          {edit(cluster.Node.Named("", "n", ""), app, "x", nil), false},
+		"a label taken off": {edit(cluster.Pod.Named(ns, "p", ""), app, "x", nil), true},
+		"a label added":     {edit(cluster.Pod.Named(ns, "p", ""), app, nil, "x"), false},
+		"an annotation taken off": {edit(cluster.Pod.Named(ns, "p", ""), []string{"metadata", "annotations", "a"}, "x",
+			nil), false},
+		"a node's label": {edit(cluster.Node.Named("", "n", ""), app, "x", nil), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := contain.Detaches(c.change); got != c.want {

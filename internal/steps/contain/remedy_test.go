@@ -54,33 +54,39 @@ type remedyCase struct {
 }
 
 func mounted(p *corev1.Pod) {
-	p.Spec.Volumes = []corev1.Volume{{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}}}
+	p.Spec.Volumes = []corev1.Volume{{Name: "token",
+		VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}}}
 }
 
 func accountWith(annotations map[string]string) *corev1.ServiceAccount {
-	return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default", Annotations: annotations}}
+	return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default",
+		Annotations: annotations}}
 }
 
 func publicService(selector map[string]string) *corev1.Service {
-	return &corev1.Service{ObjectMeta: meta("Service", "public"), Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: selector}}
+	return &corev1.Service{ObjectMeta: meta("Service", "public"),
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: selector}}
 }
 
 func toAll(name string, pods map[string]string) runtime.Object {
 	p := policyFor(name, selector(pods))
-	p.Spec.PodSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "exempt", Operator: metav1.LabelSelectorOpDoesNotExist}}
+	p.Spec.PodSelector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "exempt",
+		Operator: metav1.LabelSelectorOpDoesNotExist}}
 	p.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}
 	return p
 }
 
 func bound(role string) runtime.Object {
-	return &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "b"}, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: role},
+	return &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "b"},
+		RoleRef:  rbacv1.RoleRef{Kind: "ClusterRole", Name: role},
 		Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: ns, Name: "default"}}}
 }
 
 func editPolicy(l *lab) {
 	l.Edit(policies, ns, contain.PolicyName(incident), func(m map[string]any) {
-		m["spec"].(map[string]any)["ingress"], m["spec"].(map[string]any)["egress"] = []any{map[string]any{}}, []any{map[string]any{}}
+		m["spec"].(map[string]any)["ingress"], m["spec"].(map[string]any)["egress"] = []any{map[string]any{}},
+			[]any{map[string]any{}}
 	})
 }
 
@@ -90,44 +96,59 @@ func keepLabels(o *contain.Options) { o.KeepLabels = true }
 
 // remedies are all findings, by code, each with the ways in which it comes about.
 var remedies = map[string][]remedyCase{
-	"host-network":            {{by: accepted, pod: func(p *corev1.Pod) { p.Spec.HostNetwork = true }}},
-	"policy-unknown":          {{by: granted, unread: "/networkpolicies"}},
-	"other-policies":          {{by: accepted, objects: []runtime.Object{object("cilium.io/v2", "CiliumNetworkPolicy", ns, "here", nil)}}},
-	"enforcement-unknown":     {{name: "none known", by: accepted}, {name: "not read", by: accepted, unread: "/daemonsets"}},
+	"host-network":   {{by: accepted, pod: func(p *corev1.Pod) { p.Spec.HostNetwork = true }}},
+	"policy-unknown": {{by: granted, unread: "/networkpolicies"}},
+	"other-policies": {{by: accepted,
+		objects: []runtime.Object{object("cilium.io/v2", "CiliumNetworkPolicy", ns, "here", nil)}}},
+	"enforcement-unknown": {{name: "none known", by: accepted},
+		{name: "not read", by: accepted, unread: "/daemonsets"}},
 	"node-traffic":            {{by: weightless}},
 	"established-connections": {{by: weightless}},
 	"ingress-open": {
 		{name: "no policy", by: observed, meddle: dropPolicy},
 		{name: "changed by somebody", by: observed, meddle: editPolicy},
-		{name: "by a label", by: observed, objects: []runtime.Object{toAll("by-tier", map[string]string{"tier": "api"})}},
-		{name: "by a label that is kept", by: observed, options: keepLabels, objects: []runtime.Object{toAll("by-app", map[string]string{"app": "backend"})}},
+		{name: "by a label", by: observed,
+			objects: []runtime.Object{toAll("by-tier", map[string]string{"tier": "api"})}},
+		{name: "by a label that is kept", by: observed, options: keepLabels,
+			objects: []runtime.Object{toAll("by-app", map[string]string{"app": "backend"})}},
 		{name: "of everybody", by: observed, objects: []runtime.Object{toAll("everything", nil)}},
-		{name: "of what is quarantined", by: observed, objects: []runtime.Object{toAll("forensics", map[string]string{"quarantine": "true"})}},
+		{name: "of what is quarantined", by: observed,
+			objects: []runtime.Object{toAll("forensics", map[string]string{"quarantine": "true"})}},
 	},
 	"egress-open": {
 		{name: "no policy", by: observed, meddle: dropPolicy},
 		{name: "changed by somebody", by: observed, meddle: editPolicy},
 		{name: "of everybody", by: observed, objects: []runtime.Object{outward()}},
 	},
-	"ingress-open-as-asked": {{by: weightless, options: func(o *contain.Options) { o.AllowNamespaces = []string{"forensics"} }}},
-	"egress-open-as-asked":  {{by: weightless, options: func(o *contain.Options) { o.AllowDNS = true }}},
+	"ingress-open-as-asked": {{by: weightless, options: func(o *contain.Options) {
+		o.AllowNamespaces = []string{"forensics"}
+	}}},
+	"egress-open-as-asked": {{by: weightless, options: func(o *contain.Options) { o.AllowDNS = true }}},
 	"host-port": {{by: accepted, pod: func(p *corev1.Pod) {
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 8080, ContainerPort: 80}}
 	}}},
 	"external-service": {
-		{name: "labels kept", by: observed, options: keepLabels, objects: []runtime.Object{publicService(map[string]string{"app": "backend"})}},
-		{name: "of what is quarantined", by: observed, objects: []runtime.Object{publicService(map[string]string{"quarantine": "true"})}},
+		{name: "labels kept", by: observed, options: keepLabels,
+			objects: []runtime.Object{publicService(map[string]string{"app": "backend"})}},
+		{name: "of what is quarantined", by: observed,
+			objects: []runtime.Object{publicService(map[string]string{"quarantine": "true"})}},
 	},
-	"external-service-before": {{by: weightless, objects: []runtime.Object{publicService(map[string]string{"app": "backend"})}}},
-	"node-suspect":            {{by: accepted, pod: func(p *corev1.Pod) { p.Spec.HostPID = true }}},
+	"external-service-before": {{by: weightless,
+		objects: []runtime.Object{publicService(map[string]string{"app": "backend"})}}},
+	"node-suspect": {{by: accepted, pod: func(p *corev1.Pod) { p.Spec.HostPID = true }}},
 	"token": {
-		{name: "with rights", by: observed, pod: mounted, objects: []runtime.Object{accountWith(nil), bound("not-there")}},
-		{name: "rights unknown", by: observed, pod: mounted, objects: []runtime.Object{accountWith(nil)}, unread: "/clusterroles"},
+		{name: "with rights", by: observed, pod: mounted,
+			objects: []runtime.Object{accountWith(nil), bound("not-there")}},
+		{name: "rights unknown", by: observed, pod: mounted, objects: []runtime.Object{accountWith(nil)},
+			unread: "/clusterroles"},
 	},
 	"cloud-identity": {
-		{name: "AWS", by: accepted, objects: []runtime.Object{accountWith(map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"})}},
-		{name: "Google", by: accepted, objects: []runtime.Object{accountWith(map[string]string{"iam.gke.io/gcp-service-account": "x@y"})}},
-		{name: "Azure", by: accepted, objects: []runtime.Object{accountWith(map[string]string{"azure.workload.identity/client-id": "1"})}},
+		{name: "AWS", by: accepted, objects: []runtime.Object{accountWith(
+			map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"})}},
+		{name: "Google", by: accepted,
+			objects: []runtime.Object{accountWith(map[string]string{"iam.gke.io/gcp-service-account": "x@y"})}},
+		{name: "Azure", by: accepted,
+			objects: []runtime.Object{accountWith(map[string]string{"azure.workload.identity/client-id": "1"})}},
 		{name: "EKS Pod Identity", by: accepted, pod: func(p *corev1.Pod) {
 			p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "AWS_CONTAINER_CREDENTIALS_FULL_URI"}}
 		}},
@@ -135,7 +156,8 @@ var remedies = map[string][]remedyCase{
 	contain.CodeNewMatch: {{by: included}},
 	"unknown": {
 		{name: "Services", by: granted, unread: "/services"},
-		{name: "the account", by: granted, unread: "/serviceaccounts/default", objects: []runtime.Object{accountWith(nil)}},
+		{name: "the account", by: granted, unread: "/serviceaccounts/default",
+			objects: []runtime.Object{accountWith(nil)}},
 		{name: "policies of other kinds", by: granted, unread: "/ciliumnetworkpolicies"},
 	},
 }
@@ -196,12 +218,14 @@ func (c remedyCase) clear(t *testing.T, code string) {
 	object := ns + "/backend-1"
 	switch c.by {
 	case weightless:
-		if found.Severity != contain.Note || found.Close != "" && !strings.Contains(found.Close, "does not weigh in the verdict") {
+		if found.Severity != contain.Note || found.Close != "" && !strings.Contains(found.Close,
+			"does not weigh in the verdict") {
 			t.Errorf("%s: %q", found.Severity, found.Close)
 		}
 		return
 	case accepted:
-		want := "irctl cannot see that: once it is done, irctl accept " + code + "=" + object + " --incident " + incident + " --reason … closes it"
+		want := "irctl cannot see that: once it is done, irctl accept " + code + "=" + object + " --incident " +
+			incident + " --reason … closes it"
 		if found.Severity == contain.Note || !strings.HasSuffix(found.Close, want) {
 			t.Fatalf("%s: %q, expected it to end with %q", found.Severity, found.Close, want)
 		}
@@ -223,7 +247,8 @@ func (c remedyCase) clear(t *testing.T, code string) {
 	case observed:
 		o = l.carryOut(t, o, found.Close)
 	}
-	if left := withCode(l.look(t, l.scene(incident, "backend-1"), o), code); left != nil && left.Severity != contain.Note {
+	if left := withCode(l.look(t, l.scene(incident, "backend-1"), o), code); left != nil &&
+		left.Severity != contain.Note {
 		t.Errorf("after %q it is found still: %s", found.Close, left.Text)
 	}
 }
@@ -244,7 +269,8 @@ func (l *lab) look(t *testing.T, scene *steps.Scene, o contain.Options) contain.
 	return contain.Look(bounded(t), scene, o, contain.Gather(bounded(t), scene, "v1.37.2"))
 }
 
-var printed = regexp.MustCompile(`irctl contain --incident (\S+) --pod (\S+) -n (\S+) --steps (\S+)((?: --remove-label \S+)*)|kubectl [^;]*`)
+var printed = regexp.MustCompile(
+	`irctl contain --incident (\S+) --pod (\S+) -n (\S+) --steps (\S+)((?: --remove-label \S+)*)|kubectl [^;]*`)
 
 // carryOut does what a remedy says, word by word, and returns the options as the
 // journal would then tell them.

@@ -103,8 +103,9 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 	}
 	if last := chain[len(chain)-1]; last.Err != nil && last.Stop == cluster.NoStop && top < len(chain)-1 {
 		return nil, &steps.Warning{Code: unreadable,
-			Text: fmt.Sprintf("the workload is not taken down: its controller %s could not be read (%v), and would undo the scaling of anything below it", last.Ref, last.Err),
-			Fix:  cluster.ToRead(last.Err, "get the right to read it") + ", or scale it yourself"}
+			Text: fmt.Sprintf("the workload is not taken down: its controller %s could not be read (%v), and would "+
+				"undo the scaling of anything below it", last.Ref, last.Err),
+			Fix: cluster.ToRead(last.Err, "get the right to read it") + ", or scale it yourself"}
 	}
 	if top < 0 {
 		o := chain[len(chain)-1]
@@ -113,7 +114,8 @@ func toStop(chain []*cluster.Owner) ([]*cluster.Owner, *steps.Warning) {
 			Fix:  "stop it as its operator documents"}
 	}
 	owners := []*cluster.Owner{chain[top]}
-	if chain[top].Kind == cluster.CronJob.Kind && !chain[top].Custom && top > 0 && chain[top-1].Kind == cluster.Job.Kind {
+	if chain[top].Kind == cluster.CronJob.Kind && !chain[top].Custom && top > 0 &&
+		chain[top-1].Kind == cluster.Job.Kind {
 		owners = append(owners, chain[top-1])
 	}
 	return owners, nil
@@ -144,7 +146,9 @@ func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	case cluster.ByExclusion:
 		if needed = exclude(w, &a); len(w.suspects) == 0 {
 			plan.Warnings = append(plan.Warnings, steps.Warning{Code: "unscalable",
-				Text: fmt.Sprintf("%s is not taken down: a DaemonSet can only be kept off the nodes of suspects, and it has none", w.owner.Ref)})
+				Text: fmt.Sprintf(
+					"%s is not taken down: a DaemonSet can only be kept off the nodes of suspects, and it has none",
+					w.owner.Ref)})
 		}
 	}
 	if !needed {
@@ -153,13 +157,15 @@ func (s stop) workload(scene *steps.Scene, w *workload, plan *steps.Plan) {
 	lost, kept := s.lost(scene, w)
 	if len(lost) > 0 && !s.AllowEvidenceLoss {
 		for _, r := range lost {
-			r.ID, r.Object, r.Action, r.Override = stopID(w.owner), w.owner.Ref.String(), StepScale, "--allow-evidence-loss"
+			r.ID, r.Object, r.Action, r.Override = stopID(w.owner), w.owner.Ref.String(), StepScale,
+				"--allow-evidence-loss"
 			plan.Refusals = append(plan.Refusals, r)
 		}
 		return
 	}
 	for _, r := range lost {
-		plan.Warnings = append(plan.Warnings, steps.Warning{Targets: r.Targets, Code: "evidence-loss", Text: r.Reason + "; it goes on since evidence loss was allowed"})
+		plan.Warnings = append(plan.Warnings, steps.Warning{Targets: r.Targets, Code: "evidence-loss", Text: r.Reason +
+			"; it goes on since evidence loss was allowed"})
 	}
 	for _, t := range kept {
 		a.Needs = append(a.Needs, detachID(t))
@@ -193,7 +199,8 @@ func (s stop) lost(scene *steps.Scene, w *workload) (lost []steps.Refusal, kept 
 			kept = append(kept, t)
 			continue
 		}
-		lost = append(lost, steps.Refusal{Targets: []string{t.Key()}, Reason: fmt.Sprintf("stopping it would destroy the suspect %s, %s", t.Key(), why)})
+		lost = append(lost, steps.Refusal{Targets: []string{t.Key()},
+			Reason: fmt.Sprintf("stopping it would destroy the suspect %s, %s", t.Key(), why)})
 	}
 	if volumes := deletesVolumes(w.owner); volumes != "" {
 		lost = append(lost, steps.Refusal{Reason: volumes})
@@ -208,13 +215,15 @@ func deletesVolumes(o *cluster.Owner) string {
 	if o.Custom || o.Kind != cluster.StatefulSet.Kind || o.Object == nil {
 		return ""
 	}
-	if when, _ := nested(o.Object.Object, "spec", "persistentVolumeClaimRetentionPolicy", "whenScaled").(string); when != "Delete" {
+	policy := nested(o.Object.Object, "spec", "persistentVolumeClaimRetentionPolicy", "whenScaled")
+	if when, _ := policy.(string); when != "Delete" {
 		return ""
 	}
 	if claims, _ := nested(o.Object.Object, "spec", "volumeClaimTemplates").([]any); len(claims) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("scaling %s down would delete the volumes of its pods: its persistentVolumeClaimRetentionPolicy says whenScaled: Delete", o.Ref)
+	return fmt.Sprintf("scaling %s down would delete the volumes of its pods: "+
+		"its persistentVolumeClaimRetentionPolicy says whenScaled: Delete", o.Ref)
 }
 
 func scaleToZero(o *cluster.Owner, a *steps.Action) bool {
@@ -228,7 +237,8 @@ func scaleToZero(o *cluster.Owner, a *steps.Action) bool {
 
 func suspend(o *cluster.Owner, a *steps.Action) bool {
 	edit, needed := change.NewEdit(o.Ref, "", o.Object.GetResourceVersion(),
-		change.Field{Path: []string{"spec", "suspend"}, Before: nested(o.Object.Object, "spec", "suspend"), After: true})
+		change.Field{Path: []string{"spec", "suspend"}, Before: nested(o.Object.Object, "spec", "suspend"),
+			After: true})
 	a.Change = edit
 	a.Summary = "suspend " + o.Ref.String()
 	a.Command = kubectl("patch", o.KubectlName(), "-n", o.Namespace, "--type=merge", "-p", `{"spec":{"suspend":true}}`)
@@ -254,11 +264,13 @@ func exclude(w *workload, a *steps.Action) bool {
 	strategy := nested(o.Object.Object, "spec", "updateStrategy")
 	edit, _ := change.NewEdit(o.Ref, "", o.Object.GetResourceVersion(),
 		change.Field{Path: template, Before: before, After: after},
-		change.Field{Path: []string{"spec", "updateStrategy"}, Before: strategy, After: map[string]any{"type": "OnDelete"}})
+		change.Field{Path: []string{"spec", "updateStrategy"}, Before: strategy,
+			After: map[string]any{"type": "OnDelete"}})
 	a.Change = edit
 	a.Summary = fmt.Sprintf("keep %s off node %s", o.Ref, join(nodes))
-	patch := map[string]any{"spec": map[string]any{"updateStrategy": map[string]any{"type": "OnDelete", "rollingUpdate": nil},
-		"template": map[string]any{"spec": map[string]any{"affinity": after}}}}
+	patch := map[string]any{"spec": map[string]any{
+		"updateStrategy": map[string]any{"type": "OnDelete", "rollingUpdate": nil},
+		"template":       map[string]any{"spec": map[string]any{"affinity": after}}}}
 	a.Command = kubectl("patch", o.KubectlName(), "-n", o.Namespace, "--type=merge", "-p", jsonText(patch))
 	return len(nodes) > 0 && !excludes(before, nodes)
 }

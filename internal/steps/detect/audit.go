@@ -23,12 +23,14 @@ type auditDetector struct {
 }
 
 // auditDetectors are all there are; an event may be of interest to several.
-var auditDetectors = []auditDetector{auditExec, auditDebug, auditNodeProxy, auditSecrets, auditRBAC, auditAnonymous, auditToken, auditOutside}
+var auditDetectors = []auditDetector{auditExec, auditDebug, auditNodeProxy, auditSecrets, auditRBAC, auditAnonymous,
+	auditToken, auditOutside}
 
 // auditRaw is an event of which nothing is decoded yet.
 // https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/#audit-k8s-io-v1-Event
 type auditRaw struct {
-	kind, apiVersion, auditID, stage, uri, verb, user, impersonated, sourceIPs, userAgent, object, status, received, request []byte
+	kind, apiVersion, auditID, stage, uri, verb, user, impersonated, sourceIPs, userAgent, object, status, received,
+	request []byte
 }
 
 func (r *auditRaw) set(name, value []byte) {
@@ -204,8 +206,11 @@ func (r *auditReader) outside(ip []byte) bool {
 
 // Inside are the address ranges that are nobody's on the internet.
 var Inside = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"), // RFC 1918
-	netip.MustParsePrefix("100.64.0.0/10"),                                        // RFC 6598, carriers and some clouds' nodes
+	// RFC 1918
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	// RFC 6598, carriers and some clouds' nodes
+	netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), // the host itself, the link
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("::1/128"),
 }
@@ -244,7 +249,8 @@ func (r *auditRaw) decode() (*auditEvent, error) {
 		raw  []byte
 		into any
 	}{
-		{r.auditID, &e.ID}, {r.stage, &e.Stage}, {r.uri, &e.URI}, {r.verb, &e.Verb}, {r.userAgent, &e.UserAgent}, {r.user, &e.User}, {r.impersonated, &e.Impersonated},
+		{r.auditID, &e.ID}, {r.stage, &e.Stage}, {r.uri, &e.URI}, {r.verb, &e.Verb}, {r.userAgent, &e.UserAgent},
+		{r.user, &e.User}, {r.impersonated, &e.Impersonated},
 		{r.sourceIPs, &e.SourceIPs}, {r.object, &e.Object}, {r.status, &e.Status}, {r.received, &e.Received},
 	} {
 		if len(f.raw) == 0 {

@@ -21,11 +21,13 @@ var auditAnonymous = auditDetector{
 			return Finding{}, false
 		}
 		path, _, _ := strings.Cut(e.URI, "?")
-		f := Finding{Code: "anonymous", Score: 78, Technique: defaultAccounts, Object: e.Verb + " " + path, Subject: e.actor()}
+		f := Finding{Code: "anonymous", Score: 78, Technique: defaultAccounts, Object: e.Verb + " " + path,
+			Subject: e.actor()}
 		if e.denied() {
 			f.Score = 25 // whoever can reach the server can ask
 		}
-		f.Reason = fmt.Sprintf("somebody without credentials: %s %s, from %s%s", e.Verb, cut(path, maxObject), e.from(), e.outcome())
+		f.Reason = fmt.Sprintf("somebody without credentials: %s %s, from %s%s", e.Verb, cut(path, maxObject), e.from(),
+			e.outcome())
 		return f, true
 	},
 }

@@ -15,7 +15,8 @@ var auditExec = auditDetector{
 	find: func(e *auditEvent) (Finding, bool) {
 		q := e.query()
 		f := Finding{Code: "exec", Score: 50, Technique: adminCommand, Object: strings.Join(q["command"], " "),
-			Subject: Subject{Namespace: e.Object.Namespace, Pod: e.Object.Name, Container: q.Get("container"), User: e.User.Username}}
+			Subject: Subject{Namespace: e.Object.Namespace, Pod: e.Object.Name, Container: q.Get("container"),
+				User: e.User.Username}}
 		did := "ran " + quoted(f.Object) + " in it"
 		switch e.Object.Subresource {
 		case "attach":

@@ -10,7 +10,8 @@ import (
 // appear nowhere as an exec. Reading metrics that way is customary.
 var auditNodeProxy = auditDetector{
 	wants: func(p *auditPeek) bool {
-		return p.is("nodes", "proxy") && (bytes.Contains(p.uri, []byte("/proxy/run/")) || bytes.Contains(p.uri, []byte("/proxy/exec/")) || bytes.Contains(p.uri, []byte("/proxy/attach/")) ||
+		return p.is("nodes", "proxy") && (bytes.Contains(p.uri, []byte("/proxy/run/")) ||
+			bytes.Contains(p.uri, []byte("/proxy/exec/")) || bytes.Contains(p.uri, []byte("/proxy/attach/")) ||
 			bytes.Contains(p.uri, []byte("/proxy/portForward/")))
 	},
 	find: func(e *auditEvent) (Finding, bool) {
@@ -19,12 +20,14 @@ var auditNodeProxy = auditDetector{
 		_, path, _ := strings.Cut(e.URI, "/proxy/")
 		path, _, _ = strings.Cut(path, "?")
 		if parts := strings.Split(path, "/"); len(parts) >= 4 {
-			f.Subject = Subject{Namespace: parts[1], Pod: parts[2], Container: parts[3], User: e.User.Username, Node: e.Object.Name}
+			f.Subject = Subject{Namespace: parts[1], Pod: parts[2], Container: parts[3], User: e.User.Username,
+				Node: e.Object.Name}
 		}
 		if e.denied() {
 			f.Score = 62
 		}
-		f.Reason = fmt.Sprintf("%s went through the kubelet of node %s to %s, past the controls on exec, from %s%s", e.who(), e.Object.Name, path, e.from(), e.outcome())
+		f.Reason = fmt.Sprintf("%s went through the kubelet of node %s to %s, past the controls on exec, from %s%s",
+			e.who(), e.Object.Name, path, e.from(), e.outcome())
 		return f, true
 	},
 }

@@ -21,7 +21,8 @@ var auditOutside = auditDetector{
 		if e.denied() {
 			f.Score -= 4
 		}
-		f.Reason = fmt.Sprintf("%s %s from %s, which is outside of the known networks%s", e.who(), what, e.from(), e.outcome())
+		f.Reason = fmt.Sprintf("%s %s from %s, which is outside of the known networks%s", e.who(), what, e.from(),
+			e.outcome())
 		return f, true
 	},
 }

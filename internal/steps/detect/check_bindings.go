@@ -7,17 +7,20 @@ import (
 )
 
 // checkBindings finds ClusterRoleBindings that are new.
-var checkBindings = check{name: "new-cluster-role-binding", needs: []list{bindings}, find: func(s *Snapshot, report func(Finding)) {
-	for i := range s.Bindings {
-		b := &s.Bindings[i]
-		if b.CreationTimestamp.Time.Before(s.Since) || s.bootstrap(b) {
-			continue
+var checkBindings = check{name: "new-cluster-role-binding", needs: []list{bindings},
+	find: func(s *Snapshot, report func(Finding)) {
+		for i := range s.Bindings {
+			b := &s.Bindings[i]
+			if b.CreationTimestamp.Time.Before(s.Since) || s.bootstrap(b) {
+				continue
+			}
+			text, score := grantText(b.RoleRef, b.Subjects, nil)
+			report(Finding{Code: "new-cluster-role-binding", Score: max(50, score), Technique: clusterRoles,
+				Subject: bound(b),
+				Object:  b.Name, FirstSeen: b.CreationTimestamp.Time, Reason: "a new ClusterRoleBinding " + b.Name +
+					text})
 		}
-		text, score := grantText(b.RoleRef, b.Subjects, nil)
-		report(Finding{Code: "new-cluster-role-binding", Score: max(50, score), Technique: clusterRoles, Subject: bound(b),
-			Object: b.Name, FirstSeen: b.CreationTimestamp.Time, Reason: "a new ClusterRoleBinding " + b.Name + text})
-	}
-}}
+	}}
 
 // bound is whom a binding makes suspect: the one service account that it is
 // for, since that has pods; else the binding.
@@ -34,5 +37,6 @@ const bootstrapTime = time.Hour
 // bootstrap reports the API server's own bindings. The label alone proves
 // nothing, anybody can set it; that it dates from the cluster's beginning does.
 func (s *Snapshot) bootstrap(b *rbacv1.ClusterRoleBinding) bool {
-	return b.Labels["kubernetes.io/bootstrapping"] == "rbac-defaults" && !s.Born.IsZero() && b.CreationTimestamp.Sub(s.Born) < bootstrapTime
+	return b.Labels["kubernetes.io/bootstrapping"] == "rbac-defaults" && !s.Born.IsZero() &&
+		b.CreationTimestamp.Sub(s.Born) < bootstrapTime
 }

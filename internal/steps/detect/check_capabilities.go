@@ -9,7 +9,8 @@ import (
 
 // baselineCapabilities may be added under the Pod Security Standard "baseline".
 // https://kubernetes.io/docs/concepts/security/pod-security-standards/
-var baselineCapabilities = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
+var baselineCapabilities = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD",
+	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 
 // escapes are capabilities with which a container gets out.
 var escapes = []string{"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "DAC_READ_SEARCH", "BPF"}
@@ -32,6 +33,7 @@ var checkCapabilities = checkContainers("capabilities", func(_ *corev1.Pod, c co
 		}
 	}
 	if len(added) > 0 {
-		report(Finding{Code: "capabilities", Score: score, Technique: escapeToHost, Reason: "container " + c.name + " has the capabilities " + strings.Join(added, ", ")})
+		report(Finding{Code: "capabilities", Score: score, Technique: escapeToHost, Reason: "container " + c.name +
+			" has the capabilities " + strings.Join(added, ", ")})
 	}
 })

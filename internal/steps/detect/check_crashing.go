@@ -13,7 +13,8 @@ var checkCrashing = checkPods("crashing", func(p *corev1.Pod, report func(Findin
 		if c.RestartCount == 0 {
 			continue
 		}
-		f := Finding{Code: "restarted", Score: 10, Technique: endpointDoS, Subject: subjectOf(p), Count: int64(c.RestartCount),
+		f := Finding{Code: "restarted", Score: 10, Technique: endpointDoS, Subject: subjectOf(p),
+			Count:  int64(c.RestartCount),
 			Reason: fmt.Sprintf("container %s was restarted %d times", c.Name, c.RestartCount)}
 		if c.RestartCount == 1 {
 			f.Reason = "container " + c.Name + " was restarted"

@@ -9,7 +9,8 @@ import (
 // checkEphemeral finds containers that were added to running pods.
 var checkEphemeral = checkPods("ephemeral-container", func(p *corev1.Pod, report func(Finding)) {
 	for _, c := range p.Spec.EphemeralContainers {
-		f := Finding{Code: "ephemeral-container", Score: 50, Technique: deployContainer, Subject: subjectOf(p), Object: c.Image,
+		f := Finding{Code: "ephemeral-container", Score: 50, Technique: deployContainer, Subject: subjectOf(p),
+			Object: c.Image,
 			Reason: "ephemeral container " + c.Name + " (" + c.Image + ") was added to it"}
 		f.Subject.Container = c.Name
 		f.FirstSeen = startedAt(p.Status.EphemeralContainerStatuses, c.Name)

@@ -8,7 +8,8 @@ import (
 )
 
 // sensitivePaths are those of a node that give it away.
-var sensitivePaths = []string{"/etc", "/root", "/home", "/proc", "/sys", "/boot", "/dev", "/var/run", "/run", "/var/lib/kubelet", "/var/lib/docker", "/var/lib/containerd", "/var/lib/etcd", "/var/log"}
+var sensitivePaths = []string{"/etc", "/root", "/home", "/proc", "/sys", "/boot", "/dev", "/var/run", "/run",
+	"/var/lib/kubelet", "/var/lib/docker", "/var/lib/containerd", "/var/lib/etcd", "/var/log"}
 
 // checkHostPath finds directories of the node mounted into pods.
 var checkHostPath = checkPods("host-path", func(p *corev1.Pod, report func(Finding)) {
@@ -17,7 +18,8 @@ var checkHostPath = checkPods("host-path", func(p *corev1.Pod, report func(Findi
 			continue
 		}
 		host := path.Clean("/" + v.HostPath.Path)
-		f := Finding{Code: "host-path", Score: 24, Technique: escapeToHost, Subject: subjectOf(p), Object: host, Reason: "mounts " + host + " of its node"}
+		f := Finding{Code: "host-path", Score: 24, Technique: escapeToHost, Subject: subjectOf(p), Object: host,
+			Reason: "mounts " + host + " of its node"}
 		if host == "/" {
 			f.Score = 36
 		}

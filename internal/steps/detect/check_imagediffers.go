@@ -14,19 +14,20 @@ import (
 // checkImageDiffers finds pods that run another image than their siblings:
 // those of the same controller and the same revision, which were made from one
 // template. The image of a running pod can be changed, and a tag can be moved.
-var checkImageDiffers = check{name: "image-differs", needs: []list{pods}, find: func(s *Snapshot, report func(Finding)) {
-	siblings := map[string][]*corev1.Pod{}
-	for i := range s.Pods {
-		p := &s.Pods[i]
-		if owner := metav1.GetControllerOf(p); owner != nil {
-			key := string(owner.UID) + " " + p.Labels["controller-revision-hash"]
-			siblings[key] = append(siblings[key], p)
+var checkImageDiffers = check{name: "image-differs", needs: []list{pods},
+	find: func(s *Snapshot, report func(Finding)) {
+		siblings := map[string][]*corev1.Pod{}
+		for i := range s.Pods {
+			p := &s.Pods[i]
+			if owner := metav1.GetControllerOf(p); owner != nil {
+				key := string(owner.UID) + " " + p.Labels["controller-revision-hash"]
+				siblings[key] = append(siblings[key], p)
+			}
 		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(siblings)) {
-		compareSiblings(siblings[key], report)
-	}
-}}
+		for _, key := range slices.Sorted(maps.Keys(siblings)) {
+			compareSiblings(siblings[key], report)
+		}
+	}}
 
 // running is an image that a container of a pod runs.
 type running struct {
@@ -54,8 +55,10 @@ func compareSiblings(list []*corev1.Pod, report func(Finding)) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(byContainer)) {
 		for _, odd := range oddOnes(byContainer[name]) {
-			f := Finding{Code: "image-differs", Score: 78, Technique: implantImage, Subject: subjectOf(odd.pod), Object: odd.reference,
-				Reason: fmt.Sprintf("container %s runs %s (%s), its siblings of the same revision do not", name, odd.reference, short(odd.digest))}
+			f := Finding{Code: "image-differs", Score: 78, Technique: implantImage, Subject: subjectOf(odd.pod),
+				Object: odd.reference,
+				Reason: fmt.Sprintf("container %s runs %s (%s), its siblings of the same revision do not", name,
+					odd.reference, short(odd.digest))}
 			if !odd.manifest {
 				// A node that has the image from elsewhere reports another
 				// kind of digest, for the same image too.
@@ -82,7 +85,8 @@ func oddOnes(list []running) []running {
 		return nil
 	}
 	usual := slices.MaxFunc(known, func(a, b running) int {
-		return cmp.Or(cmp.Compare(votes[a.image()], votes[b.image()]), b.pod.CreationTimestamp.Compare(a.pod.CreationTimestamp.Time), cmp.Compare(b.pod.Name, a.pod.Name))
+		return cmp.Or(cmp.Compare(votes[a.image()], votes[b.image()]),
+			b.pod.CreationTimestamp.Compare(a.pod.CreationTimestamp.Time), cmp.Compare(b.pod.Name, a.pod.Name))
 	}).image()
 	return slices.DeleteFunc(known, func(r running) bool { return same(r.image(), usual) })
 }

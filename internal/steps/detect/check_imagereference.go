@@ -12,9 +12,11 @@ var checkImageReference = checkContainers("image-reference", func(_ *corev1.Pod,
 	switch {
 	case digest != "":
 	case tag == "" || tag == "latest":
-		report(Finding{Code: "image-latest", Score: 12, Technique: maliciousImage, Object: c.image, Reason: "container " + c.name + " runs whatever latest is: " + c.image})
+		report(Finding{Code: "image-latest", Score: 12, Technique: maliciousImage, Object: c.image,
+			Reason: "container " + c.name + " runs whatever latest is: " + c.image})
 	default:
-		report(Finding{Code: "image-no-digest", Score: 3, Technique: maliciousImage, Object: c.image, Reason: "container " + c.name + " names its image by a tag, which can be moved: " + c.image})
+		report(Finding{Code: "image-no-digest", Score: 3, Technique: maliciousImage, Object: c.image,
+			Reason: "container " + c.name + " names its image by a tag, which can be moved: " + c.image})
 	}
 })
 

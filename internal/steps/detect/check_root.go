@@ -19,7 +19,8 @@ var checkRoot = checkContainers("root", func(p *corev1.Pod, c container, report 
 	case user != nil && *user != 0, user == nil && set(nonRoot):
 		return
 	case user == nil:
-		f.Code, f.Score, f.Reason = "root-possible", 7, "container "+c.name+" runs as root if its image says so: neither runAsNonRoot nor runAsUser is set"
+		f.Code, f.Score, f.Reason = "root-possible", 7, "container "+c.name+
+			" runs as root if its image says so: neither runAsNonRoot nor runAsUser is set"
 	}
 	report(f)
 })

@@ -10,7 +10,9 @@ var checkToken = checkPods("token", func(p *corev1.Pod, report func(Finding)) {
 		}
 		for _, source := range v.Projected.Sources {
 			if source.ServiceAccountToken != nil && source.ServiceAccountToken.Audience == "" {
-				report(Finding{Code: "token-mounted", Score: 5, Technique: stealToken, Subject: subjectOf(p), Reason: "a token of service account " + account(p) + " is mounted; automountServiceAccountToken is not false"})
+				report(Finding{Code: "token-mounted", Score: 5, Technique: stealToken, Subject: subjectOf(p),
+					Reason: "a token of service account " + account(p) +
+						" is mounted; automountServiceAccountToken is not false"})
 				return
 			}
 		}

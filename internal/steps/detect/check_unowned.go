@@ -10,7 +10,8 @@ var checkUnowned = check{name: "unowned", needs: []list{pods}, find: func(s *Sna
 		if metav1.GetControllerOf(p) != nil || mirror(p) || incidentOf(p) != "" {
 			continue
 		}
-		f := Finding{Code: "unowned", Score: 28, Technique: deployContainer, Subject: subjectOf(p), Reason: "no controller made it: somebody started it by hand"}
+		f := Finding{Code: "unowned", Score: 28, Technique: deployContainer, Subject: subjectOf(p),
+			Reason: "no controller made it: somebody started it by hand"}
 		if created := p.CreationTimestamp.Time; !created.Before(s.Since) {
 			f.Score, f.FirstSeen = 42, created
 			f.Reason += ", lately"

@@ -19,8 +19,11 @@ type check struct {
 // checks are all there are. Those of the baseline measure pods against the
 // security contexts that a team has agreed on; they are habits, not signs.
 var checks = []check{
-	checkPrivileged, checkHostNamespaces, checkCapabilities, checkHostPath, checkRoot, checkEscalation, checkWritableRoot, checkImageReference, checkToken, // the baseline
-	checkImageDiffers, checkEphemeral, checkUnowned, checkCrashing, checkEvents, checkBindings, checkSystemWorkloads, checkPolicyGaps,
+	// the baseline
+	checkPrivileged, checkHostNamespaces, checkCapabilities, checkHostPath, checkRoot, checkEscalation,
+	checkWritableRoot, checkImageReference, checkToken,
+	checkImageDiffers, checkEphemeral, checkUnowned, checkCrashing, checkEvents, checkBindings, checkSystemWorkloads,
+	checkPolicyGaps,
 }
 
 // Examine runs all detectors on a snapshot. Those that lack a list are gaps.
@@ -90,7 +93,8 @@ func checkContainers(name string, find func(p *corev1.Pod, c container, report f
 }
 
 func statuses(p *corev1.Pod) []corev1.ContainerStatus {
-	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses)
+	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses,
+		p.Status.EphemeralContainerStatuses)
 }
 
 // mirror reports a static pod, which the API shows and does not control.

@@ -45,7 +45,8 @@ func parseFalco(line []byte) (Finding, error) {
 	if !known || a.Rule == "" {
 		return Finding{}, errNoFalco
 	}
-	return Finding{Code: "falco", Score: score, Reason: a.reason(), Technique: techniqueOf(a.Tags), Subject: a.subject(), Source: SourceFalco,
+	return Finding{Code: "falco", Score: score, Reason: a.reason(), Technique: techniqueOf(a.Tags),
+		Subject: a.subject(), Source: SourceFalco,
 		Rule: a.Rule, FirstSeen: a.Time, Count: 1, Alert: line}, nil
 }
 
@@ -67,7 +68,8 @@ func (a *falcoAlert) reason() string {
 	if strings.Contains(a.field("fd.name"), "->") {
 		what = "connection"
 	}
-	for _, p := range [][2]string{{"command", "proc.cmdline"}, {what, "fd.name"}, {"user", "user.name"}, {"image", "container.image.repository"},
+	for _, p := range [][2]string{{"command", "proc.cmdline"}, {what, "fd.name"}, {"user", "user.name"},
+		{"image", "container.image.repository"},
 		{"user", "ka.user.name"}, {"verb", "ka.verb"}, {"resource", "ka.target.resource"}, {"name", "ka.target.name"}} {
 		if v := a.field(p[1]); v != "" {
 			parts = append(parts, p[0]+" "+cut(v, maxObject))
@@ -90,7 +92,8 @@ func (a *falcoAlert) reason() string {
 // the cluster may tell the pod; else, of the source k8s_audit, who did it; else
 // the node.
 func (a *falcoAlert) subject() Subject {
-	s := Subject{Namespace: a.field("k8s.ns.name"), Pod: a.field("k8s.pod.name"), Container: a.field("container.name"), Node: a.Hostname}
+	s := Subject{Namespace: a.field("k8s.ns.name"), Pod: a.field("k8s.pod.name"), Container: a.field("container.name"),
+		Node: a.Hostname}
 	if id := a.field("container.id"); id != "host" {
 		s.containerID = id
 	}

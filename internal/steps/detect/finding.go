@@ -148,7 +148,8 @@ const (
 func (f *Finding) bound() {
 	f.Reason, f.Object, f.Rule = cut(f.Reason, maxReason), cut(f.Object, maxObject), cut(f.Rule, maxObject)
 	s := &f.Subject
-	for _, name := range []*string{&s.Namespace, &s.Pod, &s.PodUID, &s.Container, &s.Workload, &s.ServiceAccount, &s.User, &s.Object, &s.Node, &s.containerID} {
+	for _, name := range []*string{&s.Namespace, &s.Pod, &s.PodUID, &s.Container, &s.Workload, &s.ServiceAccount,
+		&s.User, &s.Object, &s.Node, &s.containerID} {
 		*name = cut(*name, maxName)
 	}
 }
@@ -164,5 +165,6 @@ func cut(s string, n int) string {
 // key tells findings apart: those with the same key are one that was repeated.
 func (f *Finding) key() string {
 	s := &f.Subject
-	return strings.Join([]string{f.Code, string(f.Source), string(f.Severity), f.Rule, f.Object, s.Namespace, s.Pod, s.Container, s.Workload, s.ServiceAccount, s.User, s.Object, s.Node, s.containerID}, "\x00")
+	return strings.Join([]string{f.Code, string(f.Source), string(f.Severity), f.Rule, f.Object, s.Namespace, s.Pod,
+		s.Container, s.Workload, s.ServiceAccount, s.User, s.Object, s.Node, s.containerID}, "\x00")
 }

@@ -54,8 +54,11 @@ func (l *Listener) Serve(ctx context.Context, address string, ready func(net.Add
 		return fmt.Errorf("listening for alerts: %w", err)
 	}
 	ready(inner.Addr())
-	server := &http.Server{Handler: l, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	server := &http.Server{Handler: l, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:  10 * time.Second,
+		WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context {
+			return ctx
+		}}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // whoever is in the middle of an alert sends it again
 	defer stop()
 	if err := server.Serve(limit(inner, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
@@ -97,7 +100,8 @@ func (l *Listener) handle(w http.ResponseWriter, r *http.Request) int {
 	case r.Method != http.MethodPost && r.Method != http.MethodPut:
 		w.Header().Set("Allow", "POST, PUT")
 		return http.StatusMethodNotAllowed
-	case l.Token != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte("Bearer "+l.Token)) != 1:
+	case l.Token != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")),
+		[]byte("Bearer "+l.Token)) != 1:
 		return http.StatusUnauthorized
 	case l.Token == "" && !local(r.Host):
 		return http.StatusMisdirectedRequest

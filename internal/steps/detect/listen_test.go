@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-const goodAlert = `{"uuid":"1","output":"o","priority":"Warning","rule":"r","time":"2026-02-12T09:30:00Z","output_fields":{"k8s.pod.name":"p","k8s.ns.name":"n"},"source":"syscall","hostname":"h"}`
+const goodAlert = `{"uuid":"1","output":"o","priority":"Warning","rule":"r","time":"2026-02-12T09:30:00Z",` +
+	`"output_fields":{"k8s.pod.name":"p","k8s.ns.name":"n"},"source":"syscall","hostname":"h"}`
 
 func post(l *Listener, edit func(*http.Request)) int {
 	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1:2801/", strings.NewReader(goodAlert))
@@ -40,24 +41,33 @@ func TestWhatTheListenerTakes(t *testing.T) {
 		code  int
 		taken int
 	}{
-		"an alert":                        {"", func(*http.Request) {}, 204, 1},
-		"put, to any path":                {"", func(r *http.Request) { r.Method, r.URL.Path = http.MethodPut, "/falco" }, 204, 1},
-		"with a character set":            {"", func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, 204, 1},
-		"several, one a line":             {"", body(goodAlert + "\n\n" + goodAlert + "\n"), 204, 2},
-		"over several lines":              {"", body(strings.ReplaceAll(goodAlert, ",", ",\n")), 204, 1},
-		"one of several is malformed":     {"", body(goodAlert + "\n{}\n"), 400, 0},
-		"get":                             {"", func(r *http.Request) { r.Method = http.MethodGet }, 405, 0},
-		"a form, as a page could send it": {"", func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, 415, 0},
-		"no type":                         {"", func(r *http.Request) { r.Header.Del("Content-Type") }, 415, 0},
-		"a name that leads here":          {"", func(r *http.Request) { r.Host = "evil.example.net:2801" }, 421, 0},
-		"localhost":                       {"", func(r *http.Request) { r.Host = "localhost" }, 204, 1},
-		"nothing":                         {"", body(""), 400, 0},
-		"no JSON":                         {"", body("hello"), 400, 0},
-		"no alert":                        {"", body(`{"rule":"r"}`), 400, 0},
-		"too large":                       {"", body(`{"rule":"` + strings.Repeat("x", maxBody) + `"}`), 413, 0},
-		"the token":                       {"secret", func(r *http.Request) { r.Host = "ir.example.net"; r.Header.Set("Authorization", "Bearer secret") }, 204, 1},
-		"no token":                        {"secret", func(*http.Request) {}, 401, 0},
-		"the wrong token":                 {"secret", func(r *http.Request) { r.Header.Set("Authorization", "Bearer secre") }, 401, 0},
+		"an alert": {"", func(*http.Request) {}, 204, 1},
+		"put, to any path": {"", func(r *http.Request) {
+			r.Method, r.URL.Path = http.MethodPut, "/falco"
+		}, 204, 1},
+		"with a character set": {"", func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		}, 204, 1},
+		"several, one a line":         {"", body(goodAlert + "\n\n" + goodAlert + "\n"), 204, 2},
+		"over several lines":          {"", body(strings.ReplaceAll(goodAlert, ",", ",\n")), 204, 1},
+		"one of several is malformed": {"", body(goodAlert + "\n{}\n"), 400, 0},
+		"get":                         {"", func(r *http.Request) { r.Method = http.MethodGet }, 405, 0},
+		"a form, as a page could send it": {"", func(r *http.Request) {
+			r.Header.Set("Content-Type", "text/plain")
+		}, 415, 0},
+		"no type":                {"", func(r *http.Request) { r.Header.Del("Content-Type") }, 415, 0},
+		"a name that leads here": {"", func(r *http.Request) { r.Host = "evil.example.net:2801" }, 421, 0},
+		"localhost":              {"", func(r *http.Request) { r.Host = "localhost" }, 204, 1},
+		"nothing":                {"", body(""), 400, 0},
+		"no JSON":                {"", body("hello"), 400, 0},
+		"no alert":               {"", body(`{"rule":"r"}`), 400, 0},
+		"too large":              {"", body(`{"rule":"` + strings.Repeat("x", maxBody) + `"}`), 413, 0},
+		"the token": {"secret", func(r *http.Request) {
+			r.Host = "ir.example.net"
+			r.Header.Set("Authorization", "Bearer secret")
+		}, 204, 1},
+		"no token":        {"secret", func(*http.Request) {}, 401, 0},
+		"the wrong token": {"secret", func(r *http.Request) { r.Header.Set("Authorization", "Bearer secre") }, 401, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			taken := 0
@@ -218,7 +228,8 @@ func TestWatchFollowsListensAndStops(t *testing.T) {
 	done := make(chan *Result, 1)
 	go func() {
 		res, err := Watch(ctx, Request{Inputs: []Input{{Source: SourceFalco, Path: path}}}, Watching{Every: time.Hour,
-			Listener: &Listener{Now: time.Now}, Address: "127.0.0.1:0", Found: func(f Finding) { found <- f }, Noticed: func(s string) { notices <- s }})
+			Listener: &Listener{Now: time.Now}, Address: "127.0.0.1:0", Found: func(f Finding) { found <- f },
+			Noticed: func(s string) { notices <- s }})
 		if err != nil {
 			t.Error(err)
 		}
@@ -275,7 +286,8 @@ func TestWatchFollowsListensAndStops(t *testing.T) {
 
 func TestWatchEndsWithItsInputs(t *testing.T) {
 	n := 0
-	res, err := Watch(t.Context(), Request{Inputs: []Input{{Source: SourceFalco, Path: "standard input", Reader: strings.NewReader(alert("a") + alert("b") + alert("a"))}}},
+	res, err := Watch(t.Context(), Request{Inputs: []Input{{Source: SourceFalco, Path: "standard input",
+		Reader: strings.NewReader(alert("a") + alert("b") + alert("a"))}}},
 		Watching{Every: time.Hour, Found: func(Finding) { n++ }, Noticed: func(string) {}})
 	if err != nil || n != 2 || len(res.Suspects) != 1 {
 		t.Errorf("%d found, %v", n, err)
@@ -290,7 +302,9 @@ func TestWatchSaysThatItCannotListen(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	path := filepath.Join(t.TempDir(), "falco.jsonl")
 	appendTo(t, path, alert("which is followed"))
-	_, err = Watch(t.Context(), Request{Inputs: []Input{{Source: SourceFalco, Path: path}}}, Watching{Every: time.Hour, Listener: &Listener{Now: time.Now}, Address: taken.Addr().String(), Found: func(Finding) {}, Noticed: func(string) {}})
+	_, err = Watch(t.Context(), Request{Inputs: []Input{{Source: SourceFalco, Path: path}}},
+		Watching{Every: time.Hour, Listener: &Listener{Now: time.Now}, Address: taken.Addr().String(),
+			Found: func(Finding) {}, Noticed: func(string) {}})
 	if err == nil || !strings.Contains(err.Error(), "listening for alerts") {
 		t.Errorf("the error is %v", err)
 	}

@@ -52,8 +52,9 @@ func Open(ctx context.Context, store *incident.Store, o Opening) (_ Opened, err 
 	}
 	// Printable, or it would not read back from the incident as it is.
 	title := sanitize.Line(cmp.Or(o.Title, o.title()))
-	h, created, err := store.Join(ctx, o.matches(targets, title), incident.New{Title: title, Severity: cmp.Or(o.Severity, suggested[o.Suspect.Severity]),
-		Cluster: o.Cluster, Targets: targets, Actor: o.Actor})
+	h, created, err := store.Join(ctx, o.matches(targets, title),
+		incident.New{Title: title, Severity: cmp.Or(o.Severity, suggested[o.Suspect.Severity]),
+			Cluster: o.Cluster, Targets: targets, Actor: o.Actor})
 	if err != nil {
 		return Opened{}, fmt.Errorf("opening an incident of %s %s: %w", o.Suspect.Kind, o.Suspect.Name, err)
 	}
@@ -65,7 +66,8 @@ func Open(ctx context.Context, store *incident.Store, o Opening) (_ Opened, err 
 }
 
 // suggested are the severities of incidents until somebody knows better.
-var suggested = map[Severity]incident.Severity{Critical: incident.Sev1, High: incident.Sev2, Medium: incident.Sev3, Low: incident.Sev4, Info: incident.Sev4}
+var suggested = map[Severity]incident.Severity{Critical: incident.Sev1, High: incident.Sev2, Medium: incident.Sev3,
+	Low: incident.Sev4, Info: incident.Sev4}
 
 // maxTitle bounds the title in bytes.
 const maxTitle = 160
@@ -82,7 +84,8 @@ func (o Opening) targets(ctx context.Context) ([]incident.Target, error) {
 	if s.Kind != "pod" {
 		return nil, nil
 	}
-	t := incident.Target{APIVersion: cluster.Pod.APIVersion(), Kind: cluster.Pod.Kind, Namespace: s.Subject.Namespace, Name: s.Subject.Pod, UID: s.Subject.PodUID}
+	t := incident.Target{APIVersion: cluster.Pod.APIVersion(), Kind: cluster.Pod.Kind, Namespace: s.Subject.Namespace,
+		Name: s.Subject.Pod, UID: s.Subject.PodUID}
 	if o.Client == nil || s.Gone {
 		return []incident.Target{t}, nil
 	}
@@ -96,7 +99,8 @@ func (o Opening) targets(ctx context.Context) ([]incident.Target, error) {
 	}
 	t.UID = string(live.Pod.UID)
 	for _, owner := range live.Owners {
-		t.Owners = append(t.Owners, incident.Owner{APIVersion: owner.APIVersion(), Kind: owner.Kind, Name: owner.Name, UID: string(owner.UID)})
+		t.Owners = append(t.Owners, incident.Owner{APIVersion: owner.APIVersion(), Kind: owner.Kind, Name: owner.Name,
+			UID: string(owner.UID)})
 	}
 	return []incident.Target{t}, nil
 }
@@ -113,7 +117,8 @@ func (o Opening) matches(targets []incident.Target, title string) func(incident.
 		}
 		return slices.ContainsFunc(i.Targets, func(known incident.Target) bool {
 			t := targets[0]
-			return known.Kind == t.Kind && known.Namespace == t.Namespace && known.Name == t.Name && agree(known.UID, t.UID)
+			return known.Kind == t.Kind && known.Namespace == t.Namespace && known.Name == t.Name &&
+				agree(known.UID, t.UID)
 		})
 	}
 }

@@ -49,7 +49,8 @@ func Rank(findings []Finding) []Suspect {
 		suspects = append(suspects, *s)
 	}
 	slices.SortFunc(suspects, func(a, b Suspect) int {
-		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(len(b.Findings), len(a.Findings)), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(len(b.Findings), len(a.Findings)),
+			cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range suspects {
 		suspects[i].Rank = i + 1
@@ -76,8 +77,10 @@ func (s *Suspect) add(f Finding) {
 
 // fill adds what the worse findings before did not say.
 func (s *Subject) fill(from Subject) {
-	for _, p := range [][2]*string{{&s.Namespace, &from.Namespace}, {&s.Pod, &from.Pod}, {&s.PodUID, &from.PodUID}, {&s.Container, &from.Container},
-		{&s.Workload, &from.Workload}, {&s.ServiceAccount, &from.ServiceAccount}, {&s.User, &from.User}, {&s.Object, &from.Object}, {&s.Node, &from.Node}} {
+	for _, p := range [][2]*string{{&s.Namespace, &from.Namespace}, {&s.Pod, &from.Pod}, {&s.PodUID, &from.PodUID},
+		{&s.Container, &from.Container},
+		{&s.Workload, &from.Workload}, {&s.ServiceAccount, &from.ServiceAccount}, {&s.User, &from.User},
+		{&s.Object, &from.Object}, {&s.Node, &from.Node}} {
 		if *p[0] == "" {
 			*p[0] = *p[1]
 		}

@@ -15,7 +15,8 @@ func TestRepeatedFindingsAreCounted(t *testing.T) {
 	at := func(minute int) time.Time { return now.Add(time.Duration(minute) * time.Minute) }
 	tally := NewTally()
 	for _, minute := range []int{5, 1, 9} {
-		tally.Add(Finding{Code: "exec", Score: 50, Source: SourceAudit, FirstSeen: at(minute), Subject: Subject{Pod: "p"}})
+		tally.Add(Finding{Code: "exec", Score: 50, Source: SourceAudit, FirstSeen: at(minute),
+			Subject: Subject{Pod: "p"}})
 	}
 	for range 3 {
 		tally.Add(Finding{Code: "privileged", Score: 36, Source: SourceCluster, Subject: Subject{Pod: "p"}})
@@ -49,7 +50,8 @@ func TestAFloodOfSmallFindingsHidesNoLargeOne(t *testing.T) {
 	add(1, 80)
 	add(1000, 20)
 	list := tally.Findings()
-	if len(list) != 100 || list[0].Score != 90 || list[1].Score != 80 || list[2].Score != 20 || list[99].Score != 20 || tally.Dropped() == 0 {
+	if len(list) != 100 || list[0].Score != 90 || list[1].Score != 80 || list[2].Score != 20 || list[99].Score != 20 ||
+		tally.Dropped() == 0 {
 		t.Errorf("%d kept, %d dropped: %+v", len(list), tally.Dropped(), list[:3])
 	}
 }
@@ -57,7 +59,8 @@ func TestAFloodOfSmallFindingsHidesNoLargeOne(t *testing.T) {
 func TestTextsAreBounded(t *testing.T) {
 	long := strings.Repeat("ü", 1<<20)
 	tally := NewTally()
-	kept, _ := tally.Add(Finding{Code: "x", Reason: long, Object: long, Rule: long, Alert: []byte(`"` + long + `"`), Subject: Subject{Namespace: long, Pod: long, User: long, Workload: long}})
+	kept, _ := tally.Add(Finding{Code: "x", Reason: long, Object: long, Rule: long, Alert: []byte(`"` + long + `"`),
+		Subject: Subject{Namespace: long, Pod: long, User: long, Workload: long}})
 	if n := len(fmt.Sprintf("%+v", kept)); n > 8<<10 {
 		t.Errorf("%d bytes are kept", n)
 	}
@@ -79,7 +82,8 @@ func TestRanking(t *testing.T) {
 		Finding{Code: "falco", Score: 90, Subject: pod("alarmed")},
 		Finding{Code: "secret-read", Score: 56, Subject: Subject{User: "jane"}},
 		Finding{Code: "secret-read", Score: 56, Subject: Subject{Namespace: "n", ServiceAccount: "sa"}})
-	want := []string{"pod n/mining critical 93", "pod n/alarmed critical 90", "serviceaccount n/sa medium 56", "user jane medium 56", "pod n/entered medium 40", "pod n/untidy low 39"}
+	want := []string{"pod n/mining critical 93", "pod n/alarmed critical 90", "serviceaccount n/sa medium 56",
+		"user jane medium 56", "pod n/entered medium 40", "pod n/untidy low 39"}
 	for range 20 {
 		rand.Shuffle(len(findings), func(i, j int) { findings[i], findings[j] = findings[j], findings[i] })
 		var got []string
@@ -94,7 +98,8 @@ func TestRanking(t *testing.T) {
 
 func TestSeveritiesAreRangesOfTheScore(t *testing.T) {
 	for score := Score(0); score <= maxScore; score++ {
-		if c := ceiling(score); c < score || c.Severity() != score.Severity() || c < maxScore && (c+1).Severity() == c.Severity() {
+		if c := ceiling(score); c < score || c.Severity() != score.Severity() || c < maxScore && (c+1).
+			Severity() == c.Severity() {
 			t.Errorf("%d: %s up to %d", score, score.Severity(), c)
 		}
 	}

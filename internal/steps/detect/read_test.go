@@ -65,11 +65,13 @@ func find(t *testing.T, req Request) *Result {
 }
 
 func TestFalcoAlerts(t *testing.T) {
-	golden(t, "falco.golden.json", find(t, Request{Inputs: []Input{{Source: SourceFalco, Path: "testdata/falco.jsonl"}}}))
+	golden(t, "falco.golden.json", find(t,
+		Request{Inputs: []Input{{Source: SourceFalco, Path: "testdata/falco.jsonl"}}}))
 }
 
 func TestAuditLog(t *testing.T) {
-	golden(t, "audit.golden.json", find(t, Request{Inputs: []Input{{Source: SourceAudit, Path: "testdata/audit.jsonl"}}}))
+	golden(t, "audit.golden.json", find(t,
+		Request{Inputs: []Input{{Source: SourceAudit, Path: "testdata/audit.jsonl"}}}))
 }
 
 func TestAnAlertKeepsItsZone(t *testing.T) {
@@ -96,7 +98,8 @@ func TestOldAlertsAreLeftOut(t *testing.T) {
 }
 
 func TestOnlyTheNamespaceThatIsAskedFor(t *testing.T) {
-	res := find(t, Request{Namespace: "shop", Inputs: []Input{{Source: SourceAudit, Path: "testdata/audit.jsonl"}, {Source: SourceFalco, Path: "testdata/falco.jsonl"}}})
+	res := find(t, Request{Namespace: "shop", Inputs: []Input{{Source: SourceAudit, Path: "testdata/audit.jsonl"},
+		{Source: SourceFalco, Path: "testdata/falco.jsonl"}}})
 	if len(res.Suspects) == 0 {
 		t.Error("nobody is suspect")
 	}
@@ -108,7 +111,8 @@ func TestOnlyTheNamespaceThatIsAskedFor(t *testing.T) {
 }
 
 func TestAnInputThatCannotBeReadIsNamedAndTheOthersAreRead(t *testing.T) {
-	res := find(t, Request{Inputs: []Input{{Source: SourceFalco, Path: "testdata/no-such-file"}, {Source: SourceFalco, Path: "testdata/falco.jsonl"}}})
+	res := find(t, Request{Inputs: []Input{{Source: SourceFalco, Path: "testdata/no-such-file"},
+		{Source: SourceFalco, Path: "testdata/falco.jsonl"}}})
 	if err := res.Err(); err == nil || !strings.Contains(err.Error(), "no-such-file") {
 		t.Errorf("the error is %v", err)
 	}
@@ -127,16 +131,18 @@ func TestLines(t *testing.T) {
 		in   string
 		want []line
 	}{
-		"nothing":                {"", nil},
-		"empty lines":            {"\n\n \r\n", nil},
-		"with and without end":   {"a\nb", []line{{"a", true}, {"b", true}}},
-		"carriage returns":       {"a\r\nb\r\n", []line{{"a", true}, {"b", true}}},
-		"too long":               {"a\n" + long + "\nb\n", []line{{"a", true}, {long[:MaxLine], false}, {"b", true}}},
-		"too long, without end":  {long, []line{{long[:MaxLine], false}}},
-		"as long as can be":      {long[:MaxLine-1] + "\nb", []line{{long[:MaxLine-1], true}, {"b", true}}},
-		"one more than can be":   {long[:MaxLine] + "\nb", []line{{long[:MaxLine], false}, {"b", true}}},
-		"two that are too long":  {long + "\n" + long + "\nc", []line{{long[:MaxLine], false}, {long[:MaxLine], false}, {"c", true}}},
-		"an end within the rest": {long + "\nb\n" + long, []line{{long[:MaxLine], false}, {"b", true}, {long[:MaxLine], false}}},
+		"nothing":               {"", nil},
+		"empty lines":           {"\n\n \r\n", nil},
+		"with and without end":  {"a\nb", []line{{"a", true}, {"b", true}}},
+		"carriage returns":      {"a\r\nb\r\n", []line{{"a", true}, {"b", true}}},
+		"too long":              {"a\n" + long + "\nb\n", []line{{"a", true}, {long[:MaxLine], false}, {"b", true}}},
+		"too long, without end": {long, []line{{long[:MaxLine], false}}},
+		"as long as can be":     {long[:MaxLine-1] + "\nb", []line{{long[:MaxLine-1], true}, {"b", true}}},
+		"one more than can be":  {long[:MaxLine] + "\nb", []line{{long[:MaxLine], false}, {"b", true}}},
+		"two that are too long": {long + "\n" + long + "\nc",
+			[]line{{long[:MaxLine], false}, {long[:MaxLine], false}, {"c", true}}},
+		"an end within the rest": {long + "\nb\n" + long,
+			[]line{{long[:MaxLine], false}, {"b", true}, {long[:MaxLine], false}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newLineReader(strings.NewReader(tt.in))
@@ -213,7 +219,8 @@ func TestMemoryDoesNotDependOnTheLengthOfALog(t *testing.T) {
 			}
 		}
 	}()
-	res, err := Find(t.Context(), Request{Inputs: []Input{{Source: SourceAudit, Path: "log", Reader: &endless{text: text, left: size}}}})
+	res, err := Find(t.Context(),
+		Request{Inputs: []Input{{Source: SourceAudit, Path: "log", Reader: &endless{text: text, left: size}}}})
 	close(stop)
 	<-sampled
 	if err != nil || len(res.Suspects) == 0 {
@@ -230,7 +237,8 @@ func TestReadingStopsWithTheContext(t *testing.T) {
 	never, w := io.Pipe()
 	defer func() { _ = w.Close() }()
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if _, err := Find(ctx, Request{Inputs: []Input{{Source: SourceAudit, Path: "a terminal", Reader: never}}}); !errors.Is(err, context.Canceled) {
+	if _, err := Find(ctx, Request{Inputs: []Input{{Source: SourceAudit, Path: "a terminal",
+		Reader: never}}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -265,7 +273,8 @@ func FuzzAudit(f *testing.F) {
 		f.Add(line[:len(line)/2], false)
 	}
 	f.Fuzz(func(t *testing.T, line []byte, whole bool) {
-		_ = newAuditReader(Inside).parse(line, whole, func(finding Finding) { keep(t, finding) }) // malformed ones are counted
+		// malformed ones are counted
+		_ = newAuditReader(Inside).parse(line, whole, func(finding Finding) { keep(t, finding) })
 	})
 }
 
@@ -322,7 +331,8 @@ func BenchmarkAuditLog(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Find(b.Context(), Request{Inputs: []Input{{Source: SourceAudit, Path: "log", Reader: bytes.NewReader(text)}}}); err != nil {
+		if _, err := Find(b.Context(),
+			Request{Inputs: []Input{{Source: SourceAudit, Path: "log", Reader: bytes.NewReader(text)}}}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -345,7 +355,23 @@ func BenchmarkDecoding(b *testing.B) {
 
 func bench(b *testing.B) []byte {
 	b.Helper()
-	line := `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"94b71d2e-0e7b-4a38-a202-ca02a26cd6bf","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/todo-app/pods/backend-1/status","verb":"patch","user":{"username":"system:node:node-1","uid":"system:node:node-1","groups":["system:nodes","system:authenticated"]},"sourceIPs":["10.213.0.2"],"userAgent":"kubelet/v1.37.2 (linux/amd64) kubernetes/unknown","objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-1","apiVersion":"v1","subresource":"status"},"responseStatus":{"metadata":{},"code":200},"requestObject":{"metadata":{"uid":"1e848c39-bfb0-46d1-b7be-868df7215516"},"status":{"$setElementOrder/conditions":[{"type":"PodReadyToStartContainers"},{"type":"Initialized"},{"type":"Ready"}],"conditions":[{"lastTransitionTime":"2026-02-12T09:20:01Z","status":"True","type":"Ready"}],"containerStatuses":[{"containerID":"containerd://90016f4ba374e5da8fb2d49954c0cf08d7642ba64eec5fa406442b6262c3c1ce","image":"registry.example.com/todo-backend:1.4.2","name":"backend","ready":true,"restartCount":0}]}},"requestReceivedTimestamp":"2026-02-12T09:14:22.596878Z","stageTimestamp":"2026-02-12T09:14:22.622172Z","annotations":{"authorization.k8s.io/decision":"allow","authorization.k8s.io/reason":""}}` + "\n"
+	line := `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request",` +
+		`"auditID":"94b71d2e-0e7b-4a38-a202-ca02a26cd6bf","stage":"ResponseComplete",` +
+		`"requestURI":"/api/v1/namespaces/todo-app/pods/backend-1/status","verb":"patch",` +
+		`"user":{"username":"system:node:node-1","uid":"system:node:node-1","groups":["system:nodes",` +
+		`"system:authenticated"]},"sourceIPs":["10.213.0.2"],"userAgent":"kubelet/v1.37.2 (linux/amd64) ` +
+		`kubernetes/unknown","objectRef":{"resource":"pods","namespace":"todo-app","name":"backend-1",` +
+		`"apiVersion":"v1","subresource":"status"},"responseStatus":{"metadata":{},"code":200},` +
+		`"requestObject":{"metadata":{"uid":"1e848c39-bfb0-46d1-b7be-868df7215516"},` +
+		`"status":{"$setElementOrder/conditions":[{"type":"PodReadyToStartContainers"},{"type":"Initialized"},` +
+		`{"type":"Ready"}],"conditions":[{"lastTransitionTime":"2026-02-12T09:20:01Z","status":"True",` +
+		`"type":"Ready"}],` +
+		`"containerStatuses":[{"containerID":` +
+		`"containerd://90016f4ba374e5da8fb2d49954c0cf08d7642ba64eec5fa406442b6262c3c1ce",` +
+		`"image":"registry.example.com/todo-backend:1.4.2","name":"backend","ready":true,"restartCount":0}]}},` +
+		`"requestReceivedTimestamp":"2026-02-12T09:14:22.596878Z",` +
+		`"stageTimestamp":"2026-02-12T09:14:22.622172Z","annotations":{"authorization.k8s.io/decision":"allow",` +
+		`"authorization.k8s.io/reason":""}}` + "\n"
 	return bytes.Repeat([]byte(line), 20_000)
 }
 
@@ -360,7 +386,8 @@ func TestEveryCodeIsDocumented(t *testing.T) {
 	}
 	codes := regexp.MustCompile(`(?:Code: |f\.Code,[^=\n]*= )"([a-z-]+)"|"((?:event|host)-[a-z-]+)"`)
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") || !strings.HasPrefix(file, "check_") && !strings.HasPrefix(file, "audit_") {
+		if strings.HasSuffix(file, "_test.go") ||
+			!strings.HasPrefix(file, "check_") && !strings.HasPrefix(file, "audit_") {
 			continue
 		}
 		text, err := os.ReadFile(file)
@@ -368,7 +395,8 @@ func TestEveryCodeIsDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range codes.FindAllSubmatch(text, -1) {
-			if name := string(m[1]) + string(m[2]); name != "host-namespaces" && !bytes.Contains(docs, []byte("`"+name+"`")) {
+			if name := string(m[1]) + string(m[2]); name != "host-namespaces" &&
+				!bytes.Contains(docs, []byte("`"+name+"`")) {
 				t.Errorf("%s: the code %s is not in docs/detect.md", file, name)
 			}
 		}

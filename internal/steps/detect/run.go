@@ -146,7 +146,8 @@ func (r *Run) LookOnce(ctx context.Context) error {
 	whole := ctx
 	if r.req.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, r.req.Timeout, fmt.Errorf("--timeout of %s is over: %w", r.req.Timeout, context.DeadlineExceeded))
+		ctx, cancel = context.WithTimeoutCause(ctx, r.req.Timeout,
+			fmt.Errorf("--timeout of %s is over: %w", r.req.Timeout, context.DeadlineExceeded))
 		defer cancel()
 	}
 	s := Look(ctx, r.req.Client, r.req.Namespace, r.req.NewSince)
@@ -229,7 +230,8 @@ func (r *Run) Result() *Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.done = true
-	res := &Result{Suspects: Rank(r.tally.Findings()), Gaps: slices.Clone(r.gaps), Sources: slices.Clone(r.reports), Dropped: r.tally.Dropped()}
+	res := &Result{Suspects: Rank(r.tally.Findings()), Gaps: slices.Clone(r.gaps), Sources: slices.Clone(r.reports),
+		Dropped: r.tally.Dropped()}
 	for _, s := range r.reports {
 		if g := s.gap(); g != nil {
 			res.Gaps = append(res.Gaps, *g)
@@ -325,7 +327,8 @@ var errLong = fmt.Errorf("a line of more than %d bytes", MaxLine)
 
 // readLines reads to the end. While more is waited for, a read may never return:
 // then so tells how far it came.
-func (r *Run) readLines(ctx context.Context, lines *lineReader, parse func([]byte, bool, func(Finding)) error, report *InputReport, so func()) error {
+func (r *Run) readLines(ctx context.Context, lines *lineReader, parse func([]byte, bool, func(Finding)) error,
+	report *InputReport, so func()) error {
 	take := func(f Finding) {
 		if !f.FirstSeen.IsZero() && f.FirstSeen.Before(r.req.AlertsSince) {
 			report.Old++

@@ -49,7 +49,8 @@ func newWorld(t *testing.T) *world {
 		// A node reports digests; the simulated one does not.
 		w.edit(t, p.GetName(), func(o *unstructured.Unstructured) {
 			status(o, func(c map[string]any) {
-				c["imageID"], c["containerID"] = fmt.Sprint(c["image"])+"@sha256:"+strings.Repeat("a", 64), fmt.Sprintf("containerd://%064d", i)
+				c["imageID"], c["containerID"] = fmt.Sprint(c["image"])+"@sha256:"+strings.Repeat("a", 64),
+					fmt.Sprintf("containerd://%064d", i)
 			})
 		})
 	}
@@ -73,7 +74,8 @@ func status(o *unstructured.Unstructured, change func(map[string]any)) {
 
 func (w *world) find(t *testing.T, inputs ...detect.Input) *detect.Result {
 	t.Helper()
-	res, err := detect.Find(t.Context(), detect.Request{Client: w.client, NewSince: w.now.Add(-time.Hour), Inputs: inputs})
+	res, err := detect.Find(t.Context(), detect.Request{Client: w.client, NewSince: w.now.Add(-time.Hour),
+		Inputs: inputs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +84,9 @@ func (w *world) find(t *testing.T, inputs ...detect.Input) *detect.Result {
 
 func falco(pod, rule, priority, at string) detect.Input {
 	return detect.Input{Source: detect.SourceFalco, Path: "alerts", Reader: strings.NewReader(fmt.Sprintf(
-		`{"rule":%q,"priority":%q,"time":%q,"hostname":"node-1","tags":["T1496"],"output_fields":{"k8s.ns.name":"todo-app","k8s.pod.name":%q,"proc.cmdline":"xmrig"}}`+"\n", rule, priority, at, pod))}
+		`{"rule":%q,"priority":%q,"time":%q,"hostname":"node-1","tags":["T1496"],`+
+			`"output_fields":{"k8s.ns.name":"todo-app","k8s.pod.name":%q,"proc.cmdline":"xmrig"}}`+"\n", rule, priority,
+		at, pod))}
 }
 
 func TestACleanTodoAppHasNoSuspectOfHighSeverity(t *testing.T) {
@@ -104,7 +108,8 @@ func TestACleanTodoAppHasNoSuspectOfHighSeverity(t *testing.T) {
 func TestTheAttackedPodIsOnTop(t *testing.T) {
 	for name, attack := range map[string]func(t *testing.T, w *world) []detect.Input{
 		"an alert of Falco": func(_ *testing.T, w *world) []detect.Input {
-			return []detect.Input{falco(w.suspect, "Known Cryptominer Process Executed", "Critical", "2026-02-12T09:00:00Z")}
+			return []detect.Input{falco(w.suspect, "Known Cryptominer Process Executed", "Critical",
+				"2026-02-12T09:00:00Z")}
 		},
 		"another image": func(t *testing.T, w *world) []detect.Input {
 			w.edit(t, w.suspect, func(o *unstructured.Unstructured) {
@@ -116,20 +121,26 @@ func TestTheAttackedPodIsOnTop(t *testing.T) {
 		},
 		"an ephemeral container": func(t *testing.T, w *world) []detect.Input {
 			w.edit(t, w.suspect, func(o *unstructured.Unstructured) {
-				_ = unstructured.SetNestedSlice(o.Object, []any{map[string]any{"name": "debug", "image": "busybox"}}, "spec", "ephemeralContainers")
+				_ = unstructured.SetNestedSlice(o.Object, []any{map[string]any{"name": "debug", "image": "busybox"}},
+					"spec", "ephemeralContainers")
 			})
 			return nil
 		},
 		"exec": func(_ *testing.T, w *world) []detect.Input {
 			return []detect.Input{{Source: detect.SourceAudit, Path: "audit", Reader: strings.NewReader(fmt.Sprintf(
-				`{"kind":"Event","apiVersion":"audit.k8s.io/v1","stage":"ResponseComplete","auditID":"a","verb":"get","requestURI":"/api/v1/namespaces/todo-app/pods/%s/exec?command=sh","user":{"username":"system:serviceaccount:todo-app:default"},"objectRef":{"resource":"pods","namespace":"todo-app","name":%q,"subresource":"exec"},"responseStatus":{"code":101},"requestReceivedTimestamp":"2026-02-12T09:00:00Z"}`, w.suspect, w.suspect))}}
+				`{"kind":"Event","apiVersion":"audit.k8s.io/v1","stage":"ResponseComplete","auditID":"a",`+
+					`"verb":"get","requestURI":"/api/v1/namespaces/todo-app/pods/%s/exec?command=sh",`+
+					`"user":{"username":"system:serviceaccount:todo-app:default"},"objectRef":{"resource":"pods",`+
+					`"namespace":"todo-app","name":%q,"subresource":"exec"},"responseStatus":{"code":101},`+
+					`"requestReceivedTimestamp":"2026-02-12T09:00:00Z"}`, w.suspect, w.suspect))}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			res := w.find(t, attack(t, w)...)
 			top := res.Suspects[0]
-			if top.Name != "todo-app/"+w.suspect || !top.Score.Sign() || top.Subject.Workload != "Deployment/backend" || top.Subject.ServiceAccount != "backend-sa" {
+			if top.Name != "todo-app/"+w.suspect || !top.Score.Sign() || top.Subject.Workload != "Deployment/backend" ||
+				top.Subject.ServiceAccount != "backend-sa" {
 				t.Errorf("on top is %+v", top)
 			}
 		})
@@ -152,7 +163,8 @@ spec:
       hostIPC: true
       hostNetwork: true
       volumes: [{name: root, hostPath: {path: /}}, {name: sock, hostPath: {path: /run/containerd/containerd.sock}}]
-      containers: [{name: worst, image: worst, securityContext: {privileged: true, runAsUser: 0, capabilities: {add: [ALL]}}}]
+      containers: [{name: worst, image: worst, securityContext: {privileged: true, runAsUser: 0,
+          capabilities: {add: [ALL]}}}]
 `); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +172,9 @@ spec:
 	if res.Suspects[0].Name != "todo-app/"+w.suspect {
 		t.Errorf("on top is %+v", res.Suspects[0])
 	}
-	worst := slices.IndexFunc(res.Suspects, func(s detect.Suspect) bool { return strings.HasPrefix(s.Name, "todo-app/worst-") })
+	worst := slices.IndexFunc(res.Suspects, func(s detect.Suspect) bool {
+		return strings.HasPrefix(s.Name, "todo-app/worst-")
+	})
 	if worst < 0 || res.Suspects[worst].Severity != detect.Low || len(res.Suspects[worst].Findings) < 10 {
 		t.Errorf("%d: %+v", worst, res.Suspects)
 	}
@@ -198,21 +212,24 @@ func TestAMissingRightCostsOneCheckAndIsNamed(t *testing.T) {
 func TestNothingMayBeRead(t *testing.T) {
 	w := newWorld(t)
 	w.Deny(sim.Rule{})
-	if _, err := detect.Find(t.Context(), detect.Request{Client: w.client}); err == nil || !strings.Contains(err.Error(), "forbidden") {
+	if _, err := detect.Find(t.Context(), detect.Request{Client: w.client}); err == nil ||
+		!strings.Contains(err.Error(), "forbidden") {
 		t.Errorf("the error is %v", err)
 	}
 	res := w.find(t, falco("backend-1", "x", "Critical", "2026-02-12T09:00:00Z"))
 	if len(res.Suspects) != 1 || len(res.Gaps) == 0 || res.Suspects[0].Gone {
 		t.Errorf("the alerts alone are worth a look: %+v", res)
 	}
-	if lines, errs := res.Gaps.Lines(); len(lines) != 4 || len(errs) != 4 || !strings.HasPrefix(lines[0], "privileged, host-namespaces, ") {
+	if lines, errs := res.Gaps.Lines(); len(lines) != 4 || len(errs) != 4 ||
+		!strings.HasPrefix(lines[0], "privileged, host-namespaces, ") {
 		t.Errorf("each list that is missing is told of once: %q", lines)
 	}
 }
 
 func TestAnAlertOfAContainerFindsItsPod(t *testing.T) {
 	w := newWorld(t)
-	alert := fmt.Sprintf(`{"rule":"x","priority":"Critical","output_fields":{"container.id":"%.12s"}}`, fmt.Sprintf("%064d", 0))
+	alert := fmt.Sprintf(`{"rule":"x","priority":"Critical","output_fields":{"container.id":"%.12s"}}`,
+		fmt.Sprintf("%064d", 0))
 	res := w.find(t, detect.Input{Source: detect.SourceFalco, Path: "alerts", Reader: strings.NewReader(alert)})
 	if res.Suspects[0].Kind != "pod" {
 		t.Errorf("%+v", res.Suspects[0])
@@ -229,7 +246,8 @@ func TestWhatIsGoneOrContainedAlreadyIsSaid(t *testing.T) {
 	if res.Sources[0].Malformed != 1 {
 		t.Errorf("%+v", res.Sources)
 	}
-	res = w.find(t, falco(w.suspect, "x", "Critical", "2026-02-12T09:00:00Z"), falco("backend-gone", "x", "Critical", "2026-02-12T09:00:00Z"))
+	res = w.find(t, falco(w.suspect, "x", "Critical", "2026-02-12T09:00:00Z"),
+		falco("backend-gone", "x", "Critical", "2026-02-12T09:00:00Z"))
 	for _, s := range res.Suspects {
 		switch s.Name {
 		case "todo-app/" + w.suspect:
@@ -246,19 +264,23 @@ func TestWhatIsGoneOrContainedAlreadyIsSaid(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	w := newWorld(t)
-	store, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), incident.Options{Now: func() time.Time { return w.now }})
+	store, err := incident.NewStore(filepath.Join(t.TempDir(), "irctl"), incident.Options{Now: func() time.Time {
+		return w.now
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	open := func(s detect.Suspect) detect.Opened {
 		t.Helper()
-		o, err := detect.Open(t.Context(), store, detect.Opening{Suspect: s, Client: w.client, Cluster: incident.Cluster{Server: "s", UID: "u"}, Now: func() time.Time { return w.now }})
+		o, err := detect.Open(t.Context(), store, detect.Opening{Suspect: s, Client: w.client,
+			Cluster: incident.Cluster{Server: "s", UID: "u"}, Now: func() time.Time { return w.now }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return o
 	}
-	suspect := w.find(t, falco(w.suspect, "Known Cryptominer Process Executed", "Critical", "2026-02-12T09:30:00+01:00")).Suspects[0]
+	suspect := w.find(t, falco(w.suspect, "Known Cryptominer Process Executed", "Critical",
+		"2026-02-12T09:30:00+01:00")).Suspects[0]
 	first := open(suspect)
 	if !first.Created || first.Incident.Severity != incident.Sev1 || len(first.Incident.Targets) != 1 {
 		t.Fatalf("%+v", first)
@@ -278,11 +300,13 @@ func TestOpen(t *testing.T) {
 	if err != nil || len(entries) != 3 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
-	if e := entries[1]; e.Phase != detect.Phase || !strings.Contains(e.Data.String(), `"2026-02-12T09:30:00+01:00"`) || !strings.Contains(e.Data.String(), `"proc.cmdline":"xmrig"`) {
+	if e := entries[1]; e.Phase != detect.Phase || !strings.Contains(e.Data.String(), `"2026-02-12T09:30:00+01:00"`) ||
+		!strings.Contains(e.Data.String(), `"proc.cmdline":"xmrig"`) {
 		t.Errorf("the entry lost the alert: %+v\n%s", e, e.Data)
 	}
 	// Falco raised the alarm an hour before anybody opened an incident.
-	if m := timeline.MetricsOf(entries); !m.DetectedAt.Equal(w.now.Add(-time.Hour)) || !m.AcknowledgedAt.Equal(w.now) || !m.StartedAt.Equal(w.now.Add(-time.Hour)) {
+	if m := timeline.MetricsOf(entries); !m.DetectedAt.Equal(w.now.Add(-time.Hour)) || !m.AcknowledgedAt.Equal(w.now) ||
+		!m.StartedAt.Equal(w.now.Add(-time.Hour)) {
 		t.Errorf("%+v", m)
 	}
 }
@@ -293,7 +317,8 @@ func TestOpenForWhatCannotBeContained(t *testing.T) {
 		t.Fatal(err)
 	}
 	hostile := "mallory\x1b[2J\n\u202e"
-	suspects := detect.Rank([]detect.Finding{{Code: "rbac-change", Score: 72, Reason: hostile, Subject: detect.Subject{User: hostile}}})
+	suspects := detect.Rank([]detect.Finding{{Code: "rbac-change", Score: 72, Reason: hostile,
+		Subject: detect.Subject{User: hostile}}})
 	for _, created := range []bool{true, false} {
 		o, err := detect.Open(t.Context(), store, detect.Opening{Suspect: suspects[0], Now: time.Now})
 		if err != nil || o.Created != created || len(o.Incident.Targets) != 0 {
@@ -308,8 +333,10 @@ func TestOpenWithoutACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	finding := detect.Finding{Code: "falco", Score: 90, Reason: "r", Subject: detect.Subject{Namespace: "n", Pod: "p"}}
-	o, err := detect.Open(t.Context(), store, detect.Opening{Suspect: detect.Rank([]detect.Finding{finding})[0], Now: time.Now, Title: "mine", Severity: incident.Sev4})
-	if err != nil || len(o.Incident.Targets) != 1 || o.Incident.Title != "mine" || o.Incident.Severity != incident.Sev4 {
+	o, err := detect.Open(t.Context(), store, detect.Opening{Suspect: detect.Rank([]detect.Finding{finding})[0],
+		Now: time.Now, Title: "mine", Severity: incident.Sev4})
+	if err != nil || len(o.Incident.Targets) != 1 || o.Incident.Title != "mine" ||
+		o.Incident.Severity != incident.Sev4 {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

@@ -112,19 +112,25 @@ func (g Gaps) Lines() (lines []string, errs []error) {
 // Look reads a cluster, all lists in parallel. A list that cannot be read
 // costs the detectors that need it.
 func Look(ctx context.Context, client *cluster.Client, namespace string, since time.Time) *Snapshot {
-	s := &Snapshot{Namespace: namespace, Since: since, unread: map[list]error{}, byName: map[types.NamespacedName]*corev1.Pod{}}
+	s := &Snapshot{Namespace: namespace, Since: since, unread: map[list]error{},
+		byName: map[types.NamespacedName]*corev1.Pod{}}
 	reads := []struct {
 		list
 		read func() error
 	}{
 		{pods, func() error {
-			return each(ctx, client.Kube.CoreV1().Pods(namespace).List, "", func(p *corev1.Pod) { s.Pods = append(s.Pods, *p) })
+			return each(ctx, client.Kube.CoreV1().Pods(namespace).List, "", func(p *corev1.Pod) {
+				s.Pods = append(s.Pods, *p)
+			})
 		}},
 		{policies, func() error {
-			return each(ctx, client.Kube.NetworkingV1().NetworkPolicies(namespace).List, "", func(p *networkingv1.NetworkPolicy) { s.Policies = append(s.Policies, *p) })
+			return each(ctx, client.Kube.NetworkingV1().NetworkPolicies(namespace).List, "",
+				func(p *networkingv1.NetworkPolicy) { s.Policies = append(s.Policies, *p) })
 		}},
 		{bindings, func() error {
-			return each(ctx, client.Kube.RbacV1().ClusterRoleBindings().List, "", func(b *rbacv1.ClusterRoleBinding) { s.Bindings = append(s.Bindings, *b) })
+			return each(ctx, client.Kube.RbacV1().ClusterRoleBindings().List, "", func(b *rbacv1.ClusterRoleBinding) {
+				s.Bindings = append(s.Bindings, *b)
+			})
 		}},
 		{events, func() error { return s.readEvents(ctx, client) }},
 		{workloads, func() error { return s.readWorkloads(ctx, client) }},
@@ -136,7 +142,8 @@ func Look(ctx context.Context, client *cluster.Client, namespace string, since t
 			return
 		}
 		// Without it the bindings of a young cluster's own are reported too.
-		if ns, err := client.Kube.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
+		if ns, err := client.Kube.CoreV1().Namespaces().
+			Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
 			s.Born = ns.CreationTimestamp.Time
 		}
 	})
@@ -153,7 +160,8 @@ func Look(ctx context.Context, client *cluster.Client, namespace string, since t
 }
 
 // each calls visit for every object of a list, which is read in pages.
-func each[L runtime.Object, O runtime.Object](ctx context.Context, read func(context.Context, metav1.ListOptions) (L, error), fields string, visit func(O)) error {
+func each[L runtime.Object, O runtime.Object](ctx context.Context,
+	read func(context.Context, metav1.ListOptions) (L, error), fields string, visit func(O)) error {
 	p := pager.New(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return read(ctx, o) })
 	return p.EachListItem(ctx, metav1.ListOptions{FieldSelector: fields}, func(o runtime.Object) error {
 		if typed, ok := o.(O); ok {
@@ -183,7 +191,8 @@ func (s *Snapshot) readEvents(ctx context.Context, client *cluster.Client) error
 			}
 			i = len(s.Events)
 			index[key] = i
-			s.Events = append(s.Events, Event{Namespace: key[0], Pod: key[1], Reason: key[2], Message: cut(e.Message, maxObject), First: first, Last: last})
+			s.Events = append(s.Events, Event{Namespace: key[0], Pod: key[1], Reason: key[2],
+				Message: cut(e.Message, maxObject), First: first, Last: last})
 		}
 		sum := &s.Events[i]
 		sum.Count += count
@@ -223,16 +232,24 @@ func (s *Snapshot) readWorkloads(ctx context.Context, client *cluster.Client) er
 	apps, batch := client.Kube.AppsV1(), client.Kube.BatchV1()
 	for _, read := range []func() error{
 		func() error {
-			return each(ctx, apps.Deployments(metav1.NamespaceSystem).List, "", func(o *appsv1.Deployment) { s.workload(cluster.Deployment, &o.ObjectMeta) })
+			return each(ctx, apps.Deployments(metav1.NamespaceSystem).List, "", func(o *appsv1.Deployment) {
+				s.workload(cluster.Deployment, &o.ObjectMeta)
+			})
 		},
 		func() error {
-			return each(ctx, apps.DaemonSets(metav1.NamespaceSystem).List, "", func(o *appsv1.DaemonSet) { s.workload(cluster.DaemonSet, &o.ObjectMeta) })
+			return each(ctx, apps.DaemonSets(metav1.NamespaceSystem).List, "", func(o *appsv1.DaemonSet) {
+				s.workload(cluster.DaemonSet, &o.ObjectMeta)
+			})
 		},
 		func() error {
-			return each(ctx, apps.StatefulSets(metav1.NamespaceSystem).List, "", func(o *appsv1.StatefulSet) { s.workload(cluster.StatefulSet, &o.ObjectMeta) })
+			return each(ctx, apps.StatefulSets(metav1.NamespaceSystem).List, "", func(o *appsv1.StatefulSet) {
+				s.workload(cluster.StatefulSet, &o.ObjectMeta)
+			})
 		},
 		func() error {
-			return each(ctx, batch.CronJobs(metav1.NamespaceSystem).List, "", func(o *batchv1.CronJob) { s.workload(cluster.CronJob, &o.ObjectMeta) })
+			return each(ctx, batch.CronJobs(metav1.NamespaceSystem).List, "", func(o *batchv1.CronJob) {
+				s.workload(cluster.CronJob, &o.ObjectMeta)
+			})
 		},
 	} {
 		if err := read(); err != nil {
@@ -243,8 +260,9 @@ func (s *Snapshot) readWorkloads(ctx context.Context, client *cluster.Client) er
 }
 
 func (s *Snapshot) workload(kind cluster.Ref, m *metav1.ObjectMeta) {
-	s.Workloads = append(s.Workloads, Workload{Ref: kind.Named(m.Namespace, m.Name, m.UID), Labels: m.Labels, Annotations: m.Annotations,
-		Created: m.CreationTimestamp.Time, Owned: metav1.GetControllerOf(m) != nil})
+	s.Workloads = append(s.Workloads, Workload{Ref: kind.Named(m.Namespace, m.Name, m.UID), Labels: m.Labels,
+		Annotations: m.Annotations,
+		Created:     m.CreationTimestamp.Time, Owned: metav1.GetControllerOf(m) != nil})
 }
 
 // Pod is a pod of the snapshot by its name; nil if there is none.
@@ -254,7 +272,8 @@ func (s *Snapshot) Pod(namespace, name string) *corev1.Pod {
 
 // subjectOf is a pod as the subject of a finding.
 func subjectOf(p *corev1.Pod) Subject {
-	return Subject{Namespace: p.Namespace, Pod: p.Name, PodUID: string(p.UID), Workload: workloadOf(p), ServiceAccount: p.Spec.ServiceAccountName, Node: p.Spec.NodeName}
+	return Subject{Namespace: p.Namespace, Pod: p.Name, PodUID: string(p.UID), Workload: workloadOf(p),
+		ServiceAccount: p.Spec.ServiceAccountName, Node: p.Spec.NodeName}
 }
 
 // workloadOf names the controller of a pod, and of a ReplicaSet that carries

@@ -111,5 +111,6 @@ func (t *Tally) Findings() []Finding {
 // compareFindings is an order without ties: what is equal in all of this is
 // the same finding.
 func compareFindings(a, b Finding) int {
-	return cmp.Or(cmp.Compare(b.Score, a.Score), a.FirstSeen.Compare(b.FirstSeen), cmp.Compare(a.Code, b.Code), cmp.Compare(a.key(), b.key()))
+	return cmp.Or(cmp.Compare(b.Score, a.Score), a.FirstSeen.Compare(b.FirstSeen), cmp.Compare(a.Code, b.Code),
+		cmp.Compare(a.key(), b.key()))
 }

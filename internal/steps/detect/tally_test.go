@@ -51,7 +51,8 @@ func TestAFindingSeenAgain(t *testing.T) {
 			}
 		}
 		list := tally.Findings()
-		if len(list) != 1 || list[0].Count != c.count || kept.Count != c.count || !list[0].FirstSeen.Equal(at(c.first)) || !list[0].LastSeen.Equal(at(c.last)) {
+		if len(list) != 1 || list[0].Count != c.count || kept.Count != c.count ||
+			!list[0].FirstSeen.Equal(at(c.first)) || !list[0].LastSeen.Equal(at(c.last)) {
 			t.Errorf("%s: %+v", name, list)
 		}
 	}
@@ -78,9 +79,12 @@ func TestAFloodPushesNothingOutThatIsNoLess(t *testing.T) {
 		"one that is worse": {func(t *Tally) { add(t, 60, "x1") }, []string{"high", "x1", "mid1"}, 1},
 		"two of the worst":  {func(t *Tally) { add(t, 90, "x1", "x2") }, []string{"x1", "x2", "high"}, 2},
 		"of the worst":      {func(t *Tally) { add(t, 90, "x1", "x2", "x3", "x4") }, []string{"x1", "x2", "x3"}, 4},
-		"seen again":        {func(t *Tally) { add(t, 50, "mid1", "mid2"); add(t, 70, "high") }, []string{"high", "mid1", "mid2"}, 0},
-		"of less, then one": {func(t *Tally) { add(t, 10, "x1"); add(t, 60, "x2"); add(t, 10, "x3") }, []string{"high", "x2", "mid1"}, 3},
-		"beyond the scale":  {func(t *Tally) { add(t, maxScore+50, "x1"); add(t, -5, "x2") }, []string{"x1", "high", "mid1"}, 2},
+		"seen again": {func(t *Tally) { add(t, 50, "mid1", "mid2"); add(t, 70, "high") },
+			[]string{"high", "mid1", "mid2"}, 0},
+		"of less, then one": {func(t *Tally) { add(t, 10, "x1"); add(t, 60, "x2"); add(t, 10, "x3") },
+			[]string{"high", "x2", "mid1"}, 3},
+		"beyond the scale": {func(t *Tally) { add(t, maxScore+50, "x1"); add(t, -5, "x2") },
+			[]string{"x1", "high", "mid1"}, 2},
 	} {
 		tally := NewTally()
 		tally.max = 3
@@ -114,8 +118,10 @@ func TestWhichAlertIsOld(t *testing.T) {
 		since time.Time
 		old   bool
 	}{
-		"before": {began.Add(-time.Second), began, true}, "at it": {began, began, false}, "after": {began.Add(time.Second), began, false},
-		"without a time": {time.Time{}, began, false}, "all are wanted": {began, time.Time{}, false}, "neither": {time.Time{}, time.Time{}, false},
+		"before": {began.Add(-time.Second), began, true}, "at it": {began, began, false},
+		"after":          {began.Add(time.Second), began, false},
+		"without a time": {time.Time{}, began, false}, "all are wanted": {began, time.Time{}, false},
+		"neither": {time.Time{}, time.Time{}, false},
 	} {
 		r := NewRun(Request{AlertsSince: c.since}, nil)
 		report := &InputReport{}

@@ -40,8 +40,10 @@ var (
 // byID are the techniques that a Falco rule may name itself.
 var byID = func() map[string]Technique {
 	m := map[string]Technique{}
-	for _, t := range []Technique{adminCommand, deployContainer, escapeToHost, clusterRoles, containerAPI, credentialFiles, stealToken, accessToken, validAccounts,
-		defaultAccounts, externalRemote, exploitPublic, exploitEscalate, maliciousImage, implantImage, masquerading, matchLegitimate, removal, serviceScan,
+	for _, t := range []Technique{adminCommand, deployContainer, escapeToHost, clusterRoles, containerAPI,
+		credentialFiles, stealToken, accessToken, validAccounts,
+		defaultAccounts, externalRemote, exploitPublic, exploitEscalate, maliciousImage, implantImage, masquerading,
+		matchLegitimate, removal, serviceScan,
 		resourceScan, containerSvc, hijacking, endpointDoS, destruction} {
 		m[t.ID] = t
 	}

@@ -23,7 +23,8 @@ var foreign = []struct {
 	errNoLines
 }{
 	{[]byte("\x1f\x8b"), errNoLines{"compressed with gzip", "give it uncompressed, as from zcat, with - for the file"}},
-	{[]byte("\x28\xb5\x2f\xfd"), errNoLines{"compressed with zstd", "give it uncompressed, as from zstdcat, with - for the file"}},
+	{[]byte("\x28\xb5\x2f\xfd"), errNoLines{"compressed with zstd",
+		"give it uncompressed, as from zstdcat, with - for the file"}},
 	{[]byte("BZh"), errNoLines{"compressed with bzip2", "give it uncompressed, as from bzcat, with - for the file"}},
 	{[]byte("\xfd7zXZ"), errNoLines{"compressed with xz", "give it uncompressed, as from xzcat, with - for the file"}},
 	{[]byte("PK\x03\x04"), errNoLines{"a zip archive", "give what is in it"}},
@@ -59,10 +60,12 @@ func (r InputReport) gap() *Gap {
 	case r.Lines == 0:
 		why = fmt.Errorf("%s is empty", r.Path)
 	case r.Malformed == r.Lines:
-		why = fmt.Errorf("nothing of %s was understood: %s, and the first: %s", r.Path, plural.Count(int(r.Lines), "line"), r.Example)
+		why = fmt.Errorf("nothing of %s was understood: %s, and the first: %s", r.Path,
+			plural.Count(int(r.Lines), "line"), r.Example)
 	case r.Malformed > 0:
 		partial = true
-		why = fmt.Errorf("%d of %s of %s were not understood; the first: %s", r.Malformed, plural.Count(int(r.Lines), "line"), r.Path, r.Example)
+		why = fmt.Errorf("%d of %s of %s were not understood; the first: %s", r.Malformed,
+			plural.Count(int(r.Lines), "line"), r.Path, r.Example)
 	default:
 		return nil
 	}

@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	anAlert = `{"rule":"r","priority":"Critical","time":"2026-02-12T09:26:00Z","output_fields":{"k8s.ns.name":"shop","k8s.pod.name":"cart-1"}}` + "\n"
-	anEvent = `{"kind":"Event","apiVersion":"audit.k8s.io/v1","stage":"ResponseComplete","verb":"list","user":{"username":"jane"},` +
+	anAlert = `{"rule":"r","priority":"Critical","time":"2026-02-12T09:26:00Z","output_fields":{"k8s.ns.name":"shop",` +
+		`"k8s.pod.name":"cart-1"}}` + "\n"
+	anEvent = `{"kind":"Event","apiVersion":"audit.k8s.io/v1","stage":"ResponseComplete","verb":"list",` +
+		`"user":{"username":"jane"},` +
 		`"objectRef":{"resource":"pods"},"requestReceivedTimestamp":"2026-02-12T09:30:37Z"}` + "\n"
 )
 
@@ -38,30 +40,39 @@ func TestWhatIsNotUnderstoodIsAGap(t *testing.T) {
 		text   string
 		gap    string // "": none
 	}{
-		"alerts":                   {detect.SourceFalco, anAlert, ""},
-		"events":                   {detect.SourceAudit, anEvent, ""},
-		"nothing":                  {detect.SourceFalco, "", "it.log is empty"},
-		"blank lines":              {detect.SourceAudit, "\n \n", "it.log is empty"},
-		"other text":               {detect.SourceFalco, "root:x:0\nbin:x:1\n", "nothing of it.log was understood: 2 lines"},
-		"events as alerts":         {detect.SourceFalco, anEvent, "nothing of it.log was understood: 1 line, and the first: it is no alert of Falco"},
-		"alerts as events":         {detect.SourceAudit, anAlert, "nothing of it.log was understood: 1 line, and the first: it is no event"},
-		"an array":                 {detect.SourceFalco, "[" + strings.TrimSpace(anAlert) + "]", "nothing of it.log was understood: 1 line"},
-		"alerts after other text":  {detect.SourceFalco, "Falco initialized\n" + anAlert, "1 of 2 lines of it.log were not understood; the first: reading an alert"},
-		"gzip":                     {detect.SourceAudit, "\x1f\x8b\x08\x00\n\n", "it is compressed with gzip: give it uncompressed, as from zcat"},
-		"zstd":                     {detect.SourceAudit, "\x28\xb5\x2f\xfd", "compressed with zstd"},
-		"UTF-16":                   {detect.SourceAudit, "\xff\xfe{\x00\"\x00", "it is in UTF-16: convert it to UTF-8"},
-		"UTF-16 without its mark":  {detect.SourceFalco, "{\x00\"\x00", "it is no text"},
-		"compressed, cut in lines": {detect.SourceFalco, "\x1f\x8b\n" + strings.Repeat("x\n", 1<<21), "compressed with gzip"},
+		"alerts":      {detect.SourceFalco, anAlert, ""},
+		"events":      {detect.SourceAudit, anEvent, ""},
+		"nothing":     {detect.SourceFalco, "", "it.log is empty"},
+		"blank lines": {detect.SourceAudit, "\n \n", "it.log is empty"},
+		"other text": {detect.SourceFalco, "root:x:0\nbin:x:1\n",
+			"nothing of it.log was understood: 2 lines"},
+		"events as alerts": {detect.SourceFalco, anEvent,
+			"nothing of it.log was understood: 1 line, and the first: it is no alert of Falco"},
+		"alerts as events": {detect.SourceAudit, anAlert,
+			"nothing of it.log was understood: 1 line, and the first: it is no event"},
+		"an array": {detect.SourceFalco, "[" + strings.TrimSpace(anAlert) + "]",
+			"nothing of it.log was understood: 1 line"},
+		"alerts after other text": {detect.SourceFalco, "Falco initialized\n" + anAlert,
+			"1 of 2 lines of it.log were not understood; the first: reading an alert"},
+		"gzip": {detect.SourceAudit, "\x1f\x8b\x08\x00\n\n",
+			"it is compressed with gzip: give it uncompressed, as from zcat"},
+		"zstd":                    {detect.SourceAudit, "\x28\xb5\x2f\xfd", "compressed with zstd"},
+		"UTF-16":                  {detect.SourceAudit, "\xff\xfe{\x00\"\x00", "it is in UTF-16: convert it to UTF-8"},
+		"UTF-16 without its mark": {detect.SourceFalco, "{\x00\"\x00", "it is no text"},
+		"compressed, cut in lines": {detect.SourceFalco, "\x1f\x8b\n" + strings.Repeat("x\n", 1<<21),
+			"compressed with gzip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := &counted{Reader: strings.NewReader(c.text)}
-			res, err := detect.Find(t.Context(), detect.Request{Inputs: []detect.Input{{Source: c.source, Path: "it.log", Reader: text}}})
+			res, err := detect.Find(t.Context(),
+				detect.Request{Inputs: []detect.Input{{Source: c.source, Path: "it.log", Reader: text}}})
 			if err != nil || res.Err() != nil {
 				t.Fatal(err, res.Err())
 			}
 			switch {
 			case c.gap == "" && len(res.Gaps) == 0:
-			case c.gap == "" || len(res.Gaps) != 1 || !strings.Contains(res.Gaps[0].Text, c.gap) || res.Gaps[0].Check != string(c.source) || res.Gaps[0].Err() == nil:
+			case c.gap == "" || len(res.Gaps) != 1 || !strings.Contains(res.Gaps[0].Text, c.gap) ||
+				res.Gaps[0].Check != string(c.source) || res.Gaps[0].Err() == nil:
 				t.Errorf("gaps: %+v, expected %q", res.Gaps, c.gap)
 			}
 			if text.n > detect.MaxLine {
@@ -76,7 +87,8 @@ func TestAnInterruptedLookIsNone(t *testing.T) {
 	w := newWorld(t)
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	res, err := detect.Watch(stopped, detect.Request{Client: w.client}, detect.Watching{Every: time.Hour, Found: func(detect.Finding) {}, Noticed: func(string) {}})
+	res, err := detect.Watch(stopped, detect.Request{Client: w.client},
+		detect.Watching{Every: time.Hour, Found: func(detect.Finding) {}, Noticed: func(string) {}})
 	if err != nil || len(res.Gaps) == 0 {
 		t.Errorf("interrupted in the first look: %v, gaps %+v", err, res.Gaps)
 	}
@@ -92,7 +104,8 @@ func TestAnInterruptedLookIsNone(t *testing.T) {
 func TestAnInputThatIsNotReadToItsEndIsAGap(t *testing.T) {
 	never, _ := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := detect.NewRun(detect.Request{Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "it.log", Reader: never}}}, nil)
+	r := detect.NewRun(detect.Request{Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "it.log",
+		Reader: never}}}, nil)
 	cancel()
 	r.ReadInputs(ctx)
 	if res := r.Result(); len(res.Gaps) != 1 || !strings.Contains(res.Gaps[0].Text, "it.log was not read to its end") {
@@ -105,8 +118,10 @@ func TestAnInputThatIsNotReadToItsEndIsAGap(t *testing.T) {
 func TestWhatIsWaitedForIsJudgedAtTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	res, err := detect.Watch(ctx, detect.Request{Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "it.log", Reader: strings.NewReader("")}}},
-		detect.Watching{Every: time.Hour, Listener: &detect.Listener{Now: time.Now}, Address: "127.0.0.1:0", Found: func(detect.Finding) {},
+	res, err := detect.Watch(ctx, detect.Request{Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "it.log",
+		Reader: strings.NewReader("")}}},
+		detect.Watching{Every: time.Hour, Listener: &detect.Listener{Now: time.Now}, Address: "127.0.0.1:0",
+			Found: func(detect.Finding) {},
 			Noticed: func(text string) {
 				if strings.Contains(text, "empty") {
 					t.Errorf("judged before the end: %s", text)
@@ -127,7 +142,8 @@ func TestWhatIsWaitedForIsJudgedAtTheEnd(t *testing.T) {
 
 func TestANamespaceThatDoesNotExistIsAnError(t *testing.T) {
 	w := newWorld(t)
-	req := detect.Request{Client: w.client, Namespace: "todo-ap", Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "it.log", Reader: strings.NewReader(anAlert)}}}
+	req := detect.Request{Client: w.client, Namespace: "todo-ap",
+		Inputs: []detect.Input{{Source: detect.SourceFalco, Path: "it.log", Reader: strings.NewReader(anAlert)}}}
 	_, err := detect.Find(t.Context(), req)
 	var none *cluster.NoNamespaceError
 	if !errors.As(err, &none) || len(none.Near) == 0 || none.Near[0] != "todo-app" {

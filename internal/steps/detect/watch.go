@@ -96,7 +96,9 @@ func (r *Run) watch(ctx context.Context, w Watching, notices chan<- string) (fai
 	if w.Listener != nil {
 		w.Listener.Take = r.Add
 		sources.Go(func() {
-			err := w.Listener.Serve(ctx, w.Address, func(a net.Addr) { notice("listening for alerts of Falco on http://" + a.String()) })
+			err := w.Listener.Serve(ctx, w.Address, func(a net.Addr) {
+				notice("listening for alerts of Falco on http://" + a.String())
+			})
 			if err != nil {
 				failure = err
 				stop() // who believes to be told of alerts must learn that there are none

@@ -51,11 +51,13 @@ type kindOf struct {
 // PlanManifests says what applying the manifests would change. Each that
 // cannot be applied is refused by itself. A field that the incident holds, such
 // as the replicas of a workload that is down, is left as it is.
-func PlanManifests(ctx context.Context, r *Radius, o Options, held func(cluster.Ref) [][]string) (steps.Plan, []*Applied) {
+func PlanManifests(ctx context.Context, r *Radius, o Options, held func(cluster.Ref) [][]string) (steps.Plan,
+	[]*Applied) {
 	a := &applier{Radius: r, Options: o, held: held, kinds: kindsSeen{}, seen: map[cluster.Ref]bool{}}
 	for _, m := range o.Manifests {
 		if err := a.one(ctx, m); err != nil {
-			refusal := steps.Refusal{Action: StepApply, ID: StepApply + " " + m.Name(), Object: m.Name(), Reason: fmt.Sprintf("%v (%s)", err, m.Source)}
+			refusal := steps.Refusal{Action: StepApply, ID: StepApply + " " + m.Name(), Object: m.Name(),
+				Reason: fmt.Sprintf("%v (%s)", err, m.Source)}
 			var conflict *change.ConflictError
 			if errors.As(err, &conflict) {
 				refusal.Override = "--force-conflicts"
@@ -76,7 +78,8 @@ func (a *applier) one(ctx context.Context, m Manifest) error {
 	for _, path := range a.held(ref) {
 		if _, found, _ := unstructured.NestedFieldNoCopy(config.Object, path...); found {
 			unstructured.RemoveNestedField(config.Object, path...)
-			a.warn("held", fmt.Sprintf("%s: %s stays as the incident holds it", ref, strings.Join(path, ".")), "it is put back with the recovery")
+			a.warn("held", fmt.Sprintf("%s: %s stays as the incident holds it", ref, strings.Join(path, ".")),
+				"it is put back with the recovery")
 		}
 	}
 	c, needed, err := change.PlanApply(ctx, a.client.Dynamic, ref, config.Object, a.ForceConflicts)
@@ -88,12 +91,15 @@ func (a *applier) one(ctx context.Context, m Manifest) error {
 	case a.suspects[c.Object.UID]:
 		return errors.New("it is a suspect, and stays as it is: evidence")
 	case size(c) > maxConfig*4:
-		return fmt.Errorf("what it changes is more than the journal takes: apply it with kubectl, and note it: irctl timeline note")
+		return fmt.Errorf(
+			"what it changes is more than the journal takes: apply it with kubectl, and note it: irctl timeline note")
 	}
 	if len(c.Apply.Taken) > 0 {
-		a.warn("conflict", fmt.Sprintf("%s: fields are taken from others, who may put them back: %s", ref, strings.Join(c.Apply.Taken, ", ")), "change them where they are kept, too")
+		a.warn("conflict", fmt.Sprintf("%s: fields are taken from others, who may put them back: %s", ref,
+			strings.Join(c.Apply.Taken, ", ")), "change them where they are kept, too")
 	}
-	action := steps.Action{ID: StepApply + " " + m.Name(), Name: StepApply, Summary: summaryOf(c), Change: c, Command: commandOf(c, m.Source), Reveal: true}
+	action := steps.Action{ID: StepApply + " " + m.Name(), Name: StepApply, Summary: summaryOf(c), Change: c,
+		Command: commandOf(c, m.Source), Reveal: true}
 	a.plan.Actions = append(a.plan.Actions, action)
 	if w := templated(c); w != nil {
 		a.applied = append(a.applied, &Applied{Restart: &Restart{Workload: w}, Action: action.ID})
@@ -117,18 +123,21 @@ func (a *applier) refOf(ctx context.Context, o *unstructured.Unstructured) (clus
 	case slices.ContainsFunc(a.imaged, func(w *Workload) bool {
 		return w.Kind == ref.Kind && w.Namespace == ref.Namespace && w.Name == ref.Name
 	}):
-		return ref, errors.New("--image changes it, too: write the image into the manifest, or apply it in a run of its own")
+		return ref, errors.New(
+			"--image changes it, too: write the image into the manifest, or apply it in a run of its own")
 	}
 	a.seen[ref] = true
 	if data, err := json.Marshal(o.Object); err != nil || len(data) > maxConfig {
-		return ref, fmt.Errorf("it is larger than the %d bytes that the journal takes: apply it with kubectl, and note it: irctl timeline note", maxConfig)
+		return ref, fmt.Errorf("it is larger than the %d bytes that the journal takes: apply it with kubectl, and "+
+			"note it: irctl timeline note", maxConfig)
 	}
 	return ref, nil
 }
 
 // locate is the object that a manifest is about; namespace is where it is if
 // the manifest does not say.
-func (seen kindsSeen) locate(ctx context.Context, client *cluster.Client, o *unstructured.Unstructured, namespace string) (cluster.Ref, error) {
+func (seen kindsSeen) locate(ctx context.Context, client *cluster.Client, o *unstructured.Unstructured,
+	namespace string) (cluster.Ref, error) {
 	gvk := o.GroupVersionKind()
 	k, known := seen[gvk]
 	if !known {
@@ -144,7 +153,8 @@ func (seen kindsSeen) locate(ctx context.Context, client *cluster.Client, o *uns
 	ref := k.ref.Named(namespace, o.GetName(), "")
 	switch {
 	case ref.Group == rotate.SecretRef.Group && ref.Kind == rotate.SecretRef.Kind:
-		return ref, errors.New("the values of a Secret have no place in the journal: irctl eradicate --secret replaces them")
+		return ref, errors.New(
+			"the values of a Secret have no place in the journal: irctl eradicate --secret replaces them")
 	case k.scoped && namespace != "":
 		return ref, errors.New("it has a namespace, and this kind is of the whole cluster: take the namespace out")
 	case !k.scoped && namespace == "":
@@ -159,7 +169,8 @@ var VerbsToApply = []string{"get", "patch", "create", "delete"}
 
 // AccessToApply is what it takes to apply manifests, each right once, and why
 // it is not known of some of them. namespace is where objects are that do not say.
-func AccessToApply(ctx context.Context, client *cluster.Client, manifests []Manifest, namespace string) (list []cluster.Access, errs []error) {
+func AccessToApply(ctx context.Context, client *cluster.Client, manifests []Manifest,
+	namespace string) (list []cluster.Access, errs []error) {
 	kinds, seen := kindsSeen{}, map[cluster.Access]bool{}
 	for _, m := range manifests {
 		ref, err := kinds.locate(ctx, client, m.Object, namespace)
@@ -168,7 +179,8 @@ func AccessToApply(ctx context.Context, client *cluster.Client, manifests []Mani
 			continue
 		}
 		for _, verb := range VerbsToApply {
-			if q := (cluster.Access{Verb: verb, Group: ref.Group, Resource: ref.Resource, Namespace: ref.Namespace}); !seen[q] {
+			if q := (cluster.Access{Verb: verb, Group: ref.Group, Resource: ref.Resource,
+				Namespace: ref.Namespace}); !seen[q] {
 				seen[q] = true
 				list = append(list, q)
 			}
@@ -231,7 +243,8 @@ func templated(c change.Change) *Workload {
 
 // VerifyApplied waits until the workload runs what was applied, and nothing of
 // before. why says why it does not now; keeps: some pods go on as they were.
-func (x *Applied) VerifyApplied(ctx context.Context, client *cluster.Client, tell func(string)) (why string, keeps bool, err error) {
+func (x *Applied) VerifyApplied(ctx context.Context, client *cluster.Client, tell func(string)) (why string, keeps bool,
+	err error) {
 	w, err := x.reload(ctx, client)
 	if err != nil {
 		return "", false, err
@@ -257,7 +270,8 @@ func (w *Workload) rollout() string {
 	}
 	total, updated, ready := status("replicas"), status("updatedReplicas"), status("availableReplicas")
 	if w.Kind == cluster.DaemonSet.Kind {
-		total, updated, ready = status("currentNumberScheduled"), status("updatedNumberScheduled"), status("numberAvailable")
+		total, updated, ready = status("currentNumberScheduled"), status("updatedNumberScheduled"),
+			status("numberAvailable")
 	}
 	want := w.desired()
 	switch {

@@ -43,8 +43,10 @@ type Binding struct {
 }
 
 var (
-	roleBinding        = cluster.Ref{Group: rbacv1.GroupName, Version: "v1", Resource: "rolebindings", Kind: "RoleBinding"}
-	clusterRoleBinding = cluster.Ref{Group: rbacv1.GroupName, Version: "v1", Resource: "clusterrolebindings", Kind: "ClusterRoleBinding"}
+	roleBinding = cluster.Ref{Group: rbacv1.GroupName, Version: "v1", Resource: "rolebindings",
+		Kind: "RoleBinding"}
+	clusterRoleBinding = cluster.Ref{Group: rbacv1.GroupName, Version: "v1", Resource: "clusterrolebindings",
+		Kind: "ClusterRoleBinding"}
 )
 
 // maxAllows bounds what is said of a binding.
@@ -55,7 +57,8 @@ func bindings(accounts []rights.Subject, src rights.Sources) []*Binding {
 	var list []*Binding
 	look := func(ref cluster.Ref, meta metav1.ObjectMeta, subjects []rbacv1.Subject, alone rights.Sources) {
 		alone.Roles, alone.ClusterRoles = src.Roles, src.ClusterRoles
-		b := &Binding{ref: ref.Named(meta.Namespace, meta.Name, meta.UID), version: meta.ResourceVersion, Scope: meta.Namespace, before: subjects}
+		b := &Binding{ref: ref.Named(meta.Namespace, meta.Name, meta.UID), version: meta.ResourceVersion,
+			Scope: meta.Namespace, before: subjects}
 		b.Object = b.ref.String()
 		for _, a := range accounts {
 			if a.Among(subjects, meta.Namespace) {
@@ -72,7 +75,8 @@ func bindings(accounts []rights.Subject, src rights.Sources) []*Binding {
 		list = append(list, b)
 	}
 	for _, b := range src.ClusterRoleBindings {
-		look(clusterRoleBinding, b.ObjectMeta, b.Subjects, rights.Sources{ClusterRoleBindings: []rbacv1.ClusterRoleBinding{b}})
+		look(clusterRoleBinding, b.ObjectMeta, b.Subjects,
+			rights.Sources{ClusterRoleBindings: []rbacv1.ClusterRoleBinding{b}})
 	}
 	for _, b := range src.RoleBindings {
 		look(roleBinding, b.ObjectMeta, b.Subjects, rights.Sources{RoleBindings: []rbacv1.RoleBinding{b}})
@@ -101,21 +105,26 @@ func (b *Binding) give(a rights.Subject, r rights.Rights) {
 func PlanBindings(r *Radius) steps.Plan {
 	var plan steps.Plan
 	if r.rightsErr != nil {
-		plan.Refusals = append(plan.Refusals, steps.Refusal{Action: StepBindings, Object: "bindings", Reason: r.rightsErr.Error()})
+		plan.Refusals = append(plan.Refusals, steps.Refusal{Action: StepBindings, Object: "bindings",
+			Reason: r.rightsErr.Error()})
 	}
 	for _, b := range r.Bindings {
 		accounts := "ServiceAccount " + strings.Join(b.Accounts, ", ")
 		if b.Group {
 			plan.Refusals = append(plan.Refusals, steps.Refusal{Action: StepBindings, Object: b.Object,
-				Reason: fmt.Sprintf("it names a group that %s is in, not the account: %s. Change the binding, which others of the group need, too", accounts, strings.Join(b.Allows, "; "))})
+				Reason: fmt.Sprintf("it names a group that %s is in, not the account: %s. Change the binding, which "+
+					"others of the group need, too", accounts, strings.Join(b.Allows, "; "))})
 			continue
 		}
-		c, needed := change.NewEdit(b.ref, "", b.version, change.Field{Path: []string{"subjects"}, Before: b.before, After: b.after})
+		c, needed := change.NewEdit(b.ref, "", b.version,
+			change.Field{Path: []string{"subjects"}, Before: b.before, After: b.after})
 		if !needed {
 			continue
 		}
-		plan.Actions = append(plan.Actions, steps.Action{ID: StepBindings + " " + string(b.ref.UID), Name: "remove-binding", Change: c, Command: c.Command(), Diff: c.Diff(),
-			Summary: fmt.Sprintf("take %s out of %s, which lets it: %s", accounts, b.Object, strings.Join(b.Allows, "; "))})
+		plan.Actions = append(plan.Actions, steps.Action{ID: StepBindings + " " + string(b.ref.UID),
+			Name: "remove-binding", Change: c, Command: c.Command(), Diff: c.Diff(),
+			Summary: fmt.Sprintf("take %s out of %s, which lets it: %s", accounts, b.Object,
+				strings.Join(b.Allows, "; "))})
 	}
 	return plan
 }

@@ -63,7 +63,8 @@ func (o Options) Named() []cluster.Ref {
 			list = append(list, rotate.AccountRef.Named(parts[1], parts[2], ""))
 		case len(parts) == 3 && (kind == "secret" || kind == "secrets"):
 			list = append(list, rotate.SecretRef.Named(parts[1], parts[2], ""))
-		case len(parts) == 2 && kind != "serviceaccount" && kind != "serviceaccounts" && kind != "sa" && kind != "secret" && kind != "secrets":
+		case len(parts) == 2 && kind != "serviceaccount" && kind != "serviceaccounts" && kind != "sa" &&
+			kind != "secret" && kind != "secrets":
 			list = append(list, rotate.SecretRef.Named(parts[0], parts[1], ""))
 		}
 	}
@@ -141,7 +142,8 @@ func Choose(ctx context.Context, r *Radius, o Options, c Context) ([]*Rotation, 
 		}
 		for _, i := range items {
 			if i.Problem = err.Error(); !i.unread { // what could not be read is no refusal: it is not known
-				refusals = append(refusals, steps.Refusal{Action: "rotate", Object: i.ref.String(), Reason: err.Error()})
+				refusals = append(refusals, steps.Refusal{Action: "rotate", Object: i.ref.String(),
+					Reason: err.Error()})
 			}
 		}
 	}
@@ -203,7 +205,8 @@ func refusedKeys(items []*Item) []steps.Refusal {
 	for _, i := range items {
 		for _, k := range i.Keys {
 			if k.Problem != "" {
-				list = append(list, steps.Refusal{Action: "rotate", Object: i.ref.String() + " key " + k.Name, Reason: k.Problem})
+				list = append(list, steps.Refusal{Action: "rotate", Object: i.ref.String() + " key " + k.Name,
+					Reason: k.Problem})
 			}
 		}
 	}
@@ -228,7 +231,8 @@ func (c *chooser) departed() {
 			}
 		}
 		if !i.Rotated {
-			c.Warnings = append(c.Warnings, steps.Warning{Code: "missing", Text: i.ref.String() + " does not exist: nothing of it can leak any more, and what names it cannot start"})
+			c.Warnings = append(c.Warnings, steps.Warning{Code: "missing", Text: i.ref.String() +
+				" does not exist: nothing of it can leak any more, and what names it cannot start"})
 		}
 	}
 	c.gone = nil
@@ -265,11 +269,13 @@ func (c *chooser) unknown(name string) error {
 		names[n] = i.Name
 	}
 	if len(names) == 0 && len(c.Unlooked()) > 0 {
-		return fmt.Errorf("%w: which secrets the suspects could read is not known, so neither is %q: %s. Name it as NAMESPACE/NAME",
+		return fmt.Errorf(
+			"%w: which secrets the suspects could read is not known, so neither is %q: %s. Name it as NAMESPACE/NAME",
 			ErrUnlooked, name, strings.Join(c.Unlooked(), "; "))
 	}
 	if strings.Contains(name, "/") {
-		return fmt.Errorf("%s does not exist%w%s", name, silent{ErrNotFound}, near(name[strings.LastIndex(name, "/")+1:], names))
+		return fmt.Errorf("%s does not exist%w%s", name, silent{ErrNotFound},
+			near(name[strings.LastIndex(name, "/")+1:], names))
 	}
 	return fmt.Errorf("no secret that the suspects could read is called %q; irctl eradicate --plan lists them, "+
 		"and NAMESPACE/NAME names any other%w%s", name, silent{ErrNotFound}, near(name, names))
@@ -354,7 +360,8 @@ func (c *chooser) groups(chosen []*Item) [][]*Item {
 // account is the item of the account whose token a Secret holds.
 func (c *chooser) account(i *Item) *Item {
 	for _, a := range c.Items {
-		if a.Kind == rotate.AccountRef.Kind && a.Namespace == i.Namespace && a.Name == i.secret.Annotations[corev1.ServiceAccountNameKey] {
+		if a.Kind == rotate.AccountRef.Kind && a.Namespace == i.Namespace &&
+			a.Name == i.secret.Annotations[corev1.ServiceAccountNameKey] {
 			return a
 		}
 	}
@@ -373,7 +380,9 @@ func (c *chooser) rotation(ctx context.Context, items []*Item) (*Rotation, error
 	case i.Kind == rotate.AccountRef.Kind:
 		err = c.ofAccount(r, i)
 	case i.secret.Type == corev1.SecretTypeServiceAccountToken:
-		err = fmt.Errorf("it holds a token of ServiceAccount %s: rotate that, and its tokens with it: --secret serviceaccount/%s", i.secret.Annotations[corev1.ServiceAccountNameKey], i.secret.Annotations[corev1.ServiceAccountNameKey])
+		err = fmt.Errorf(
+			"it holds a token of ServiceAccount %s: rotate that, and its tokens with it: --secret serviceaccount/%s",
+			i.secret.Annotations[corev1.ServiceAccountNameKey], i.secret.Annotations[corev1.ServiceAccountNameKey])
 	case i.keeper != nil:
 		i.Keeper = i.keeper.Ref.String()
 		err = c.ofKeeper(ctx, r, i)
@@ -443,13 +452,15 @@ func (c *chooser) ofKeeper(ctx context.Context, r *Rotation, i *Item) error {
 		sources := c.sources(i)
 		for key, s := range sources {
 			if s.Kind != rotate.Keep && len(s.Command) == 0 {
-				return fmt.Errorf("%s writes key %s from its source: put the new value there, or have it put there with --store-command %s=…", i.keeper.Ref, key, key)
+				return fmt.Errorf("%s writes key %s from its source: put the new value there, or have it put there "+
+					"with --store-command %s=…", i.keeper.Ref, key, key)
 			}
 			if f := rotate.FormOf(live.Data[key]); prior == nil && !f.Takes(s.Kind) {
 				return fmt.Errorf("key %s: %s", key, f.Refusal(key))
 			}
 		}
-		secrets := rotate.NewSecrets(c.client, c.Digests, recordOf(prior), rotate.Commander{Incident: c.Incident}, rotate.SecretPlan{Live: live, Sources: sources})
+		secrets := rotate.NewSecrets(c.client, c.Digests, recordOf(prior), rotate.Commander{Incident: c.Incident},
+			rotate.SecretPlan{Live: live, Sources: sources})
 		r.Rotator = rotate.NewExternal(secrets, i.keeper.Ref, c.Now)
 	default:
 		return fmt.Errorf("%s keeps it, and would put the old value back: rotate it there", i.keeper.Ref)
@@ -466,7 +477,8 @@ func recordOf(h *History) *rotate.Record {
 
 // refusedTypes are Secrets that are no credentials of an application's.
 var refusedTypes = map[corev1.SecretType]string{
-	"helm.sh/release.v1":            "it is Helm's record of a release: rotate what its values hold, and upgrade the release",
+	"helm.sh/release.v1": "it is Helm's record of a release: rotate what its values hold, and upgrade the " +
+		"release",
 	corev1.SecretTypeBootstrapToken: "it lets nodes join: delete it (kubeadm token delete), nothing that runs uses it",
 }
 
@@ -517,11 +529,13 @@ func (c *chooser) ofSecrets(ctx context.Context, r *Rotation) error {
 	if r.Prior == nil && !some {
 		return errNothing
 	}
-	secrets := rotate.NewSecrets(c.client, c.Digests, recordOf(r.Prior), rotate.Commander{Incident: c.Incident}, plans...)
+	secrets := rotate.NewSecrets(c.client, c.Digests, recordOf(r.Prior), rotate.Commander{Incident: c.Incident},
+		plans...)
 	r.Rotator = secrets
 	if roles {
 		if c.Database == nil {
-			return errors.New("a role's password is changed by an administrator: name the file with the connection string, --postgres-admin FILE")
+			return errors.New("a role's password is changed by an administrator: name the file with the connection " +
+				"string, --postgres-admin FILE")
 		}
 		r.Rotator = rotate.NewRoles(secrets, *c.Database)
 	}
@@ -532,7 +546,8 @@ func (c *chooser) ofSecrets(ctx context.Context, r *Rotation) error {
 // the successor of a Secret waits for it. The keys that are left are said so.
 func (c *chooser) unfinished(r *Rotation, plans []rotate.SecretPlan) bool {
 	waits := slices.ContainsFunc(r.Prior.Record.Secrets, func(s rotate.SecretRecord) bool {
-		return s.Successor != "" || slices.ContainsFunc(slices.Collect(maps.Values(s.Keys)), func(k rotate.KeyDigests) bool { return k.Role != "" })
+		return s.Successor != "" || slices.ContainsFunc(slices.Collect(maps.Values(s.Keys)),
+			func(k rotate.KeyDigests) bool { return k.Role != "" })
 	})
 	if !waits || r.Prior.Updated && r.Prior.Deactivated {
 		return false
@@ -642,7 +657,8 @@ func (c *chooser) complete(i *Item, sources map[string]rotate.Source, earlier re
 			k.refuse(why)
 			delete(sources, k.Name)
 		case said && k.Issuer != "" && slices.Contains(rotate.Generated, s.Kind):
-			return fmt.Errorf("only %s can issue a new value of key %s: get one, and give it with --set-from %s=FILE", k.Issuer, k.Name, k.Name)
+			return fmt.Errorf("only %s can issue a new value of key %s: get one, and give it with --set-from %s=FILE",
+				k.Issuer, k.Name, k.Name)
 		case said, public[k.Name], k.Empty:
 		case len(earlier.keys) > 0:
 			k.refuse("say where its new value comes from: " + k.how())
@@ -651,13 +667,18 @@ func (c *chooser) complete(i *Item, sources map[string]rotate.Source, earlier re
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("say where the new values come from: %s (or --set-from KEY=FILE for what only a third party can issue, --keep KEY for what is no secret)", strings.Join(missing, ", "))
+		return fmt.Errorf("say where the new values come from: %s (or --set-from KEY=FILE for what only a third "+
+			"party can issue, --keep KEY for what is no secret)", strings.Join(missing, ", "))
 	}
-	if i.Immutable && slices.ContainsFunc(i.Users, func(u User) bool { return strings.HasPrefix(u.Object, "Ingress ") }) {
-		return errors.New("it is immutable and an Ingress names it: make another Secret, and have the Ingress name that")
+	if i.Immutable && slices.ContainsFunc(i.Users, func(u User) bool {
+		return strings.HasPrefix(u.Object, "Ingress ")
+	}) {
+		return errors.New(
+			"it is immutable and an Ingress names it: make another Secret, and have the Ingress name that")
 	}
 	if open := i.Open(); i.Immutable && len(open) > 0 && len(sources) > 0 {
-		return fmt.Errorf("it is immutable, so that all of its keys are replaced at once: say of each where its new value comes from")
+		return fmt.Errorf(
+			"it is immutable, so that all of its keys are replaced at once: say of each where its new value comes from")
 	}
 	return nil
 }
@@ -743,14 +764,17 @@ func (c *chooser) standing(ctx context.Context, i *Item) ([]*History, *corev1.Se
 	live := i.secret
 	for _, h := range c.History {
 		for _, s := range h.Record.Secrets {
-			if h.Record.Account != nil || s.Namespace != i.Namespace || s.Name != i.Name && s.Successor != i.Name || c.Again && h.Updated {
+			if h.Record.Account != nil || s.Namespace != i.Namespace || s.Name != i.Name && s.Successor != i.Name ||
+				c.Again && h.Updated {
 				continue
 			}
 			holder := i.secret
 			if rotate.Holder(s) != i.Name {
-				found, err := c.client.Kube.CoreV1().Secrets(s.Namespace).Get(ctx, rotate.Holder(s), metav1.GetOptions{})
+				found, err := c.client.Kube.CoreV1().Secrets(s.Namespace).
+					Get(ctx, rotate.Holder(s), metav1.GetOptions{})
 				if err != nil && !apierrors.IsNotFound(err) {
-					return nil, nil, fmt.Errorf("reading Secret %s/%s, which takes its place: %w", s.Namespace, rotate.Holder(s), err)
+					return nil, nil, fmt.Errorf("reading Secret %s/%s, which takes its place: %w", s.Namespace,
+						rotate.Holder(s), err)
 				}
 				holder = found
 			}

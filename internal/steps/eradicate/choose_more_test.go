@@ -14,21 +14,25 @@ func TestEachOfAGroupIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, secret("a", "k=x"), secret("b", "k=x"), secret("c", "k=x", "l="+jwt), secret("d", "k=x", "l="+jwt))
 	role := rotate.Source{Kind: rotate.Role, Role: "r"}
-	sources := map[string]rotate.Source{"a/k": role, "b/k": role, "c/k": {Kind: rotate.Role, Role: "q"}, "d/k": {Kind: rotate.Role, Role: "q"}, "l": {Kind: rotate.Random}}
+	sources := map[string]rotate.Source{"a/k": role, "b/k": role, "c/k": {Kind: rotate.Role, Role: "q"},
+		"d/k": {Kind: rotate.Role, Role: "q"}, "l": {Kind: rotate.Random}}
 	r := radius(t, f, "a", "b")
 	delete(sources, "l")
-	_, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"a", "b"}, Sources: map[string]rotate.Source{"a/k": role, "b/k": role}}, contextOf())
+	_, refusals, err := Choose(t.Context(), r,
+		Options{Secrets: []string{"a", "b"}, Sources: map[string]rotate.Source{"a/k": role, "b/k": role}}, contextOf())
 	if err != nil || len(refusals) != 2 || r.Items[0].Problem == "" || r.Items[1].Problem == "" {
 		t.Errorf("%+v, %v", refusals, err)
 	}
 	sources["l"] = rotate.Source{Kind: rotate.Random}
 	r = radius(t, f, "a", "b", "c", "d")
-	rotations, refusals, err := Choose(t.Context(), r, Options{All: true, Sources: sources, Database: &rotate.Database{}}, contextOf())
+	rotations, refusals, err := Choose(t.Context(), r,
+		Options{All: true, Sources: sources, Database: &rotate.Database{}}, contextOf())
 	var objects []string
 	for _, x := range refusals {
 		objects = append(objects, x.Object)
 	}
-	if err != nil || len(rotations) != 2 || !slices.Equal(objects, []string{"Secret app/c key l", "Secret app/d key l"}) {
+	if err != nil || len(rotations) != 2 || !slices.Equal(objects,
+		[]string{"Secret app/c key l", "Secret app/d key l"}) {
 		t.Errorf("%d rotations, refused %q, %v", len(rotations), objects, err)
 	}
 }
@@ -43,18 +47,25 @@ func TestNamesThatNothingHas(t *testing.T) {
 		o    Options
 		want string // "": fine
 	}{
-		"a key of the second":       {Options{All: true, Rest: "random", Sources: map[string]rotate.Source{"password": random}}, ""},
-		"one of two is none":        {Options{All: true, Rest: "random", Sources: map[string]rotate.Source{"one": random, "passwrd": random}}, `"passwrd": did you mean password`},
-		"revoked, of the second":    {Options{All: true, Rest: "random", Revoked: []string{"one", "two"}}, ""},
-		"revoked, one of two":       {Options{All: true, Rest: "random", Revoked: []string{"one", "nothing"}}, `"nothing", which --revoked names`},
-		"nothing is near":           {Options{All: true, Rest: "random", Sources: map[string]rotate.Source{"zzzzzzzzzzzz": random}}, `has a key "zzzzzzzzzzzz"`},
-		"nothing is chosen":         {Options{Images: []Image{{}}, Sources: map[string]rotate.Source{"nothing": random}}, ""},
+		"a key of the second": {Options{All: true, Rest: "random",
+			Sources: map[string]rotate.Source{"password": random}}, ""},
+		"one of two is none": {Options{All: true, Rest: "random",
+			Sources: map[string]rotate.Source{"one": random, "passwrd": random}}, `"passwrd": did you mean password`},
+		"revoked, of the second": {Options{All: true, Rest: "random", Revoked: []string{"one", "two"}}, ""},
+		"revoked, one of two": {Options{All: true, Rest: "random", Revoked: []string{"one", "nothing"}},
+			`"nothing", which --revoked names`},
+		"nothing is near": {Options{All: true, Rest: "random",
+			Sources: map[string]rotate.Source{"zzzzzzzzzzzz": random}}, `has a key "zzzzzzzzzzzz"`},
+		"nothing is chosen": {Options{Images: []Image{{}},
+			Sources: map[string]rotate.Source{"nothing": random}}, ""},
 		"a Secret, near the second": {Options{Secrets: []string{"secnd"}}, "did you mean second?"},
-		"a Secret, by its place":    {Options{Secrets: []string{"app/secnd"}}, "app/secnd does not exist: did you mean second?"},
+		"a Secret, by its place": {Options{Secrets: []string{"app/secnd"}},
+			"app/secnd does not exist: did you mean second?"},
 		"a Secret, and one is none": {Options{Secrets: []string{"first", "secnd"}}, "did you mean second?"},
 	} {
 		_, _, err := Choose(t.Context(), radius(t, f, "first", "second"), c.o, contextOf())
-		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), c.want)) {
+		if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, ErrNotFound) ||
+			!strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil && strings.HasPrefix(name, "nothing is near") && strings.Contains(err.Error(), "did you mean") {
@@ -64,7 +75,8 @@ func TestNamesThatNothingHas(t *testing.T) {
 	// Some Secrets are known, some could not be looked at: a slip is a slip.
 	r := radius(t, f, "first")
 	r.Warnings = append(r.Warnings, finderWarning("cannot"))
-	if _, _, err := Choose(t.Context(), r, Options{Secrets: []string{"frst"}}, contextOf()); !errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnlooked) {
+	if _, _, err := Choose(t.Context(), r, Options{Secrets: []string{"frst"}}, contextOf()); !errors.Is(err,
+		ErrNotFound) || errors.Is(err, ErrUnlooked) {
 		t.Errorf("%v", err)
 	}
 }
@@ -74,14 +86,17 @@ func TestNamesThatNothingHas(t *testing.T) {
 func TestWhatIsGoneIsToldByTheJournal(t *testing.T) {
 	t.Parallel()
 	successor := func(namespace, name string, keys ...string) rotate.SecretRecord {
-		r := rotate.SecretRecord{Namespace: namespace, Name: name, Successor: name + "-r1", Keys: map[string]rotate.KeyDigests{}}
+		r := rotate.SecretRecord{Namespace: namespace, Name: name, Successor: name + "-r1",
+			Keys: map[string]rotate.KeyDigests{}}
 		for _, k := range keys {
 			r.Keys[k] = rotate.KeyDigests{After: "x"}
 		}
 		return r
 	}
-	history := []History{{Record: rotate.Record{Rotator: "secret", Secrets: []rotate.SecretRecord{successor("app", "other", "k")}}},
-		{Record: rotate.Record{Rotator: "secret", Secrets: []rotate.SecretRecord{successor("far", "elsewhere", "k"), successor("app", "b", "k", "l")}}},
+	history := []History{{Record: rotate.Record{Rotator: "secret",
+		Secrets: []rotate.SecretRecord{successor("app", "other", "k")}}},
+		{Record: rotate.Record{Rotator: "secret",
+			Secrets: []rotate.SecretRecord{successor("far", "elsewhere", "k"), successor("app", "b", "k", "l")}}},
 		{Record: rotate.Record{Rotator: "secret", Secrets: []rotate.SecretRecord{successor("app", "a", "k")}}}}
 	f := newFake(t)
 	r := radius(t, f, "a", "b", "elsewhere", "stranger")
@@ -102,11 +117,13 @@ func TestWhatIsGoneIsToldByTheJournal(t *testing.T) {
 		told = append(told, i.Name+" "+strings.Join(names, "+"))
 	}
 	slices.Sort(told)
-	if err != nil || len(rotations) > 0 || !slices.Equal(told, []string{"a k", "b k+l"}) || len(warned(r, "missing")) != 2 || len(r.gone) != 0 {
+	if err != nil || len(rotations) > 0 || !slices.Equal(told, []string{"a k", "b k+l"}) ||
+		len(warned(r, "missing")) != 2 || len(r.gone) != 0 {
 		t.Errorf("%q, %d rotations, warned %q, %v", told, len(rotations), warned(r, "missing"), err)
 	}
 	// It is not chosen by its name, either, and that is no slip.
-	if rotations, _, err = Choose(t.Context(), r, Options{Secrets: []string{"b"}}, contextOf(history...)); err != nil || len(rotations) > 0 {
+	if rotations, _, err = Choose(t.Context(), r, Options{Secrets: []string{"b"}}, contextOf(history...)); err != nil ||
+		len(rotations) > 0 {
 		t.Errorf("%d rotations, %v", len(rotations), err)
 	}
 }
@@ -141,10 +158,12 @@ func TestWhatIsMeantByAName(t *testing.T) {
 	t.Parallel()
 	annotated := secret("annotated", "k=x")
 	annotated.Annotations = map[string]string{"kubernetes.io/service-account.name": "default"}
-	f := newFake(t, secret("sa", "k=x"), secret("secret", "k=x"), annotated, serviceAccount("default", nil), secret("a", "k=x", "l=y"), secret("b", "k=x", "l=y"))
+	f := newFake(t, secret("sa", "k=x"), secret("secret", "k=x"), annotated, serviceAccount("default", nil),
+		secret("a", "k=x", "l=y"), secret("b", "k=x", "l=y"))
 	named := func(o Options, history ...History) string {
 		r := radius(t, f, "sa", "secret", "annotated", "a", "b")
-		r.Items = append(r.Items, &Item{Kind: rotate.AccountRef.Kind, Namespace: "app", Name: "default", Order: 99, ref: rotate.AccountRef.Named("app", "default", "u"), account: serviceAccount("default", nil)})
+		r.Items = append(r.Items, &Item{Kind: rotate.AccountRef.Kind, Namespace: "app", Name: "default", Order: 99,
+			ref: rotate.AccountRef.Named("app", "default", "u"), account: serviceAccount("default", nil)})
 		var names []string
 		for range 2 { // a radius can be chosen from again
 			rotations, _, err := Choose(t.Context(), r, o, contextOf(history...))
@@ -162,14 +181,17 @@ func TestWhatIsMeantByAName(t *testing.T) {
 	for want, o := range map[string]Options{
 		"Secret app/sa":     {Secrets: []string{"sa"}, Rest: "random"},
 		"Secret app/secret": {Secrets: []string{"secret"}, Rest: "random"},
-		"Secret app/annotated; ServiceAccount app/default": {Secrets: []string{"annotated", "sa/default"}, Rest: "random"},
-		"Secret app/a and Secret app/b":                    {Secrets: []string{"a", "b"}, Rest: "random", Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a/l": role, "b/l": role}},
+		"Secret app/annotated; ServiceAccount app/default": {Secrets: []string{"annotated", "sa/default"},
+			Rest: "random"},
+		"Secret app/a and Secret app/b": {Secrets: []string{"a", "b"}, Rest: "random", Database: &rotate.Database{},
+			Sources: map[string]rotate.Source{"a/l": role, "b/l": role}},
 	} {
 		if got := named(o); got != want {
 			t.Errorf("%q, expected %q", got, want)
 		}
 	}
-	if got := named(Options{Secrets: []string{"a"}, Rest: "random"}, recorded("a", updated, "k=old>x", "l=old>y")); got != "Secret app/a" {
+	if got := named(Options{Secrets: []string{"a"}, Rest: "random"},
+		recorded("a", updated, "k=old>x", "l=old>y")); got != "Secret app/a" {
 		t.Errorf("rotated, and chosen again: %q", got)
 	}
 }

@@ -51,7 +51,8 @@ func keys(r *Radius) (list []string) {
 // What is chosen by which name; a name that nothing has is an error.
 func TestWhatIsChosen(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, secret("a", "k=word"), secret("b", "k=word"), serviceAccount("default", nil), secret("outside", "k=word"))
+	f := newFake(t, secret("a", "k=word"), secret("b", "k=word"), serviceAccount("default", nil),
+		secret("outside", "k=word"))
 	all := Options{Rest: rotate.Random}
 	for name, c := range map[string]struct {
 		secrets []string
@@ -59,16 +60,17 @@ func TestWhatIsChosen(t *testing.T) {
 		want    string
 		err     string
 	}{
-		"all":                    {nil, true, "a b default", ""},
-		"by name":                {[]string{"b"}, false, "b", ""},
-		"in their order":         {[]string{"b", "a"}, false, "a b", ""},
-		"twice":                  {[]string{"a", "app/a"}, false, "a", ""},
-		"by kind":                {[]string{"secret/a"}, false, "a", ""},
-		"by kinds":               {[]string{"secrets/app/a"}, false, "a", ""},
-		"the account":            {[]string{"serviceaccount/default"}, false, "default", ""},
-		"the account, short":     {[]string{"SA/app/default"}, false, "default", ""},
-		"the accounts":           {[]string{"serviceaccounts/default"}, false, "default", ""},
-		"no Secret, an account":  {[]string{"default"}, false, "", `no secret that the suspects could read is called "default"`},
+		"all":                {nil, true, "a b default", ""},
+		"by name":            {[]string{"b"}, false, "b", ""},
+		"in their order":     {[]string{"b", "a"}, false, "a b", ""},
+		"twice":              {[]string{"a", "app/a"}, false, "a", ""},
+		"by kind":            {[]string{"secret/a"}, false, "a", ""},
+		"by kinds":           {[]string{"secrets/app/a"}, false, "a", ""},
+		"the account":        {[]string{"serviceaccount/default"}, false, "default", ""},
+		"the account, short": {[]string{"SA/app/default"}, false, "default", ""},
+		"the accounts":       {[]string{"serviceaccounts/default"}, false, "default", ""},
+		"no Secret, an account": {[]string{"default"}, false, "",
+			`no secret that the suspects could read is called "default"`},
 		"no account, a Secret":   {[]string{"sa/a"}, false, "", "sa/a does not exist"},
 		"another namespace":      {[]string{"far/a"}, false, "", "far/a does not exist"},
 		"a name that is none":    {[]string{"c"}, false, "", "irctl eradicate --plan lists them"},
@@ -88,7 +90,8 @@ func TestWhatIsChosen(t *testing.T) {
 		for _, x := range rotations {
 			got = append(got, x.Items[0].Name)
 		}
-		if strings.Join(got, " ") != c.want || (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || !errors.Is(err, ErrNotFound)) || len(refusals) > 0 {
+		if strings.Join(got, " ") != c.want || (err == nil) != (c.err == "") ||
+			err != nil && (!strings.Contains(err.Error(), c.err) || !errors.Is(err, ErrNotFound)) || len(refusals) > 0 {
 			t.Errorf("%s: %q, refused %v, %v", name, got, refusals, err)
 		}
 	}
@@ -96,12 +99,14 @@ func TestWhatIsChosen(t *testing.T) {
 
 func TestWhatIsNamedWithItsNamespace(t *testing.T) {
 	t.Parallel()
-	o := Options{Secrets: []string{"a", "app/b", "secret/c", "secret/app/d", "Secrets/app/e", "sa/f", "sa/app/g", "serviceaccounts/app/h", "serviceaccount/i", "serviceaccount/app/j", "x/y/z", "secrets/q", "serviceaccounts/r"}}
+	o := Options{Secrets: []string{"a", "app/b", "secret/c", "secret/app/d", "Secrets/app/e", "sa/f", "sa/app/g",
+		"serviceaccounts/app/h", "serviceaccount/i", "serviceaccount/app/j", "x/y/z", "secrets/q", "serviceaccounts/r"}}
 	var got []string
 	for _, ref := range o.Named() {
 		got = append(got, ref.String())
 	}
-	want := []string{"Secret app/b", "Secret app/d", "Secret app/e", "ServiceAccount app/g", "ServiceAccount app/h", "ServiceAccount app/j"}
+	want := []string{"Secret app/b", "Secret app/d", "Secret app/e", "ServiceAccount app/g", "ServiceAccount app/h",
+		"ServiceAccount app/j"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -109,8 +114,10 @@ func TestWhatIsNamedWithItsNamespace(t *testing.T) {
 		o                Options
 		chooses, changes bool
 	}{
-		"nothing": {Options{}, false, false}, "all": {Options{All: true}, true, true}, "one": {Options{Secrets: []string{"a"}}, true, true}, "an image": {Options{Images: []Image{{}}}, false, true},
-		"a manifest": {Options{Manifests: []Manifest{{}}}, false, true}, "bindings": {Options{RemoveBindings: true}, false, true},
+		"nothing": {Options{}, false, false}, "all": {Options{All: true}, true, true},
+		"one": {Options{Secrets: []string{"a"}}, true, true}, "an image": {Options{Images: []Image{{}}}, false, true},
+		"a manifest": {Options{Manifests: []Manifest{{}}}, false, true},
+		"bindings":   {Options{RemoveBindings: true}, false, true},
 	} {
 		if c.o.Chooses() != c.chooses || c.o.Changes() != c.changes {
 			t.Errorf("%s: %v %v", name, c.o.Chooses(), c.o.Changes())
@@ -118,7 +125,8 @@ func TestWhatIsNamedWithItsNamespace(t *testing.T) {
 	}
 }
 
-const jwt = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+const jwt = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0." +
+	"dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 
 // Where the new value of each key comes from: what is said of it by any of its
 // names, else what is made of the rest; never what would destroy what it holds, or
@@ -136,35 +144,80 @@ func TestWhereNewValuesComeFrom(t *testing.T) {
 		refused   string
 		err       string
 	}{
-		"of all":                           {[]string{"a=x", "b=y"}, false, Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": generated("keep")}}, "a=random b=keep", "", ""},
-		"by Secret and key":                {[]string{"a=x", "b=y"}, false, Options{Sources: map[string]rotate.Source{"one/a": generated("random"), "app/one/b": generated("password")}}, "a=random b=password", "", ""},
-		"of one only":                      {[]string{"a=x", "b=y"}, false, Options{Sources: map[string]rotate.Source{"a": generated("random")}}, "-a=random b=", "--generate b=random", ""},
-		"of none":                          {[]string{"a=x", "b=y"}, false, Options{}, "-a= b=", "--generate a=random, --generate b=random", ""},
-		"the rest":                         {[]string{"a=x", "b=y"}, false, Options{Rest: "password", Sources: map[string]rotate.Source{"a": generated("random")}}, "a=random b=password", "", ""},
-		"a key that is empty":              {[]string{"a=", "b=y"}, false, Options{Sources: map[string]rotate.Source{"b": generated("random")}}, "a= b=random", "", ""},
-		"an empty one that is generated":   {[]string{"a=", "b=y"}, false, Options{Rest: "random"}, "a= b=random", "", ""},
-		"an empty one is supplied":         {[]string{"a=", "b=y"}, false, Options{Sources: map[string]rotate.Source{"a": supplied, "b": generated("random")}}, "a=supplied b=random", "", ""},
-		"one has a form":                   {[]string{"a=x", "b=" + jwt}, false, Options{Rest: "random"}, "a=random b=!", "it is a signed token", ""},
-		"one has a form, and it is said":   {[]string{"a=x", "b=" + jwt}, false, Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": generated("random")}}, "a=random b=!", "it is a signed token", ""},
-		"one has a form, nothing is said":  {[]string{"a=x", "b=" + jwt}, false, Options{Sources: map[string]rotate.Source{"a": generated("random")}}, "-a=random b=", "--set-from b=FILE, since it is a signed token", ""},
-		"one has a form, and is supplied":  {[]string{"a=x", "b=" + jwt}, false, Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": supplied}}, "a=random b=supplied", "", ""},
-		"one has an issuer, is generated":  {[]string{"a=x", "b=AKIAIOSFODNN7EXAMPLE"}, false, Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": generated("random")}}, "-a=random b=random", "can issue a new value of key b", ""},
-		"one has an issuer, with the rest": {[]string{"a=x", "b=AKIAIOSFODNN7EXAMPLE"}, false, Options{Rest: "random"}, "-a=random b=", "--set-from b=FILE, issued by", ""},
-		"one has an issuer, is supplied":   {[]string{"a=x", "b=AKIAIOSFODNN7EXAMPLE"}, false, Options{Rest: "random", Sources: map[string]rotate.Source{"b": supplied}}, "a=random b=supplied", "", ""},
-		"the public half of a pair":        {[]string{"a=x", "pub=y"}, false, Options{Sources: map[string]rotate.Source{"a": {Kind: "rsa", Public: "pub"}}}, "a=rsa pub=", "", ""},
-		"the public half, with the rest":   {[]string{"a=x", "pub=y", "z=z"}, false, Options{Rest: "random", Sources: map[string]rotate.Source{"a": {Kind: "rsa", Public: "pub"}}}, "a=rsa pub= z=random", "", ""},
-		"the public half has no place":     {[]string{"a=x", "pub=" + jwt, "z=z"}, false, Options{Sources: map[string]rotate.Source{"a": {Kind: "rsa", Public: "pub"}, "z": generated("random")}}, "a=! pub= z=random", "its public half has no place in key pub", ""},
-		"a role's password in a form":      {[]string{"a=x", "b=" + jwt}, false, Options{Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a": generated("random"), "b": {Kind: rotate.Role, Role: "r"}}}, "a=random b=!", "holds no password", ""},
-		"a role's password in a URL":       {[]string{"a=x", "b=" + url}, false, Options{Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a": generated("random"), "b": {Kind: rotate.Role, Role: "r"}}}, "a=random b=role", "", ""},
-		"a role, and no administrator":     {[]string{"a=x"}, false, Options{Sources: map[string]rotate.Source{"a": {Kind: rotate.Role, Role: "r"}}}, "-a=role", "--postgres-admin FILE", ""},
-		"all are kept":                     {[]string{"a=x"}, false, Options{Sources: map[string]rotate.Source{"a": generated("keep")}}, "-a=keep", "", ""},
-		"immutable":                        {[]string{"a=x", "b=y"}, true, Options{Rest: "random"}, "a=random b=random", "", ""},
-		"immutable, one cannot":            {[]string{"a=x", "b=" + jwt}, true, Options{Rest: "random"}, "-a=random b=!", "immutable, so that all of its keys", ""},
-		"a key that no Secret has":         {[]string{"a=x"}, false, Options{Rest: "random", Sources: map[string]rotate.Source{"passwrd": generated("random")}}, "", "", `no chosen secret has a key "passwrd"`},
-		"a revoked key that no Secret has": {[]string{"a=x"}, false, Options{Rest: "random", Revoked: []string{"b"}}, "", "", "which --revoked names"},
-		"a revoked key by its Secret":      {[]string{"a=x"}, false, Options{Rest: "random", Revoked: []string{"one/a"}}, "a=random", "", ""},
-		"a revoked key by its namespace":   {[]string{"a=x"}, false, Options{Rest: "random", Revoked: []string{"app/one/a"}}, "a=random", "", ""},
-		"a key of another Secret":          {[]string{"a=x"}, false, Options{Rest: "random", Sources: map[string]rotate.Source{"two/a": generated("random")}}, "", "", `no chosen secret has a key "two/a"`},
+		"of all": {[]string{"a=x", "b=y"}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": generated("keep")}},
+			"a=random b=keep", "", ""},
+		"by Secret and key": {[]string{"a=x", "b=y"}, false,
+			Options{Sources: map[string]rotate.Source{"one/a": generated("random"),
+				"app/one/b": generated("password")}}, "a=random b=password", "", ""},
+		"of one only": {[]string{"a=x", "b=y"}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("random")}}, "-a=random b=", "--generate b=random",
+			""},
+		"of none": {[]string{"a=x", "b=y"}, false, Options{}, "-a= b=",
+			"--generate a=random, --generate b=random", ""},
+		"the rest": {[]string{"a=x", "b=y"}, false,
+			Options{Rest: "password", Sources: map[string]rotate.Source{"a": generated("random")}},
+			"a=random b=password", "", ""},
+		"a key that is empty": {[]string{"a=", "b=y"}, false,
+			Options{Sources: map[string]rotate.Source{"b": generated("random")}}, "a= b=random", "", ""},
+		"an empty one that is generated": {[]string{"a=", "b=y"}, false, Options{Rest: "random"}, "a= b=random", "",
+			""},
+		"an empty one is supplied": {[]string{"a=", "b=y"}, false,
+			Options{Sources: map[string]rotate.Source{"a": supplied, "b": generated("random")}}, "a=supplied b=random",
+			"", ""},
+		"one has a form": {[]string{"a=x", "b=" + jwt}, false, Options{Rest: "random"},
+			"a=random b=!", "it is a signed token", ""},
+		"one has a form, and it is said": {[]string{"a=x", "b=" + jwt}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": generated("random")}},
+			"a=random b=!", "it is a signed token", ""},
+		"one has a form, nothing is said": {[]string{"a=x", "b=" + jwt}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("random")}}, "-a=random b=",
+			"--set-from b=FILE, since it is a signed token", ""},
+		"one has a form, and is supplied": {[]string{"a=x", "b=" + jwt}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": supplied}}, "a=random b=supplied",
+			"", ""},
+		"one has an issuer, is generated": {[]string{"a=x", "b=AKIAIOSFODNN7EXAMPLE"}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("random"), "b": generated("random")}},
+			"-a=random b=random", "can issue a new value of key b", ""},
+		"one has an issuer, with the rest": {[]string{"a=x", "b=AKIAIOSFODNN7EXAMPLE"}, false, Options{Rest: "random"},
+			"-a=random b=", "--set-from b=FILE, issued by", ""},
+		"one has an issuer, is supplied": {[]string{"a=x", "b=AKIAIOSFODNN7EXAMPLE"}, false,
+			Options{Rest: "random", Sources: map[string]rotate.Source{"b": supplied}}, "a=random b=supplied", "", ""},
+		"the public half of a pair": {[]string{"a=x", "pub=y"}, false,
+			Options{Sources: map[string]rotate.Source{"a": {Kind: "rsa", Public: "pub"}}}, "a=rsa pub=", "", ""},
+		"the public half, with the rest": {[]string{"a=x", "pub=y", "z=z"}, false,
+			Options{Rest: "random", Sources: map[string]rotate.Source{"a": {Kind: "rsa", Public: "pub"}}},
+			"a=rsa pub= z=random", "", ""},
+		"the public half has no place": {[]string{"a=x", "pub=" + jwt, "z=z"}, false,
+			Options{Sources: map[string]rotate.Source{"a": {Kind: "rsa", Public: "pub"}, "z": generated("random")}},
+			"a=! pub= z=random", "its public half has no place in key pub", ""},
+		"a role's password in a form": {[]string{"a=x", "b=" + jwt}, false,
+			Options{Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a": generated("random"),
+				"b": {Kind: rotate.Role, Role: "r"}}}, "a=random b=!", "holds no password", ""},
+		"a role's password in a URL": {[]string{"a=x", "b=" + url}, false,
+			Options{Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a": generated("random"),
+				"b": {Kind: rotate.Role, Role: "r"}}}, "a=random b=role", "", ""},
+		"a role, and no administrator": {[]string{"a=x"}, false,
+			Options{Sources: map[string]rotate.Source{"a": {Kind: rotate.Role, Role: "r"}}}, "-a=role",
+			"--postgres-admin FILE", ""},
+		"all are kept": {[]string{"a=x"}, false,
+			Options{Sources: map[string]rotate.Source{"a": generated("keep")}}, "-a=keep", "", ""},
+		"immutable": {[]string{"a=x", "b=y"}, true, Options{Rest: "random"}, "a=random b=random",
+			"", ""},
+		"immutable, one cannot": {[]string{"a=x", "b=" + jwt}, true, Options{Rest: "random"},
+			"-a=random b=!", "immutable, so that all of its keys", ""},
+		"a key that no Secret has": {[]string{"a=x"}, false,
+			Options{Rest: "random", Sources: map[string]rotate.Source{"passwrd": generated("random")}}, "", "",
+			`no chosen secret has a key "passwrd"`},
+		"a revoked key that no Secret has": {[]string{"a=x"}, false, Options{Rest: "random", Revoked: []string{"b"}},
+			"", "", "which --revoked names"},
+		"a revoked key by its Secret": {[]string{"a=x"}, false, Options{Rest: "random", Revoked: []string{"one/a"}},
+			"a=random", "", ""},
+		"a revoked key by its namespace": {[]string{"a=x"}, false,
+			Options{Rest: "random", Revoked: []string{"app/one/a"}}, "a=random", "", ""},
+		"a key of another Secret": {[]string{"a=x"}, false,
+			Options{Rest: "random", Sources: map[string]rotate.Source{"two/a": generated("random")}}, "", "",
+			`no chosen secret has a key "two/a"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -174,24 +227,28 @@ func TestWhereNewValuesComeFrom(t *testing.T) {
 			r := radius(t, f, "one")
 			c.o.Secrets = []string{"one"}
 			rotations, refusals, err := Choose(t.Context(), r, c.o, contextOf())
-			if (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || !errors.Is(err, ErrNotFound)) {
+			if (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) ||
+				!errors.Is(err, ErrNotFound)) {
 				t.Fatalf("%v, expected %q", err, c.err)
 			}
 			if err != nil {
 				return
 			}
 			want, wholly := strings.CutPrefix(c.keys, "-")
-			if got := strings.ReplaceAll(strings.Join(keys(r), " "), "one/", ""); got != want || (len(rotations) == 0) != wholly {
+			if got := strings.ReplaceAll(strings.Join(keys(r), " "), "one/", ""); got != want ||
+				(len(rotations) == 0) != wholly {
 				t.Errorf("%s, %d rotations; expected %s", got, len(rotations), c.keys)
 			}
 			var reasons []string
 			for _, x := range refusals {
 				reasons = append(reasons, x.Object+": "+x.Reason)
 			}
-			if text := strings.Join(reasons, "\n"); (text == "") != (c.refused == "") || !strings.Contains(text, c.refused) {
+			if text := strings.Join(reasons, "\n"); (text == "") != (c.refused == "") ||
+				!strings.Contains(text, c.refused) {
 				t.Errorf("refused: %s", text)
 			}
-			if item := r.Items[0]; wholly && c.refused != "" && item.Problem == "" || !wholly && (item.Problem != "" || item.Rotator == "") {
+			if item := r.Items[0]; wholly && c.refused != "" && item.Problem == "" ||
+				!wholly && (item.Problem != "" || item.Rotator == "") {
 				t.Errorf("%+v", item)
 			}
 		})
@@ -215,7 +272,8 @@ func TestWhatIsNoCredentialOfAnApplication(t *testing.T) {
 	} {
 		f := newFake(t, c.secret, serviceAccount("default", nil))
 		r := radius(t, f, "one")
-		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"one"}, Rest: "random"}, contextOf())
+		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"one"}, Rest: "random"},
+			contextOf())
 		if err != nil || len(rotations) > 0 || len(refusals) != 1 || !strings.Contains(refusals[0].Reason, c.want) {
 			t.Errorf("%s: %d, %+v, %v", name, len(rotations), refusals, err)
 		}
@@ -224,7 +282,8 @@ func TestWhatIsNoCredentialOfAnApplication(t *testing.T) {
 	f := newFake(t, secret("one", "a=x"), secret("two", "a=x"))
 	f.deny("/secrets/one")
 	r := radius(t, f, "one", "two")
-	rotations, refusals, err := Choose(t.Context(), r, Options{All: true, Rest: "random", Sources: map[string]rotate.Source{"perhaps": {Kind: "random"}}}, contextOf())
+	rotations, refusals, err := Choose(t.Context(), r,
+		Options{All: true, Rest: "random", Sources: map[string]rotate.Source{"perhaps": {Kind: "random"}}}, contextOf())
 	if err != nil || len(rotations) != 1 || len(refusals) > 0 || r.Items[0].Problem == "" {
 		t.Errorf("%d, %+v, %v", len(rotations), refusals, err)
 	}
@@ -234,11 +293,15 @@ func TestWhatIsNoCredentialOfAnApplication(t *testing.T) {
 // its account.
 func TestWhatChangesTogether(t *testing.T) {
 	t.Parallel()
-	f := newFake(t, secret("a", "k=x"), secret("b", "k=x", "l=y"), secret("c", "k=x"), secret("d", "k=x"), token("legacy", "default"), token("lonely", "other"), serviceAccount("default", nil), serviceAccount("other", nil),
+	f := newFake(t, secret("a", "k=x"), secret("b", "k=x", "l=y"), secret("c", "k=x"), secret("d", "k=x"),
+		token("legacy", "default"), token("lonely", "other"), serviceAccount("default", nil),
+		serviceAccount("other", nil),
 		controller(cluster.Deployment, "user", naming("legacy"), nil))
 	r := radius(t, f, "a", "b", "c", "d", "legacy", "lonely")
 	role := func(name string) rotate.Source { return rotate.Source{Kind: rotate.Role, Role: name} }
-	o := Options{Secrets: []string{"a", "b", "c", "d", "legacy", "sa/default"}, Database: &rotate.Database{}, Sources: map[string]rotate.Source{"a/k": role("r"), "b/k": {Kind: "random"}, "b/l": role("q"), "c/k": role("r"), "d/k": role("q")}}
+	o := Options{Secrets: []string{"a", "b", "c", "d", "legacy", "sa/default"}, Database: &rotate.Database{},
+		Sources: map[string]rotate.Source{"a/k": role("r"), "b/k": {Kind: "random"}, "b/l": role("q"), "c/k": role("r"),
+			"d/k": role("q")}}
 	rotations, refusals, err := Choose(t.Context(), r, o, contextOf())
 	if err != nil || len(refusals) > 0 {
 		t.Fatalf("%+v, %v", refusals, err)
@@ -247,7 +310,8 @@ func TestWhatChangesTogether(t *testing.T) {
 	for _, x := range rotations {
 		got = append(got, x.Name()+" by "+x.Items[0].Rotator)
 	}
-	want := []string{"Secret app/a and Secret app/c by postgres", "Secret app/b and Secret app/d by postgres", "ServiceAccount app/default and Secret app/legacy by service-account"}
+	want := []string{"Secret app/a and Secret app/c by postgres", "Secret app/b and Secret app/d by postgres",
+		"ServiceAccount app/default and Secret app/legacy by service-account"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -257,13 +321,15 @@ func TestWhatChangesTogether(t *testing.T) {
 	// The token alone is refused, with what to say instead.
 	o.Secrets = []string{"legacy"}
 	o.Sources = nil
-	if _, refusals, err = Choose(t.Context(), radius(t, f, "legacy"), o, contextOf()); err != nil || len(refusals) != 1 {
+	if _, refusals, err = Choose(t.Context(), radius(t, f, "legacy"), o, contextOf()); err != nil ||
+		len(refusals) != 1 {
 		t.Errorf("%+v, %v", refusals, err)
 	}
 	// One that nothing uses is not made anew.
 	f.Delete("deployments.apps", "app", "user")
 	o.Secrets = []string{"sa/default"}
-	if rotations, _, err = Choose(t.Context(), radius(t, f, "legacy"), o, contextOf()); err != nil || len(rotations) != 1 || len(rotations[0].Record().Tokens) > 0 || len(rotations[0].Record().Secrets) != 1 {
+	if rotations, _, err = Choose(t.Context(), radius(t, f, "legacy"), o, contextOf()); err != nil ||
+		len(rotations) != 1 || len(rotations[0].Record().Tokens) > 0 || len(rotations[0].Record().Secrets) != 1 {
 		t.Errorf("%v", err)
 	}
 }
@@ -271,11 +337,13 @@ func TestWhatChangesTogether(t *testing.T) {
 // recorded is the history of a rotation of a Secret, with the values before and
 // after of its keys: "k=old>new"; a role in brackets.
 func recorded(name string, edit func(*History), pairs ...string) History {
-	h := History{Seq: 5, Record: rotate.Record{Rotator: "secret", Secrets: []rotate.SecretRecord{{Namespace: "app", Name: name, Keys: map[string]rotate.KeyDigests{}}}}}
+	h := History{Seq: 5, Record: rotate.Record{Rotator: "secret",
+		Secrets: []rotate.SecretRecord{{Namespace: "app", Name: name, Keys: map[string]rotate.KeyDigests{}}}}}
 	for _, p := range pairs {
 		key, values, _ := strings.Cut(p, "=")
 		was, is, _ := strings.Cut(values, ">")
-		h.Record.Secrets[0].Keys[key] = rotate.KeyDigests{Before: digests.Of([]byte(was)), After: digests.Of([]byte(is)), Source: string(rotate.Random)}
+		h.Record.Secrets[0].Keys[key] = rotate.KeyDigests{Before: digests.Of([]byte(was)),
+			After: digests.Of([]byte(is)), Source: string(rotate.Random)}
 	}
 	if edit != nil {
 		edit(&h)
@@ -318,23 +386,42 @@ func TestWhatIsGoneOnWith(t *testing.T) {
 		record  string // the keys of the rotation's record
 		refused string
 	}{
-		"nothing before":               {[]string{"a=old"}, nil, Options{Rest: "random"}, false, false, "a=random", "a", ""},
-		"updated":                      {[]string{"a=new"}, []History{recorded("one", updated, "a=old>new")}, Options{Rest: "random"}, true, true, "a=", "a", ""},
-		"updated, its outcome unknown": {[]string{"a=new"}, []History{recorded("one", nil, "a=old>new")}, Options{Rest: "random"}, true, false, "a=", "a", ""},
-		"not updated":                  {[]string{"a=old"}, []History{recorded("one", nil, "a=old>new")}, Options{Rest: "random"}, false, false, "a=random", "a", ""},
-		"changed by somebody since":    {[]string{"a=other"}, []History{recorded("one", updated, "a=old>new")}, Options{Rest: "random"}, false, false, "a=random", "a", ""},
-		"again":                        {[]string{"a=new"}, []History{recorded("one", updated, "a=old>new")}, Options{Rest: "random", Again: true}, false, false, "a=random", "a", ""},
-		"again, but unfinished":        {[]string{"a=new"}, []History{recorded("one", nil, "a=old>new")}, Options{Rest: "random", Again: true}, true, false, "a=", "a", ""},
-		"of another Secret":            {[]string{"a=new"}, []History{recorded("two", updated, "a=old>new")}, Options{Rest: "random"}, false, false, "a=random", "a", ""},
-		"the last one counts":          {[]string{"a=newer"}, []History{recorded("one", updated, "a=new>newer"), recorded("one", finished, "a=old>new")}, Options{Rest: "random"}, true, true, "a=", "a", ""},
-		"one key is left":              {[]string{"a=new", "b=y"}, []History{recorded("one", finished, "a=old>new")}, Options{Rest: "random"}, false, false, "a= b=random", "b", ""},
-		"one key is left, not said":    {[]string{"a=new", "b=y"}, []History{recorded("one", finished, "a=old>new")}, Options{}, true, false, "a= b=!", "a", "--generate b=random"},
-		"one was kept":                 {[]string{"a=new", "b=y"}, []History{recorded("one", kept, "a=old>new")}, Options{}, true, true, "a= b=keep", "a", ""},
-		"one was kept, said again":     {[]string{"a=new", "b=y"}, []History{recorded("one", kept, "a=old>new")}, Options{Sources: map[string]rotate.Source{"b": generated}}, false, false, "a= b=random", "b", ""},
-		"a role waits":                 {[]string{"a=new", "b=y"}, []History{recorded("one", role, "a=old>new")}, Options{Rest: "random", Database: &rotate.Database{}}, true, false, "a= b=!", "a", "still being replaced"},
-		"a role, finished":             {[]string{"a=new", "b=y"}, []History{recorded("one", func(h *History) { role(h); h.Deactivated = true }, "a=old>new")}, Options{Rest: "random", Database: &rotate.Database{}}, false, false, "a= b=random", "b", ""},
-		"a successor waits":            {[]string{"a=new", "b=y"}, []History{recorded("zero", next(updated, "one"), "a=old>new")}, Options{Rest: "random"}, true, false, "a= b=!", "a", "still being replaced"},
-		"an old value is owed":         {[]string{"a=new", "b=y"}, []History{recorded("one", owing, "a=old>new")}, Options{Rest: "random"}, false, false, "a= b=random", "b", ""},
+		"nothing before": {[]string{"a=old"}, nil, Options{Rest: "random"}, false, false, "a=random", "a",
+			""},
+		"updated": {[]string{"a=new"}, []History{recorded("one", updated, "a=old>new")},
+			Options{Rest: "random"}, true, true, "a=", "a", ""},
+		"updated, its outcome unknown": {[]string{"a=new"}, []History{recorded("one", nil, "a=old>new")},
+			Options{Rest: "random"}, true, false, "a=", "a", ""},
+		"not updated": {[]string{"a=old"}, []History{recorded("one", nil, "a=old>new")},
+			Options{Rest: "random"}, false, false, "a=random", "a", ""},
+		"changed by somebody since": {[]string{"a=other"}, []History{recorded("one", updated, "a=old>new")},
+			Options{Rest: "random"}, false, false, "a=random", "a", ""},
+		"again": {[]string{"a=new"}, []History{recorded("one", updated, "a=old>new")},
+			Options{Rest: "random", Again: true}, false, false, "a=random", "a", ""},
+		"again, but unfinished": {[]string{"a=new"}, []History{recorded("one", nil, "a=old>new")},
+			Options{Rest: "random", Again: true}, true, false, "a=", "a", ""},
+		"of another Secret": {[]string{"a=new"}, []History{recorded("two", updated, "a=old>new")},
+			Options{Rest: "random"}, false, false, "a=random", "a", ""},
+		"the last one counts": {[]string{"a=newer"}, []History{recorded("one", updated, "a=new>newer"),
+			recorded("one", finished, "a=old>new")}, Options{Rest: "random"}, true, true, "a=", "a", ""},
+		"one key is left": {[]string{"a=new", "b=y"}, []History{recorded("one", finished, "a=old>new")},
+			Options{Rest: "random"}, false, false, "a= b=random", "b", ""},
+		"one key is left, not said": {[]string{"a=new", "b=y"}, []History{recorded("one", finished, "a=old>new")},
+			Options{}, true, false, "a= b=!", "a", "--generate b=random"},
+		"one was kept": {[]string{"a=new", "b=y"}, []History{recorded("one", kept, "a=old>new")}, Options{},
+			true, true, "a= b=keep", "a", ""},
+		"one was kept, said again": {[]string{"a=new", "b=y"}, []History{recorded("one", kept, "a=old>new")},
+			Options{Sources: map[string]rotate.Source{"b": generated}}, false, false, "a= b=random", "b", ""},
+		"a role waits": {[]string{"a=new", "b=y"}, []History{recorded("one", role, "a=old>new")},
+			Options{Rest: "random", Database: &rotate.Database{}}, true, false, "a= b=!", "a", "still being replaced"},
+		"a role, finished": {[]string{"a=new", "b=y"},
+			[]History{recorded("one", func(h *History) { role(h); h.Deactivated = true }, "a=old>new")},
+			Options{Rest: "random", Database: &rotate.Database{}}, false, false, "a= b=random", "b", ""},
+		"a successor waits": {[]string{"a=new", "b=y"},
+			[]History{recorded("zero", next(updated, "one"), "a=old>new")}, Options{Rest: "random"}, true, false,
+			"a= b=!", "a", "still being replaced"},
+		"an old value is owed": {[]string{"a=new", "b=y"}, []History{recorded("one", owing, "a=old>new")},
+			Options{Rest: "random"}, false, false, "a= b=random", "b", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -346,7 +433,8 @@ func TestWhatIsGoneOnWith(t *testing.T) {
 				t.Fatalf("%d, %+v, %v", len(rotations), refusals, err)
 			}
 			x := rotations[0]
-			if (x.Prior != nil) != c.prior || x.Prior != nil && x.Prior.Record.Secrets[0].Keys["a"] != c.history[0].Record.Secrets[0].Keys["a"] {
+			if (x.Prior != nil) != c.prior || x.Prior != nil &&
+				x.Prior.Record.Secrets[0].Keys["a"] != c.history[0].Record.Secrets[0].Keys["a"] {
 				t.Errorf("goes on from %+v", x.Prior)
 			}
 			if r.Items[0].Rotated != c.rotated {
@@ -367,7 +455,8 @@ func TestWhatIsGoneOnWith(t *testing.T) {
 			for _, refusal := range refusals {
 				reasons = append(reasons, refusal.Reason)
 			}
-			if text := strings.Join(reasons, ""); (text == "") != (c.refused == "") || !strings.Contains(text, c.refused) {
+			if text := strings.Join(reasons, ""); (text == "") != (c.refused == "") ||
+				!strings.Contains(text, c.refused) {
 				t.Errorf("refused: %q", text)
 			}
 		})
@@ -390,13 +479,16 @@ func TestASuccessorIsFound(t *testing.T) {
 		"it holds the new value": {[]runtime.Object{old, secret("one-r1", "a=new")}, "nowhere", true, ""},
 		"it holds another":       {[]runtime.Object{old, secret("one-r1", "a=else")}, "nowhere", false, ""},
 		"it is gone":             {[]runtime.Object{old}, "nowhere", false, ""},
-		"it may not be read":     {[]runtime.Object{old, secret("one-r1", "a=new")}, "/secrets/one-r1", false, "which takes its place"},
+		"it may not be read": {[]runtime.Object{old, secret("one-r1", "a=new")}, "/secrets/one-r1", false,
+			"which takes its place"},
 	} {
 		f := newFake(t, c.objects...)
 		r := radius(t, f, "one")
 		f.deny(c.deny)
-		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"one"}, Rest: "random"}, contextOf(h))
-		if err != nil || (len(refusals) == 1) != (c.refused != "") || c.refused != "" && !strings.Contains(refusals[0].Reason, c.refused) {
+		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"one"}, Rest: "random"},
+			contextOf(h))
+		if err != nil || (len(refusals) == 1) != (c.refused != "") ||
+			c.refused != "" && !strings.Contains(refusals[0].Reason, c.refused) {
 			t.Errorf("%s: %+v, %v", name, refusals, err)
 		}
 		if prior := len(rotations) == 1 && rotations[0].Prior != nil; prior != c.prior {
@@ -409,7 +501,8 @@ func TestASuccessorIsFound(t *testing.T) {
 		history []History
 		items   int
 		warned  int
-	}{"by this incident": {[]History{h, h}, 1, 0}, "by somebody": {nil, 0, 1}, "another Secret": {[]History{recorded("one", updated, "a=old>new")}, 0, 1}} {
+	}{"by this incident": {[]History{h, h}, 1, 0}, "by somebody": {nil, 0, 1},
+		"another Secret": {[]History{recorded("one", updated, "a=old>new")}, 0, 1}} {
 		r := radius(t, f, "one")
 		rotations, _, err := Choose(t.Context(), r, Options{All: true, Rest: "random"}, contextOf(c.history...))
 		if err != nil || len(rotations) > 0 || len(r.Items) != c.items || len(warned(r, "missing")) != c.warned {
@@ -460,7 +553,8 @@ func TestAnAccountIsGoneOnWith(t *testing.T) {
 		"again":                      {account(""), []History{h(true)}, true, false, false, false},
 		"again, interrupted":         {account(""), []History{h(false)}, true, true, false, false},
 		"a record that is no record": {account(""), []History{broken}, false, false, false, false},
-		"of a Secret":                {account(""), []History{recorded("default", updated, "a=b>c")}, false, false, false, false},
+		"of a Secret": {account(""), []History{recorded("default", updated, "a=b>c")}, false, false,
+			false, false},
 	} {
 		f := newFake(t)
 		if c.live != nil {
@@ -474,12 +568,14 @@ func TestAnAccountIsGoneOnWith(t *testing.T) {
 		if c.live == nil && len(r.Items) != 1 {
 			t.Fatalf("%s: %d items", name, len(r.Items))
 		}
-		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"sa/default"}, Again: c.again}, contextOf(c.history...))
+		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"sa/default"}, Again: c.again},
+			contextOf(c.history...))
 		if err != nil || (len(refusals) == 1) != c.refused || (len(rotations) == 1) == c.refused {
 			t.Errorf("%s: %d, %+v, %v", name, len(rotations), refusals, err)
 			continue
 		}
-		if prior := len(rotations) == 1 && rotations[0].Prior != nil; prior != c.prior || r.Items[0].Rotated != c.rotated {
+		if prior := len(rotations) == 1 && rotations[0].Prior != nil; prior != c.prior ||
+			r.Items[0].Rotated != c.rotated {
 			t.Errorf("%s: goes on: %v, rotated: %v", name, prior, r.Items[0].Rotated)
 		}
 	}
@@ -488,21 +584,27 @@ func TestAnAccountIsGoneOnWith(t *testing.T) {
 // What is said of an item's keys, in the verdict.
 func TestWhatIsSaidOfKeys(t *testing.T) {
 	t.Parallel()
-	open, kept, empty, fine := Key{Name: "open", Problem: "no"}, Key{Name: "kept", Source: "keep"}, Key{Name: "empty", Empty: true}, Key{Name: "fine", Source: "random"}
+	open, kept, empty, fine := Key{Name: "open", Problem: "no"}, Key{Name: "kept", Source: "keep"},
+		Key{Name: "empty", Empty: true}, Key{Name: "fine", Source: "random"}
 	for name, c := range map[string]struct {
 		keys           []Key
 		open, kept     int
 		byKey, nothing bool
 	}{
-		"one is open, one is fine": {[]Key{open, fine}, 1, 0, false, false}, "one is open, the others kept": {[]Key{open, kept, empty}, 1, 1, true, false},
-		"all are kept": {[]Key{kept, kept}, 0, 2, false, true}, "all are empty": {[]Key{empty}, 0, 0, false, true}, "kept and fine": {[]Key{kept, fine}, 0, 1, false, false}, "none": {nil, 0, 0, false, true},
+		"one is open, one is fine":     {[]Key{open, fine}, 1, 0, false, false},
+		"one is open, the others kept": {[]Key{open, kept, empty}, 1, 1, true, false},
+		"all are kept":                 {[]Key{kept, kept}, 0, 2, false, true},
+		"all are empty":                {[]Key{empty}, 0, 0, false, true},
+		"kept and fine":                {[]Key{kept, fine}, 0, 1, false, false}, "none": {nil, 0, 0, false, true},
 	} {
 		i := &Item{secret: secret("x"), Keys: c.keys}
 		if len(i.Open()) != c.open || len(i.Kept()) != c.kept || i.ByKey() != c.byKey || i.Nothing() != c.nothing {
-			t.Errorf("%s: %d open, %d kept, by key: %v, nothing: %v", name, len(i.Open()), len(i.Kept()), i.ByKey(), i.Nothing())
+			t.Errorf("%s: %d open, %d kept, by key: %v, nothing: %v", name, len(i.Open()), len(i.Kept()), i.ByKey(),
+				i.Nothing())
 		}
 	}
-	for name, i := range map[string]*Item{"an account": {}, "a token": {secret: token("x", "y")}, "rotated": {secret: secret("x"), Rotated: true}} {
+	for name, i := range map[string]*Item{"an account": {}, "a token": {secret: token("x", "y")},
+		"rotated": {secret: secret("x"), Rotated: true}} {
 		if i.Nothing() {
 			t.Errorf("%s: nothing is to be replaced", name)
 		}
@@ -513,14 +615,17 @@ func TestWhatIsSaidOfKeys(t *testing.T) {
 		plain bool
 		what  string
 	}{
-		"a credential by its form": {Key{Form: credential.Name, form: credential}, true, credential.Name}, "an issuer's": {Key{Issuer: "AWS"}, true, "a credential that AWS has issued"},
-		"an issuer's file": {Key{Issuer: "AWS", Form: "a file of settings"}, false, "a file of settings"}, "free text": {Key{}, false, ""},
+		"a credential by its form": {Key{Form: credential.Name, form: credential}, true, credential.Name},
+		"an issuer's":              {Key{Issuer: "AWS"}, true, "a credential that AWS has issued"},
+		"an issuer's file":         {Key{Issuer: "AWS", Form: "a file of settings"}, false, "a file of settings"},
+		"free text":                {Key{}, false, ""},
 	} {
 		if c.key.Plain() != c.plain || c.key.What() != c.what {
 			t.Errorf("%s: %v %q", name, c.key.Plain(), c.key.What())
 		}
 	}
-	for want, i := range map[string]*Item{"app/x": {Kind: "Secret", Namespace: "app", Name: "x"}, "serviceaccount:app/x": {Kind: "ServiceAccount", Namespace: "app", Name: "x"}} {
+	for want, i := range map[string]*Item{"app/x": {Kind: "Secret", Namespace: "app", Name: "x"},
+		"serviceaccount:app/x": {Kind: "ServiceAccount", Namespace: "app", Name: "x"}} {
 		if i.Key() != want {
 			t.Error(i.Key())
 		}
@@ -539,25 +644,38 @@ func TestWhatIsKeptElsewhere(t *testing.T) {
 		rotator string
 		refused string
 	}{
-		"a Certificate":                {[]string{"tls.key=x"}, &keeper{rotator: "cert-manager"}, nil, nil, "cert-manager", ""},
-		"a Certificate that would not": {[]string{"tls.key=x"}, &keeper{rotator: "cert-manager", cannot: "it is off"}, nil, nil, "", "would not make a new one: it is off"},
-		"an ExternalSecret":            {[]string{"a=x"}, &keeper{rotator: "external-secret"}, nil, nil, "external-secret", ""},
-		"with a command":               {[]string{"a=x"}, &keeper{rotator: "external-secret"}, map[string]rotate.Source{"a": command("random")}, nil, "external-secret", ""},
-		"kept":                         {[]string{"a=x"}, &keeper{rotator: "external-secret"}, map[string]rotate.Source{"a": {Kind: rotate.Keep}}, nil, "external-secret", ""},
-		"without a command":            {[]string{"a=x"}, &keeper{rotator: "external-secret"}, map[string]rotate.Source{"a": {Kind: "random"}}, nil, "", "--store-command a="},
-		"that would be destroyed":      {[]string{"a=" + jwt}, &keeper{rotator: "external-secret"}, map[string]rotate.Source{"a": command("random")}, nil, "", "it is a signed token"},
-		"that was destroyed already":   {[]string{"a=" + jwt}, &keeper{rotator: "external-secret"}, map[string]rotate.Source{"a": command("random")}, []History{recorded("one", func(h *History) { updated(h); h.Record.Rotator = "external-secret" }, "a=old>"+jwt)}, "external-secret", ""},
-		"of no kind that irctl knows":  {[]string{"a=x"}, &keeper{}, nil, nil, "", "would put the old value back"},
+		"a Certificate": {[]string{"tls.key=x"}, &keeper{rotator: "cert-manager"}, nil, nil,
+			"cert-manager", ""},
+		"a Certificate that would not": {[]string{"tls.key=x"}, &keeper{rotator: "cert-manager", cannot: "it is off"},
+			nil, nil, "", "would not make a new one: it is off"},
+		"an ExternalSecret": {[]string{"a=x"}, &keeper{rotator: "external-secret"}, nil, nil,
+			"external-secret", ""},
+		"with a command": {[]string{"a=x"}, &keeper{rotator: "external-secret"},
+			map[string]rotate.Source{"a": command("random")}, nil, "external-secret", ""},
+		"kept": {[]string{"a=x"}, &keeper{rotator: "external-secret"},
+			map[string]rotate.Source{"a": {Kind: rotate.Keep}}, nil, "external-secret", ""},
+		"without a command": {[]string{"a=x"}, &keeper{rotator: "external-secret"},
+			map[string]rotate.Source{"a": {Kind: "random"}}, nil, "", "--store-command a="},
+		"that would be destroyed": {[]string{"a=" + jwt}, &keeper{rotator: "external-secret"},
+			map[string]rotate.Source{"a": command("random")}, nil, "", "it is a signed token"},
+		"that was destroyed already": {[]string{"a=" + jwt}, &keeper{rotator: "external-secret"},
+			map[string]rotate.Source{"a": command("random")},
+			[]History{recorded("one", func(h *History) { updated(h); h.Record.Rotator = "external-secret" }, "a=old>"+
+				jwt)}, "external-secret", ""},
+		"of no kind that irctl knows": {[]string{"a=x"}, &keeper{}, nil, nil, "", "would put the old value back"},
 	} {
 		f := newFake(t, secret("one", c.data...))
 		r := radius(t, f, "one")
 		r.Items[0].keeper = c.keeper
 		c.keeper.Ref = cluster.Ref{Kind: "Keeper", Namespace: "app", Name: "k"}
-		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"one"}, Sources: c.sources}, contextOf(c.history...))
-		if err != nil || (len(refusals) == 1) != (c.refused != "") || c.refused != "" && !strings.Contains(refusals[0].Reason, c.refused) {
+		rotations, refusals, err := Choose(t.Context(), r, Options{Secrets: []string{"one"}, Sources: c.sources},
+			contextOf(c.history...))
+		if err != nil || (len(refusals) == 1) != (c.refused != "") ||
+			c.refused != "" && !strings.Contains(refusals[0].Reason, c.refused) {
 			t.Errorf("%s: %+v, %v", name, refusals, err)
 		}
-		if got := r.Items[0].Rotator; got != c.rotator || (len(rotations) == 1) != (c.rotator != "") || c.keeper.cannot == "" && r.Items[0].Keeper != "Keeper app/k" {
+		if got := r.Items[0].Rotator; got != c.rotator || (len(rotations) == 1) != (c.rotator != "") ||
+			c.keeper.cannot == "" && r.Items[0].Keeper != "Keeper app/k" {
 			t.Errorf("%s: by %q, kept by %q", name, got, r.Items[0].Keeper)
 		}
 		if len(rotations) == 1 && (rotations[0].Prior != nil) != (c.history != nil) {
@@ -572,11 +690,13 @@ func TestPlanOfEverything(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, secret("a", "k=x"), secret("b", "k=x"))
 	r := radius(t, f, "a", "b")
-	if err := Plan(t.Context(), r, Options{Rest: "random"}, contextOf()); err != nil || r.Items[0].Rotator == "" || r.Items[1].Rotator == "" {
+	if err := Plan(t.Context(), r, Options{Rest: "random"}, contextOf()); err != nil || r.Items[0].Rotator == "" ||
+		r.Items[1].Rotator == "" {
 		t.Errorf("%+v, %v", r.Items, err)
 	}
 	r = radius(t, f, "a", "b")
-	if err := Plan(t.Context(), r, Options{Secrets: []string{"b"}, Rest: "random"}, contextOf()); err != nil || r.Items[0].Rotator != "" || r.Items[1].Rotator == "" {
+	if err := Plan(t.Context(), r, Options{Secrets: []string{"b"}, Rest: "random"}, contextOf()); err != nil ||
+		r.Items[0].Rotator != "" || r.Items[1].Rotator == "" {
 		t.Errorf("%+v, %v", r.Items, err)
 	}
 	blind := &Radius{client: f.client}
@@ -585,7 +705,8 @@ func TestPlanOfEverything(t *testing.T) {
 	if !errors.Is(err, ErrUnlooked) || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "cannot") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err = Choose(t.Context(), &Radius{client: f.client}, Options{Secrets: []string{"a"}}, contextOf()); !errors.Is(err, ErrNotFound) {
+	if _, _, err = Choose(t.Context(), &Radius{client: f.client}, Options{Secrets: []string{"a"}},
+		contextOf()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("%v", err)
 	}
 }

@@ -39,7 +39,8 @@ type earlier struct {
 // before takes the standing changes back, the last first, in copies.
 func before(src rights.Sources, changes []Changed) earlier {
 	e := earlier{Sources: rights.Sources{Roles: slices.Clone(src.Roles), ClusterRoles: slices.Clone(src.ClusterRoles),
-		RoleBindings: slices.Clone(src.RoleBindings), ClusterRoleBindings: slices.Clone(src.ClusterRoleBindings)}, changed: map[string]Changed{}}
+		RoleBindings: slices.Clone(src.RoleBindings), ClusterRoleBindings: slices.Clone(src.ClusterRoleBindings)},
+		changed: map[string]Changed{}}
 	for _, c := range slices.Backward(changes) {
 		if c.Object.Group != rbacv1.GroupName || c.IsCreate() {
 			continue
@@ -49,11 +50,17 @@ func before(src rights.Sources, changes []Changed) earlier {
 		case "Role":
 			found = revert(e.Roles, c.Change, func(o *rbacv1.Role) *metav1.ObjectMeta { return &o.ObjectMeta })
 		case "ClusterRole":
-			found = revert(e.ClusterRoles, c.Change, func(o *rbacv1.ClusterRole) *metav1.ObjectMeta { return &o.ObjectMeta })
+			found = revert(e.ClusterRoles, c.Change, func(o *rbacv1.ClusterRole) *metav1.ObjectMeta {
+				return &o.ObjectMeta
+			})
 		case roleBinding.Kind:
-			found = revert(e.RoleBindings, c.Change, func(o *rbacv1.RoleBinding) *metav1.ObjectMeta { return &o.ObjectMeta })
+			found = revert(e.RoleBindings, c.Change, func(o *rbacv1.RoleBinding) *metav1.ObjectMeta {
+				return &o.ObjectMeta
+			})
 		case clusterRoleBinding.Kind:
-			found = revert(e.ClusterRoleBindings, c.Change, func(o *rbacv1.ClusterRoleBinding) *metav1.ObjectMeta { return &o.ObjectMeta })
+			found = revert(e.ClusterRoleBindings, c.Change, func(o *rbacv1.ClusterRoleBinding) *metav1.ObjectMeta {
+				return &o.ObjectMeta
+			})
 		}
 		if !found {
 			e.lost = append(e.lost, c)
@@ -68,7 +75,8 @@ func before(src rights.Sources, changes []Changed) earlier {
 func revert[T any](list []T, c change.Change, meta func(*T) *metav1.ObjectMeta) bool {
 	n := slices.IndexFunc(list, func(o T) bool {
 		m := meta(&o)
-		return m.Name == c.Object.Name && m.Namespace == c.Object.Namespace && (c.Object.UID == "" || m.UID == c.Object.UID)
+		return m.Name == c.Object.Name && m.Namespace == c.Object.Namespace &&
+			(c.Object.UID == "" || m.UID == c.Object.UID)
 	})
 	if n < 0 {
 		return false
@@ -123,7 +131,8 @@ func bound(a rights.Subject, c change.Change) bool {
 	was := map[string]any{}
 	c.Revert(&unstructured.Unstructured{Object: was})
 	var b rbacv1.RoleBinding
-	return runtime.DefaultUnstructuredConverter.FromUnstructured(was, &b) == nil && a.Among(b.Subjects, c.Object.Namespace)
+	return runtime.DefaultUnstructuredConverter.FromUnstructured(was, &b) == nil &&
+		a.Among(b.Subjects, c.Object.Namespace)
 }
 
 // union joins two lists of grants.

@@ -28,7 +28,8 @@ type fake struct {
 	denied []string
 }
 
-var operators = []apifake.Kind{{Group: "external-secrets.io", Version: "v1", Resource: "externalsecrets", Kind: "ExternalSecret"},
+var operators = []apifake.Kind{{Group: "external-secrets.io", Version: "v1", Resource: "externalsecrets",
+	Kind: "ExternalSecret"},
 	{Group: "cert-manager.io", Version: "v1", Resource: "certificates", Kind: "Certificate"}}
 
 func newFake(t *testing.T, objects ...runtime.Object) *fake {
@@ -39,7 +40,8 @@ func newFake(t *testing.T, objects ...runtime.Object) *fake {
 func newFakeOf(t *testing.T, more []apifake.Kind, objects ...runtime.Object) *fake {
 	t.Helper()
 	f := &fake{}
-	f.Server = apifake.New(t, append([]apifake.Kind{{Version: "v1", Resource: "secrets", Kind: "Secret"}, {Version: "v1", Resource: "configmaps", Kind: "ConfigMap"},
+	f.Server = apifake.New(t, append([]apifake.Kind{{Version: "v1", Resource: "secrets", Kind: "Secret"},
+		{Version: "v1", Resource: "configmaps", Kind: "ConfigMap"},
 		{Group: "networking.k8s.io", Version: "v1", Resource: "ingresses", Kind: "Ingress"}}, more...)...)
 	f.Intercept = func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		f.mu.Lock()
@@ -90,7 +92,8 @@ func secret(name string, data ...string) *corev1.Secret {
 
 func token(name, account string) *corev1.Secret {
 	s := secret(name, "token=x")
-	s.Type, s.Annotations = corev1.SecretTypeServiceAccountToken, map[string]string{corev1.ServiceAccountNameKey: account}
+	s.Type, s.Annotations = corev1.SecretTypeServiceAccountToken,
+		map[string]string{corev1.ServiceAccountNameKey: account}
 	return s
 }
 
@@ -102,7 +105,9 @@ func serviceAccount(name string, mounts *bool) *corev1.ServiceAccount {
 func naming(secrets ...string) corev1.PodSpec {
 	c := corev1.Container{Name: "c", Image: "app:1"}
 	for _, s := range secrets {
-		c.EnvFrom = append(c.EnvFrom, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: s}}})
+		c.EnvFrom = append(c.EnvFrom,
+			corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: s}}})
 	}
 	return corev1.PodSpec{Containers: []corev1.Container{c}}
 }
@@ -117,7 +122,8 @@ func pod(name string, spec corev1.PodSpec, more ...func(*corev1.Pod)) *corev1.Po
 
 func ownedBy(kind, name string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
-		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: name, UID: types.UID("uid-" + name), Controller: truth(true)}}
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: name,
+			UID: types.UID("uid-" + name), Controller: truth(true)}}
 	}
 }
 
@@ -130,7 +136,8 @@ func controller(ref cluster.Ref, name string, spec corev1.PodSpec, set map[strin
 	template := map[string]any{"spec": m}
 	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": ref.APIVersion(), "kind": ref.Kind,
 		"metadata": map[string]any{"namespace": "app", "name": name, "uid": "uid-" + name},
-		"spec":     map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"app": name}}, "template": template}}}
+		"spec": map[string]any{"selector": map[string]any{"matchLabels": map[string]any{"app": name}},
+			"template": template}}}
 	if ref.Kind == "CronJob" {
 		u.Object["spec"] = map[string]any{"jobTemplate": map[string]any{"spec": map[string]any{"template": template}}}
 	}
@@ -159,14 +166,17 @@ func bind(name, account, scope string, rules ...rbacv1.PolicyRule) []runtime.Obj
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "app", Name: account}}
 	if scope == "" {
 		return []runtime.Object{&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules},
-			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}, Subjects: subjects, RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: name}}}
+			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}, Subjects: subjects,
+				RoleRef: rbacv1.RoleRef{Kind: "ClusterRole", Name: name}}}
 	}
 	return []runtime.Object{&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: scope, Name: name}, Rules: rules},
-		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: scope, Name: name}, Subjects: subjects, RoleRef: rbacv1.RoleRef{Kind: "Role", Name: name}}}
+		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: scope, Name: name}, Subjects: subjects,
+			RoleRef: rbacv1.RoleRef{Kind: "Role", Name: name}}}
 }
 
 func rule(verb string, names ...string) rbacv1.PolicyRule {
-	return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{verb}, ResourceNames: names}
+	return rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{verb},
+		ResourceNames: names}
 }
 
 func finderWarning(text string) steps.Warning { return steps.Warning{Code: unreadable, Text: text} }

@@ -169,11 +169,13 @@ type finder struct {
 // Find reads the blast radius of the scene's targets, and what is named beside
 // it. It changes nothing. What cannot be read is a warning.
 func Find(ctx context.Context, scene *steps.Scene, beside Beside) (*Radius, error) {
-	f := &finder{Radius: &Radius{client: scene.Client, workloads: map[string][]*Workload{}, suspects: map[types.UID]bool{}, Items: []*Item{}},
+	f := &finder{Radius: &Radius{client: scene.Client, workloads: map[string][]*Workload{},
+		suspects: map[types.UID]bool{}, Items: []*Item{}},
 		items: map[string]*Item{}, targets: scene.Targets}
 	src, err := scene.Client.RBAC(ctx)
 	if f.rightsErr = err; err != nil {
-		f.warn(unreadable, "what the suspects' service accounts may read is not known: "+err.Error(), cluster.ToRead(err, "get the right to list roles and bindings"))
+		f.warn(unreadable, "what the suspects' service accounts may read is not known: "+err.Error(),
+			cluster.ToRead(err, "get the right to list roles and bindings"))
 		beside.Changed = nil
 	}
 	f.src, f.before = src, before(src, beside.Changed)
@@ -251,7 +253,8 @@ func heldBy(scene *steps.Scene) map[types.UID]bool {
 // suspect adds what one suspect could read.
 func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[string]any) {
 	if spec == nil {
-		f.warn(unreadable, who+": neither the pod nor its workload can be read, so what it could read is not known"+f.denied(ctx, who),
+		f.warn(unreadable, who+": neither the pod nor its workload can be read, so what it could read is not known"+
+			f.denied(ctx, who),
 			"name the secrets with --secret")
 		return
 	}
@@ -274,10 +277,13 @@ func (f *finder) suspect(ctx context.Context, who, namespace string, spec map[st
 		if len(f.before.changed) > 0 {
 			what = "may do, or could before this incident"
 		}
-		f.warn("indirect", fmt.Sprintf("%s could reach further secrets by what its service account %s: %s", who, what, strings.Join(ways, "; ")), "name them with --secret")
+		f.warn("indirect", fmt.Sprintf("%s could reach further secrets by what its service account %s: %s", who, what,
+			strings.Join(ways, "; ")), "name them with --secret")
 	}
 	for _, what := range f.before.unknown(subject, now, then) {
-		f.warn(unreadable, fmt.Sprintf("what %s could read by its service account before this incident is not fully known: %s", who, what), "name the secrets with --secret")
+		f.warn(unreadable, fmt.Sprintf(
+			"what %s could read by its service account before this incident is not fully known: %s", who, what),
+			"name the secrets with --secret")
 	}
 }
 
@@ -338,7 +344,8 @@ func (f *finder) readable(ctx context.Context, who string, now, then rights.Righ
 	for _, ns := range slices.Sorted(maps.Keys(scopes)) {
 		all, err := f.client.ListMetadata(ctx, rotate.SecretRef, ns, "")
 		if err != nil {
-			f.warn(unreadable, who+" may read Secrets by its service account, and which there are is not known: "+err.Error(), cluster.ToRead(err, "get the right to list secrets"))
+			f.warn(unreadable, who+" may read Secrets by its service account, and which there are is not known: "+
+				err.Error(), cluster.ToRead(err, "get the right to list secrets"))
 		}
 		for _, m := range all {
 			if may(r, m.Namespace, m.Name) {
@@ -356,7 +363,9 @@ func readsSecrets(rule rbacv1.PolicyRule) bool {
 }
 
 func may(r rights.Rights, namespace, name string) bool {
-	return slices.ContainsFunc([]string{"get", "list", "watch"}, func(verb string) bool { return r.Allows(verb, "", "secrets", namespace, name) })
+	return slices.ContainsFunc([]string{"get", "list", "watch"}, func(verb string) bool {
+		return r.Allows(verb, "", "secrets", namespace, name)
+	})
 }
 
 func (f *finder) add(ref cluster.Ref, how string) {
@@ -384,7 +393,8 @@ func (f *finder) read(ctx context.Context) {
 		err := i.load(ctx, f.client)
 		switch {
 		case apierrors.IsNotFound(err) && i.Kind == rotate.AccountRef.Kind:
-			i.missing, i.Problem = true, "it does not exist: pods that use it cannot start" // perhaps an interrupted rotation
+			// perhaps an interrupted rotation
+			i.missing, i.Problem = true, "it does not exist: pods that use it cannot start"
 		case apierrors.IsNotFound(err):
 			i.missing = true
 		case err != nil:
@@ -413,7 +423,8 @@ func (f *finder) pullSecrets(ctx context.Context) {
 		}
 		all, err := f.client.ListMetadata(ctx, rotate.SecretRef, i.Namespace, "")
 		if err != nil {
-			f.warn(unreadable, "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(), cluster.ToRead(err, "get the right to list secrets"))
+			f.warn(unreadable, "whether "+i.ref.String()+" has legacy token Secrets is not known: "+err.Error(),
+				cluster.ToRead(err, "get the right to list secrets"))
 		}
 		for _, m := range all {
 			if m.Annotations[corev1.ServiceAccountNameKey] == i.Name {
@@ -433,15 +444,18 @@ func (f *finder) tokenAccounts(ctx context.Context) {
 			return
 		}
 		s, err := f.client.Kube.CoreV1().Secrets(i.Namespace).Get(ctx, i.Name, metav1.GetOptions{})
-		if err == nil && s.Type == corev1.SecretTypeServiceAccountToken && s.Annotations[corev1.ServiceAccountNameKey] != "" {
-			f.add(rotate.AccountRef.Named(i.Namespace, s.Annotations[corev1.ServiceAccountNameKey], ""), "a token of it is in "+i.ref.String())
+		if err == nil && s.Type == corev1.SecretTypeServiceAccountToken &&
+			s.Annotations[corev1.ServiceAccountNameKey] != "" {
+			f.add(rotate.AccountRef.Named(i.Namespace, s.Annotations[corev1.ServiceAccountNameKey], ""),
+				"a token of it is in "+i.ref.String())
 		}
 	})
 }
 
 func (i *Item) load(ctx context.Context, client *cluster.Client) (err error) {
 	if i.Kind == rotate.AccountRef.Kind {
-		if i.account, err = client.Kube.CoreV1().ServiceAccounts(i.Namespace).Get(ctx, i.Name, metav1.GetOptions{}); err == nil {
+		if i.account, err = client.Kube.CoreV1().ServiceAccounts(i.Namespace).
+			Get(ctx, i.Name, metav1.GetOptions{}); err == nil {
 			i.ref.UID = i.account.UID
 		}
 		return err
@@ -450,11 +464,13 @@ func (i *Item) load(ctx context.Context, client *cluster.Client) (err error) {
 		i.secret = nil
 		return err
 	}
-	i.ref.UID, i.Type, i.Immutable = i.secret.UID, string(i.secret.Type), i.secret.Immutable != nil && *i.secret.Immutable
+	i.ref.UID, i.Type, i.Immutable = i.secret.UID, string(i.secret.Type), i.secret.Immutable != nil &&
+		*i.secret.Immutable
 	for _, key := range slices.Sorted(maps.Keys(i.secret.Data)) {
 		value := i.secret.Data[key]
 		form := rotate.FormOf(value)
-		i.Keys = append(i.Keys, Key{Name: key, Issuer: rotate.Issuer(key, value), Form: form.Name, form: form, Empty: len(value) == 0})
+		i.Keys = append(i.Keys, Key{Name: key, Issuer: rotate.Issuer(key, value), Form: form.Name, form: form,
+			Empty: len(value) == 0})
 	}
 	return nil
 }
@@ -468,7 +484,8 @@ func (f *finder) use(ctx context.Context, held map[types.UID]bool) {
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
 		list, gaps := workloads(ctx, f.client, ns, f.suspects)
 		for _, g := range gaps {
-			f.warn(unreadable, "what uses the secrets is not fully known: "+g.String(), cluster.ToRead(g.Err, "get the right to list it"))
+			f.warn(unreadable, "what uses the secrets is not fully known: "+g.String(),
+				cluster.ToRead(g.Err, "get the right to list it"))
 		}
 		for _, w := range list {
 			w.held = held[w.UID]
@@ -484,7 +501,8 @@ func (f *finder) use(ctx context.Context, held map[types.UID]bool) {
 		}
 		for _, name := range ingresses[i.Namespace+"/"+i.Name] {
 			if i.Kind == rotate.SecretRef.Kind {
-				i.Users = append(i.Users, User{Object: "Ingress " + i.Namespace + "/" + name, Where: []string{"spec.tls"}, Reason: "its controller takes the new value by itself"})
+				i.Users = append(i.Users, User{Object: "Ingress " + i.Namespace + "/" + name,
+					Where: []string{"spec.tls"}, Reason: "its controller takes the new value by itself"})
 			}
 		}
 	}
@@ -496,7 +514,8 @@ func (f *finder) blocker(w *Workload) string {
 	for _, t := range f.targets {
 		ordinal, ok := strings.CutPrefix(t.Pod.Name, w.Name+"-")
 		n, err := strconv.ParseInt(ordinal, 10, 64)
-		if w.Kind == cluster.StatefulSet.Kind && ok && err == nil && t.Pod.Namespace == w.Namespace && n < w.desired() && len(t.Pod.Spec.Containers) > 0 && metav1.GetControllerOf(t.Pod) == nil {
+		if w.Kind == cluster.StatefulSet.Kind && ok && err == nil && t.Pod.Namespace == w.Namespace &&
+			n < w.desired() && len(t.Pod.Spec.Containers) > 0 && metav1.GetControllerOf(t.Pod) == nil {
 			return t.Pod.Name
 		}
 	}
@@ -537,7 +556,8 @@ func (i *Item) usedBy(w *Workload, mounts bool) {
 func (f *finder) withoutToken() map[string]bool {
 	without := map[string]bool{}
 	for _, i := range f.Items {
-		if i.account != nil && i.account.AutomountServiceAccountToken != nil && !*i.account.AutomountServiceAccountToken {
+		if i.account != nil && i.account.AutomountServiceAccountToken != nil &&
+			!*i.account.AutomountServiceAccountToken {
 			without[i.Namespace+"/"+i.Name] = true
 		}
 	}
@@ -548,18 +568,20 @@ func (f *finder) withoutToken() map[string]bool {
 func (f *finder) ingresses(ctx context.Context, namespaces map[string]bool) map[string][]string {
 	found := map[string][]string{}
 	for _, ns := range slices.Sorted(maps.Keys(namespaces)) {
-		err := cluster.Pages(ctx, f.client.Kube.NetworkingV1().Ingresses(ns).List, metav1.ListOptions{}, func(page *networkingv1.IngressList) {
-			for _, in := range page.Items {
-				for _, name := range tlsSecrets(in.Spec.TLS) {
-					found[ns+"/"+name] = append(found[ns+"/"+name], in.Name)
+		err := cluster.Pages(ctx, f.client.Kube.NetworkingV1().Ingresses(ns).List, metav1.ListOptions{},
+			func(page *networkingv1.IngressList) {
+				for _, in := range page.Items {
+					for _, name := range tlsSecrets(in.Spec.TLS) {
+						found[ns+"/"+name] = append(found[ns+"/"+name], in.Name)
+					}
 				}
-			}
-		})
+			})
 		if apierrors.IsNotFound(err) {
 			continue // the cluster has none
 		}
 		if err != nil {
-			f.warn(unreadable, "which Ingresses use the secrets is not known: "+err.Error(), cluster.ToRead(err, "get the right to list ingresses"))
+			f.warn(unreadable, "which Ingresses use the secrets is not known: "+err.Error(),
+				cluster.ToRead(err, "get the right to list ingresses"))
 		}
 	}
 	return found

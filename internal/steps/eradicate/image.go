@@ -113,7 +113,8 @@ func ranBy(targets []*cluster.Target) ran {
 }
 
 func statuses(p *corev1.Pod) []corev1.ContainerStatus {
-	return slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses)
+	return slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses,
+		p.Status.EphemeralContainerStatuses)
 }
 
 // has: the reference names what a suspect ran, by its digest or, where it has
@@ -180,11 +181,13 @@ func containersOf(workloads []*Workload) []string {
 //
 // An image that a suspect ran is refused. left names what the workloads still
 // have of the suspects' images afterwards: while any is left, the way in is open.
-func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.Plan, rollouts []*Rollout, left []string, err error) {
+func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.Plan, rollouts []*Rollout,
+	left []string, err error) {
 	found, before := map[string]bool{}, ranBy(scene.Targets)
 	for _, i := range images {
 		if before.has(i.Ref) {
-			return plan, nil, nil, fmt.Errorf("a suspect ran %s: to deploy it closes no way in. Name the patched image", i.Ref)
+			return plan, nil, nil, fmt.Errorf("a suspect ran %s: to deploy it closes no way in. Name the patched image",
+				i.Ref)
 		}
 	}
 	workloads := incidentWorkloads(scene, &plan)
@@ -197,13 +200,17 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.
 			continue
 		}
 		for n, i := range mine {
-			if slices.ContainsFunc(mine[:n], func(o Image) bool { return o.Container == i.Container && o.Ref != i.Ref }) {
+			if slices.ContainsFunc(mine[:n], func(o Image) bool {
+				return o.Container == i.Container && o.Ref != i.Ref
+			}) {
 				return plan, nil, nil, fmt.Errorf("container %s of %s was given two images", i.Container, w.Ref)
 			}
 		}
 		if same := before.still(next); len(same) > 0 {
-			left = append(left, fmt.Sprintf("%s still has an image that the suspects ran (%s), so the way in stays open: "+
-				"deploy a patched one of each with --image CONTAINER=NAME@sha256:…", w.Ref, strings.Join(same, ", ")))
+			left = append(left, fmt.Sprintf(
+				"%s still has an image that the suspects ran (%s), so the way in stays open: "+
+					"deploy a patched one of each with --image CONTAINER=NAME@sha256:…", w.Ref,
+				strings.Join(same, ", ")))
 		}
 		r := &Rollout{Restart: &Restart{Workload: w}, images: mine, ran: before}
 		r.Why, r.Keeps = w.stays()
@@ -217,9 +224,11 @@ func PlanImages(scene *steps.Scene, radius *Radius, images []Image) (plan steps.
 		switch {
 		case len(plan.Refusals) > 0:
 		case i.Container == "" && !found[i.Ref]:
-			return plan, nil, nil, fmt.Errorf("which container is to run %s? Its repository is that of no container, or of several: write CONTAINER=IMAGE", i.Ref)
+			return plan, nil, nil, fmt.Errorf("which container is to run %s? Its repository is that of no container, "+
+				"or of several: write CONTAINER=IMAGE", i.Ref)
 		case i.Container != "" && !found[i.Container]:
-			return plan, nil, nil, fmt.Errorf("no workload of the incident has a container %q%w%s", i.Container, silent{ErrNotFound},
+			return plan, nil, nil, fmt.Errorf("no workload of the incident has a container %q%w%s", i.Container,
+				silent{ErrNotFound},
 				near(i.Container, containersOf(workloads)))
 		}
 	}
@@ -264,7 +273,8 @@ func incidentWorkloads(scene *steps.Scene, plan *steps.Plan) []*Workload {
 		seen[top.UID] = true
 		w := workloadOf(top)
 		if w == nil || w.Kind == cluster.Job.Kind {
-			plan.Refusals = append(plan.Refusals, steps.Refusal{Action: StepImage, Object: top.Ref.String(), Reason: "irctl cannot change the image of this kind: change its manifest"})
+			plan.Refusals = append(plan.Refusals, steps.Refusal{Action: StepImage, Object: top.Ref.String(),
+				Reason: "irctl cannot change the image of this kind: change its manifest"})
 			continue
 		}
 		w.held = true
@@ -340,12 +350,15 @@ func (r *Rollout) action(next map[string]any) (steps.Action, bool) {
 		words = append(words, change.ShellQuote(i.Container+"="+i.Ref))
 		what = append(what, i.Container+" to "+i.Ref)
 	}
-	return steps.Action{ID: StepImage + " " + string(r.UID), Name: StepImage, Change: c, Summary: "set the image of " + r.Ref.String() + ": " + strings.Join(what, ", "),
-		Command: fmt.Sprintf("kubectl set image %s -n %s %s", change.ShellQuote(r.KubectlName()), change.ShellQuote(r.Namespace), strings.Join(words, " "))}, needed
+	return steps.Action{ID: StepImage + " " + string(r.UID), Name: StepImage, Change: c, Summary: "set the image of " +
+		r.Ref.String() + ": " + strings.Join(what, ", "),
+		Command: fmt.Sprintf("kubectl set image %s -n %s %s", change.ShellQuote(r.KubectlName()),
+			change.ShellQuote(r.Namespace), strings.Join(words, " "))}, needed
 }
 
 // VerifyImages waits until every pod runs the new images.
-func (r *Rollout) VerifyImages(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool, tell func(string)) error {
+func (r *Rollout) VerifyImages(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool,
+	tell func(string)) error {
 	if err := r.Verify(ctx, client, suspects, r.Fresh, tell); err != nil {
 		return err
 	}
@@ -366,7 +379,9 @@ func (r *Rollout) sameContent(ctx context.Context, client *cluster.Client, suspe
 		for _, s := range statuses(&pods[i]) {
 			mine := slices.ContainsFunc(r.images, func(i Image) bool { return i.Container == s.Name })
 			if d := imageDigest(s.ImageID); mine && !suspects[pods[i].UID] && r.ran.digests[d] {
-				return fmt.Errorf("pod %s: container %s runs %s, which a suspect ran: it is the same content under another name", pods[i].Name, s.Name, d)
+				return fmt.Errorf(
+					"pod %s: container %s runs %s, which a suspect ran: it is the same content under another name",
+					pods[i].Name, s.Name, d)
 			}
 		}
 	}

@@ -17,12 +17,14 @@ func TestWhatASuspectRanIsNoPatch(t *testing.T) {
 	pod := &corev1.Pod{}
 	pod.Spec.Containers = []corev1.Container{{Name: "web", Image: "web:1"}, {Name: "proxy", Image: "quay.io/proxy:2"}}
 	pod.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "tools"}}
-	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "web", ImageID: "docker.io/library/web@" + digest("a")}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "web", ImageID: "docker.io/library/web@" +
+		digest("a")}}
 	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init", ImageID: "x@" + digest("b")}}
 	pod.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "debug", ImageID: "x@" + digest("c")}}
 	before := ranBy([]*cluster.Target{{Pod: pod}})
 	for ref, want := range map[string]bool{
-		"web:1": true, "docker.io/library/web:1": true, "docker.io/web:1": false, "tools:latest": true, "quay.io/proxy:2": true,
+		"web:1": true, "docker.io/library/web:1": true, "docker.io/web:1": false, "tools:latest": true,
+		"quay.io/proxy:2":    true,
 		"web@" + digest("a"): true, "other/name@" + digest("a"): true, "web:9@" + digest("a"): true,
 		"x@" + digest("b"): true, "x@" + digest("c"): true,
 		"web:2": false, "web@" + digest("d"): false, "mirror.example.com/web:1": false,
@@ -48,8 +50,9 @@ func TestTwoImagesForOneContainer(t *testing.T) {
 		images []string
 		ok     bool
 	}{
-		"the same container": {[]string{"web=" + a, "web=" + b}, false}, "twice the same": {[]string{"web=" + a, "web=" + a}, false},
-		"one repository": {[]string{a, b}, false}, "two containers": {[]string{"web=" + a, "worker=" + b}, true},
+		"the same container": {[]string{"web=" + a, "web=" + b}, false},
+		"twice the same":     {[]string{"web=" + a, "web=" + a}, false},
+		"one repository":     {[]string{a, b}, false}, "two containers": {[]string{"web=" + a, "worker=" + b}, true},
 		"two repositories": {[]string{a, "x/worker@" + digest("b")}, true},
 	} {
 		_, err := Inputs{Images: c.images}.Options(t.Context(), nil)

@@ -73,12 +73,15 @@ const maxValue = 1 << 20
 // Options checks the inputs and reads the files that they name. stdin is what
 // "-" stands for; nil: there is none. Errors are InputErrors.
 func (in Inputs) Options(ctx context.Context, stdin io.Reader) (Options, error) {
-	r := &inputReader{ctx: ctx, in: in, stdin: stdin, out: Options{Secrets: in.Secrets, All: in.All, Sources: map[string]rotate.Source{}, Revoked: in.Revoked, Again: in.Again,
+	r := &inputReader{ctx: ctx, in: in, stdin: stdin, out: Options{Secrets: in.Secrets, All: in.All,
+		Sources: map[string]rotate.Source{}, Revoked: in.Revoked, Again: in.Again,
 		Namespace: in.Namespace, ForceConflicts: in.ForceConflicts, RemoveBindings: in.RemoveBindings}}
 	if in.All && len(in.Secrets) > 0 {
 		return r.out, inputError("secret", "", "give either --secret or --all-secrets")
 	}
-	for _, read := range []func() error{r.generate, r.keep, r.roles, r.images, r.values, r.commands, r.database, r.manifests} {
+	for _, read := range []func() error{
+		r.generate, r.keep, r.roles, r.images, r.values, r.commands, r.database, r.manifests,
+	} {
 		if err := read(); err != nil {
 			return r.out, err
 		}
@@ -109,7 +112,8 @@ func cutPair(s string) (key, value string, ok bool) {
 }
 
 func (r *inputReader) generate() error {
-	if r.out.Rest = rotate.Kind(r.in.GenerateRest); r.out.Rest != "" && r.out.Rest != rotate.Random && r.out.Rest != rotate.Password {
+	if r.out.Rest = rotate.Kind(r.in.GenerateRest); r.out.Rest != "" && r.out.Rest != rotate.Random &&
+		r.out.Rest != rotate.Password {
 		return inputError("generate-rest", r.in.GenerateRest, "use %s or %s", rotate.Random, rotate.Password)
 	}
 	for _, g := range r.in.Generate {
@@ -154,7 +158,8 @@ func (r *inputReader) images() error {
 			return &InputError{Input: "image", About: text, Err: err}
 		}
 		for _, other := range r.out.Images {
-			if other.Container == image.Container && (image.Container != "" || repository(other.Ref) == repository(image.Ref)) {
+			if other.Container == image.Container &&
+				(image.Container != "" || repository(other.Ref) == repository(image.Ref)) {
 				return inputError("image", text, "the same container was given %s already", other.Ref)
 			}
 		}
@@ -174,7 +179,8 @@ func (r *inputReader) values() error {
 		if err != nil {
 			return err
 		}
-		if err := r.set("set-from", key, rotate.Source{Kind: rotate.Supplied, Value: rotate.NewValue(data)}); err != nil {
+		if err := r.set("set-from", key, rotate.Source{Kind: rotate.Supplied,
+			Value: rotate.NewValue(data)}); err != nil {
 			return err
 		}
 	}
@@ -247,7 +253,8 @@ func (r *inputReader) commands() error {
 func (r *inputReader) database() error {
 	switch {
 	case r.in.PostgresAdmin == "" && r.in.PostgresForward != "":
-		return inputError("postgres-forward", "", "it is the way to a database: say with --postgres-admin as whom to enter it")
+		return inputError("postgres-forward", "",
+			"it is the way to a database: say with --postgres-admin as whom to enter it")
 	case r.in.PostgresAdmin == "":
 		return nil
 	}

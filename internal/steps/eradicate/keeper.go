@@ -78,8 +78,10 @@ func (k *keepers) externalSecret(ctx context.Context, s *corev1.Secret) (*keeper
 		if target == "" {
 			target = list[i].GetName()
 		}
-		if policy, _, _ := unstructured.NestedString(list[i].Object, "spec", "target", "creationPolicy"); target == s.Name && policy != "None" {
-			return &keeper{Ref: k.kind.Named(s.Namespace, list[i].GetName(), list[i].GetUID()), rotator: "external-secret", cannot: rotate.CannotSync(&list[i])}, nil
+		if policy, _, _ := unstructured.NestedString(list[i].Object, "spec", "target",
+			"creationPolicy"); target == s.Name && policy != "None" {
+			return &keeper{Ref: k.kind.Named(s.Namespace, list[i].GetName(), list[i].GetUID()),
+				rotator: "external-secret", cannot: rotate.CannotSync(&list[i])}, nil
 		}
 	}
 	return nil, nil

@@ -168,7 +168,8 @@ func sound(o *unstructured.Unstructured) error {
 	case strings.HasSuffix(o.GetKind(), "List") && o.Object["items"] != nil:
 		return fmt.Errorf("a %s: write its items as objects of their own", o.GetKind())
 	}
-	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
+	for _, field := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp",
+		"selfLink"} {
 		unstructured.RemoveNestedField(o.Object, "metadata", field)
 	}
 	unstructured.RemoveNestedField(o.Object, "metadata", "annotations", corev1.LastAppliedConfigAnnotation)

@@ -105,7 +105,8 @@ func Restarts(rotations []*Rotation) []*Restart {
 // Change is what restarts the workload, and points it at the Secrets that take
 // the place of others. needed is false where an earlier run did it. mark is
 // what the pods of the new values carry.
-func (x *Restart) Change(ctx context.Context, client *cluster.Client, mark Mark, next map[string]string, now time.Time) (c change.Change, needed bool, err error) {
+func (x *Restart) Change(ctx context.Context, client *cluster.Client, mark Mark, next map[string]string,
+	now time.Time) (c change.Change, needed bool, err error) {
 	w, err := x.reload(ctx, client)
 	if err != nil {
 		return change.Change{}, false, err
@@ -113,7 +114,8 @@ func (x *Restart) Change(ctx context.Context, client *cluster.Client, mark Mark,
 	var fields []change.Field
 	at := func(path ...string) []string { return append(slices.Clone(w.template), path...) }
 	if w.rolls() && x.Why == "" && !mark.On(w.annotations()) {
-		for _, kv := range [][2]string{{RotationAnnotation, mark.String()}, {restartedAt, now.UTC().Format(time.RFC3339)}} {
+		for _, kv := range [][2]string{{RotationAnnotation, mark.String()},
+			{restartedAt, now.UTC().Format(time.RFC3339)}} {
 			f := change.Field{Path: at("metadata", "annotations", kv[0]), After: kv[1]}
 			if old, ok := w.annotations()[kv[0]]; ok {
 				f.Before = old
@@ -143,22 +145,24 @@ func (x *Restart) Summary() string {
 
 // Verify waits until every pod of the workload runs with the new values and
 // none with the old. tell is told what it waits for.
-func (x *Restart) Verify(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool, fresh func(*corev1.Pod) bool, tell func(string)) error {
+func (x *Restart) Verify(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool,
+	fresh func(*corev1.Pod) bool, tell func(string)) error {
 	return await(ctx, tell, func() (string, error) { return x.waits(ctx, client, suspects, fresh) })
 }
 
 // await asks what is waited for until that is nothing.
 func await(ctx context.Context, tell func(string), waits func() (string, error)) error {
 	var last string
-	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx, func(context.Context) (bool, error) {
-		text, err := waits()
-		if err != nil || text == "" {
-			return err == nil, err
-		}
-		last = text
-		tell(text)
-		return false, nil
-	})
+	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx,
+		func(context.Context) (bool, error) {
+			text, err := waits()
+			if err != nil || text == "" {
+				return err == nil, err
+			}
+			last = text
+			tell(text)
+			return false, nil
+		})
 	var over *cluster.WaitError
 	if last == "" {
 		last = "how far the rollout is could not be looked at"
@@ -170,7 +174,8 @@ func await(ctx context.Context, tell func(string), waits func() (string, error))
 }
 
 // waits says what the rollout still waits for; "": it is done.
-func (x *Restart) waits(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool, fresh func(*corev1.Pod) bool) (string, error) {
+func (x *Restart) waits(ctx context.Context, client *cluster.Client, suspects map[types.UID]bool,
+	fresh func(*corev1.Pod) bool) (string, error) {
 	w, err := x.reload(ctx, client)
 	if err != nil {
 		return "", err
@@ -231,8 +236,10 @@ func trouble(pods []corev1.Pod, fresh func(*corev1.Pod) bool) string {
 		if !fresh(&pods[i]) {
 			continue
 		}
-		for _, s := range append(slices.Clone(pods[i].Status.InitContainerStatuses), pods[i].Status.ContainerStatuses...) {
-			if s.State.Waiting != nil && s.State.Waiting.Reason != "" && s.State.Waiting.Reason != "ContainerCreating" && s.State.Waiting.Reason != "PodInitializing" {
+		for _, s := range append(slices.Clone(pods[i].Status.InitContainerStatuses),
+			pods[i].Status.ContainerStatuses...) {
+			if s.State.Waiting != nil && s.State.Waiting.Reason != "" &&
+				s.State.Waiting.Reason != "ContainerCreating" && s.State.Waiting.Reason != "PodInitializing" {
 				return fmt.Sprintf("; pod %s: container %s: %s", pods[i].Name, s.Name, s.State.Waiting.Reason)
 			}
 		}
@@ -254,7 +261,8 @@ func (r *Radius) StillUsing(ctx context.Context, namespace, name string) ([]stri
 	err := cluster.Pages(ctx, pods.List, metav1.ListOptions{}, func(page *unstructured.UnstructuredList) {
 		for i := range page.Items {
 			if o := &page.Items[i]; !r.suspects[o.GetUID()] {
-				list = append(list, &Workload{Ref: cluster.Pod.Named(o.GetNamespace(), o.GetName(), o.GetUID()), object: o})
+				list = append(list, &Workload{Ref: cluster.Pod.Named(o.GetNamespace(), o.GetName(), o.GetUID()),
+					object: o})
 			}
 		}
 	})

@@ -25,12 +25,15 @@ func TestMark(t *testing.T) {
 	t.Parallel()
 	m := Mark{"inc-1", 7}
 	for text, want := range map[string]bool{
-		"inc-1.7": true, "inc-1.8": true, "inc-1.10": true, "inc-1.6": false, "inc-2.7": false, "inc-1": false, "inc-1.": false, "inc-1.x": false, "inc-11.9": false, "7": false, "": false,
+		"inc-1.7": true, "inc-1.8": true, "inc-1.10": true, "inc-1.6": false, "inc-2.7": false, "inc-1": false,
+		"inc-1.": false, "inc-1.x": false, "inc-11.9": false, "7": false, "": false,
 	} {
 		if got := m.On(map[string]string{RotationAnnotation: text}); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
-		if got := m.Fresh(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{RotationAnnotation: text, restartedAt: "inc-1.9"}}}); got != want {
+		if got := m.Fresh(
+			&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{RotationAnnotation: text,
+				restartedAt: "inc-1.9"}}}); got != want {
 			t.Errorf("a pod with %q: %v", text, got)
 		}
 	}
@@ -49,25 +52,42 @@ func TestWhoIsRestarted(t *testing.T) {
 		why     string
 		keeps   bool
 	}{
-		"a Deployment":              {workload(cluster.Deployment, "x", naming(), nil), false, "", "", false},
-		"a StatefulSet":             {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.replicas": 3}), false, "", "", false},
-		"a DaemonSet":               {workload(cluster.DaemonSet, "x", naming(), map[string]any{"spec.updateStrategy.type": "RollingUpdate"}), false, "", "", false},
-		"held, and running":         {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.replicas": 1}), true, "", "", false},
-		"held at zero":              {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.replicas": 0}), true, "", "the incident holds it", false},
-		"at zero":                   {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.replicas": 0}), false, "", "it runs no pods", false},
-		"a ReplicaSet at zero":      {workload(cluster.ReplicaSet, "x", naming(), map[string]any{"spec.replicas": 0}), false, "", "no rollout", true},
-		"a suspect is in the way":   {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.replicas": 1}), false, "x-0", "has the name of its pod x-0", false},
-		"in the way of one of two":  {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.replicas": 2}), false, "x-0", "has the name of its pod x-0", true},
-		"OnDelete":                  {workload(cluster.DaemonSet, "x", naming(), map[string]any{"spec.updateStrategy.type": "OnDelete"}), false, "", "OnDelete", true},
-		"a partition":               {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.updateStrategy.rollingUpdate.partition": 1}), false, "", "partition 1", true},
-		"no partition":              {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.updateStrategy.rollingUpdate.partition": 0}), false, "", "", false},
-		"paused":                    {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.paused": true}), false, "", "paused", true},
-		"a CronJob":                 {workload(cluster.CronJob, "x", naming(), nil), false, "", "at its next run", false},
-		"a Job":                     {workload(cluster.Job, "x", naming(), nil), false, "", "a Job's template cannot change", true},
-		"a ReplicaSet":              {workload(cluster.ReplicaSet, "x", naming(), nil), false, "", "no rollout", true},
-		"a ReplicationController":   {workload(cluster.ReplicationController, "x", naming(), nil), false, "", "no rollout", true},
-		"a bare pod":                {bare(pod("x", naming())), false, "", "nothing would start a bare pod again", true},
-		"a pod of a kind not known": {bare(pod("x", naming(), ownedBy("Gadget", "g"))), false, "", "cannot roll out a Gadget (g)", true},
+		"a Deployment": {workload(cluster.Deployment, "x", naming(), nil), false, "", "", false},
+		"a StatefulSet": {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.replicas": 3}),
+			false, "", "", false},
+		"a DaemonSet": {workload(cluster.DaemonSet, "x", naming(),
+			map[string]any{"spec.updateStrategy.type": "RollingUpdate"}), false, "", "", false},
+		"held, and running": {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.replicas": 1}),
+			true, "", "", false},
+		"held at zero": {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.replicas": 0}),
+			true, "", "the incident holds it", false},
+		"at zero": {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.replicas": 0}),
+			false, "", "it runs no pods", false},
+		"a ReplicaSet at zero": {workload(cluster.ReplicaSet, "x", naming(), map[string]any{"spec.replicas": 0}),
+			false, "", "no rollout", true},
+		"a suspect is in the way": {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.replicas": 1}),
+			false, "x-0", "has the name of its pod x-0", false},
+		"in the way of one of two": {workload(cluster.StatefulSet, "x", naming(), map[string]any{"spec.replicas": 2}),
+			false, "x-0", "has the name of its pod x-0", true},
+		"OnDelete": {workload(cluster.DaemonSet, "x", naming(),
+			map[string]any{"spec.updateStrategy.type": "OnDelete"}), false, "", "OnDelete", true},
+		"a partition": {workload(cluster.StatefulSet, "x", naming(),
+			map[string]any{"spec.updateStrategy.rollingUpdate.partition": 1}), false, "", "partition 1", true},
+		"no partition": {workload(cluster.StatefulSet, "x", naming(),
+			map[string]any{"spec.updateStrategy.rollingUpdate.partition": 0}), false, "", "", false},
+		"paused": {workload(cluster.Deployment, "x", naming(), map[string]any{"spec.paused": true}),
+			false, "", "paused", true},
+		"a CronJob": {workload(cluster.CronJob, "x", naming(), nil), false, "", "at its next run",
+			false},
+		"a Job": {workload(cluster.Job, "x", naming(), nil), false, "",
+			"a Job's template cannot change", true},
+		"a ReplicaSet": {workload(cluster.ReplicaSet, "x", naming(), nil), false, "", "no rollout", true},
+		"a ReplicationController": {workload(cluster.ReplicationController, "x", naming(), nil), false, "",
+			"no rollout", true},
+		"a bare pod": {bare(pod("x", naming())), false, "", "nothing would start a bare pod again",
+			true},
+		"a pod of a kind not known": {bare(pod("x", naming(), ownedBy("Gadget", "g"))), false, "",
+			"cannot roll out a Gadget (g)", true},
 	} {
 		c.w.held, c.w.blocker = c.held, c.blocker
 		why, keeps := c.w.stays()
@@ -88,7 +108,8 @@ func bare(p *corev1.Pod) *Workload {
 func TestWhatHasRunToItsEnd(t *testing.T) {
 	t.Parallel()
 	condition := func(kind, status string) map[string]any {
-		return map[string]any{"status.conditions": []any{map[string]any{"type": "Suspended", "status": "True"}, map[string]any{"type": kind, "status": status}}}
+		return map[string]any{"status.conditions": []any{map[string]any{"type": "Suspended", "status": "True"},
+			map[string]any{"type": kind, "status": status}}}
 	}
 	phase := func(phase corev1.PodPhase) *Workload {
 		return bare(pod("x", naming(), func(p *corev1.Pod) { p.Status.Phase = phase }))
@@ -127,7 +148,8 @@ func TestEachIsRestartedOnce(t *testing.T) {
 	for _, x := range Restarts([]*Rotation{r1, r2}) {
 		got = append(got, fmt.Sprint(x.Summary(), "|", len(x.Rotations), " ", x.Why == "", " ", x.Keeps))
 	}
-	want := []string{"restart Deployment app/a, which uses Secret app/s1 and Secret app/s2, Secret app/s3|2 true false", "restart Job app/b, which uses Secret app/s1 and Secret app/s2|1 false true"}
+	want := []string{"restart Deployment app/a, which uses Secret app/s1 and Secret app/s2, Secret app/s3|2 true false",
+		"restart Job app/b, which uses Secret app/s1 and Secret app/s2|1 false true"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -138,7 +160,8 @@ func TestEachIsRestartedOnce(t *testing.T) {
 func TestWhatRestartsAWorkload(t *testing.T) {
 	t.Parallel()
 	annotated := func(mark string) map[string]any {
-		return map[string]any{"spec.template.metadata.annotations": map[string]any{"irctl/rotation": mark, "kubectl.kubernetes.io/restartedAt": "then"}}
+		return map[string]any{"spec.template.metadata.annotations": map[string]any{"irctl/rotation": mark,
+			"kubectl.kubernetes.io/restartedAt": "then"}}
 	}
 	mark := Mark{"inc-1", 7}
 	now := time.Date(2026, 2, 12, 10, 30, 0, 0, time.FixedZone("x", 3600))
@@ -150,17 +173,24 @@ func TestWhatRestartsAWorkload(t *testing.T) {
 		fields []string
 		stops  bool // the object is replaced
 	}{
-		"for the first time":        {cluster.Deployment, nil, "", nil, []string{"irctl/rotation", "restartedAt"}, false},
-		"after an earlier rotation": {cluster.Deployment, annotated("inc-1.6"), "", nil, []string{"irctl/rotation", "restartedAt"}, false},
-		"after another incident":    {cluster.Deployment, annotated("inc-0.9"), "", nil, []string{"irctl/rotation", "restartedAt"}, false},
-		"once more":                 {cluster.Deployment, annotated("inc-1.7"), "", nil, nil, false},
-		"its pods stay":             {cluster.Deployment, nil, "they stay", nil, nil, false},
-		"it is pointed elsewhere":   {cluster.Deployment, annotated("inc-1.7"), "", map[string]string{"old": "new"}, []string{"containers"}, false},
-		"its pods stay, elsewhere":  {cluster.CronJob, nil, "they stay", map[string]string{"old": "new"}, []string{"containers"}, false},
-		"both":                      {cluster.StatefulSet, nil, "", map[string]string{"old": "new"}, []string{"irctl/rotation", "restartedAt", "containers"}, false},
-		"a Job, which cannot":       {cluster.Job, nil, "they stay", map[string]string{"old": "new"}, nil, false},
-		"a ReplicaSet":              {cluster.ReplicaSet, nil, "", map[string]string{"old": "new"}, []string{"containers"}, false},
-		"another of its name":       {cluster.Deployment, nil, "", nil, nil, true},
+		"for the first time": {cluster.Deployment, nil, "", nil, []string{"irctl/rotation", "restartedAt"},
+			false},
+		"after an earlier rotation": {cluster.Deployment, annotated("inc-1.6"), "", nil,
+			[]string{"irctl/rotation", "restartedAt"}, false},
+		"after another incident": {cluster.Deployment, annotated("inc-0.9"), "", nil,
+			[]string{"irctl/rotation", "restartedAt"}, false},
+		"once more":     {cluster.Deployment, annotated("inc-1.7"), "", nil, nil, false},
+		"its pods stay": {cluster.Deployment, nil, "they stay", nil, nil, false},
+		"it is pointed elsewhere": {cluster.Deployment, annotated("inc-1.7"), "", map[string]string{"old": "new"},
+			[]string{"containers"}, false},
+		"its pods stay, elsewhere": {cluster.CronJob, nil, "they stay", map[string]string{"old": "new"},
+			[]string{"containers"}, false},
+		"both": {cluster.StatefulSet, nil, "", map[string]string{"old": "new"},
+			[]string{"irctl/rotation", "restartedAt", "containers"}, false},
+		"a Job, which cannot": {cluster.Job, nil, "they stay", map[string]string{"old": "new"}, nil, false},
+		"a ReplicaSet": {cluster.ReplicaSet, nil, "", map[string]string{"old": "new"}, []string{"containers"},
+			false},
+		"another of its name": {cluster.Deployment, nil, "", nil, nil, true},
 	} {
 		f := newFake(t, controller(c.ref, "x", naming("old", "kept"), c.set))
 		w := workload(c.ref, "x", naming("old", "kept"), nil)
@@ -196,7 +226,8 @@ func TestWhatARestartWaitsFor(t *testing.T) {
 	of := func(name, mark string, more ...func(*corev1.Pod)) *corev1.Pod {
 		return pod(name, naming(), append([]func(*corev1.Pod){func(p *corev1.Pod) {
 			p.Labels, p.Annotations = map[string]string{"app": "x"}, map[string]string{RotationAnnotation: mark}
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, {Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
+				{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		}}, more...)...)
 	}
 	phase := func(phase corev1.PodPhase) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Status.Phase = phase } }
@@ -207,7 +238,8 @@ func TestWhatARestartWaitsFor(t *testing.T) {
 		return func(p *corev1.Pod) {
 			notReady(p)
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "i"}}
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c",
+				State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}
 		}
 	}
 	two := map[string]any{"spec.replicas": 2}
@@ -219,30 +251,52 @@ func TestWhatARestartWaitsFor(t *testing.T) {
 		pods []*corev1.Pod
 		want string // "": nothing
 	}{
-		"all are new":                 {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh)}, ""},
-		"one is of before":            {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old)}, "pod c is still of before"},
-		"one has no mark":             {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("c", "")}, "pod c is still of before"},
-		"one of before is about to":   {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, going)}, "pod c is still of before"},
-		"one of before has succeeded": {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, phase(corev1.PodSucceeded))}, ""},
-		"one of before has failed":    {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, phase(corev1.PodFailed))}, ""},
-		"one of before is a suspect":  {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("suspect", old)}, ""},
-		"one is another's":            {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, elsewhere)}, ""},
-		"one is missing":              {cluster.Deployment, two, []*corev1.Pod{of("a", fresh)}, "1 of 2 pods are ready"},
-		"the suspect is not one":      {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("suspect", fresh)}, "1 of 2 pods are ready"},
-		"one is not ready":            {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh, notReady)}, "1 of 2 pods are ready"},
-		"one does not start":          {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh, waits("ErrImagePull"))}, "1 of 2 pods are ready; pod b: container c: ErrImagePull"},
-		"one of before, one is stuck": {cluster.Deployment, two, []*corev1.Pod{of("a", old), of("b", fresh, waits("ErrImagePull"))}, "pod a is still of before; pod b: container c: ErrImagePull"},
-		"an old one does not start":   {cluster.Deployment, two, []*corev1.Pod{of("a", old, waits("ErrImagePull"))}, "pod a is still of before$"},
-		"one is being made":           {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh, waits("ContainerCreating"))}, "1 of 2 pods are ready$"},
-		"one waits for others":        {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh, waits("PodInitializing"))}, "1 of 2 pods are ready$"},
-		"one waits for no reason":     {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh, waits(""))}, "1 of 2 pods are ready$"},
-		"the default is one":          {cluster.Deployment, nil, []*corev1.Pod{of("a", fresh)}, ""},
-		"none is there":               {cluster.Deployment, nil, nil, "0 of 1"},
-		"none is to be there":         {cluster.Deployment, map[string]any{"spec.replicas": 0}, nil, ""},
-		"its controller has not seen": {cluster.Deployment, map[string]any{"metadata.generation": 2, "status.observedGeneration": 1}, []*corev1.Pod{of("a", fresh)}, "has not seen the change"},
-		"its controller has seen":     {cluster.Deployment, map[string]any{"metadata.generation": 2, "status.observedGeneration": 2}, []*corev1.Pod{of("a", fresh)}, ""},
-		"a DaemonSet":                 {cluster.DaemonSet, daemon(1), []*corev1.Pod{of("a", fresh)}, ""},
-		"a DaemonSet for two nodes":   {cluster.DaemonSet, daemon(2), []*corev1.Pod{of("a", fresh)}, "1 of 2"},
+		"all are new": {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("b", fresh)}, ""},
+		"one is of before": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old)}, "pod c is still of before"},
+		"one has no mark": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("c", "")}, "pod c is still of before"},
+		"one of before is about to": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, going)}, "pod c is still of before"},
+		"one of before has succeeded": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, phase(corev1.PodSucceeded))}, ""},
+		"one of before has failed": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, phase(corev1.PodFailed))}, ""},
+		"one of before is a suspect": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("suspect", old)}, ""},
+		"one is another's": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh), of("c", old, elsewhere)}, ""},
+		"one is missing": {cluster.Deployment, two, []*corev1.Pod{of("a", fresh)},
+			"1 of 2 pods are ready"},
+		"the suspect is not one": {cluster.Deployment, two, []*corev1.Pod{of("a", fresh), of("suspect", fresh)},
+			"1 of 2 pods are ready"},
+		"one is not ready": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh, notReady)}, "1 of 2 pods are ready"},
+		"one does not start": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh, waits("ErrImagePull"))},
+			"1 of 2 pods are ready; pod b: container c: ErrImagePull"},
+		"one of before, one is stuck": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", old), of("b", fresh, waits("ErrImagePull"))},
+			"pod a is still of before; pod b: container c: ErrImagePull"},
+		"an old one does not start": {cluster.Deployment, two, []*corev1.Pod{of("a", old, waits("ErrImagePull"))},
+			"pod a is still of before$"},
+		"one is being made": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh, waits("ContainerCreating"))}, "1 of 2 pods are ready$"},
+		"one waits for others": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh, waits("PodInitializing"))}, "1 of 2 pods are ready$"},
+		"one waits for no reason": {cluster.Deployment, two,
+			[]*corev1.Pod{of("a", fresh), of("b", fresh, waits(""))}, "1 of 2 pods are ready$"},
+		"the default is one":  {cluster.Deployment, nil, []*corev1.Pod{of("a", fresh)}, ""},
+		"none is there":       {cluster.Deployment, nil, nil, "0 of 1"},
+		"none is to be there": {cluster.Deployment, map[string]any{"spec.replicas": 0}, nil, ""},
+		"its controller has not seen": {cluster.Deployment,
+			map[string]any{"metadata.generation": 2, "status.observedGeneration": 1}, []*corev1.Pod{of("a", fresh)},
+			"has not seen the change"},
+		"its controller has seen": {cluster.Deployment,
+			map[string]any{"metadata.generation": 2, "status.observedGeneration": 2}, []*corev1.Pod{of("a", fresh)},
+			""},
+		"a DaemonSet":               {cluster.DaemonSet, daemon(1), []*corev1.Pod{of("a", fresh)}, ""},
+		"a DaemonSet for two nodes": {cluster.DaemonSet, daemon(2), []*corev1.Pod{of("a", fresh)}, "1 of 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -252,7 +306,8 @@ func TestWhatARestartWaitsFor(t *testing.T) {
 			}
 			x := &Restart{Workload: workload(c.ref, "x", naming(), nil)}
 			got, err := x.waits(t.Context(), f.client, map[types.UID]bool{"uid-suspect": true}, mark.Fresh)
-			if want, end := strings.CutSuffix(c.want, "$"); err != nil || (got == "") != (c.want == "") || !strings.Contains(got, want) || end && !strings.HasSuffix(got, want) {
+			if want, end := strings.CutSuffix(c.want, "$"); err != nil || (got == "") != (c.want == "") ||
+				!strings.Contains(got, want) || end && !strings.HasSuffix(got, want) {
 				t.Errorf("%q, %v; expected %q", got, err, c.want)
 			}
 		})
@@ -272,7 +327,9 @@ func TestARestartThatCannotBeSeen(t *testing.T) {
 		"its pods":            {"/pods", nil, "uid-x", "listing pods"},
 		"another of its name": {"nowhere", nil, "uid-before", "another of that name"},
 		"no selector":         {"nowhere", map[string]any{"spec": map[string]any{}}, "uid-x", "no selector"},
-		"a bad selector":      {"nowhere", map[string]any{"spec.selector.matchExpressions": []any{map[string]any{"key": "a", "operator": "Near"}}}, "uid-x", "Deployment app/x: "},
+		"a bad selector": {"nowhere",
+			map[string]any{"spec.selector.matchExpressions": []any{map[string]any{"key": "a", "operator": "Near"}}},
+			"uid-x", "Deployment app/x: "},
 	} {
 		f := newFake(t, controller(cluster.Deployment, "x", naming(), c.set))
 		f.deny(c.deny)
@@ -283,7 +340,9 @@ func TestARestartThatCannotBeSeen(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	set := labelSelector(map[string]any{"matchLabels": map[string]any{"a": "b"}, "matchExpressions": []any{map[string]any{"key": "c", "operator": "In", "values": []any{"d", "e"}}, map[string]any{"key": "f", "operator": "Exists"}}})
+	set := labelSelector(map[string]any{"matchLabels": map[string]any{"a": "b"},
+		"matchExpressions": []any{map[string]any{"key": "c", "operator": "In", "values": []any{"d", "e"}},
+			map[string]any{"key": "f", "operator": "Exists"}}})
 	if got := metav1.FormatLabelSelector(set); got != "a=b,c in (d,e),f" {
 		t.Error(got)
 	}
@@ -303,12 +362,15 @@ func TestAwait(t *testing.T) {
 		t.Errorf("%v, %q", err, told)
 	}
 	cannot := errors.New("cannot")
-	if err := await(t.Context(), func(string) {}, func() (string, error) { return "text", cannot }); !errors.Is(err, cannot) {
+	if err := await(t.Context(), func(string) {}, func() (string, error) {
+		return "text", cannot
+	}); !errors.Is(err, cannot) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	over := errors.New("over")
-	if err := await(ctx, func(string) { cancel(over) }, func() (string, error) { return "waits", nil }); !errors.Is(err, over) || !strings.Contains(err.Error(), "waits") {
+	if err := await(ctx, func(string) { cancel(over) }, func() (string, error) { return "waits", nil }); !errors.Is(err,
+		over) || !strings.Contains(err.Error(), "waits") {
 		t.Errorf("%v", err)
 	}
 }
@@ -330,28 +392,35 @@ func TestWhoStillUsesASecret(t *testing.T) {
 		want   []string
 		err    string
 	}{
-		"nothing":                     {controller(cluster.Deployment, "d", naming("other"), nil), "nowhere", nil, ""},
-		"a Deployment":                {controller(cluster.Deployment, "d", naming("other", "s"), nil), "nowhere", []string{"Deployment app/d"}, ""},
-		"one that runs no pods":       {controller(cluster.Deployment, "d", naming("s"), zero), "nowhere", []string{"Deployment app/d"}, ""},
-		"a CronJob":                   {controller(cluster.CronJob, "c", naming("s"), nil), "nowhere", []string{"CronJob app/c"}, ""},
-		"a Job":                       {controller(cluster.Job, "j", naming("s"), nil), "nowhere", []string{"Job app/j"}, ""},
-		"a Job at its end":            {controller(cluster.Job, "j", naming("s"), complete), "nowhere", nil, ""},
-		"a pod":                       {pod("p", naming("s")), "nowhere", []string{"Pod app/p"}, ""},
-		"a pod that is about to end":  {going, "nowhere", []string{"Pod app/going"}, ""},
-		"a pod that has ended":        {failed, "nowhere", nil, ""},
-		"a pod of another namespace":  {far, "nowhere", nil, ""},
-		"a pod whose owner has moved": {pod("old", naming("s"), ownedBy("ReplicaSet", "next")), "nowhere", []string{"Pod app/old"}, ""},
-		"the suspect":                 {pod("suspect", naming("s")), "nowhere", nil, ""},
-		"pods may not be read":        {pod("p", naming()), "/pods", nil, "is not known"},
-		"Jobs may not be read":        {pod("p", naming()), "/jobs", nil, "is not known"},
-		"CronJobs may not be read":    {pod("p", naming()), "/cronjobs", nil, "is not known"},
-		"StatefulSets may not be":     {pod("p", naming()), "/statefulsets", nil, "is not known"},
+		"nothing": {controller(cluster.Deployment, "d", naming("other"), nil), "nowhere", nil, ""},
+		"a Deployment": {controller(cluster.Deployment, "d", naming("other", "s"), nil), "nowhere",
+			[]string{"Deployment app/d"}, ""},
+		"one that runs no pods": {controller(cluster.Deployment, "d", naming("s"), zero), "nowhere",
+			[]string{"Deployment app/d"}, ""},
+		"a CronJob": {controller(cluster.CronJob, "c", naming("s"), nil), "nowhere",
+			[]string{"CronJob app/c"}, ""},
+		"a Job": {controller(cluster.Job, "j", naming("s"), nil), "nowhere",
+			[]string{"Job app/j"}, ""},
+		"a Job at its end":           {controller(cluster.Job, "j", naming("s"), complete), "nowhere", nil, ""},
+		"a pod":                      {pod("p", naming("s")), "nowhere", []string{"Pod app/p"}, ""},
+		"a pod that is about to end": {going, "nowhere", []string{"Pod app/going"}, ""},
+		"a pod that has ended":       {failed, "nowhere", nil, ""},
+		"a pod of another namespace": {far, "nowhere", nil, ""},
+		"a pod whose owner has moved": {pod("old", naming("s"), ownedBy("ReplicaSet", "next")), "nowhere",
+			[]string{"Pod app/old"}, ""},
+		"the suspect":              {pod("suspect", naming("s")), "nowhere", nil, ""},
+		"pods may not be read":     {pod("p", naming()), "/pods", nil, "is not known"},
+		"Jobs may not be read":     {pod("p", naming()), "/jobs", nil, "is not known"},
+		"CronJobs may not be read": {pod("p", naming()), "/cronjobs", nil, "is not known"},
+		"StatefulSets may not be":  {pod("p", naming()), "/statefulsets", nil, "is not known"},
 	} {
-		f := newFake(t, c.object, controller(cluster.ReplicaSet, "next", naming("other"), nil), pod("others", naming("x")))
+		f := newFake(t, c.object, controller(cluster.ReplicaSet, "next", naming("other"), nil),
+			pod("others", naming("x")))
 		f.deny(c.deny)
 		r := &Radius{client: f.client, suspects: map[types.UID]bool{"uid-suspect": true}}
 		got, err := r.StillUsing(t.Context(), "app", "s")
-		if !slices.Equal(got, c.want) || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+		if !slices.Equal(got, c.want) || (err == nil) != (c.err == "") ||
+			err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -361,18 +430,25 @@ func TestWhoStillUsesASecret(t *testing.T) {
 func TestWhatRunsPods(t *testing.T) {
 	t.Parallel()
 	rs := controller(cluster.ReplicaSet, "rs", naming(), nil)
-	rs.SetOwnerReferences([]metav1.OwnerReference{{Kind: "Deployment", Name: "d1", UID: "uid-d1", Controller: truth(true)}})
-	f := newFake(t, controller(cluster.Deployment, "d1", naming(), nil), controller(cluster.Deployment, "d2", naming(), nil), rs, controller(cluster.ReplicaSet, "alone", naming(), nil),
-		controller(cluster.ReplicationController, "rc", naming(), nil), pod("of-rs", naming(), ownedBy("ReplicaSet", "rs")), pod("orphan", naming(), ownedBy("ReplicaSet", "gone")),
-		pod("bare", naming()), pod("suspect", naming()), pod("suspect-2", naming(), ownedBy("ReplicaSet", "gone")), pod("suspect-3", naming(), ownedBy("ReplicaSet", "rs")),
-		controller(cluster.Job, "over", naming(), map[string]any{"status.conditions": []any{map[string]any{"type": "Failed", "status": "True"}}}))
-	list, gaps := workloads(t.Context(), f.client, "app", map[types.UID]bool{"uid-suspect": true, "uid-suspect-2": true, "uid-suspect-3": true})
+	rs.SetOwnerReferences([]metav1.OwnerReference{{Kind: "Deployment", Name: "d1", UID: "uid-d1",
+		Controller: truth(true)}})
+	f := newFake(t, controller(cluster.Deployment, "d1", naming(), nil),
+		controller(cluster.Deployment, "d2", naming(), nil), rs, controller(cluster.ReplicaSet, "alone", naming(), nil),
+		controller(cluster.ReplicationController, "rc", naming(), nil),
+		pod("of-rs", naming(), ownedBy("ReplicaSet", "rs")), pod("orphan", naming(), ownedBy("ReplicaSet", "gone")),
+		pod("bare", naming()), pod("suspect", naming()), pod("suspect-2", naming(), ownedBy("ReplicaSet", "gone")),
+		pod("suspect-3", naming(), ownedBy("ReplicaSet", "rs")),
+		controller(cluster.Job, "over", naming(),
+			map[string]any{"status.conditions": []any{map[string]any{"type": "Failed", "status": "True"}}}))
+	list, gaps := workloads(t.Context(), f.client, "app",
+		map[types.UID]bool{"uid-suspect": true, "uid-suspect-2": true, "uid-suspect-3": true})
 	var names []string
 	for _, w := range list {
 		names = append(names, w.Name)
 	}
 	slices.Sort(names)
-	if want := []string{"alone", "bare", "d1", "d2", "orphan", "rc", "suspect-2"}; !slices.Equal(names, want) || len(gaps) > 0 {
+	if want := []string{"alone", "bare", "d1", "d2", "orphan", "rc", "suspect-2"}; !slices.Equal(names, want) ||
+		len(gaps) > 0 {
 		t.Errorf("%q, gaps %v", names, gaps)
 	}
 	f.deny("/daemonsets", "/replicasets")
@@ -397,9 +473,10 @@ func TestWhichSuspectBlocks(t *testing.T) {
 		"of no number":        {workload(cluster.StatefulSet, "st", naming(), replicas), pod("st-x", naming()), ""},
 		"of another name":     {workload(cluster.StatefulSet, "st", naming(), replicas), pod("other-1", naming()), ""},
 		"in another place":    {workload(cluster.StatefulSet, "st", naming(), replicas), other, ""},
-		"still owned":         {workload(cluster.StatefulSet, "st", naming(), replicas), pod("st-1", naming(), ownedBy("StatefulSet", "st")), ""},
-		"gone":                {workload(cluster.StatefulSet, "st", naming(), replicas), pod("st-1", corev1.PodSpec{}), ""},
-		"of a Deployment":     {workload(cluster.Deployment, "st", naming(), replicas), pod("st-1", naming()), ""},
+		"still owned": {workload(cluster.StatefulSet, "st", naming(), replicas),
+			pod("st-1", naming(), ownedBy("StatefulSet", "st")), ""},
+		"gone":            {workload(cluster.StatefulSet, "st", naming(), replicas), pod("st-1", corev1.PodSpec{}), ""},
+		"of a Deployment": {workload(cluster.Deployment, "st", naming(), replicas), pod("st-1", naming()), ""},
 	} {
 		f := &finder{targets: []*cluster.Target{{Pod: pod("st-9", naming())}, {Pod: c.pod}}}
 		if got := f.blocker(c.w); got != c.want {
@@ -412,10 +489,12 @@ func TestWhichSuspectBlocks(t *testing.T) {
 func TestRolloutOfWhatWasApplied(t *testing.T) {
 	t.Parallel()
 	status := func(replicas, total, updated, available int) map[string]any {
-		return map[string]any{"spec.replicas": replicas, "status.replicas": total, "status.updatedReplicas": updated, "status.availableReplicas": available, "metadata.generation": 2, "status.observedGeneration": 2}
+		return map[string]any{"spec.replicas": replicas, "status.replicas": total, "status.updatedReplicas": updated,
+			"status.availableReplicas": available, "metadata.generation": 2, "status.observedGeneration": 2}
 	}
 	daemon := func(desired, total, updated, available int) map[string]any {
-		return map[string]any{"status.desiredNumberScheduled": desired, "status.currentNumberScheduled": total, "status.updatedNumberScheduled": updated, "status.numberAvailable": available}
+		return map[string]any{"status.desiredNumberScheduled": desired, "status.currentNumberScheduled": total,
+			"status.updatedNumberScheduled": updated, "status.numberAvailable": available}
 	}
 	with := func(set map[string]any, path string, v any) map[string]any { set[path] = v; return set }
 	for name, c := range map[string]struct {
@@ -423,8 +502,9 @@ func TestRolloutOfWhatWasApplied(t *testing.T) {
 		set  map[string]any
 		want string
 	}{
-		"done":                  {cluster.Deployment, status(2, 2, 2, 2), ""},
-		"not seen":              {cluster.Deployment, with(status(2, 2, 2, 2), "status.observedGeneration", 1), "has not seen"},
+		"done": {cluster.Deployment, status(2, 2, 2, 2), ""},
+		"not seen": {cluster.Deployment, with(status(2, 2, 2, 2), "status.observedGeneration", 1),
+			"has not seen"},
 		"not all are new":       {cluster.Deployment, status(2, 1, 1, 2), "1 of 2 pods are of the new version"},
 		"some are of before":    {cluster.Deployment, status(2, 3, 2, 2), "1 pods are still of before"},
 		"not all are ready":     {cluster.Deployment, status(2, 2, 2, 1), "1 of 2 pods are ready"},
@@ -433,20 +513,24 @@ func TestRolloutOfWhatWasApplied(t *testing.T) {
 		"of before beside it":   {cluster.DaemonSet, daemon(2, 3, 2, 2), "1 pods are still of before"},
 		"not ready on one":      {cluster.DaemonSet, daemon(2, 2, 2, 1), "1 of 2 pods are ready"},
 	} {
-		if got := workload(c.ref, "x", naming(), c.set).rollout(); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := workload(c.ref, "x", naming(), c.set).rollout(); (got == "") != (c.want == "") ||
+			!strings.Contains(got, c.want) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
 	f := newFake(t, controller(cluster.Deployment, "x", naming(), with(status(2, 2, 2, 2), "spec.paused", true)))
 	x := &Applied{Restart: &Restart{Workload: workload(cluster.Deployment, "x", naming(), nil)}}
-	if why, keeps, err := x.VerifyApplied(t.Context(), f.client, func(string) {}); err != nil || !keeps || !strings.Contains(why, "paused") {
+	if why, keeps, err := x.VerifyApplied(t.Context(), f.client, func(string) {}); err != nil || !keeps ||
+		!strings.Contains(why, "paused") {
 		t.Errorf("%q %v %v", why, keeps, err)
 	}
 	f = newFake(t, controller(cluster.Deployment, "x", naming(), status(2, 2, 2, 1)))
 	tells := 0
 	why, _, err := x.VerifyApplied(t.Context(), f.client, func(string) {
 		tells++
-		f.Edit("deployments.apps", "app", "x", func(m map[string]any) { m["status"].(map[string]any)["availableReplicas"] = 2 })
+		f.Edit("deployments.apps", "app", "x", func(m map[string]any) {
+			m["status"].(map[string]any)["availableReplicas"] = 2
+		})
 	})
 	if err != nil || why != "" || tells != 1 {
 		t.Errorf("%q %d %v", why, tells, err)

@@ -47,7 +47,8 @@ func (w *Workload) spec() map[string]any {
 }
 
 func (w *Workload) annotations() map[string]string {
-	m, _, _ := unstructured.NestedStringMap(w.object.Object, append(slices.Clone(w.template), "metadata", "annotations")...)
+	m, _, _ := unstructured.NestedStringMap(w.object.Object,
+		append(slices.Clone(w.template), "metadata", "annotations")...)
 	return m
 }
 
@@ -69,11 +70,15 @@ func (w *Workload) stays() (why string, keeps bool) {
 	case w.rolls() && found && replicas == 0:
 		return "it runs no pods: it takes the new value when it is started", false
 	case w.blocker != "":
-		return fmt.Sprintf("the suspect has the name of its pod %s, which starts with the new value once the suspect is deleted", w.blocker), w.desired() > 1
+		return fmt.Sprintf(
+			"the suspect has the name of its pod %s, which starts with the new value once the suspect is deleted",
+			w.blocker), w.desired() > 1
 	case strategy == "OnDelete":
 		return "its updateStrategy is OnDelete: its pods keep the old value until they are deleted", true
 	case partition > 0:
-		return fmt.Sprintf("its rolling update stops at partition %d: the pods below it keep the old value until they are deleted", partition), true
+		return fmt.Sprintf(
+			"its rolling update stops at partition %d: the pods below it keep the old value until they are deleted",
+			partition), true
 	case paused:
 		return "its rollout is paused: its pods keep the old value until `kubectl rollout resume` and a restart", true
 	case w.rolls():
@@ -83,7 +88,8 @@ func (w *Workload) stays() (why string, keeps bool) {
 	case w.Kind == cluster.Job.Kind:
 		return "a Job's template cannot change: its pods keep the old value until they end", true
 	case w.Kind == cluster.Pod.Kind && w.owner() != "":
-		return fmt.Sprintf("irctl cannot roll out a %s: its pod keeps the old value until it is deleted", w.owner()), true
+		return fmt.Sprintf("irctl cannot roll out a %s: its pod keeps the old value until it is deleted", w.owner()),
+			true
 	case w.Kind == cluster.Pod.Kind:
 		return "nothing would start a bare pod again: it keeps the old value until it is made anew", true
 	}
@@ -112,7 +118,8 @@ func (w *Workload) over() bool {
 
 // workloads lists what runs pods in a namespace, each pod with its topmost
 // controller only. A list that cannot be read is a gap.
-func workloads(ctx context.Context, client *cluster.Client, namespace string, suspects map[types.UID]bool) ([]*Workload, []cluster.Gap) {
+func workloads(ctx context.Context, client *cluster.Client, namespace string, suspects map[types.UID]bool) ([]*Workload,
+	[]cluster.Gap) {
 	lists := make([][]*Workload, len(kinds))
 	errs := make([]error, len(kinds))
 	cluster.Parallel(len(kinds), func(i int) { lists[i], errs[i] = list(ctx, client, i, namespace) })
@@ -120,7 +127,8 @@ func workloads(ctx context.Context, client *cluster.Client, namespace string, su
 	known := map[types.UID]bool{}
 	for i, l := range lists {
 		if errs[i] != nil {
-			gaps = append(gaps, cluster.Gap{What: "listing " + kinds[i].Resource + " in namespace " + namespace, Err: errs[i]})
+			gaps = append(gaps, cluster.Gap{What: "listing " + kinds[i].Resource + " in namespace " + namespace,
+				Err: errs[i]})
 		}
 		for _, w := range l {
 			known[w.UID] = true
@@ -141,12 +149,14 @@ func workloads(ctx context.Context, client *cluster.Client, namespace string, su
 func list(ctx context.Context, client *cluster.Client, kind int, namespace string) ([]*Workload, error) {
 	k := kinds[kind]
 	var found []*Workload
-	err := cluster.Pages(ctx, client.Dynamic.Resource(k.GVR()).Namespace(namespace).List, metav1.ListOptions{}, func(page *unstructured.UnstructuredList) {
-		for i := range page.Items {
-			o := &page.Items[i]
-			found = append(found, &Workload{Ref: k.Named(o.GetNamespace(), o.GetName(), o.GetUID()), object: o, template: k.template})
-		}
-	})
+	err := cluster.Pages(ctx, client.Dynamic.Resource(k.GVR()).Namespace(namespace).List, metav1.ListOptions{},
+		func(page *unstructured.UnstructuredList) {
+			for i := range page.Items {
+				o := &page.Items[i]
+				found = append(found, &Workload{Ref: k.Named(o.GetNamespace(), o.GetName(), o.GetUID()), object: o,
+					template: k.template})
+			}
+		})
 	return found, err
 }
 
@@ -188,7 +198,8 @@ func labelSelector(raw map[string]any) *metav1.LabelSelector {
 		values, _, _ := unstructured.NestedStringSlice(m, "values")
 		key, _ := m["key"].(string)
 		operator, _ := m["operator"].(string)
-		s.MatchExpressions = append(s.MatchExpressions, metav1.LabelSelectorRequirement{Key: key, Operator: metav1.LabelSelectorOperator(operator), Values: values})
+		s.MatchExpressions = append(s.MatchExpressions,
+			metav1.LabelSelectorRequirement{Key: key, Operator: metav1.LabelSelectorOperator(operator), Values: values})
 	}
 	return s
 }

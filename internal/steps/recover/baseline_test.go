@@ -90,7 +90,8 @@ func TestABaselineIsBounded(t *testing.T) {
 		clock   string
 		want    Tenure
 	}{
-		{time.Minute, ClockServer, Came}, {-time.Minute, ClockServer, Exposed}, {time.Second, ClockServer, Untold}, {-time.Second, ClockServer, Untold},
+		{time.Minute, ClockServer, Came}, {-time.Minute, ClockServer, Exposed}, {time.Second, ClockServer, Untold},
+		{-time.Second, ClockServer, Untold},
 		{time.Minute, ClockLocal, Untold},
 	} {
 		p := podOf("a", "unknown", digest("c"))
@@ -112,25 +113,33 @@ func TestOnlyWhatIsNewIsASign(t *testing.T) {
 	}
 	renamed := func(p corev1.Pod, uid types.UID) corev1.Pod { p.UID = uid; return p }
 	suspect := podOf("app", "suspect", bad)
-	cutOff := Recorded{Step: contain.StepDetach, Change: change.Change{Object: cluster.Pod.Named("app", "suspect", suspect.UID)}}
+	cutOff := Recorded{Step: contain.StepDetach,
+		Change: change.Change{Object: cluster.Pod.Named("app", "suspect", suspect.UID)}}
 	for name, tc := range map[string]struct {
 		before, now    []corev1.Pod
 		standing       bool
 		signs, exposed []string
 	}{
-		"it ran the image before":              {[]corev1.Pod{podOf("a", "p", bad)}, []corev1.Pod{podOf("a", "p", bad)}, false, nil, []string{"image p"}},
-		"it was pulling the image before":      {[]corev1.Pod{podOf("a", "p", "")}, []corev1.Pod{podOf("a", "p", bad)}, false, nil, []string{"image p"}},
-		"it came with the image":               {nil, []corev1.Pod{podOf("a", "p", bad)}, false, []string{"image p"}, nil},
-		"it began to run the image":            {[]corev1.Pod{podOf("a", "p", digest("c"))}, []corev1.Pod{podOf("a", "p", bad)}, false, []string{"image p"}, nil},
-		"it had the name before":               {[]corev1.Pod{renamed(podOf("app", "suspect", ""), "u2")}, []corev1.Pod{renamed(podOf("app", "suspect", ""), "u2")}, false, nil, []string{"name suspect"}},
-		"it came with the name":                {nil, []corev1.Pod{renamed(podOf("app", "suspect", ""), "u2")}, false, []string{"name suspect"}, nil},
+		"it ran the image before": {[]corev1.Pod{podOf("a", "p", bad)}, []corev1.Pod{podOf("a", "p", bad)},
+			false, nil, []string{"image p"}},
+		"it was pulling the image before": {[]corev1.Pod{podOf("a", "p", "")}, []corev1.Pod{podOf("a", "p", bad)},
+			false, nil, []string{"image p"}},
+		"it came with the image": {nil, []corev1.Pod{podOf("a", "p", bad)}, false, []string{"image p"},
+			nil},
+		"it began to run the image": {[]corev1.Pod{podOf("a", "p", digest("c"))},
+			[]corev1.Pod{podOf("a", "p", bad)}, false, []string{"image p"}, nil},
+		"it had the name before": {[]corev1.Pod{renamed(podOf("app", "suspect", ""), "u2")},
+			[]corev1.Pod{renamed(podOf("app", "suspect", ""), "u2")}, false, nil, []string{"name suspect"}},
+		"it came with the name": {nil, []corev1.Pod{renamed(podOf("app", "suspect", ""), "u2")}, false,
+			[]string{"name suspect"}, nil},
 		"a suspect that is cut off":            {nil, []corev1.Pod{labelled(suspect)}, true, nil, nil},
 		"a suspect that was cut off":           {nil, []corev1.Pod{suspect}, true, []string{"released suspect"}, nil},
 		"a suspect that irctl let go, or left": {nil, []corev1.Pod{suspect}, false, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &Watched{Incident: "inc-1", Namespaces: []string{"app"}, Since: began,
-				Indicators: Indicators{Digests: []string{bad}, Pods: []SuspectPod{{Namespace: "app", Name: "suspect", UID: string(suspect.UID)}}}}
+				Indicators: Indicators{Digests: []string{bad},
+					Pods: []SuspectPod{{Namespace: "app", Name: "suspect", UID: string(suspect.UID)}}}}
 			w.Baseline = &Baseline{Baseline: record.Baseline{At: began, Digests: []string{bad}}}
 			w.Baseline.extend(podList{pods: tc.before, all: true}, true)
 			if tc.standing {

@@ -64,7 +64,9 @@ func one(f func() Check) func(context.Context) []Check {
 }
 
 // ForPeople is what of the checklist no program can tell.
-var ForPeople = []string{"audit logging is enabled", "monitoring alerts are configured", "backups are encrypted, and can be restored", "the incident response plan was reviewed", "the service does what its users need"}
+var ForPeople = []string{"audit logging is enabled", "monitoring alerts are configured",
+	"backups are encrypted, and can be restored", "the incident response plan was reviewed",
+	"the service does what its users need"}
 
 type examination struct {
 	scene     *steps.Scene
@@ -104,7 +106,8 @@ func (x *examination) containers() []container {
 	for i := range x.pods {
 		p := &x.pods[i]
 		statuses := map[string]*corev1.ContainerStatus{}
-		for _, of := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses} {
+		for _, of := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses,
+			p.Status.EphemeralContainerStatuses} {
 			for n := range of {
 				statuses[of[n].Name] = &of[n]
 			}
@@ -158,7 +161,8 @@ func (x *examination) ready() Check {
 			}
 		}
 	}
-	c := judge("ready", failed, nil, fmt.Sprintf("all %d pods are ready", len(x.pods)), "pods are not ready, or their probes fail", "")
+	c := judge("ready", failed, nil, fmt.Sprintf("all %d pods are ready", len(x.pods)),
+		"pods are not ready, or their probes fail", "")
 	if c.Result == Passed && len(unprobed) > 0 {
 		c.Text += "; without a readiness probe that says only that they run: " + listed(unprobed)
 	}
@@ -204,13 +208,15 @@ func (x *examination) privileged() Check {
 		}
 	}
 	for i := range x.pods {
-		for name, on := range map[string]bool{"network": x.pods[i].Spec.HostNetwork, "processes": x.pods[i].Spec.HostPID, "IPC": x.pods[i].Spec.HostIPC} {
+		for name, on := range map[string]bool{"network": x.pods[i].Spec.HostNetwork,
+			"processes": x.pods[i].Spec.HostPID, "IPC": x.pods[i].Spec.HostIPC} {
 			if on {
 				failed = append(failed, "the pod shares the "+name+" of its node")
 			}
 		}
 	}
-	return judge("privileged", failed, nil, "no container is privileged, none shares its node's namespaces", "what runs is not confined", "")
+	return judge("privileged", failed, nil, "no container is privileged, none shares its node's namespaces",
+		"what runs is not confined", "")
 }
 
 func set(b *bool) bool { return b != nil && *b }
@@ -222,7 +228,8 @@ func (x *examination) escalation() Check {
 			failed = append(failed, c.where())
 		}
 	}
-	return judge("privilege-escalation", failed, nil, "no container may gain privileges", "allowPrivilegeEscalation is not false", "")
+	return judge("privilege-escalation", failed, nil, "no container may gain privileges",
+		"allowPrivilegeEscalation is not false", "")
 }
 
 func (x *examination) capabilities() Check {
@@ -232,7 +239,9 @@ func (x *examination) capabilities() Check {
 		if caps == nil {
 			caps = &corev1.Capabilities{}
 		}
-		if !slices.ContainsFunc(caps.Drop, func(c corev1.Capability) bool { return strings.EqualFold(string(c), "ALL") }) {
+		if !slices.ContainsFunc(caps.Drop, func(c corev1.Capability) bool {
+			return strings.EqualFold(string(c), "ALL")
+		}) {
 			failed = append(failed, c.where()+" does not drop ALL")
 		}
 		for _, added := range caps.Add {
@@ -242,7 +251,8 @@ func (x *examination) capabilities() Check {
 			}
 		}
 	}
-	return judge("capabilities", failed, nil, "every container drops all capabilities", "containers keep capabilities", "")
+	return judge("capabilities", failed, nil, "every container drops all capabilities", "containers keep capabilities",
+		"")
 }
 
 func (x *examination) readOnlyRoot() Check {
@@ -289,10 +299,12 @@ func (x *examination) digest() Check {
 			unknown = append(unknown, name+": its node knows the image by its configuration only, "+idText(ids[0]))
 		default:
 			// The index of a multi-platform image and the image for one platform differ so.
-			unknown = append(unknown, fmt.Sprintf("%s: its node says %s, the reference %s", name, idText(ids[0]), digestOf(meant[name])))
+			unknown = append(unknown, fmt.Sprintf("%s: its node says %s, the reference %s", name, idText(ids[0]),
+				digestOf(meant[name])))
 		}
 	}
-	return judge("image-digest", failed, unknown, listed(passed), "the images are not as expected", "the digests could not be compared")
+	return judge("image-digest", failed, unknown, listed(passed), "the images are not as expected",
+		"the digests could not be compared")
 }
 
 func idText(id string) string {
@@ -312,7 +324,8 @@ func (x *examination) suspectImage() Check {
 			}
 		}
 		for _, ref := range refs {
-			if slices.Contains(x.want.Indicators.Images, ref) && digestOf(ref) != "" && !slices.Contains(failed, digestOf(ref)) {
+			if slices.Contains(x.want.Indicators.Images, ref) && digestOf(ref) != "" &&
+				!slices.Contains(failed, digestOf(ref)) {
 				failed = append(failed, digestOf(ref))
 			}
 		}
@@ -323,7 +336,8 @@ func (x *examination) suspectImage() Check {
 	if len(failed) == 0 && x.w.WayIn.State == Open {
 		failed = append(failed, x.w.WayIn.Images...)
 	}
-	c := judge("suspect-image", failed, unknown, "no pod runs an image of the suspects", "pods run an image of the suspects", "it could not be compared")
+	c := judge("suspect-image", failed, unknown, "no pod runs an image of the suspects",
+		"pods run an image of the suspects", "it could not be compared")
 	c.Accepted = c.Result == Failed && x.want.SameImage
 	if c.Accepted {
 		c.Text += "; it was decided so, and the way in is still open"
@@ -341,7 +355,8 @@ func (x *examination) quarantine() Check {
 			failed = append(failed, x.pods[i].Name)
 		}
 	}
-	return judge("quarantine-labels", failed, nil, "no new pod carries the labels of the quarantine", "new pods carry the labels of the quarantine", "")
+	return judge("quarantine-labels", failed, nil, "no new pod carries the labels of the quarantine",
+		"new pods carry the labels of the quarantine", "")
 }
 
 // policies: each pod must be governed in both directions, by something that is
@@ -417,7 +432,8 @@ func (x *examination) endpoints(ctx context.Context) []Check {
 	})
 	switch {
 	case err == nil:
-		c.Result, c.Text = Passed, fmt.Sprintf("every pod is a ready endpoint of %s, and no suspect is one", listed(services))
+		c.Result, c.Text = Passed, fmt.Sprintf("every pod is a ready endpoint of %s, and no suspect is one",
+			listed(services))
 	case problem != "":
 		c.Result, c.Text = Failed, problem
 	default:
@@ -522,7 +538,8 @@ func (x *examination) logs(ctx context.Context) []Check {
 
 func (x *examination) secrets(ctx context.Context, pod, container string) (map[string]int, error) {
 	limit := int64(maxLogBytes)
-	stream, err := x.client.Kube.CoreV1().Pods(x.namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container, LimitBytes: &limit}).Stream(ctx)
+	stream, err := x.client.Kube.CoreV1().Pods(x.namespace).
+		GetLogs(pod, &corev1.PodLogOptions{Container: container, LimitBytes: &limit}).Stream(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -88,8 +88,10 @@ func number[T int32 | int64](n T) *T { return &n }
 
 // owned is a pod of ReplicaSet app-1.
 func owned(name string, more ...func(*corev1.Pod)) corev1.Pod {
-	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: name, UID: types.UID("uid-" + name), Labels: map[string]string{"app": "app"},
-		OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "app-1", UID: "uid-rs", Controller: yes()}}}}
+	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: name, UID: types.UID("uid-" + name),
+		Labels: map[string]string{"app": "app"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "app-1",
+			UID: "uid-rs", Controller: yes()}}}}
 	p.Status.Phase = corev1.PodRunning
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	for _, f := range more {

@@ -81,7 +81,8 @@ func (w *Watched) Begin(ctx context.Context) []cluster.Gap {
 	if w.Baseline != nil {
 		return nil
 	}
-	w.Baseline = &Baseline{Baseline: record.Baseline{At: w.Since.UTC(), Clock: ClockLocal, Digests: w.Indicators.Digests}}
+	w.Baseline = &Baseline{Baseline: record.Baseline{At: w.Since.UTC(), Clock: ClockLocal,
+		Digests: w.Indicators.Digests}}
 	list, gaps := w.pods(ctx)
 	if offset, known := w.Client.ClockOffset(); known {
 		w.Baseline.At, w.Baseline.Clock = w.Baseline.At.Add(offset), ClockServer
@@ -144,7 +145,8 @@ func (w *Watched) pods(ctx context.Context) (list podList, gaps []cluster.Gap) {
 }
 
 func hitOf(code string, p *corev1.Pod, format string, args ...any) Hit {
-	return Hit{Code: code, Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID), Object: cluster.Pod.Named(p.Namespace, p.Name, "").String(), Text: fmt.Sprintf(format, args...)}
+	return Hit{Code: code, Namespace: p.Namespace, Pod: p.Name, UID: string(p.UID),
+		Object: cluster.Pod.Named(p.Namespace, p.Name, "").String(), Text: fmt.Sprintf(format, args...)}
 }
 
 // Marked: a pod carries the labels by which the incident's quarantine selects.
@@ -162,7 +164,8 @@ func (w *Watched) released(p *corev1.Pod) []Hit {
 		return nil
 	}
 	if !w.Marked(p) {
-		return []Hit{hitOf(HitReleased, p, "the suspect %s/%s has lost the labels by which the quarantine selects it", p.Namespace, p.Name)}
+		return []Hit{hitOf(HitReleased, p, "the suspect %s/%s has lost the labels by which the quarantine selects it",
+			p.Namespace, p.Name)}
 	}
 	return nil
 }
@@ -183,10 +186,12 @@ func (w *Watched) image(p *corev1.Pod, s *Sight) {
 	case tenure == Untold:
 		w.cannotTell(p, s)
 	case tenure == Stayed && slices.Contains(w.Baseline.Digests, d):
-		s.Hits = append(s.Hits, hitOf(HitImage, p, "pod %s/%s runs the suspects' image %s, which it did not when the watch began",
+		s.Hits = append(s.Hits, hitOf(HitImage, p,
+			"pod %s/%s runs the suspects' image %s, which it did not when the watch began",
 			p.Namespace, p.Name, d))
 	case p.DeletionTimestamp == nil:
-		s.Exposed = append(s.Exposed, hitOf(HitImage, p, "pod %s/%s has run the suspects' image %s since before the watch began",
+		s.Exposed = append(s.Exposed, hitOf(HitImage, p,
+			"pod %s/%s has run the suspects' image %s since before the watch began",
 			p.Namespace, p.Name, d))
 	}
 }
@@ -201,7 +206,8 @@ func (w *Watched) cannotTell(p *corev1.Pod, s *Sight) {
 	}
 	w.untold[p.Namespace] = true
 	s.Gaps = append(s.Gaps, cluster.Gap{
-		What: fmt.Sprintf("telling whether pods of namespace %s that look like the suspects, such as %s, are newer than the watch",
+		What: fmt.Sprintf(
+			"telling whether pods of namespace %s that look like the suspects, such as %s, are newer than the watch",
 			p.Namespace, p.Name),
 		Err: errors.New("they are not among the pods that were listed when it began, and not all could be"),
 	})
@@ -209,7 +215,9 @@ func (w *Watched) cannotTell(p *corev1.Pod, s *Sight) {
 
 // name: of a pod that a StatefulSet makes, the name comes again by itself.
 func (w *Watched) name(p *corev1.Pod, s *Sight) {
-	known := slices.ContainsFunc(w.Indicators.Pods, func(s SuspectPod) bool { return s.Namespace == p.Namespace && s.Name == p.Name })
+	known := slices.ContainsFunc(w.Indicators.Pods, func(s SuspectPod) bool {
+		return s.Namespace == p.Namespace && s.Name == p.Name
+	})
 	if !known {
 		return
 	}
@@ -222,7 +230,8 @@ func (w *Watched) name(p *corev1.Pod, s *Sight) {
 	case Untold:
 		w.cannotTell(p, s)
 	default:
-		s.Exposed = append(s.Exposed, hitOf(HitName, p, "pod %s/%s has run under the name of a suspect since before the watch began",
+		s.Exposed = append(s.Exposed, hitOf(HitName, p,
+			"pod %s/%s has run under the name of a suspect since before the watch began",
 			p.Namespace, p.Name))
 	}
 }

@@ -28,7 +28,8 @@ func TestWhichFindingIsAHit(t *testing.T) {
 		t.Fatal("the scores are not what this test takes them for")
 	}
 	w := &Watched{Namespaces: []string{"app", "web"}, Since: began,
-		Indicators: Indicators{Pods: []SuspectPod{{Namespace: "x", Name: "y", UID: "z"}, {Namespace: "app", Name: "suspect", UID: "uid-suspect"}}},
+		Indicators: Indicators{Pods: []SuspectPod{{Namespace: "x", Name: "y", UID: "z"},
+			{Namespace: "app", Name: "suspect", UID: "uid-suspect"}}},
 		Workloads: []*Workload{{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "first", "1")}},
 			{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "app", "2")}}}}
 	of := func(source detect.Source, score detect.Score, more ...func(*detect.Finding)) detect.Finding {
@@ -46,33 +47,66 @@ func TestWhichFindingIsAHit(t *testing.T) {
 		finding detect.Finding
 		code    string // "": none
 	}{
-		"an alert":                            {of(detect.SourceFalco, high), HitAlert},
-		"of the audit log":                    {of(detect.SourceAudit, high), HitAlert},
-		"not high":                            {of(detect.SourceFalco, sign), ""},
-		"of the second namespace":             {of(detect.SourceFalco, high, subject(func(s *detect.Subject) { s.Namespace = "web" })), HitAlert},
-		"of another namespace":                {of(detect.SourceFalco, high, subject(func(s *detect.Subject) { s.Namespace = "other" })), ""},
-		"before the watch":                    {of(detect.SourceFalco, high, func(f *detect.Finding) { f.LastSeen = began.Add(-time.Second) }), ""},
-		"just as it began":                    {of(detect.SourceFalco, high, func(f *detect.Finding) { f.LastSeen = began }), HitAlert},
-		"without a time":                      {of(detect.SourceFalco, high, func(f *detect.Finding) { f.LastSeen = time.Time{} }), HitAlert},
-		"begun before, and gone on with":      {of(detect.SourceFalco, high, func(f *detect.Finding) { f.FirstSeen = began.Add(-time.Hour) }), HitAlert},
-		"of no workload of the incident":      {of(detect.SourceFalco, high, subject(func(s *detect.Subject) { s.Workload = "deployment/x" })), HitAlert},
-		"about the suspect":                   {of(detect.SourceFalco, high, subject(func(s *detect.Subject) { s.PodUID = "uid-suspect" })), ""},
-		"about a suspect by name alone":       {of(detect.SourceFalco, high, subject(func(s *detect.Subject) { s.Pod, s.PodUID = "suspect", "" })), ""},
-		"about a new pod of a suspect's name": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) { s.Pod = "suspect" })), HitAlert},
+		"an alert":         {of(detect.SourceFalco, high), HitAlert},
+		"of the audit log": {of(detect.SourceAudit, high), HitAlert},
+		"not high":         {of(detect.SourceFalco, sign), ""},
+		"of the second namespace": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
+			s.Namespace = "web"
+		})), HitAlert},
+		"of another namespace": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
+			s.Namespace = "other"
+		})), ""},
+		"before the watch": {of(detect.SourceFalco, high, func(f *detect.Finding) {
+			f.LastSeen = began.Add(-time.Second)
+		}), ""},
+		"just as it began": {of(detect.SourceFalco, high, func(f *detect.Finding) {
+			f.LastSeen = began
+		}), HitAlert},
+		"without a time": {of(detect.SourceFalco, high, func(f *detect.Finding) {
+			f.LastSeen = time.Time{}
+		}), HitAlert},
+		"begun before, and gone on with": {of(detect.SourceFalco, high, func(f *detect.Finding) {
+			f.FirstSeen = began.Add(-time.Hour)
+		}), HitAlert},
+		"of no workload of the incident": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
+			s.Workload = "deployment/x"
+		})), HitAlert},
+		"about the suspect": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
+			s.PodUID = "uid-suspect"
+		})), ""},
+		"about a suspect by name alone": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
+			s.Pod, s.PodUID = "suspect", ""
+		})), ""},
+		"about a new pod of a suspect's name": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
+			s.Pod = "suspect"
+		})), HitAlert},
 		"about a name of another namespace": {of(detect.SourceFalco, high, subject(func(s *detect.Subject) {
 			s.Namespace, s.Pod, s.PodUID = "web", "suspect", ""
 		})), HitAlert},
-		"seen in the cluster":            {of(detect.SourceCluster, sign), HitDetected},
-		"by another case of the kind":    {of(detect.SourceCluster, sign, subject(func(s *detect.Subject) { s.Workload = "Deployment/app" })), HitDetected},
-		"seen, and older":                {of(detect.SourceCluster, sign, func(f *detect.Finding) { f.LastSeen = began.Add(-time.Hour) }), HitDetected},
-		"seen, and no sign":              {of(detect.SourceCluster, below), ""},
-		"seen on no pod":                 {of(detect.SourceCluster, high, subject(func(s *detect.Subject) { s.Pod = "" })), ""},
-		"seen on another workload":       {of(detect.SourceCluster, high, subject(func(s *detect.Subject) { s.Workload = "deployment/x" })), ""},
-		"seen on one in the other place": {of(detect.SourceCluster, high, subject(func(s *detect.Subject) { s.Namespace = "web" })), ""},
-		"seen on the suspect":            {of(detect.SourceCluster, high, subject(func(s *detect.Subject) { s.PodUID = "uid-suspect" })), ""},
+		"seen in the cluster": {of(detect.SourceCluster, sign), HitDetected},
+		"by another case of the kind": {of(detect.SourceCluster, sign, subject(func(s *detect.Subject) {
+			s.Workload = "Deployment/app"
+		})), HitDetected},
+		"seen, and older": {of(detect.SourceCluster, sign, func(f *detect.Finding) {
+			f.LastSeen = began.Add(-time.Hour)
+		}), HitDetected},
+		"seen, and no sign": {of(detect.SourceCluster, below), ""},
+		"seen on no pod": {of(detect.SourceCluster, high, subject(func(s *detect.Subject) {
+			s.Pod = ""
+		})), ""},
+		"seen on another workload": {of(detect.SourceCluster, high, subject(func(s *detect.Subject) {
+			s.Workload = "deployment/x"
+		})), ""},
+		"seen on one in the other place": {of(detect.SourceCluster, high, subject(func(s *detect.Subject) {
+			s.Namespace = "web"
+		})), ""},
+		"seen on the suspect": {of(detect.SourceCluster, high, subject(func(s *detect.Subject) {
+			s.PodUID = "uid-suspect"
+		})), ""},
 	} {
 		hit, ok := w.Finding(c.finding)
-		if ok != (c.code != "") || ok && (hit.Code != c.code || hit.Pod != c.finding.Subject.Pod || hit.UID != c.finding.Subject.PodUID) {
+		if ok != (c.code != "") || ok && (hit.Code != c.code || hit.Pod != c.finding.Subject.Pod ||
+			hit.UID != c.finding.Subject.PodUID) {
 			t.Errorf("%s: %v, %+v; expected %q", name, ok, hit, c.code)
 		}
 	}
@@ -96,20 +130,28 @@ func TestWhatWasTakenBackIsASign(t *testing.T) {
 		p.Labels["team"] = team
 		return &p
 	}
-	f := newFake(t, labelled("stands", "blue"), labelled("back", "red"), labelled("drifted", "green"), labelled("secret", "red"), labelled("last", "red"),
-		policy("kept", nil, networkingv1.PolicyTypeIngress), policy("widened", nil, networkingv1.PolicyTypeEgress), labelled("replaced", "blue"))
+	f := newFake(t, labelled("stands", "blue"), labelled("back", "red"), labelled("drifted", "green"),
+		labelled("secret", "red"), labelled("last", "red"),
+		policy("kept", nil, networkingv1.PolicyTypeIngress), policy("widened", nil, networkingv1.PolicyTypeEgress),
+		labelled("replaced", "blue"))
 	f.deny("/pods/secret")
 	set := func(ref cluster.Ref) change.Change { return edited(t, ref, "metadata.labels.team", "red", "blue") }
 	pod := func(name string) cluster.Ref { return cluster.Pod.Named("app", name, types.UID("uid-"+name)) }
 	quarantine := func(name string) change.Change {
-		return change.NewCreate(cluster.NetworkPolicy.Named("app", name, ""), map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-			"metadata": map[string]any{"name": name, "namespace": "app"}, "spec": map[string]any{"podSelector": map[string]any{}, "policyTypes": []any{"Ingress"}}})
+		return change.NewCreate(cluster.NetworkPolicy.Named("app", name, ""),
+			map[string]any{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+				"metadata": map[string]any{"name": name, "namespace": "app"},
+				"spec":     map[string]any{"podSelector": map[string]any{}, "policyTypes": []any{"Ingress"}}})
 	}
 	w := &Watched{Client: f.client, Standing: []Recorded{
-		{Change: set(pod("stands")), Summary: "stands"}, {Change: set(pod("gone")), Summary: "gone"}, {Change: set(cluster.Pod.Named("app", "replaced", "uid-of-before")), Summary: "replaced"},
-		{Change: set(pod("back")), Summary: "label back"}, {Change: set(pod("drifted")), Summary: "label drifted"}, {Change: set(pod("secret")), Summary: "secret"},
-		{Change: quarantine("kept")}, {Change: quarantine("widened"), Summary: "create widened"}, {Change: quarantine("deleted")},
-		{Change: set(cluster.Deployment.Named("app", "app", "uid-app")), Summary: "scale"}, {Change: set(pod("last")), Summary: "label last"}}}
+		{Change: set(pod("stands")), Summary: "stands"}, {Change: set(pod("gone")), Summary: "gone"},
+		{Change: set(cluster.Pod.Named("app", "replaced", "uid-of-before")), Summary: "replaced"},
+		{Change: set(pod("back")), Summary: "label back"}, {Change: set(pod("drifted")), Summary: "label drifted"},
+		{Change: set(pod("secret")), Summary: "secret"},
+		{Change: quarantine("kept")}, {Change: quarantine("widened"), Summary: "create widened"},
+		{Change: quarantine("deleted")},
+		{Change: set(cluster.Deployment.Named("app", "app", "uid-app")), Summary: "scale"},
+		{Change: set(pod("last")), Summary: "label last"}}}
 	hits, gaps := w.reverted(t.Context())
 	var texts []string
 	for _, h := range hits {
@@ -118,12 +160,15 @@ func TestWhatWasTakenBackIsASign(t *testing.T) {
 		}
 		texts = append(texts, h.Text)
 	}
-	want := []string{"somebody took it back: label back", "Pod app/drifted was changed by somebody since: label drifted", "NetworkPolicy app/widened was changed by somebody since: create widened",
+	want := []string{"somebody took it back: label back",
+		"Pod app/drifted was changed by somebody since: label drifted",
+		"NetworkPolicy app/widened was changed by somebody since: create widened",
 		"NetworkPolicy app/deleted was deleted", "Deployment app/app was deleted", "somebody took it back: label last"}
 	if !slices.Equal(texts, want) {
 		t.Errorf("%q\nexpected\n%q", texts, want)
 	}
-	if len(gaps) != 1 || !strings.Contains(gaps[0].String(), "Pod app/secret") || !strings.Contains(gaps[0].String(), "you may not") {
+	if len(gaps) != 1 || !strings.Contains(gaps[0].String(), "Pod app/secret") ||
+		!strings.Contains(gaps[0].String(), "you may not") {
 		t.Errorf("gaps: %v", gaps)
 	}
 	if s := w.lookWith(t); len(s.Hits) != len(want) || len(s.Gaps) != 1 {
@@ -148,22 +193,28 @@ func TestASuspectThatIsLetGo(t *testing.T) {
 		going  bool
 		want   bool
 	}{
-		"it has both":               {both, contain.StepDetach, "uid-suspect", false, false},
-		"it has lost the incident":  {map[string]string{contain.QuarantineLabel: contain.QuarantineValue}, contain.StepDetach, "uid-suspect", false, true},
-		"it has another incident's": {map[string]string{contain.QuarantineLabel: contain.QuarantineValue, contain.IncidentLabel: "inc-2"}, contain.StepDetach, "uid-suspect", false, true},
-		"it has lost the label":     {map[string]string{contain.IncidentLabel: "inc-1"}, contain.StepDetach, "uid-suspect", false, true},
-		"it has another value":      {map[string]string{contain.QuarantineLabel: "false", contain.IncidentLabel: "inc-1"}, contain.StepDetach, "uid-suspect", false, true},
-		"it is being deleted":       {nil, contain.StepDetach, "uid-suspect", true, false},
-		"it was never cut off":      {nil, contain.StepQuarantine, "uid-suspect", false, false},
-		"another was cut off":       {nil, contain.StepDetach, "uid-other", false, false},
+		"it has both": {both, contain.StepDetach, "uid-suspect", false, false},
+		"it has lost the incident": {map[string]string{contain.QuarantineLabel: contain.QuarantineValue},
+			contain.StepDetach, "uid-suspect", false, true},
+		"it has another incident's": {map[string]string{contain.QuarantineLabel: contain.QuarantineValue,
+			contain.IncidentLabel: "inc-2"}, contain.StepDetach, "uid-suspect", false, true},
+		"it has lost the label": {map[string]string{contain.IncidentLabel: "inc-1"}, contain.StepDetach, "uid-suspect",
+			false, true},
+		"it has another value": {map[string]string{contain.QuarantineLabel: "false", contain.IncidentLabel: "inc-1"},
+			contain.StepDetach, "uid-suspect", false, true},
+		"it is being deleted":  {nil, contain.StepDetach, "uid-suspect", true, false},
+		"it was never cut off": {nil, contain.StepQuarantine, "uid-suspect", false, false},
+		"another was cut off":  {nil, contain.StepDetach, "uid-other", false, false},
 	} {
 		p := owned("suspect")
 		p.Labels = c.labels
 		if c.going {
 			p.DeletionTimestamp = &metav1.Time{Time: began}
 		}
-		w := &Watched{Incident: "inc-1", Baseline: &Baseline{Baseline: record.Baseline{All: true}}, Indicators: Indicators{Pods: []SuspectPod{{Namespace: "app", Name: "suspect", UID: "uid-suspect"}}},
-			Standing: []Recorded{{Step: contain.StepScale, Change: change.Change{Object: cluster.Pod.Named("app", "suspect", "uid-suspect")}},
+		w := &Watched{Incident: "inc-1", Baseline: &Baseline{Baseline: record.Baseline{All: true}},
+			Indicators: Indicators{Pods: []SuspectPod{{Namespace: "app", Name: "suspect", UID: "uid-suspect"}}},
+			Standing: []Recorded{{Step: contain.StepScale,
+				Change: change.Change{Object: cluster.Pod.Named("app", "suspect", "uid-suspect")}},
 				{Step: c.step, Change: change.Change{Object: cluster.Pod.Named("app", "suspect", c.uid)}}}}
 		s := w.see(podList{pods: []corev1.Pod{p}, all: true})
 		if got := len(s.Hits) == 1 && s.Hits[0].Code == HitReleased; got != c.want || len(s.Hits)+len(s.Exposed) > 1 {
@@ -193,27 +244,48 @@ func TestWhatOfPodsIsASign(t *testing.T) {
 		sameImage bool
 		want      string // hits | exposed | gaps
 	}{
-		"came with the image":              {[]corev1.Pod{podOf("app", "p", bad)}, nil, false, "image p||"},
-		"two came":                         {[]corev1.Pod{podOf("app", "p", bad), podOf("app", "q", bad)}, nil, false, "image p,image q||"},
-		"the image by decision":            {[]corev1.Pod{podOf("app", "p", bad)}, nil, true, "||"},
-		"another image":                    {[]corev1.Pod{podOf("app", "p", digest("c"))}, nil, false, "||"},
-		"succeeded":                        {[]corev1.Pod{phase(podOf("app", "p", bad), corev1.PodSucceeded), podOf("app", "q", bad)}, nil, false, "image q||"},
-		"failed":                           {[]corev1.Pod{phase(podOf("app", "p", bad), corev1.PodFailed), podOf("app", "q", bad)}, nil, false, "image q||"},
-		"a suspect, and one that came":     {[]corev1.Pod{podOf("app", "suspect", bad), podOf("app", "q", bad)}, nil, false, "image q||"},
-		"ran it before":                    {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Exposed: []string{"uid-known"}}}, false, "|image p|"},
-		"ran it before, and ends":          {[]corev1.Pod{going(known(podOf("app", "p", bad)))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Exposed: []string{"uid-known"}}}, false, "||"},
-		"ran another before":               {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Others: []string{"uid-known"}}}, false, "image p||"},
-		"ran what is told of only now":     {[]corev1.Pod{known(podOf("app", "p", bad))}, &Baseline{Baseline: record.Baseline{All: true, Digests: []string{digest("d")}, Others: []string{"uid-known"}}}, false, "|image p|"},
-		"not known since when":             {[]corev1.Pod{podOf("far", "p", bad), podOf("far", "q", bad), podOf("farther", "r", bad)}, part, false, "||far/p,farther/r"},
-		"came with the name":               {[]corev1.Pod{named(podOf("app", "p", ""), "suspect", "ReplicaSet")}, nil, false, "name suspect||"},
-		"the name, in another namespace":   {[]corev1.Pod{named(podOf("web", "p", ""), "suspect", "")}, nil, false, "||"},
-		"of a StatefulSet, which gives it": {[]corev1.Pod{named(podOf("app", "p", ""), "suspect", "StatefulSet")}, nil, false, "||"},
-		"had the name before":              {[]corev1.Pod{known(named(podOf("app", "p", ""), "suspect", ""))}, &Baseline{Baseline: record.Baseline{All: true, Others: []string{"uid-known"}}}, false, "|name suspect|"},
-		"had the name, not known since":    {[]corev1.Pod{named(podOf("far", "p", ""), "away", "")}, part, false, "||far/away"},
-		"both image and name":              {[]corev1.Pod{named(podOf("app", "p", bad), "suspect", "")}, nil, false, "image suspect,name suspect||"},
+		"came with the image": {[]corev1.Pod{podOf("app", "p", bad)}, nil, false, "image p||"},
+		"two came": {[]corev1.Pod{podOf("app", "p", bad), podOf("app", "q", bad)}, nil, false,
+			"image p,image q||"},
+		"the image by decision": {[]corev1.Pod{podOf("app", "p", bad)}, nil, true, "||"},
+		"another image":         {[]corev1.Pod{podOf("app", "p", digest("c"))}, nil, false, "||"},
+		"succeeded": {[]corev1.Pod{phase(podOf("app", "p", bad), corev1.PodSucceeded),
+			podOf("app", "q", bad)}, nil, false, "image q||"},
+		"failed": {[]corev1.Pod{phase(podOf("app", "p", bad), corev1.PodFailed),
+			podOf("app", "q", bad)}, nil, false, "image q||"},
+		"a suspect, and one that came": {[]corev1.Pod{podOf("app", "suspect", bad), podOf("app", "q", bad)}, nil,
+			false, "image q||"},
+		"ran it before": {[]corev1.Pod{known(podOf("app", "p", bad))},
+			&Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Exposed: []string{"uid-known"}}},
+			false, "|image p|"},
+		"ran it before, and ends": {[]corev1.Pod{going(known(podOf("app", "p", bad)))},
+			&Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Exposed: []string{"uid-known"}}},
+			false, "||"},
+		"ran another before": {[]corev1.Pod{known(podOf("app", "p", bad))},
+			&Baseline{Baseline: record.Baseline{All: true, Digests: []string{bad}, Others: []string{"uid-known"}}},
+			false, "image p||"},
+		"ran what is told of only now": {[]corev1.Pod{known(podOf("app", "p", bad))},
+			&Baseline{Baseline: record.Baseline{All: true, Digests: []string{digest("d")},
+				Others: []string{"uid-known"}}}, false, "|image p|"},
+		"not known since when": {[]corev1.Pod{podOf("far", "p", bad), podOf("far", "q", bad),
+			podOf("farther", "r", bad)}, part, false, "||far/p,farther/r"},
+		"came with the name": {[]corev1.Pod{named(podOf("app", "p", ""), "suspect", "ReplicaSet")}, nil,
+			false, "name suspect||"},
+		"the name, in another namespace": {[]corev1.Pod{named(podOf("web", "p", ""), "suspect", "")}, nil, false,
+			"||"},
+		"of a StatefulSet, which gives it": {[]corev1.Pod{named(podOf("app", "p", ""), "suspect", "StatefulSet")}, nil,
+			false, "||"},
+		"had the name before": {[]corev1.Pod{known(named(podOf("app", "p", ""), "suspect", ""))},
+			&Baseline{Baseline: record.Baseline{All: true, Others: []string{"uid-known"}}}, false, "|name suspect|"},
+		"had the name, not known since": {[]corev1.Pod{named(podOf("far", "p", ""), "away", "")}, part, false,
+			"||far/away"},
+		"both image and name": {[]corev1.Pod{named(podOf("app", "p", bad), "suspect", "")}, nil, false,
+			"image suspect,name suspect||"},
 	} {
 		w := &Watched{Incident: "inc-1", SameImage: c.sameImage, Baseline: c.baseline,
-			Indicators: Indicators{Digests: []string{digest("0"), bad}, Pods: []SuspectPod{{Namespace: "far", Name: "away", UID: "u"}, {Namespace: "app", Name: "suspect", UID: "uid-suspect"}}}}
+			Indicators: Indicators{Digests: []string{digest("0"), bad},
+				Pods: []SuspectPod{{Namespace: "far", Name: "away", UID: "u"},
+					{Namespace: "app", Name: "suspect", UID: "uid-suspect"}}}}
 		if w.Baseline == nil {
 			w.Baseline = &Baseline{Baseline: record.Baseline{All: true}}
 		}
@@ -267,10 +339,12 @@ func TestWhichPodsAWatchSees(t *testing.T) {
 		f.deny(c.deny...)
 		w := &Watched{Client: f.client, Namespaces: []string{"app", "web"}, Since: began}
 		list, gaps := w.pods(t.Context())
-		if len(list.pods) != c.pods || list.all != c.all || strings.Join(list.namespaces, " ") != c.ns || len(gaps) != c.gaps {
+		if len(list.pods) != c.pods || list.all != c.all || strings.Join(list.namespaces, " ") != c.ns ||
+			len(gaps) != c.gaps {
 			t.Errorf("%s: %d pods, all: %v, of %v; gaps %v", name, len(list.pods), list.all, list.namespaces, gaps)
 		}
-		if gaps := w.Begin(t.Context()); len(gaps) != c.gaps || w.Baseline == nil || w.Baseline.All != c.all || len(w.Baseline.Others)+len(w.Baseline.Exposed) != c.pods {
+		if gaps := w.Begin(t.Context()); len(gaps) != c.gaps || w.Baseline == nil || w.Baseline.All != c.all ||
+			len(w.Baseline.Others)+len(w.Baseline.Exposed) != c.pods {
 			t.Errorf("%s: the watch begins with %+v, and gaps %v", name, w.Baseline, gaps)
 		}
 		if s := w.Look(t.Context()); s.Pods != c.seen || len(s.Gaps) != c.gaps {

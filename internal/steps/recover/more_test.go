@@ -19,7 +19,8 @@ func TestAWayInByDigests(t *testing.T) {
 		suspect := target("s")
 		suspect.Pod.Spec.Containers = []corev1.Container{{Name: "web", Image: "bad:1"}}
 		suspect.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "web", ImageID: "x@" + digest("b")}}
-		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment, Object: template(now)}, Suspects: []*cluster.Target{suspect}}
+		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment, Object: template(now)},
+			Suspects: []*cluster.Target{suspect}}
 		if Judge([]*Workload{w}, nil); w.WayIn.State != want {
 			t.Errorf("%s: %+v", now, w.WayIn)
 		}
@@ -36,9 +37,12 @@ func TestEveryEphemeralContainerCounts(t *testing.T) {
 	t.Parallel()
 	p := podOf("app", "p", digest("a"))
 	for _, name := range []string{"one", "two"} {
-		p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: name}})
+		p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers,
+			corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name,
+				Image: name}})
 	}
-	p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "one", ImageID: "x@" + digest("1")}, {Name: "two", ImageID: "x@" + digest("2")}}
+	p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "one", ImageID: "x@" + digest("1")},
+		{Name: "two", ImageID: "x@" + digest("2")}}
 	if digests, all := digestsOf(&p); !all || !slices.Equal(digests, []string{digest("a"), digest("1"), digest("2")}) {
 		t.Errorf("%q, %v", digests, all)
 	}
@@ -50,7 +54,8 @@ func TestAWatchThatBeginsBlind(t *testing.T) {
 	t.Parallel()
 	here := podOf("app", "here", digest("b"))
 	f := newFake(t, &here)
-	w := &Watched{Client: f.client, Namespaces: []string{"app"}, Since: began, Indicators: Indicators{Digests: []string{digest("b")}}}
+	w := &Watched{Client: f.client, Namespaces: []string{"app"}, Since: began,
+		Indicators: Indicators{Digests: []string{digest("b")}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	gaps := w.Begin(ctx)
@@ -58,7 +63,8 @@ func TestAWatchThatBeginsBlind(t *testing.T) {
 		t.Errorf("%+v, gaps %v", w.Baseline, gaps)
 	}
 	s := w.Look(t.Context())
-	if !s.Grown || !slices.Equal(w.Baseline.Untold, []string{"uid-here"}) || len(s.Hits)+len(s.Exposed) > 0 || len(s.Gaps) != 1 {
+	if !s.Grown || !slices.Equal(w.Baseline.Untold, []string{"uid-here"}) || len(s.Hits)+len(s.Exposed) > 0 ||
+		len(s.Gaps) != 1 {
 		t.Errorf("%+v, untold %v", s, w.Baseline.Untold)
 	}
 }

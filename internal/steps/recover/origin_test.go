@@ -32,7 +32,9 @@ func template(images ...string) *unstructured.Unstructured {
 			main = append(main, c)
 		}
 	}
-	return &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"initContainers": init, "containers": main}}}}}
+	return &unstructured.Unstructured{Object: map[string]any{
+		"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"initContainers": init,
+			"containers": main}}}}}
 }
 
 func gonePod(owners ...*cluster.Owner) *cluster.Target {
@@ -52,29 +54,35 @@ func TestWhatASuspectRan(t *testing.T) {
 		target *cluster.Target
 		known  bool
 	}{
-		"by its ReplicaSet":              {gonePod(owner(cluster.ReplicaSet, "u", false)), true},
-		"by its Job":                     {gonePod(owner(cluster.Job, "u", false), owner(cluster.CronJob, "v", false)), true},
+		"by its ReplicaSet": {gonePod(owner(cluster.ReplicaSet, "u", false)), true},
+		"by its Job": {gonePod(owner(cluster.Job, "u", false), owner(cluster.CronJob, "v", false)),
+			true},
 		"nobody made it":                 {gonePod(), false},
 		"its ReplicaSet is not readable": {gonePod(unread), false},
 		"what made it is what changes":   {gonePod(owner(cluster.ReplicaSet, "u-w", false)), false},
 		"of another group":               {gonePod(owner(cluster.ReplicaSet, "u", true)), false},
 		"a StatefulSet, which can":       {gonePod(owner(cluster.StatefulSet, "u", false)), false},
 	} {
-		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "x", "u-w"), Object: template("web=bad:1")}, Suspects: []*cluster.Target{c.target}}
+		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "x", "u-w"),
+			Object: template("web=bad:1")}, Suspects: []*cluster.Target{c.target}}
 		refs, _ := w.origin(c.target)
 		if (refs["web"] == "bad:1") != c.known {
 			t.Errorf("%s: %v", name, refs)
 		}
 		Judge([]*Workload{{Owner: w.Owner}, w}, nil)
-		if want := map[bool]WayInState{true: Open, false: Unknown}[c.known]; w.WayIn.State != want || w.WayIn.Workload != w.Ref.String() || !slices.Equal(w.WayIn.Images, []string{"web=bad:1"}) {
+		if want := map[bool]WayInState{true: Open, false: Unknown}[c.known]; w.WayIn.State != want ||
+			w.WayIn.Workload != w.Ref.String() || !slices.Equal(w.WayIn.Images, []string{"web=bad:1"}) {
 			t.Errorf("%s: %+v", name, w.WayIn)
 		}
 	}
 	alive := target("s")
-	alive.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", ImageID: "x@" + digest("a")}, {Name: "d", ImageID: "cri-o://none"}}
-	alive.Pod.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "y"}, {Name: "e", ImageID: "x@" + digest("e")}, {Name: "f", ImageID: "x@" + digest("f")}}
+	alive.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", ImageID: "x@" + digest("a")},
+		{Name: "d", ImageID: "cri-o://none"}}
+	alive.Pod.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "y"},
+		{Name: "e", ImageID: "x@" + digest("e")}, {Name: "f", ImageID: "x@" + digest("f")}}
 	alive.Owners = []*cluster.Owner{owner(cluster.ReplicaSet, "u", false)}
-	if refs, digests := (&Workload{}).origin(alive); refs["web"] != "" || !slices.Equal(digests, []string{digest("a"), digest("e"), digest("f")}) {
+	if refs, digests := (&Workload{}).origin(alive); refs["web"] != "" ||
+		!slices.Equal(digests, []string{digest("a"), digest("e"), digest("f")}) {
 		t.Errorf("%v %v", refs, digests)
 	}
 }
@@ -95,8 +103,10 @@ func TestTheWayIn(t *testing.T) {
 		c := change.Change{Fields: fields}
 		return &c
 	}
-	standing := imaged(change.Field{Path: path, Before: main("web=bad:1", "proxy=p:1"), After: main("web=good:2", "proxy=p:2")})
-	some := imaged(change.Field{Path: path, Before: main("web=bad:1", "proxy=p:1"), After: main("web=good:2", "proxy=p:1")})
+	standing := imaged(change.Field{Path: path, Before: main("web=bad:1", "proxy=p:1"),
+		After: main("web=good:2", "proxy=p:2")})
+	some := imaged(change.Field{Path: path, Before: main("web=bad:1", "proxy=p:1"),
+		After: main("web=good:2", "proxy=p:1")})
 	for name, c := range map[string]struct {
 		now      *unstructured.Unstructured
 		suspects []*cluster.Target
@@ -104,30 +114,55 @@ func TestTheWayIn(t *testing.T) {
 		want     WayInState
 		text     string
 	}{
-		"not readable":                     {nil, []*cluster.Target{ran("web=bad:1")}, nil, Unknown, "cannot see"},
-		"the second suspect's":             {template("web=bad:1"), []*cluster.Target{ran("web=other:1"), ran("web=bad:1")}, nil, Open, "still has the suspect's image (web=bad:1)"},
-		"another than both":                {template("web=good:2"), []*cluster.Target{ran("web=other:1"), ran("web=bad:1")}, nil, Closed, "has another image than the suspect"},
-		"one of two is not known":          {template("web=good:2"), []*cluster.Target{gonePod(), ran("web=bad:1")}, nil, Closed, "has another image"},
-		"the last one is not known":        {template("web=good:2"), []*cluster.Target{ran("web=bad:1"), gonePod()}, nil, Closed, "has another image"},
-		"none is known":                    {template("web=good:2"), []*cluster.Target{gonePod()}, nil, Unknown, "is not known any more"},
-		"no suspects":                      {template("web=good:2"), nil, nil, Unknown, "is not known any more"},
-		"nothing runs now":                 {template(), []*cluster.Target{ran("web=bad:1")}, nil, Unknown, ""},
-		"a sidecar's image is left":        {template("web=good:2", "side=mesh:1"), []*cluster.Target{ran("web=bad:1", "side=mesh:1")}, nil, Open, "still the suspect's for side=mesh:1"},
-		"an init container's is left":      {template("web=good:2", "init=tools:1"), []*cluster.Target{ran("web=bad:1", "init=tools:1")}, nil, Closed, ""},
-		"an init container has it now":     {template("web=good:2", "init=bad:1"), []*cluster.Target{ran("web=bad:1", "init=tools:1")}, nil, Open, "init=bad:1"},
-		"an init container's runs now":     {template("web=tools:1"), []*cluster.Target{ran("web=bad:1", "init=tools:1")}, nil, Open, "web=tools:1"},
-		"changed, nothing known":           {template("web=good:2", "proxy=p:2"), nil, standing, Closed, "was changed since the containment"},
-		"changed, and changed back since":  {template("web=bad:1", "proxy=p:1"), nil, standing, Unknown, "no change of it is in the journal"},
-		"changed, and by somebody since":   {template("web=x:3", "proxy=p:2"), nil, standing, Unknown, "no change of it is in the journal"},
-		"one was changed, nothing known":   {template("web=good:2", "proxy=p:1"), nil, some, Open, "but not that of proxy=p:1"},
-		"changed, but known to be bad":     {template("web=good:2", "proxy=p:2"), []*cluster.Target{ran("web=good:2", "x=p:2")}, standing, Open, "still has"},
-		"another field was changed":        {template("web=good:2"), nil, imaged(change.Field{Path: []string{"spec", "template", "spec", "volumes"}, Before: []any{map[string]any{"name": "web", "image": "bad:1"}}}), Open, "but not that of web"},
-		"an init container is not counted": {template("web=good:2", "init=tools:1"), nil, imaged(change.Field{Path: path, Before: main("web=bad:1"), After: main("web=good:2")}), Closed, ""},
-		"two are left":                     {template("web=good:2", "a=a:1", "b=b:1"), nil, imaged(change.Field{Path: path, Before: main("web=bad:1", "a=a:1", "b=b:1"), After: main("web=good:2", "a=a:1", "b=b:1")}), Open, "a=a:1, b=b:1"},
-		"in two fields": {template("web=good:2", "side=mesh:2"), nil, imaged(change.Field{Path: path, Before: main("web=bad:1"), After: main("web=good:2")},
-			change.Field{Path: []string{"spec", "template", "spec", "initContainers"}, Before: []any{map[string]any{"name": "side", "image": "mesh:1", "restartPolicy": "Always"}}, After: []any{map[string]any{"name": "side", "image": "mesh:2", "restartPolicy": "Always"}}}), Closed, ""},
+		"not readable": {nil, []*cluster.Target{ran("web=bad:1")}, nil, Unknown, "cannot see"},
+		"the second suspect's": {template("web=bad:1"),
+			[]*cluster.Target{ran("web=other:1"), ran("web=bad:1")}, nil, Open,
+			"still has the suspect's image (web=bad:1)"},
+		"another than both": {template("web=good:2"),
+			[]*cluster.Target{ran("web=other:1"), ran("web=bad:1")}, nil, Closed, "has another image than the suspect"},
+		"one of two is not known": {template("web=good:2"), []*cluster.Target{gonePod(), ran("web=bad:1")},
+			nil, Closed, "has another image"},
+		"the last one is not known": {template("web=good:2"), []*cluster.Target{ran("web=bad:1"), gonePod()},
+			nil, Closed, "has another image"},
+		"none is known": {template("web=good:2"), []*cluster.Target{gonePod()}, nil, Unknown,
+			"is not known any more"},
+		"no suspects":      {template("web=good:2"), nil, nil, Unknown, "is not known any more"},
+		"nothing runs now": {template(), []*cluster.Target{ran("web=bad:1")}, nil, Unknown, ""},
+		"a sidecar's image is left": {template("web=good:2", "side=mesh:1"),
+			[]*cluster.Target{ran("web=bad:1", "side=mesh:1")}, nil, Open, "still the suspect's for side=mesh:1"},
+		"an init container's is left": {template("web=good:2", "init=tools:1"),
+			[]*cluster.Target{ran("web=bad:1", "init=tools:1")}, nil, Closed, ""},
+		"an init container has it now": {template("web=good:2", "init=bad:1"),
+			[]*cluster.Target{ran("web=bad:1", "init=tools:1")}, nil, Open, "init=bad:1"},
+		"an init container's runs now": {template("web=tools:1"),
+			[]*cluster.Target{ran("web=bad:1", "init=tools:1")}, nil, Open, "web=tools:1"},
+		"changed, nothing known": {template("web=good:2", "proxy=p:2"), nil, standing, Closed,
+			"was changed since the containment"},
+		"changed, and changed back since": {template("web=bad:1", "proxy=p:1"), nil, standing, Unknown,
+			"no change of it is in the journal"},
+		"changed, and by somebody since": {template("web=x:3", "proxy=p:2"), nil, standing, Unknown,
+			"no change of it is in the journal"},
+		"one was changed, nothing known": {template("web=good:2", "proxy=p:1"), nil, some, Open,
+			"but not that of proxy=p:1"},
+		"changed, but known to be bad": {template("web=good:2", "proxy=p:2"),
+			[]*cluster.Target{ran("web=good:2", "x=p:2")}, standing, Open, "still has"},
+		"another field was changed": {template("web=good:2"), nil,
+			imaged(change.Field{Path: []string{"spec", "template", "spec", "volumes"},
+				Before: []any{map[string]any{"name": "web", "image": "bad:1"}}}), Open, "but not that of web"},
+		"an init container is not counted": {template("web=good:2", "init=tools:1"), nil,
+			imaged(change.Field{Path: path, Before: main("web=bad:1"), After: main("web=good:2")}), Closed, ""},
+		"two are left": {template("web=good:2", "a=a:1", "b=b:1"), nil,
+			imaged(change.Field{Path: path, Before: main("web=bad:1", "a=a:1", "b=b:1"),
+				After: main("web=good:2", "a=a:1", "b=b:1")}), Open, "a=a:1, b=b:1"},
+		"in two fields": {template("web=good:2", "side=mesh:2"), nil,
+			imaged(change.Field{Path: path, Before: main("web=bad:1"), After: main("web=good:2")},
+				change.Field{Path: []string{"spec", "template", "spec", "initContainers"},
+					Before: []any{map[string]any{"name": "side", "image": "mesh:1", "restartPolicy": "Always"}},
+					After:  []any{map[string]any{"name": "side", "image": "mesh:2", "restartPolicy": "Always"}}}),
+			Closed, ""},
 	} {
-		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "x", "u-w"), Object: c.now}, Suspects: c.suspects}
+		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "x", "u-w"), Object: c.now},
+			Suspects: c.suspects}
 		all := map[types.UID]change.Change{}
 		if c.imaged != nil {
 			all[w.UID] = *c.imaged
@@ -145,8 +180,9 @@ func TestTheWayIn(t *testing.T) {
 func TestDigestOf(t *testing.T) {
 	t.Parallel()
 	for ref, want := range map[string]string{
-		"web@" + digest("a"): digest("a"), digest("a"): digest("a"), "web:1": "", "web@sha256:short": "", "web@sha512:" + strings.Repeat("a", 64): "",
-		strings.Repeat("x", len(digest("a"))): "", digest("a") + "0": "", "a@b@" + digest("a"): "", "": "",
+		"web@" + digest("a"): digest("a"), digest("a"): digest("a"), "web:1": "", "web@sha256:short": "",
+		"web@sha512:" + strings.Repeat("a", 64): "",
+		strings.Repeat("x", len(digest("a"))):   "", digest("a") + "0": "", "a@b@" + digest("a"): "", "": "",
 	} {
 		if got := digestOf(ref); got != want {
 			t.Errorf("%s: %q", ref, got)
@@ -166,14 +202,20 @@ func TestIndicatorsOfAll(t *testing.T) {
 		t.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", ImageID: "x@" + d}}
 		return t
 	}
-	i := IndicatorsOf([]*cluster.Target{of("s2", "b:1", digest("b")), of("s1", "a:1", digest("a")), of("s3", "a:1", digest("a")), gonePod()})
+	i := IndicatorsOf([]*cluster.Target{of("s2", "b:1", digest("b")), of("s1", "a:1", digest("a")),
+		of("s3", "a:1", digest("a")), gonePod()})
 	want := Indicators{Digests: []string{digest("a"), digest("b")}, Images: []string{"a:1", "b:1"},
-		Pods: []SuspectPod{{Namespace: "app", Name: "s2", UID: "uid-s2"}, {Namespace: "app", Name: "s1", UID: "uid-s1"}, {Namespace: "app", Name: "s3", UID: "uid-s3"}, {}}}
+		Pods: []SuspectPod{{Namespace: "app", Name: "s2", UID: "uid-s2"}, {Namespace: "app", Name: "s1", UID: "uid-s1"},
+			{Namespace: "app", Name: "s3", UID: "uid-s3"}, {}}}
 	if diff := cmp.Diff(want, i); diff != "" {
 		t.Error(diff)
 	}
-	i = i.With(Indicators{Digests: []string{digest("0"), digest("a")}, Images: []string{"0:1", "b:1"}, Pods: []SuspectPod{{Namespace: "app", Name: "s1", UID: "uid-s1"}, {Namespace: "app", Name: "s1", UID: "uid-later"}, {Namespace: "app", Name: "s9", UID: "u"}}})
-	want.Digests, want.Images, want.Pods = []string{digest("0"), digest("a"), digest("b")}, []string{"0:1", "a:1", "b:1"}, append(want.Pods, SuspectPod{Namespace: "app", Name: "s1", UID: "uid-later"}, SuspectPod{Namespace: "app", Name: "s9", UID: "u"})
+	i = i.With(Indicators{Digests: []string{digest("0"), digest("a")}, Images: []string{"0:1", "b:1"},
+		Pods: []SuspectPod{{Namespace: "app", Name: "s1", UID: "uid-s1"},
+			{Namespace: "app", Name: "s1", UID: "uid-later"}, {Namespace: "app", Name: "s9", UID: "u"}}})
+	want.Digests, want.Images, want.Pods = []string{digest("0"), digest("a"), digest("b")},
+		[]string{"0:1", "a:1", "b:1"}, append(want.Pods, SuspectPod{Namespace: "app", Name: "s1", UID: "uid-later"},
+			SuspectPod{Namespace: "app", Name: "s9", UID: "u"})
 	if diff := cmp.Diff(want, i); diff != "" {
 		t.Error(diff)
 	}
@@ -185,11 +227,14 @@ func TestIndicatorsWithoutWhatStaysOfWhom(t *testing.T) {
 	t.Parallel()
 	suspect := func(name, app, proxy string) *cluster.Target {
 		t := target(name)
-		t.Pod.Spec.Containers = []corev1.Container{{Name: "app", Image: "app:" + app}, {Name: "proxy", Image: "proxy:" + proxy}}
-		t.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", ImageID: "x@" + digest(app)}, {Name: "proxy", ImageID: "x@" + digest(proxy)}}
+		t.Pod.Spec.Containers = []corev1.Container{{Name: "app", Image: "app:" + app},
+			{Name: "proxy", Image: "proxy:" + proxy}}
+		t.Pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", ImageID: "x@" + digest(app)},
+			{Name: "proxy", ImageID: "x@" + digest(proxy)}}
 		return t
 	}
-	all := Indicators{Digests: []string{digest("1"), digest("2"), digest("3"), digest("4")}, Images: []string{"app:1", "proxy:2", "app:3", "proxy:4"}}
+	all := Indicators{Digests: []string{digest("1"), digest("2"), digest("3"), digest("4")},
+		Images: []string{"app:1", "proxy:2", "app:3", "proxy:4"}}
 	for name, c := range map[string]struct {
 		state  WayInState
 		partly bool
@@ -201,8 +246,11 @@ func TestIndicatorsWithoutWhatStaysOfWhom(t *testing.T) {
 		"not known":    {Unknown, false, all.Digests},
 	} {
 		other := &Workload{Owner: &cluster.Owner{}, WayIn: WayIn{State: Open}}
-		w := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:2")}, WayIn: WayIn{State: c.state}, partly: c.partly, Suspects: []*cluster.Target{suspect("a", "1", "2")}}
-		v := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:4")}, WayIn: WayIn{State: c.state}, partly: c.partly, Suspects: []*cluster.Target{suspect("c", "3", "9"), suspect("d", "3", "4")}}
+		w := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:2")},
+			WayIn: WayIn{State: c.state}, partly: c.partly, Suspects: []*cluster.Target{suspect("a", "1", "2")}}
+		v := &Workload{Owner: &cluster.Owner{Object: template("app=app:9", "proxy=proxy:4")},
+			WayIn: WayIn{State: c.state}, partly: c.partly,
+			Suspects: []*cluster.Target{suspect("c", "3", "9"), suspect("d", "3", "4")}}
 		got := all.Without([]*Workload{other, w, v})
 		if !slices.Equal(got.Digests, c.want) || len(got.Images) != len(c.want) {
 			t.Errorf("%s: %v", name, got)

@@ -172,16 +172,21 @@ func PlanRestore(workloads []*Workload, sameImage, deletesBlockers bool) steps.P
 		case len(w.Held) == 0:
 			continue
 		case w.Object == nil && !w.Gone():
-			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: RestoreID(w), Action: StepRestore, Object: w.Ref.String(),
-				Reason: fmt.Sprintf("what it would run is not known: %v", w.Err)})
+			plan.Refusals = append(plan.Refusals,
+				steps.Refusal{ID: RestoreID(w), Action: StepRestore, Object: w.Ref.String(),
+					Reason: fmt.Sprintf("what it would run is not known: %v", w.Err)})
 			continue
 		case !w.Gone() && w.WayIn.State != Closed && !sameImage:
-			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: RestoreID(w), Action: StepRestore, Object: w.Ref.String(), Reason: w.WayIn.Text + ": the way in would be open again",
+			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: RestoreID(w), Action: StepRestore,
+				Object: w.Ref.String(), Reason: w.WayIn.Text + ": the way in would be open again",
 				Override: "irctl eradicate --image CONTAINER=IMAGE@sha256:…, or knowingly --same-image"})
 			continue
 		case w.Blocker != nil && !deletesBlockers:
-			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: RestoreID(w), Targets: []string{w.Blocker.Key()}, Action: StepRestore, Object: w.Ref.String(),
-				Reason: fmt.Sprintf("the suspect %s has the name of one of its pods, which cannot start beside it", w.Blocker.Key()), Override: "--suspect delete, which removes it first, once its evidence is sealed"})
+			plan.Refusals = append(plan.Refusals, steps.Refusal{ID: RestoreID(w), Targets: []string{w.Blocker.Key()},
+				Action: StepRestore, Object: w.Ref.String(),
+				Reason: fmt.Sprintf("the suspect %s has the name of one of its pods, which cannot start beside it",
+					w.Blocker.Key()),
+				Override: "--suspect delete, which removes it first, once its evidence is sealed"})
 			continue
 		}
 		for n, r := range w.Held {
@@ -216,14 +221,16 @@ func restoring(w *Workload, r Recorded) string {
 
 // Undo is the action that takes a recorded change back.
 func Undo(name string, r Recorded) steps.Action {
-	return steps.Action{ID: fmt.Sprintf("%s %d", name, r.Seq), Name: name, Undoes: r.Seq, Targets: r.Targets, Change: r.Change,
+	return steps.Action{ID: fmt.Sprintf("%s %d", name, r.Seq), Name: name, Undoes: r.Seq, Targets: r.Targets,
+		Change:  r.Change,
 		Summary: "undo: " + r.Summary, Command: undoCommand(r.Change), Diff: r.Change.UndoDiff()}
 }
 
 func undoCommand(c change.Change) string {
 	if c.Subresource == "scale" && len(c.Fields) == 1 {
 		if n, ok := c.Fields[0].Before.(float64); ok {
-			return fmt.Sprintf("kubectl scale %s -n %s --replicas=%d", change.ShellQuote(c.Object.KubectlName()), change.ShellQuote(c.Object.Namespace), int64(n))
+			return fmt.Sprintf("kubectl scale %s -n %s --replicas=%d", change.ShellQuote(c.Object.KubectlName()),
+				change.ShellQuote(c.Object.Namespace), int64(n))
 		}
 	}
 	return c.UndoCommand()

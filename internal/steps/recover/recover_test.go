@@ -46,17 +46,21 @@ func target(name string, owners ...*cluster.Owner) *cluster.Target {
 func TestWhichWorkloadsAreRecovered(t *testing.T) {
 	t.Parallel()
 	owner := func(name string, uid types.UID) *cluster.Owner {
-		return &cluster.Owner{Ref: cluster.Deployment.Named("app", name, uid), Object: object(cluster.Deployment, nil), Stop: cluster.ByScale}
+		return &cluster.Owner{Ref: cluster.Deployment.Named("app", name, uid), Object: object(cluster.Deployment, nil),
+			Stop: cluster.ByScale}
 	}
-	f := newFake(t, object(cluster.Deployment.Named("app", "scaled", "u-scaled"), nil), object(cluster.Deployment.Named("app", "other", "u-other"), nil))
+	f := newFake(t, object(cluster.Deployment.Named("app", "scaled", "u-scaled"), nil),
+		object(cluster.Deployment.Named("app", "other", "u-other"), nil))
 	a, b := owner("a", "u-a"), owner("b", "u-b")
 	scene := f.scene(target("s1", a), target("s2", b), target("s3", owner("a", "u-a")), target("bare"))
 	scene.Workloads = [][]*cluster.Owner{{owner("b", "u-b")}, {owner("named", "u-named")}}
 	scale := func(seq int64, name string, uid types.UID) Recorded {
 		return changed(contain.StepScale, seq, cluster.Deployment.Named("app", name, uid))
 	}
-	list := Find(t.Context(), scene, []Recorded{scale(1, "a", "u-a"), changed(contain.StepCordon, 2, cluster.Deployment.Named("app", "other", "u-other")),
-		scale(3, "scaled", "u-scaled"), scale(4, "a", "u-a"), scale(5, "scaled", "u-scaled"), scale(6, "gone", "u-gone")})
+	list := Find(t.Context(), scene, []Recorded{scale(1, "a", "u-a"),
+		changed(contain.StepCordon, 2, cluster.Deployment.Named("app", "other", "u-other")),
+		scale(3, "scaled", "u-scaled"), scale(4, "a", "u-a"), scale(5, "scaled", "u-scaled"),
+		scale(6, "gone", "u-gone")})
 	var got []string
 	for _, w := range list {
 		var held []int64
@@ -69,7 +73,8 @@ func TestWhichWorkloadsAreRecovered(t *testing.T) {
 		}
 		got = append(got, fmt.Sprint(w.Name, " ", suspects, " ", held, " ", w.Object != nil))
 	}
-	want := []string{"a [s1 s3] [4 1] true", "b [s2] [] true", "named [] [] true", "scaled [] [5 3] true", "gone [] [6] false"}
+	want := []string{"a [s1 s3] [4 1] true", "b [s2] [] true", "named [] [] true", "scaled [] [5 3] true",
+		"gone [] [6] false"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nexpected %q", got, want)
 	}
@@ -139,28 +144,45 @@ func TestWhatIsRestored(t *testing.T) {
 	t.Parallel()
 	missing := apierrors.NewNotFound(schema.GroupResource{}, "x")
 	there := object(cluster.Deployment, nil)
-	held := []Recorded{changed(contain.StepScale, 9, cluster.Deployment), changed(contain.StepScale, 4, cluster.Deployment)}
+	held := []Recorded{changed(contain.StepScale, 9, cluster.Deployment),
+		changed(contain.StepScale, 4, cluster.Deployment)}
 	for name, c := range map[string]struct {
 		w               Workload
 		same, deletes   bool
 		undoes          []int64
 		refused, remedy string
 	}{
-		"closed":                    {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Closed}, Held: held}, false, false, []int64{9, 4}, "", ""},
-		"nothing holds it":          {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open}}, false, false, nil, "", ""},
-		"open":                      {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open, Text: "still bad"}, Held: held}, false, false, nil, "still bad: the way in would be open again", "--same-image"},
-		"not known":                 {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Unknown, Text: "who knows"}, Held: held}, false, false, nil, "who knows", "--same-image"},
-		"open, by decision":         {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open}, Held: held}, true, false, []int64{9, 4}, "", ""},
-		"not readable":              {Workload{Owner: &cluster.Owner{Err: errors.New("denied")}, WayIn: WayIn{State: Closed}, Held: held}, true, true, nil, "what it would run is not known: denied", ""},
-		"gone":                      {Workload{Owner: &cluster.Owner{Err: missing}, WayIn: WayIn{State: Unknown}, Held: held}, false, false, []int64{9, 4}, "", ""},
-		"a suspect is in the way":   {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Closed}, Held: held, Blocker: target("s")}, false, false, nil, "suspect app/s has the name", "--suspect delete"},
-		"that is deleted before":    {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Closed}, Held: held, Blocker: target("s")}, false, true, []int64{9, 4}, "", ""},
-		"open, and one in the way":  {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open, Text: "still"}, Held: held, Blocker: target("s")}, false, false, nil, "still", "--same-image"},
-		"decided, one is in a way":  {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open}, Held: held, Blocker: target("s")}, true, false, nil, "has the name", "--suspect delete"},
-		"gone, one is in a way too": {Workload{Owner: &cluster.Owner{Err: missing}, WayIn: WayIn{State: Open}, Held: held, Blocker: target("s")}, false, false, nil, "has the name", "--suspect delete"},
+		"closed": {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Closed},
+			Held: held}, false, false, []int64{9, 4}, "", ""},
+		"nothing holds it": {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open}}, false,
+			false, nil, "", ""},
+		"open": {Workload{Owner: &cluster.Owner{Object: there},
+			WayIn: WayIn{State: Open, Text: "still bad"}, Held: held}, false, false, nil,
+			"still bad: the way in would be open again", "--same-image"},
+		"not known": {Workload{Owner: &cluster.Owner{Object: there},
+			WayIn: WayIn{State: Unknown, Text: "who knows"}, Held: held}, false, false, nil, "who knows",
+			"--same-image"},
+		"open, by decision": {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open},
+			Held: held}, true, false, []int64{9, 4}, "", ""},
+		"not readable": {Workload{Owner: &cluster.Owner{Err: errors.New("denied")},
+			WayIn: WayIn{State: Closed}, Held: held}, true, true, nil, "what it would run is not known: denied", ""},
+		"gone": {Workload{Owner: &cluster.Owner{Err: missing}, WayIn: WayIn{State: Unknown},
+			Held: held}, false, false, []int64{9, 4}, "", ""},
+		"a suspect is in the way": {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Closed},
+			Held: held, Blocker: target("s")}, false, false, nil, "suspect app/s has the name", "--suspect delete"},
+		"that is deleted before": {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Closed},
+			Held: held, Blocker: target("s")}, false, true, []int64{9, 4}, "", ""},
+		"open, and one in the way": {Workload{Owner: &cluster.Owner{Object: there},
+			WayIn: WayIn{State: Open, Text: "still"}, Held: held, Blocker: target("s")}, false, false, nil, "still",
+			"--same-image"},
+		"decided, one is in a way": {Workload{Owner: &cluster.Owner{Object: there}, WayIn: WayIn{State: Open},
+			Held: held, Blocker: target("s")}, true, false, nil, "has the name", "--suspect delete"},
+		"gone, one is in a way too": {Workload{Owner: &cluster.Owner{Err: missing}, WayIn: WayIn{State: Open},
+			Held: held, Blocker: target("s")}, false, false, nil, "has the name", "--suspect delete"},
 	} {
 		c.w.Ref = cluster.Deployment.Named("app", "x", "u-x")
-		next := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "next", "u-next"), Object: there}, WayIn: WayIn{State: Closed}, Held: []Recorded{changed(contain.StepScale, 77, cluster.Deployment)}}
+		next := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "next", "u-next"), Object: there},
+			WayIn: WayIn{State: Closed}, Held: []Recorded{changed(contain.StepScale, 77, cluster.Deployment)}}
 		plan := PlanRestore([]*Workload{&c.w, next}, c.same, c.deletes)
 		var undoes []int64
 		last := ""
@@ -177,7 +199,8 @@ func TestWhatIsRestored(t *testing.T) {
 			t.Errorf("%s: refused: %+v", name, plan.Refusals)
 		}
 		for _, r := range plan.Refusals {
-			if !strings.Contains(r.Reason, c.refused) || !strings.Contains(r.Override, c.remedy) || r.ID != RestoreID(&c.w) {
+			if !strings.Contains(r.Reason, c.refused) || !strings.Contains(r.Override, c.remedy) ||
+				r.ID != RestoreID(&c.w) {
 				t.Errorf("%s: refused: %+v", name, r)
 			}
 		}
@@ -189,7 +212,8 @@ func TestHowAnUndoIsTold(t *testing.T) {
 	t.Parallel()
 	w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment.Named("app", "x", "")}}
 	field := func(before, after any, path ...string) Recorded {
-		return Recorded{Summary: "sum", Change: change.Change{Object: w.Ref, Fields: []change.Field{{Path: path, Before: before, After: after}}}}
+		return Recorded{Summary: "sum", Change: change.Change{Object: w.Ref,
+			Fields: []change.Field{{Path: path, Before: before, After: after}}}}
 	}
 	for want, r := range map[string]Recorded{
 		"scale Deployment app/x from 0 back to 3":            field(3, 0, "spec", "replicas"),
@@ -208,14 +232,17 @@ func TestHowAnUndoIsTold(t *testing.T) {
 			t.Errorf("%q, expected %q", got, want)
 		}
 	}
-	scale := change.Change{Object: w.Ref, Subresource: "scale", Fields: []change.Field{{Path: []string{"spec", "replicas"}, Before: float64(3), After: float64(0)}}}
+	scale := change.Change{Object: w.Ref, Subresource: "scale",
+		Fields: []change.Field{{Path: []string{"spec", "replicas"}, Before: float64(3), After: float64(0)}}}
 	if got := undoCommand(scale); got != "kubectl scale deployment/x -n app --replicas=3" {
 		t.Error(got)
 	}
 	for name, edit := range map[string]func(*change.Change){
 		"not of the scale": func(c *change.Change) { c.Subresource = "" },
-		"several fields":   func(c *change.Change) { c.Fields = append(c.Fields, change.Field{Path: []string{"spec", "x"}}) },
-		"no number":        func(c *change.Change) { c.Fields[0].Before = "3" },
+		"several fields": func(c *change.Change) {
+			c.Fields = append(c.Fields, change.Field{Path: []string{"spec", "x"}})
+		},
+		"no number": func(c *change.Change) { c.Fields[0].Before = "3" },
 	} {
 		c := scale
 		c.Fields = slices.Clone(scale.Fields)
@@ -233,8 +260,9 @@ func TestHowAnUndoIsTold(t *testing.T) {
 func TestWhereATemplateIs(t *testing.T) {
 	t.Parallel()
 	spec := func(name string) map[string]any { return map[string]any{"name": name} }
-	both := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"template": map[string]any{"spec": spec("plain")},
-		"jobTemplate": map[string]any{"spec": map[string]any{"template": map[string]any{"spec": spec("job")}}}}}}
+	both := &unstructured.Unstructured{Object: map[string]any{
+		"spec": map[string]any{"template": map[string]any{"spec": spec("plain")},
+			"jobTemplate": map[string]any{"spec": map[string]any{"template": map[string]any{"spec": spec("job")}}}}}}
 	for name, c := range map[string]struct {
 		owner cluster.Owner
 		want  any
@@ -253,7 +281,8 @@ func TestWhereATemplateIs(t *testing.T) {
 // Info says of every step why.
 func TestInfo(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{StepRestore, StepRollout, StepChecks, StepSuspect, StepLift, StepResume, StepMonitor} {
+	for _, name := range []string{StepRestore, StepRollout, StepChecks, StepSuspect, StepLift, StepResume,
+		StepMonitor} {
 		if i := Info(name); i.Why == "" || i.Name != name || i.Phase != steps.PhaseRecover {
 			t.Errorf("%+v", i)
 		}

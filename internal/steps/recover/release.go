@@ -32,10 +32,12 @@ func DeleteID(t *cluster.Target) string { return StepSuspect + " " + string(t.Po
 // before, that its evidence is safe; nil: that was waived.
 func Delete(client *cluster.Client, t *cluster.Target, guard func(context.Context) error) steps.Action {
 	ref := t.Ref()
-	return steps.Action{ID: DeleteID(t), Name: "delete-suspect", Final: true, Targets: []string{t.Key()}, Change: change.Change{Object: ref},
+	return steps.Action{ID: DeleteID(t), Name: "delete-suspect", Final: true, Targets: []string{t.Key()},
+		Change:  change.Change{Object: ref},
 		Summary: fmt.Sprintf("delete the suspect %s (uid %s)", ref, ref.UID),
-		Command: fmt.Sprintf("kubectl delete pod %s -n %s --grace-period=1", change.ShellQuote(ref.Name), change.ShellQuote(ref.Namespace)),
-		Guard:   guard, Awaits: "the digest of the sealed evidence of " + t.Key(),
+		Command: fmt.Sprintf("kubectl delete pod %s -n %s --grace-period=1", change.ShellQuote(ref.Name),
+			change.ShellQuote(ref.Namespace)),
+		Guard: guard, Awaits: "the digest of the sealed evidence of " + t.Key(),
 		Do: func(ctx context.Context) (steps.Result, error) { return remove(ctx, client, ref) }}
 }
 
@@ -62,7 +64,8 @@ func remove(ctx context.Context, client *cluster.Client, ref cluster.Ref) (steps
 		case live.DeletionTimestamp != nil:
 			return false, nil // its node is about to end it
 		}
-		err = pods.Delete(ctx, ref.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace, Preconditions: &metav1.Preconditions{UID: &ref.UID}})
+		err = pods.Delete(ctx, ref.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace,
+			Preconditions: &metav1.Preconditions{UID: &ref.UID}})
 		asked = asked || err == nil || change.Passing(err) // it may have been done, and its answer lost
 		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return false, fmt.Errorf("deleting %s: %w", ref, err)
@@ -72,7 +75,8 @@ func remove(ctx context.Context, client *cluster.Client, ref cluster.Ref) (steps
 	var over *cluster.WaitError
 	switch {
 	case errors.As(err, &over):
-		return steps.Result{}, fmt.Errorf("%s is not gone: %w; if its node is known to be off, kubectl delete --force, then run the same command again", ref, err)
+		return steps.Result{}, fmt.Errorf("%s is not gone: %w; if its node is known to be off, kubectl delete "+
+			"--force, then run the same command again", ref, err)
 	case err != nil:
 		return steps.Result{}, err
 	case asked:
@@ -92,7 +96,8 @@ func Settle(client *cluster.Client, recorded []Recorded, gone func(uid string) (
 			continue
 		}
 		a := Undo(StepSuspect, r)
-		a.Name, a.Summary, a.Command, a.Diff = "settle", "nothing is left of: "+r.Summary, "(nothing: the pod is gone)", nil
+		a.Name, a.Summary, a.Command, a.Diff = "settle", "nothing is left of: "+r.Summary, "(nothing: the pod is gone)",
+			nil
 		if needs != "" {
 			a.Needs = []string{needs}
 		}
@@ -111,7 +116,8 @@ func Settle(client *cluster.Client, recorded []Recorded, gone func(uid string) (
 // PlanLift takes back the policies of the quarantine in the namespaces in which
 // no suspect is kept. kept are the suspects that stay, by namespace; the texts
 // say which policies stay for them.
-func PlanLift(scene *steps.Scene, recorded []Recorded, kept map[string][]string, needs map[string][]string) (actions []steps.Action, stay []string) {
+func PlanLift(scene *steps.Scene, recorded []Recorded, kept map[string][]string,
+	needs map[string][]string) (actions []steps.Action, stay []string) {
 	told := map[string]bool{}
 	for _, r := range slices.Backward(of(recorded, contain.StepQuarantine)) {
 		ns := r.Change.Object.Namespace
@@ -191,7 +197,9 @@ func Gone(targets []*cluster.Target) map[string]bool {
 
 // DryRunDelete asks the server whether it would delete a suspect.
 func DryRunDelete(ctx context.Context, client *cluster.Client, ref cluster.Ref) error {
-	err := client.Kube.CoreV1().Pods(ref.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}, Preconditions: &metav1.Preconditions{UID: &ref.UID}})
+	err := client.Kube.CoreV1().Pods(ref.Namespace).
+		Delete(ctx, ref.Name, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll},
+			Preconditions: &metav1.Preconditions{UID: &ref.UID}})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("deleting %s: %w", ref, err)
 	}

@@ -30,13 +30,20 @@ func TestDeletingASuspect(t *testing.T) {
 		deletes int
 		left    bool
 	}{
-		"it is there":                {"uid-suspect", nil, change.Done, "", 1, false},
-		"it is gone":                 {"uid-suspect", func(f *fake) { f.Delete("pods", "app", "suspect") }, change.Already, "", 0, false},
-		"another of its name":        {"uid-before", nil, change.Already, "", 0, true},
-		"it may not be read":         {"uid-suspect", func(f *fake) { f.deny(get) }, "", "reading Pod app/suspect", 0, true},
-		"it may not be deleted":      {"uid-suspect", func(f *fake) { f.deny(del) }, "", "deleting Pod app/suspect", 1, true},
-		"it is replaced in between":  {"uid-suspect", func(f *fake) { f.before = onDelete(f, func() { f.rename("uid-new") }) }, change.Done, "", 1, true},
-		"it is gone in between":      {"uid-suspect", func(f *fake) { f.before = onDelete(f, func() { f.Delete("pods", "app", "suspect") }) }, change.Already, "", 1, false},
+		"it is there": {"uid-suspect", nil, change.Done, "", 1, false},
+		"it is gone": {"uid-suspect", func(f *fake) { f.Delete("pods", "app", "suspect") },
+			change.Already, "", 0, false},
+		"another of its name": {"uid-before", nil, change.Already, "", 0, true},
+		"it may not be read": {"uid-suspect", func(f *fake) { f.deny(get) }, "", "reading Pod app/suspect", 0,
+			true},
+		"it may not be deleted": {"uid-suspect", func(f *fake) { f.deny(del) }, "", "deleting Pod app/suspect", 1,
+			true},
+		"it is replaced in between": {"uid-suspect", func(f *fake) {
+			f.before = onDelete(f, func() { f.rename("uid-new") })
+		}, change.Done, "", 1, true},
+		"it is gone in between": {"uid-suspect",
+			func(f *fake) { f.before = onDelete(f, func() { f.Delete("pods", "app", "suspect") }) }, change.Already, "",
+			1, false},
 		"its node is about to end":   {"uid-suspect", func(f *fake) { f.terminating(3) }, change.Already, "", 0, false},
 		"a finalizer keeps it a bit": {"uid-suspect", func(f *fake) { f.finalized(3) }, change.Done, "", 1, false},
 	} {
@@ -47,13 +54,15 @@ func TestDeletingASuspect(t *testing.T) {
 			if c.setup != nil {
 				c.setup(f)
 			}
-			target := &cluster.Target{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "suspect", UID: c.uid}}}
+			target := &cluster.Target{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: "suspect",
+				UID: c.uid}}}
 			a := Delete(f.client, target, nil)
 			if !a.Final || a.ID != DeleteID(target) || a.Change.Object.UID != c.uid {
 				t.Errorf("%+v", a)
 			}
 			got, err := a.Do(t.Context())
-			if got.Result != c.result || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			if got.Result != c.result || (err == nil) != (c.err == "") ||
+				err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%+v, %v", got, err)
 			}
 			if n := len(f.Requests(del)); n != c.deletes {
@@ -116,7 +125,8 @@ func TestASuspectThatDoesNotGo(t *testing.T) {
 		}
 	}
 	ref := (&cluster.Target{Pod: &p}).Ref()
-	if result, err := remove(ctx, f.client, ref); err == nil || !strings.Contains(err.Error(), "is not gone") || result.Result != "" {
+	if result, err := remove(ctx, f.client, ref); err == nil || !strings.Contains(err.Error(), "is not gone") ||
+		result.Result != "" {
 		t.Errorf("%+v, %v", result, err)
 	}
 }
@@ -147,7 +157,8 @@ func TestAskingWhetherASuspectMayBeDeleted(t *testing.T) {
 
 func changed(step string, seq int64, ref cluster.Ref) Recorded {
 	return Recorded{Seq: seq, Step: step, Summary: fmt.Sprint("number ", seq), Targets: []string{"t"},
-		Change: change.Change{Object: ref, Fields: []change.Field{{Path: []string{"metadata", "labels", "team"}, Before: "red", After: "blue"}}}}
+		Change: change.Change{Object: ref,
+			Fields: []change.Field{{Path: []string{"metadata", "labels", "team"}, Before: "red", After: "blue"}}}}
 }
 
 // What was done to a suspect is closed only once nothing is left of it.
@@ -157,7 +168,8 @@ func TestTheRecordOfAGoneSuspectIsClosed(t *testing.T) {
 	f := newFake(t, &there, &secret)
 	f.deny("/pods/secret")
 	pod := func(name string) cluster.Ref { return cluster.Pod.Named("app", name, types.UID("uid-"+name)) }
-	recorded := []Recorded{changed(contain.StepDetach, 1, pod("kept")), changed(contain.StepDetach, 2, pod("gone")), changed(contain.StepScale, 3, pod("gone")),
+	recorded := []Recorded{changed(contain.StepDetach, 1, pod("kept")), changed(contain.StepDetach, 2, pod("gone")),
+		changed(contain.StepScale, 3, pod("gone")),
 		changed(contain.StepDetach, 4, pod("there")), changed(contain.StepDetach, 5, pod("secret"))}
 	list := Settle(f.client, recorded, func(uid string) (string, bool) {
 		return map[string]string{"uid-there": "delete it"}[uid], uid != "uid-kept"
@@ -167,7 +179,8 @@ func TestTheRecordOfAGoneSuspectIsClosed(t *testing.T) {
 		result, err := a.Do(t.Context())
 		got = append(got, fmt.Sprintf("%d needs %v: %s %v", a.Undoes, a.Needs, result.Result, err != nil))
 	}
-	if want := []string{"5 needs []: gone true", "4 needs [delete it]: gone true", "2 needs []: gone false"}; !slices.Equal(got, want) {
+	if want := []string{"5 needs []: gone true", "4 needs [delete it]: gone true",
+		"2 needs []: gone false"}; !slices.Equal(got, want) {
 		t.Errorf("%q, expected %q", got, want)
 	}
 }
@@ -182,16 +195,20 @@ func TestTheQuarantineIsLiftedLast(t *testing.T) {
 	others.Labels = map[string]string{contain.IncidentLabel: "inc-2", contain.QuarantineLabel: contain.QuarantineValue}
 	f := newFake(t, &marked, &others)
 	policy := func(ns, name string) cluster.Ref { return cluster.NetworkPolicy.Named(ns, name, "") }
-	recorded := []Recorded{changed(contain.StepQuarantine, 1, policy("app", "a")), changed(contain.StepDetach, 2, policy("app", "x")), changed(contain.StepQuarantine, 3, policy("kept", "b")),
-		changed(contain.StepQuarantine, 4, policy("kept", "c")), changed(contain.StepQuarantine, 5, policy("web", "d")), changed(contain.StepQuarantine, 6, policy("secret", "e"))}
+	recorded := []Recorded{changed(contain.StepQuarantine, 1, policy("app", "a")),
+		changed(contain.StepDetach, 2, policy("app", "x")), changed(contain.StepQuarantine, 3, policy("kept", "b")),
+		changed(contain.StepQuarantine, 4, policy("kept", "c")), changed(contain.StepQuarantine, 5, policy("web", "d")),
+		changed(contain.StepQuarantine, 6, policy("secret", "e"))}
 	f.deny("namespaces/secret/pods")
-	actions, stay := PlanLift(f.scene(), recorded, map[string][]string{"kept": {"kept/p"}, "app": nil}, map[string][]string{"app": {"delete it"}})
+	actions, stay := PlanLift(f.scene(), recorded, map[string][]string{"kept": {"kept/p"}, "app": nil},
+		map[string][]string{"app": {"delete it"}})
 	var got []string
 	for _, a := range actions {
 		err := a.Guard(t.Context())
 		got = append(got, fmt.Sprintf("%d %s needs %v: %v", a.Undoes, a.Change.Object.Namespace, a.Needs, err))
 	}
-	want := []string{"6 secret needs []: since who needs it is not known: ", "5 web needs []: since pod web/marked is quarantined by it", "1 app needs [delete it]: <nil>"}
+	want := []string{"6 secret needs []: since who needs it is not known: ",
+		"5 web needs []: since pod web/marked is quarantined by it", "1 app needs [delete it]: <nil>"}
 	if !slices.EqualFunc(got, want, strings.HasPrefix) {
 		t.Errorf("%q, expected %q", got, want)
 	}
@@ -203,8 +220,10 @@ func TestTheQuarantineIsLiftedLast(t *testing.T) {
 func TestWhatWasSuspendedIsResumed(t *testing.T) {
 	t.Parallel()
 	node := cluster.Node.Named("", "n", "u")
-	recorded := []Recorded{changed(contain.StepCordon, 1, node), changed(contain.StepSuspend, 2, cluster.CronJob.Named("app", "c", "u")),
-		changed(contain.StepSuspend, 3, cluster.CronJob.Named("app", "d", "v")), changed(contain.StepScale, 4, cluster.Deployment.Named("app", "e", "w"))}
+	recorded := []Recorded{changed(contain.StepCordon, 1, node),
+		changed(contain.StepSuspend, 2, cluster.CronJob.Named("app", "c", "u")),
+		changed(contain.StepSuspend, 3, cluster.CronJob.Named("app", "d", "v")),
+		changed(contain.StepScale, 4, cluster.Deployment.Named("app", "e", "w"))}
 	for uncordon, want := range map[bool][]int64{false: {3, 2}, true: {3, 2, 1}} {
 		actions, stay := PlanResume(recorded, uncordon)
 		var got []int64
@@ -241,9 +260,11 @@ func TestSequence(t *testing.T) {
 func TestGone(t *testing.T) {
 	t.Parallel()
 	of := func(uid types.UID, err error, containers ...corev1.Container) *cluster.Target {
-		return &cluster.Target{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid}, Spec: corev1.PodSpec{Containers: containers}}, Err: err}
+		return &cluster.Target{Pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: uid},
+			Spec: corev1.PodSpec{Containers: containers}}, Err: err}
 	}
-	gone := Gone([]*cluster.Target{of("there", nil, corev1.Container{}), of("gone", nil), of("unread", errors.New("no")), of("gone too", nil)})
+	gone := Gone([]*cluster.Target{of("there", nil, corev1.Container{}), of("gone", nil),
+		of("unread", errors.New("no")), of("gone too", nil)})
 	if len(gone) != 2 || !gone["gone"] || !gone["gone too"] {
 		t.Errorf("%v", gone)
 	}

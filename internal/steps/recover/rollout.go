@@ -33,17 +33,18 @@ type Rollout struct {
 // what it waits for. The error says why it does not come to that.
 func (w *Workload) Await(ctx context.Context, client *cluster.Client, tell func(string)) (Rollout, error) {
 	var last Rollout
-	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx, func(ctx context.Context) (bool, error) {
-		r, err := w.Look(ctx, client)
-		if err != nil {
-			return false, err
-		}
-		last = r
-		if !r.Done && !r.Over {
-			tell(r.Text)
-		}
-		return r.Done || r.Over, nil
-	})
+	err := cluster.Wait{First: 50 * time.Millisecond, Longest: 2 * time.Second}.Until(ctx,
+		func(ctx context.Context) (bool, error) {
+			r, err := w.Look(ctx, client)
+			if err != nil {
+				return false, err
+			}
+			last = r
+			if !r.Done && !r.Over {
+				tell(r.Text)
+			}
+			return r.Done || r.Over, nil
+		})
 	var over *cluster.WaitError
 	switch {
 	case errors.As(err, &over) && last.Text != "":
@@ -100,7 +101,8 @@ func (w *Workload) Look(ctx context.Context, client *cluster.Client) (Rollout, e
 	r := Rollout{Desired: w.desired()}
 	suspects := w.suspectUIDs()
 	for _, p := range pods {
-		ended := p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded && o.Kind != cluster.Job.Kind
+		ended := p.Status.Phase == corev1.PodFailed ||
+			p.Status.Phase == corev1.PodSucceeded && o.Kind != cluster.Job.Kind
 		held := suspects[p.UID] && p.Labels[contain.QuarantineLabel] == contain.QuarantineValue // else it is back
 		if !held && !ended && metav1.GetControllerOf(&p) != nil && p.DeletionTimestamp == nil {
 			r.Pods = append(r.Pods, p)
@@ -140,7 +142,8 @@ func (w *Workload) desired() int64 {
 
 // waits says what is left to come; "": nothing.
 func (w *Workload) waits(r *Rollout) string {
-	if seen, tells, _ := unstructured.NestedInt64(w.Object.Object, "status", "observedGeneration"); !w.Custom && tells && seen < w.Object.GetGeneration() {
+	if seen, tells, _ := unstructured.NestedInt64(w.Object.Object, "status", "observedGeneration"); !w.Custom &&
+		tells && seen < w.Object.GetGeneration() {
 		return fmt.Sprintf("%s: its controller has not seen the change yet", w.Ref)
 	}
 	ready := int64(0)
@@ -155,7 +158,8 @@ func (w *Workload) waits(r *Rollout) string {
 	}
 	if w.stalled() {
 		r.Over = true
-		return fmt.Sprintf("%s: %d of %d pods are ready, and it made no progress for its progressDeadlineSeconds%s", w.Ref, ready, r.Desired, trouble)
+		return fmt.Sprintf("%s: %d of %d pods are ready, and it made no progress for its progressDeadlineSeconds%s",
+			w.Ref, ready, r.Desired, trouble)
 	}
 	if ready < r.Desired {
 		return fmt.Sprintf("%s: %d of %d pods are ready%s", w.Ref, ready, r.Desired, trouble)
@@ -231,7 +235,8 @@ func stuck(p *corev1.Pod) string {
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		waiting, ended := s.State.Waiting, s.LastTerminationState.Terminated
 		switch {
-		case waiting != nil && waiting.Reason != "" && waiting.Reason != "ContainerCreating" && waiting.Reason != "PodInitializing":
+		case waiting != nil && waiting.Reason != "" && waiting.Reason != "ContainerCreating" &&
+			waiting.Reason != "PodInitializing":
 			text := fmt.Sprintf("pod %s: container %s: %s", p.Name, s.Name, waiting.Reason)
 			if waiting.Message != "" {
 				text += ": " + short(waiting.Message)
@@ -262,9 +267,11 @@ func (w *Workload) events(ctx context.Context, client *cluster.Client, pods []co
 	}
 	if w.Kind == cluster.Deployment.Kind && !w.Custom {
 		if sel, err := w.PodSelector(); err == nil && sel != nil {
-			sets, err := client.Kube.AppsV1().ReplicaSets(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: sel.String(), Limit: 50})
+			sets, err := client.Kube.AppsV1().ReplicaSets(w.Namespace).
+				List(ctx, metav1.ListOptions{LabelSelector: sel.String(), Limit: 50})
 			for i := 0; err == nil && i < len(sets.Items); i++ {
-				if s := &sets.Items[i]; metav1.IsControlledBy(s, w.Object) && s.Spec.Replicas != nil && *s.Spec.Replicas > 0 {
+				if s := &sets.Items[i]; metav1.IsControlledBy(s, w.Object) && s.Spec.Replicas != nil &&
+					*s.Spec.Replicas > 0 {
 					list = append(list, about{cluster.ReplicaSet.Kind, s.Name})
 				}
 			}
@@ -290,7 +297,8 @@ func (w *Workload) events(ctx context.Context, client *cluster.Client, pods []co
 			if at.IsZero() {
 				at = e.EventTime.Time
 			}
-			found[n] = append(found[n], event{at, fmt.Sprintf("%s %s: %s: %s", list[n].kind, list[n].name, e.Reason, short(e.Message))})
+			found[n] = append(found[n], event{at,
+				fmt.Sprintf("%s %s: %s: %s", list[n].kind, list[n].name, e.Reason, short(e.Message))})
 		}
 	})
 	all := slices.Concat(found...)

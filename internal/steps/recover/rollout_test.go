@@ -54,42 +54,84 @@ func TestWhenARolloutIsDone(t *testing.T) {
 		text       string
 		count      int
 	}{
-		"all ready":                    {cluster.Deployment, map[string]any{"spec.replicas": 2}, two, held, false, true, false, "2 of 2 pods are ready", 2},
-		"the default is one":           {cluster.Deployment, nil, two[:1], held, false, true, false, "1 of 1", 1},
-		"one is missing":               {cluster.Deployment, map[string]any{"spec.replicas": 3}, two, held, false, false, false, "2 of 3 pods are ready", 2},
-		"one is not ready":             {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", notReady)}, held, false, false, false, "1 of 2", 2},
-		"one is the suspect":           {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("suspect", cutOff)}, held, false, false, false, "1 of 2", 1},
-		"one was let go":               {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("suspect")}, held, false, true, false, "2 of 2", 2},
-		"one has failed":               {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", phase(corev1.PodFailed))}, held, false, false, false, "1 of 2", 1},
-		"one has succeeded":            {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", phase(corev1.PodSucceeded))}, held, false, false, false, "1 of 2", 1},
-		"one is nobody's":              {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", bare)}, held, false, false, false, "1 of 2", 1},
-		"one is about to end":          {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", going)}, held, false, false, false, "1 of 2", 1},
-		"one is another's":             {cluster.Deployment, map[string]any{"spec.replicas": 2}, []corev1.Pod{owned("a"), owned("b", elsewhere)}, held, false, false, false, "1 of 2", 1},
-		"its controller has not seen":  {cluster.Deployment, map[string]any{"spec.replicas": 2, "metadata.generation": 3, "status.observedGeneration": 2}, two, held, false, false, false, "has not seen the change", 2},
-		"its controller has seen":      {cluster.Deployment, map[string]any{"spec.replicas": 2, "metadata.generation": 3, "status.observedGeneration": 3}, two, held, false, true, false, "2 of 2", 2},
-		"it counts no generations":     {cluster.Deployment, map[string]any{"spec.replicas": 2, "metadata.generation": 3}, two, held, false, true, false, "2 of 2", 2},
-		"no progress":                  {cluster.Deployment, condition("type", "Progressing"), nil, held, false, false, true, "no progress", 0},
-		"no progress, of another type": {cluster.Deployment, condition("type", "Available"), nil, held, false, false, false, "0 of 1", 0},
-		"progress":                     {cluster.Deployment, condition("status", "True"), nil, held, false, false, false, "0 of 1", 0},
-		"no progress, another reason":  {cluster.Deployment, condition("reason", "FailedCreate"), nil, held, false, false, false, "0 of 1", 0},
-		"no progress of a StatefulSet": {cluster.StatefulSet, condition("type", "Progressing"), nil, held, false, false, false, "0 of 1", 0},
-		"pods of before are left":      {cluster.Deployment, map[string]any{"spec.replicas": 2, "status.updatedReplicas": 2, "status.replicas": 3}, two, held, false, false, false, "1 pods of the version before", 2},
-		"all are new":                  {cluster.Deployment, map[string]any{"spec.replicas": 2, "status.updatedReplicas": 2, "status.replicas": 2}, two, held, false, true, false, "2 of 2", 2},
-		"it counts no new ones":        {cluster.Deployment, map[string]any{"spec.replicas": 2, "status.replicas": 2}, two, held, false, true, false, "2 of 2", 2},
-		"some are of before":           {cluster.StatefulSet, map[string]any{"spec.replicas": 2, "status.updatedReplicas": 1, "status.updateRevision": "b", "status.currentRevision": "a"}, two, held, false, false, false, "1 of 2 pods are of the new version", 2},
-		"it is at one revision":        {cluster.StatefulSet, map[string]any{"spec.replicas": 2, "status.updatedReplicas": 0, "status.updateRevision": "a", "status.currentRevision": "a"}, two, held, false, true, false, "2 of 2", 2},
-		"a DaemonSet":                  {cluster.DaemonSet, map[string]any{"status.desiredNumberScheduled": 2, "status.updatedNumberScheduled": 2}, two, held, false, true, false, "2 of 2", 2},
-		"a DaemonSet, some of before":  {cluster.DaemonSet, map[string]any{"status.desiredNumberScheduled": 2, "status.updatedNumberScheduled": 1}, two, held, false, false, false, "1 of 2 pods are of the new version", 2},
-		"a DaemonSet, one to come":     {cluster.DaemonSet, map[string]any{"status.desiredNumberScheduled": 3}, two, held, false, false, false, "2 of 3", 2},
-		"a DaemonSet for no node":      {cluster.DaemonSet, nil, nil, nil, false, true, false, "it is not the incident", 0},
-		"a Job":                        {cluster.Job, nil, two[:1], held, false, true, false, "1 of 1", 1},
-		"a Job that has succeeded":     {cluster.Job, nil, []corev1.Pod{owned("a", phase(corev1.PodSucceeded))}, held, false, true, false, "1 of 1", 1},
-		"a Job that has failed":        {cluster.Job, nil, []corev1.Pod{owned("a", phase(corev1.PodFailed))}, held, false, false, false, "0 of 1", 0},
-		"a Job that is suspended":      {cluster.Job, map[string]any{"spec.suspend": true}, nil, held, false, false, true, "was not restored", 0},
-		"a CronJob":                    {cluster.CronJob, nil, nil, held, false, true, false, "at its next schedule", 0},
-		"a CronJob that is suspended":  {cluster.CronJob, map[string]any{"spec.suspend": true}, nil, held, false, false, true, "is suspended", 0},
-		"zero, and the incident's":     {cluster.Deployment, map[string]any{"spec.replicas": 0}, nil, held, false, false, true, "it was not restored", 0},
-		"zero, and not the incident's": {cluster.Deployment, map[string]any{"spec.replicas": 0}, nil, nil, false, true, false, "it is not the incident", 0},
+		"all ready": {cluster.Deployment, map[string]any{"spec.replicas": 2}, two, held, false, true,
+			false, "2 of 2 pods are ready", 2},
+		"the default is one": {cluster.Deployment, nil, two[:1], held, false, true, false, "1 of 1", 1},
+		"one is missing": {cluster.Deployment, map[string]any{"spec.replicas": 3}, two, held, false,
+			false, false, "2 of 3 pods are ready", 2},
+		"one is not ready": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("b", notReady)}, held, false, false, false, "1 of 2", 2},
+		"one is the suspect": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("suspect", cutOff)}, held, false, false, false, "1 of 2", 1},
+		"one was let go": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("suspect")}, held, false, true, false, "2 of 2", 2},
+		"one has failed": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("b", phase(corev1.PodFailed))}, held, false, false, false, "1 of 2", 1},
+		"one has succeeded": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("b", phase(corev1.PodSucceeded))}, held, false, false, false, "1 of 2", 1},
+		"one is nobody's": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("b", bare)}, held, false, false, false, "1 of 2", 1},
+		"one is about to end": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("b", going)}, held, false, false, false, "1 of 2", 1},
+		"one is another's": {cluster.Deployment, map[string]any{"spec.replicas": 2},
+			[]corev1.Pod{owned("a"), owned("b", elsewhere)}, held, false, false, false, "1 of 2", 1},
+		"its controller has not seen": {cluster.Deployment,
+			map[string]any{"spec.replicas": 2, "metadata.generation": 3, "status.observedGeneration": 2}, two, held,
+			false, false, false, "has not seen the change", 2},
+		"its controller has seen": {cluster.Deployment,
+			map[string]any{"spec.replicas": 2, "metadata.generation": 3, "status.observedGeneration": 3}, two, held,
+			false, true, false, "2 of 2", 2},
+		"it counts no generations": {cluster.Deployment,
+			map[string]any{"spec.replicas": 2, "metadata.generation": 3}, two, held, false, true, false, "2 of 2", 2},
+		"no progress": {cluster.Deployment, condition("type", "Progressing"), nil, held, false, false,
+			true, "no progress", 0},
+		"no progress, of another type": {cluster.Deployment, condition("type", "Available"), nil, held, false, false,
+			false, "0 of 1", 0},
+		"progress": {cluster.Deployment, condition("status", "True"), nil, held, false, false,
+			false, "0 of 1", 0},
+		"no progress, another reason": {cluster.Deployment, condition("reason", "FailedCreate"), nil, held, false,
+			false, false, "0 of 1", 0},
+		"no progress of a StatefulSet": {cluster.StatefulSet, condition("type", "Progressing"), nil, held, false, false,
+			false, "0 of 1", 0},
+		"pods of before are left": {cluster.Deployment,
+			map[string]any{"spec.replicas": 2, "status.updatedReplicas": 2, "status.replicas": 3}, two, held, false,
+			false, false, "1 pods of the version before", 2},
+		"all are new": {cluster.Deployment,
+			map[string]any{"spec.replicas": 2, "status.updatedReplicas": 2, "status.replicas": 2}, two, held, false,
+			true, false, "2 of 2", 2},
+		"it counts no new ones": {cluster.Deployment, map[string]any{"spec.replicas": 2, "status.replicas": 2},
+			two, held, false, true, false, "2 of 2", 2},
+		"some are of before": {cluster.StatefulSet,
+			map[string]any{"spec.replicas": 2, "status.updatedReplicas": 1, "status.updateRevision": "b",
+				"status.currentRevision": "a"}, two, held, false, false, false, "1 of 2 pods are of the new version",
+			2},
+		"it is at one revision": {cluster.StatefulSet,
+			map[string]any{"spec.replicas": 2, "status.updatedReplicas": 0, "status.updateRevision": "a",
+				"status.currentRevision": "a"}, two, held, false, true, false, "2 of 2", 2},
+		"a DaemonSet": {cluster.DaemonSet, map[string]any{"status.desiredNumberScheduled": 2,
+			"status.updatedNumberScheduled": 2}, two, held, false, true, false, "2 of 2", 2},
+		"a DaemonSet, some of before": {cluster.DaemonSet,
+			map[string]any{"status.desiredNumberScheduled": 2, "status.updatedNumberScheduled": 1}, two, held, false,
+			false, false, "1 of 2 pods are of the new version", 2},
+		"a DaemonSet, one to come": {cluster.DaemonSet, map[string]any{"status.desiredNumberScheduled": 3}, two,
+			held, false, false, false, "2 of 3", 2},
+		"a DaemonSet for no node": {cluster.DaemonSet, nil, nil, nil, false, true, false, "it is not the incident",
+			0},
+		"a Job": {cluster.Job, nil, two[:1], held, false, true, false, "1 of 1", 1},
+		"a Job that has succeeded": {cluster.Job, nil, []corev1.Pod{owned("a", phase(corev1.PodSucceeded))}, held,
+			false, true, false, "1 of 1", 1},
+		"a Job that has failed": {cluster.Job, nil, []corev1.Pod{owned("a", phase(corev1.PodFailed))}, held,
+			false, false, false, "0 of 1", 0},
+		"a Job that is suspended": {cluster.Job, map[string]any{"spec.suspend": true}, nil, held, false, false,
+			true, "was not restored", 0},
+		"a CronJob": {cluster.CronJob, nil, nil, held, false, true, false, "at its next schedule",
+			0},
+		"a CronJob that is suspended": {cluster.CronJob, map[string]any{"spec.suspend": true}, nil, held, false, false,
+			true, "is suspended", 0},
+		"zero, and the incident's": {cluster.Deployment, map[string]any{"spec.replicas": 0}, nil, held, false,
+			false, true, "it was not restored", 0},
+		"zero, and not the incident's": {cluster.Deployment, map[string]any{"spec.replicas": 0}, nil, nil, false, true,
+			false, "it is not the incident", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,8 +166,11 @@ func TestARolloutThatCannotBeSeen(t *testing.T) {
 		"its pods":           {nil, "/pods", "uid-app", "listing pods"},
 		"another of it":      {nil, "-", "uid-before", "another of that name"},
 		"it selects nothing": {map[string]any{"spec.selector": map[string]any{}}, "-", "uid-app", "is not known"},
-		"a bad selector":     {map[string]any{"spec.selector": map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "Near"}}}}, "-", "uid-app", "how Deployment app/app selects"},
-		"no selector":        {map[string]any{"spec": map[string]any{"replicas": int64(1)}}, "-", "uid-app", "is not known"},
+		"a bad selector": {map[string]any{
+			"spec.selector": map[string]any{"matchExpressions": []any{map[string]any{"key": "a", "operator": "Near"}}}},
+			"-", "uid-app", "how Deployment app/app selects"},
+		"no selector": {map[string]any{"spec": map[string]any{"replicas": int64(1)}}, "-", "uid-app",
+			"is not known"},
 	} {
 		f := newFake(t, object(cluster.Deployment.Named("app", "app", "uid-app"), c.set))
 		f.deny(c.deny)
@@ -140,17 +185,25 @@ func TestARolloutThatCannotBeSeen(t *testing.T) {
 // Of a custom resource irctl knows only what its scale says.
 func TestRolloutOfACustomResource(t *testing.T) {
 	t.Parallel()
-	ref := cluster.Ref{Group: "example.com", Version: "v1", Resource: "gadgets", Kind: "Gadget", Namespace: "app", Name: "g", UID: "uid-g"}
+	ref := cluster.Ref{Group: "example.com", Version: "v1", Resource: "gadgets", Kind: "Gadget", Namespace: "app",
+		Name: "g", UID: "uid-g"}
 	pods := []corev1.Pod{owned("a"), owned("b")}
-	f := newFake(t, object(ref, map[string]any{"spec.replicas": 2, "metadata.generation": 9, "status.observedGeneration": 1, "status.updatedReplicas": 0, "status.replicas": 5,
-		"status.conditions": []any{map[string]any{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}}}), &pods[0], &pods[1])
+	f := newFake(t, object(ref, map[string]any{"spec.replicas": 2, "metadata.generation": 9,
+		"status.observedGeneration": 1, "status.updatedReplicas": 0, "status.replicas": 5,
+		"status.conditions": []any{map[string]any{"type": "Progressing", "status": "False",
+			"reason": "ProgressDeadlineExceeded"}}}), &pods[0], &pods[1])
 	w := &Workload{Owner: &cluster.Owner{Ref: ref}}
 	if r, err := w.Look(t.Context(), f.client); err != nil || !r.Done || len(r.Pods) != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	for kind, want := range map[string]bool{"Deployment": false, "StatefulSet": false, "DaemonSet": false, "CronJob": false, "Job": false} {
-		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Ref{Kind: kind}, Custom: true, Object: object(ref, map[string]any{"status.updatedReplicas": 0, "status.replicas": 5, "status.updatedNumberScheduled": 0,
-			"status.updateRevision": "a", "status.conditions": []any{map[string]any{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}}})}}
+	for kind, want := range map[string]bool{"Deployment": false, "StatefulSet": false, "DaemonSet": false,
+		"CronJob": false, "Job": false} {
+		w := &Workload{Owner: &cluster.Owner{Ref: cluster.Ref{Kind: kind}, Custom: true,
+			Object: object(ref, map[string]any{"status.updatedReplicas": 0, "status.replicas": 5,
+				"status.updatedNumberScheduled": 0,
+				"status.updateRevision":         "a",
+				"status.conditions": []any{map[string]any{"type": "Progressing", "status": "False",
+					"reason": "ProgressDeadlineExceeded"}}})}}
 		if got := w.updating(&Rollout{Desired: 2}) != "" || w.stalled(); got != want {
 			t.Errorf("a %s of another group is taken for the built-in one", kind)
 		}
@@ -163,7 +216,8 @@ func TestWaitingForARollout(t *testing.T) {
 	t.Parallel()
 	ref := cluster.Deployment.Named("app", "app", "uid-app")
 	event := func(name, kind, of, kindOf, text string, at time.Duration) *corev1.Event {
-		return &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: name}, InvolvedObject: corev1.ObjectReference{Kind: kind, Name: of}, Type: kindOf, Reason: "R", Message: text,
+		return &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "app", Name: name},
+			InvolvedObject: corev1.ObjectReference{Kind: kind, Name: of}, Type: kindOf, Reason: "R", Message: text,
 			LastTimestamp: metav1.NewTime(began.Add(at))}
 	}
 	new := func(set map[string]any) (*fake, *Workload) {
@@ -190,7 +244,8 @@ func TestWaitingForARollout(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		over := errors.New("its time is over")
 		r, err := w.Await(ctx, f.client, func(string) { cancel(over) })
-		if !errors.Is(err, over) || !strings.Contains(err.Error(), "no image") || !strings.Contains(err.Error(), "0 of 1") || r.Done {
+		if !errors.Is(err, over) || !strings.Contains(err.Error(), "no image") ||
+			!strings.Contains(err.Error(), "0 of 1") || r.Done {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})
@@ -234,15 +289,20 @@ func TestWhichEventsAreTold(t *testing.T) {
 	t.Parallel()
 	ref := cluster.Deployment.Named("app", "app", "uid-app")
 	set := func(name string, replicas int, owner string) *unstructured.Unstructured {
-		s := object(cluster.ReplicaSet.Named("app", name, types.UID("uid-"+name)), map[string]any{"spec.replicas": replicas})
+		s := object(cluster.ReplicaSet.Named("app", name, types.UID("uid-"+name)),
+			map[string]any{"spec.replicas": replicas})
 		s.SetLabels(map[string]string{"app": "app"})
-		s.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: "app", UID: types.UID(owner), Controller: yes()}})
+		s.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: "app",
+			UID: types.UID(owner), Controller: yes()}})
 		return s
 	}
 	f := newFake(t, set("new", 1, "uid-app"), set("old", 0, "uid-app"), set("strange", 1, "uid-other"))
-	f.answers["involvedObject.kind%3DDeployment%2CinvolvedObject.name%3Dapp&"] = events("", "2026-02-12T09:01:00Z", "Warning", "first")
-	f.answers["involvedObject.kind%3DPod%2CinvolvedObject.name%3Da&"] = events("2026-02-12T09:05:00Z", "", "Warning", "by event time")
-	f.answers["involvedObject.kind%3DPod%2CinvolvedObject.name%3Dready&"] = events("", "2026-02-12T09:09:00Z", "Warning", "of a ready pod")
+	f.answers["involvedObject.kind%3DDeployment%2CinvolvedObject.name%3Dapp&"] = events("", "2026-02-12T09:01:00Z",
+		"Warning", "first")
+	f.answers["involvedObject.kind%3DPod%2CinvolvedObject.name%3Da&"] = events("2026-02-12T09:05:00Z", "", "Warning",
+		"by event time")
+	f.answers["involvedObject.kind%3DPod%2CinvolvedObject.name%3Dready&"] = events("", "2026-02-12T09:09:00Z",
+		"Warning", "of a ready pod")
 	f.answers["involvedObject.name%3Dnew&"] = events("", "2026-02-12T09:03:00Z", "Warning", "quota")
 	f.answers["involvedObject.name%3Dold&"] = events("", "2026-02-12T09:09:00Z", "Warning", "old")
 	f.answers["involvedObject.name%3Dstrange&"] = events("", "2026-02-12T09:09:00Z", "Warning", "strange")
@@ -262,9 +322,12 @@ func TestWhichEventsAreTold(t *testing.T) {
 	}
 	var many []string
 	for n := range 6 {
-		many = append(many, fmt.Sprintf(`{"type":"Warning","reason":"R","message":"m%d","lastTimestamp":"2026-02-12T09:0%d:00Z"}`, n/2*2, n))
+		many = append(many, fmt.Sprintf(
+			`{"type":"Warning","reason":"R","message":"m%d","lastTimestamp":"2026-02-12T09:0%d:00Z"}`, n/2*2, n))
 	}
-	f.answers["involvedObject.kind%3DDeployment%2CinvolvedObject.name%3Dapp&"] = `{"kind":"EventList","apiVersion":"v1","items":[` + strings.Join(many, ",") + `,{"reason":"R","message":"oldest"},{"reason":"R","message":"older","lastTimestamp":"2026-02-12T08:00:00Z"}]}`
+	f.answers["involvedObject.kind%3DDeployment%2CinvolvedObject.name%3Dapp&"] = `{"kind":"EventList",` +
+		`"apiVersion":"v1","items":[` + strings.Join(many, ",") + `,{"reason":"R","message":"oldest"},{"reason":"R",` +
+		`"message":"older","lastTimestamp":"2026-02-12T08:00:00Z"}]}`
 	want = []string{"m4", "m2", "m0", "older"}
 	for n, text := range w.events(t.Context(), f.client, nil) {
 		if n >= len(want) || text != "Deployment app: R: "+want[n] {
@@ -295,7 +358,8 @@ func TestWhyAPodIsStuck(t *testing.T) {
 		return func(p *corev1.Pod) {
 			s := corev1.ContainerStatus{Name: "c"}
 			edit(&s)
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "fine", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, s}
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "fine", Ready: true,
+				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, s}
 		}
 	}
 	waiting := func(reason, message string) func(*corev1.Pod) {
@@ -308,24 +372,30 @@ func TestWhyAPodIsStuck(t *testing.T) {
 		want string
 	}{
 		"scheduled nowhere": {func(p *corev1.Pod) {
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse}, {Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "no\n room"}}
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse},
+				{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable",
+					Message: "no\n room"}}
 		}, "pod p: Unschedulable: no room"},
 		"scheduled": {func(p *corev1.Pod) {
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, Reason: "x"}}
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue,
+				Reason: "x"}}
 		}, ""},
-		"it waits":                 {waiting("ImagePullBackOff", "not found"), "pod p: container c: ImagePullBackOff: not found"},
+		"it waits": {waiting("ImagePullBackOff", "not found"),
+			"pod p: container c: ImagePullBackOff: not found"},
 		"it waits without message": {waiting("ImagePullBackOff", ""), "pod p: container c: ImagePullBackOff"},
 		"it is being made":         {waiting("ContainerCreating", ""), ""},
 		"others are":               {waiting("PodInitializing", ""), ""},
 		"it waits for no reason":   {waiting("", "x"), ""},
 		"an init container waits": {func(p *corev1.Pod) {
-			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "i", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "Err"}}}}
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "i",
+				State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "Err"}}}}
 		}, "pod p: container i: Err"},
 		"it crashed": {status(func(s *corev1.ContainerStatus) {
 			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}
 			s.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
 		}), "pod p: container c: CrashLoopBackOff (it ended with exit code 137, OOMKilled)"},
-		"its probe": {status(func(s *corev1.ContainerStatus) { s.State.Running = &corev1.ContainerStateRunning{} }), "pod p: container c runs, and its probe does not say that it is ready"},
+		"its probe": {status(func(s *corev1.ContainerStatus) { s.State.Running = &corev1.ContainerStateRunning{} }),
+			"pod p: container c runs, and its probe does not say that it is ready"},
 	} {
 		p := owned("p", c.edit)
 		if got := stuck(&p); got != c.want {
@@ -340,7 +410,9 @@ func TestWhyAPodIsStuck(t *testing.T) {
 	}
 	// The first that is stuck is told with the rollout.
 	w := &Workload{Owner: &cluster.Owner{Ref: cluster.Deployment, Object: object(cluster.Deployment, nil)}}
-	r := &Rollout{Desired: 3, Pods: []corev1.Pod{owned("ok"), owned("x", func(p *corev1.Pod) { p.Status.Conditions = nil }, waiting("A", "")), owned("y", func(p *corev1.Pod) { p.Status.Conditions = nil }, waiting("B", ""))}}
+	r := &Rollout{Desired: 3, Pods: []corev1.Pod{owned("ok"),
+		owned("x", func(p *corev1.Pod) { p.Status.Conditions = nil }, waiting("A", "")),
+		owned("y", func(p *corev1.Pod) { p.Status.Conditions = nil }, waiting("B", ""))}}
 	if got := w.waits(r); !strings.HasSuffix(got, "1 of 3 pods are ready; pod x: container c: A") {
 		t.Error(got)
 	}

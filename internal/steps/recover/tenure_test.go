@@ -20,20 +20,23 @@ func TestWhatABaselineTakesIn(t *testing.T) {
 	if !base.extend(podList{pods: []corev1.Pod{a, b}, namespaces: []string{"app"}}, true) {
 		t.Error("the first list is nothing new")
 	}
-	if base.All || !slices.Equal(base.Exposed, []string{"uid-a"}) || !slices.Equal(base.Others, []string{"uid-b"}) || len(base.Untold) > 0 {
+	if base.All || !slices.Equal(base.Exposed, []string{"uid-a"}) || !slices.Equal(base.Others, []string{"uid-b"}) ||
+		len(base.Untold) > 0 {
 		t.Errorf("%+v", base)
 	}
 	late := podOf("app", "late", bad)
 	if base.extend(podList{pods: []corev1.Pod{a, late}, namespaces: []string{"app"}}, false) || len(base.Untold) > 0 {
 		t.Errorf("the same namespaces again: %+v", base)
 	}
-	if !base.extend(podList{pods: []corev1.Pod{late, c, a}, namespaces: []string{"web", "app"}}, false) || !slices.Equal(base.Untold, []string{"uid-c"}) {
+	if !base.extend(podList{pods: []corev1.Pod{late, c, a}, namespaces: []string{"web", "app"}}, false) ||
+		!slices.Equal(base.Untold, []string{"uid-c"}) {
 		t.Errorf("one namespace more: %+v", base)
 	}
 	if !slices.Equal(base.Namespaces, []string{"app", "web"}) {
 		t.Errorf("%v", base.Namespaces)
 	}
-	if !base.extend(podList{pods: []corev1.Pod{a, podOf("far", "f", bad)}, all: true}, false) || !base.All || base.Namespaces != nil {
+	if !base.extend(podList{pods: []corev1.Pod{a, podOf("far", "f", bad)}, all: true}, false) || !base.All ||
+		base.Namespaces != nil {
 		t.Errorf("all of them: %+v", base)
 	}
 	if !slices.Equal(base.Untold, []string{"uid-c", "uid-f"}) {
@@ -55,15 +58,24 @@ func TestTenureBeyondWhatIsRecorded(t *testing.T) {
 		created time.Time
 		want    Tenure
 	}{
-		"later":                   {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(3 * time.Second), Came},
-		"at the blur":             {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(clockBlur), Untold},
-		"at the blur, before":     {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(-clockBlur), Untold},
-		"before":                  {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, began.Add(-3 * time.Second), Exposed},
-		"no time":                 {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}}, time.Time{}, Untold},
-		"this machine's clock":    {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockLocal}}, began.Add(-time.Hour), Untold},
-		"not cut":                 {Baseline{Baseline: record.Baseline{All: true, Clock: ClockServer}}, began.Add(-time.Hour), Came},
-		"of another namespace":    {Baseline{Baseline: record.Baseline{Namespaces: []string{"x"}, Cut: true, Clock: ClockServer}}, began.Add(time.Hour), Untold},
-		"of one of the namespace": {Baseline{Baseline: record.Baseline{Namespaces: []string{"x", "app"}, Cut: true, Clock: ClockServer}}, began.Add(time.Hour), Came},
+		"later": {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}},
+			began.Add(3 * time.Second), Came},
+		"at the blur": {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}},
+			began.Add(clockBlur), Untold},
+		"at the blur, before": {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}},
+			began.Add(-clockBlur), Untold},
+		"before": {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}},
+			began.Add(-3 * time.Second), Exposed},
+		"no time": {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockServer}},
+			time.Time{}, Untold},
+		"this machine's clock": {Baseline{Baseline: record.Baseline{All: true, Cut: true, Clock: ClockLocal}},
+			began.Add(-time.Hour), Untold},
+		"not cut": {Baseline{Baseline: record.Baseline{All: true, Clock: ClockServer}},
+			began.Add(-time.Hour), Came},
+		"of another namespace": {Baseline{Baseline: record.Baseline{Namespaces: []string{"x"}, Cut: true,
+			Clock: ClockServer}}, began.Add(time.Hour), Untold},
+		"of one of the namespace": {Baseline{Baseline: record.Baseline{Namespaces: []string{"x", "app"}, Cut: true,
+			Clock: ClockServer}}, began.Add(time.Hour), Came},
 	} {
 		p := podOf("app", "p", "")
 		p.CreationTimestamp = metav1.NewTime(c.created)
@@ -94,9 +106,11 @@ func TestWhatIsKeptOfALargeBaseline(t *testing.T) {
 		"the untold do not": {maxBaseline - 2, 3, 2, [3]int{maxBaseline - 2, 2, 0}, true},
 		"the exposed alone": {maxBaseline + 1, 3, 2, [3]int{maxBaseline, 0, 0}, true},
 	} {
-		b := &Baseline{Baseline: record.Baseline{Exposed: list("e", c.exposed), Untold: list("u", c.untold), Others: list("o", c.others)}}
+		b := &Baseline{Baseline: record.Baseline{Exposed: list("e", c.exposed), Untold: list("u", c.untold),
+			Others: list("o", c.others)}}
 		r := b.Recorded()
-		if got := [3]int{len(r.Exposed), len(r.Untold), len(r.Others)}; got != c.want || r.Cut != c.cut || len(b.Others) != c.others {
+		if got := [3]int{len(r.Exposed), len(r.Untold), len(r.Others)}; got != c.want || r.Cut != c.cut ||
+			len(b.Others) != c.others {
 			t.Errorf("%s: %v, cut: %v", name, got, r.Cut)
 		}
 	}
@@ -108,7 +122,8 @@ func TestDigestsOfAPod(t *testing.T) {
 	t.Parallel()
 	pod := func(edit func(*corev1.Pod)) *corev1.Pod {
 		p := sound("p")
-		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: "debug"}}}
+		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{
+			{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: "debug"}}}
 		p.Status.EphemeralContainerStatuses = []corev1.ContainerStatus{{Name: "debug", ImageID: "x@" + digest("e")}}
 		edit(&p)
 		return &p
@@ -118,11 +133,15 @@ func TestDigestsOfAPod(t *testing.T) {
 		want []string
 		all  bool
 	}{
-		"all":                         {func(*corev1.Pod) {}, []string{"1", "1", "2", "2", "3", "e"}, true},
-		"an ephemeral one is unknown": {func(p *corev1.Pod) { p.Status.EphemeralContainerStatuses = nil }, []string{"1", "1", "2", "2", "3"}, false},
-		"one of several is unknown":   {func(p *corev1.Pod) { p.Status.ContainerStatuses[1].ImageID = "" }, []string{"1", "1", "2", "2", "e"}, false},
-		"named, and not pulled":       {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].ImageID = "" }, []string{"1", "1", "2", "3", "e"}, true},
-		"the init one is not pulled":  {func(p *corev1.Pod) { p.Status.InitContainerStatuses = nil }, []string{"1", "2", "2", "3", "e"}, true},
+		"all": {func(*corev1.Pod) {}, []string{"1", "1", "2", "2", "3", "e"}, true},
+		"an ephemeral one is unknown": {func(p *corev1.Pod) { p.Status.EphemeralContainerStatuses = nil },
+			[]string{"1", "1", "2", "2", "3"}, false},
+		"one of several is unknown": {func(p *corev1.Pod) { p.Status.ContainerStatuses[1].ImageID = "" },
+			[]string{"1", "1", "2", "2", "e"}, false},
+		"named, and not pulled": {func(p *corev1.Pod) { p.Status.ContainerStatuses[0].ImageID = "" },
+			[]string{"1", "1", "2", "3", "e"}, true},
+		"the init one is not pulled": {func(p *corev1.Pod) { p.Status.InitContainerStatuses = nil },
+			[]string{"1", "2", "2", "3", "e"}, true},
 	} {
 		got, all := digestsOf(pod(c.edit))
 		var want []string

@@ -79,7 +79,8 @@ func (i Indicators) Without(workloads []*Workload) Indicators {
 		}
 	}
 	common := func(image string) bool { return kept[image] && !replaced[image] }
-	i.Digests, i.Images = slices.DeleteFunc(slices.Clone(i.Digests), common), slices.DeleteFunc(slices.Clone(i.Images), common)
+	i.Digests, i.Images = slices.DeleteFunc(slices.Clone(i.Digests), common),
+		slices.DeleteFunc(slices.Clone(i.Images), common)
 	return i
 }
 
@@ -159,18 +160,22 @@ func (w *Workload) wayIn(imaged map[types.UID]change.Change) WayIn {
 	case known && len(changed) == 0:
 		in.State, in.Text = Open, fmt.Sprintf("%s still has the suspect's image (%s)", w.Ref, strings.Join(same, ", "))
 	case w.partly:
-		in.State, in.Text = Open, fmt.Sprintf("%s has another image for %s, and still the suspect's for %s: which of them let the attacker in is not known",
+		in.State, in.Text = Open, fmt.Sprintf("%s has another image for %s, and still the suspect's for %s: which of "+
+			"them let the attacker in is not known",
 			w.Ref, strings.Join(changed, ", "), strings.Join(same, ", "))
 	case known:
 		in.Text = fmt.Sprintf("%s has another image than the suspect", w.Ref)
 	case ok && stands(c, w):
 		if same := unchangedBy(c, now, first); len(same) > 0 {
-			in.State, in.Text = Open, fmt.Sprintf("the image of %s was changed since the containment, but not that of %s", w.Ref, strings.Join(same, ", "))
+			in.State, in.Text = Open, fmt.Sprintf(
+				"the image of %s was changed since the containment, but not that of %s", w.Ref,
+				strings.Join(same, ", "))
 			break
 		}
 		in.Text = fmt.Sprintf("the image of %s was changed since the containment", w.Ref)
 	default:
-		in.State, in.Text = Unknown, fmt.Sprintf("which image %s ran is not known any more, and no change of it is in the journal", w.Ref)
+		in.State, in.Text = Unknown, fmt.Sprintf(
+			"which image %s ran is not known any more, and no change of it is in the journal", w.Ref)
 	}
 	return in
 }

@@ -23,7 +23,8 @@ func TestIndicatorsWithoutWhatStays(t *testing.T) {
 	pod.Status.Phase = corev1.PodRunning
 	add := func(specs *[]corev1.Container, statuses *[]corev1.ContainerStatus, name, image, id string) {
 		*specs = append(*specs, corev1.Container{Name: name, Image: image})
-		*statuses = append(*statuses, corev1.ContainerStatus{Name: name, ImageID: "registry/x@" + id, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
+		*statuses = append(*statuses, corev1.ContainerStatus{Name: name, ImageID: "registry/x@" + id,
+			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
 	}
 	add(&pod.Spec.InitContainers, &pod.Status.InitContainerStatuses, "migrate", "tools:1", digest("a"))
 	add(&pod.Spec.Containers, &pod.Status.ContainerStatuses, "app", "app:1", digest("b"))
@@ -40,10 +41,12 @@ func TestIndicatorsWithoutWhatStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			container := func(name, image string) any { return map[string]any{"name": name, "image": image} }
-			object := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
-				"initContainers": []any{container("migrate", "tools:1")},
-				"containers":     []any{container("app", c.app), container("proxy", "proxy:1"), container("worker", "app:1")},
-			}}}}}
+			object := &unstructured.Unstructured{
+				Object: map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+					"initContainers": []any{container("migrate", "tools:1")},
+					"containers": []any{container("app", c.app), container("proxy", "proxy:1"),
+						container("worker", "app:1")},
+				}}}}}
 			w := &Workload{Owner: &cluster.Owner{Object: object}, Suspects: []*cluster.Target{target}}
 			Judge([]*Workload{w}, nil)
 			if diff := cmp.Diff(c.want, IndicatorsOf(w.Suspects).Without([]*Workload{w}).Digests); diff != "" {
@@ -75,29 +78,41 @@ func TestWayInIsClosedByEveryContainer(t *testing.T) {
 		gone       bool // the suspect: only the change of the images is known
 		want       WayInState
 	}{
-		"nothing replaced":           {containers("init=tools:1"), containers("app=app:1", "proxy=proxy:1"), false, Open},
-		"an init container alone":    {containers("init=tools:2"), containers("app=app:1", "proxy=proxy:1"), false, Open},
-		"a sidecar alone":            {containers("init=tools:2"), containers("app=app:1", "proxy=proxy:2"), false, Open},
-		"all but a sidecar":          {containers("init=tools:2"), containers("app=app:2", "proxy=proxy:1"), false, Open},
-		"all but an init container":  {containers("init=tools:1"), containers("app=app:2", "proxy=proxy:2"), false, Closed},
-		"its image in an init one":   {containers("init=app:1"), containers("app=app:2", "proxy=proxy:2"), false, Open},
-		"another name of it":         {containers("init=tools:2"), containers("web=app:1", "proxy=proxy:2"), false, Open},
-		"its digest":                 {containers("init=tools:2"), containers("app=y@"+digest("a"), "proxy=proxy:2"), false, Open},
-		"an ephemeral container's":   {containers("init=tools:2"), containers("app=y@"+digest("e"), "proxy=proxy:2"), false, Open},
-		"every container":            {containers("init=tools:2"), containers("app=app:2", "proxy=proxy:2"), false, Closed},
-		"gone, init container alone": {containers("init=tools:2"), containers("app=app:1", "proxy=proxy:1"), true, Open},
-		"gone, every container":      {containers("init=tools:2"), containers("app=app:2", "proxy=proxy:2"), true, Closed},
+		"nothing replaced": {containers("init=tools:1"), containers("app=app:1", "proxy=proxy:1"), false,
+			Open},
+		"an init container alone": {containers("init=tools:2"), containers("app=app:1", "proxy=proxy:1"), false,
+			Open},
+		"a sidecar alone": {containers("init=tools:2"), containers("app=app:1", "proxy=proxy:2"), false,
+			Open},
+		"all but a sidecar": {containers("init=tools:2"), containers("app=app:2", "proxy=proxy:1"), false,
+			Open},
+		"all but an init container": {containers("init=tools:1"), containers("app=app:2", "proxy=proxy:2"), false,
+			Closed},
+		"its image in an init one": {containers("init=app:1"), containers("app=app:2", "proxy=proxy:2"), false, Open},
+		"another name of it": {containers("init=tools:2"), containers("web=app:1", "proxy=proxy:2"), false,
+			Open},
+		"its digest": {containers("init=tools:2"), containers("app=y@"+digest("a"), "proxy=proxy:2"),
+			false, Open},
+		"an ephemeral container's": {containers("init=tools:2"), containers("app=y@"+digest("e"), "proxy=proxy:2"),
+			false, Open},
+		"every container": {containers("init=tools:2"), containers("app=app:2", "proxy=proxy:2"), false,
+			Closed},
+		"gone, init container alone": {containers("init=tools:2"), containers("app=app:1", "proxy=proxy:1"), true,
+			Open},
+		"gone, every container": {containers("init=tools:2"), containers("app=app:2", "proxy=proxy:2"), true, Closed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			object := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"template": map[string]any{
-				"spec": map[string]any{"initContainers": c.init, "containers": c.main}}}}}
+			object := &unstructured.Unstructured{
+				Object: map[string]any{"spec": map[string]any{"template": map[string]any{
+					"spec": map[string]any{"initContainers": c.init, "containers": c.main}}}}}
 			w := &Workload{Owner: &cluster.Owner{Object: object}, Suspects: []*cluster.Target{{Pod: pod}}}
 			imaged := map[types.UID]change.Change{}
 			if c.gone {
 				w.Suspects = nil
 				path := func(part string) []string { return []string{"spec", "template", "spec", part} }
 				imaged[w.UID], _ = change.NewEdit(w.Ref, "", "",
-					change.Field{Path: path("containers"), Before: containers("app=app:1", "proxy=proxy:1"), After: c.main},
+					change.Field{Path: path("containers"), Before: containers("app=app:1", "proxy=proxy:1"),
+						After: c.main},
 					change.Field{Path: path("initContainers"), Before: containers("init=tools:1"), After: c.init})
 			}
 			Judge([]*Workload{w}, imaged)

@@ -43,7 +43,8 @@ func (c *Cluster) buildTools(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/", "./images/pause", "./images/netbox", "./images/backend")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/",
+		"./images/pause", "./images/netbox", "./images/backend")
 	command.Dir = root
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=-mod=readonly")
 	if _, err := c.build(command); err != nil {
@@ -83,7 +84,8 @@ func moduleRoot() (string, error) {
 	_, file, _, ok := runtime.Caller(0)
 	root := filepath.Dir(filepath.Dir(file))
 	if _, err := os.Stat(filepath.Join(root, "build.sh")); !ok || err != nil {
-		return "", errors.New("the source of test/e2e is not where it was built from: use `go run` or `go test` in a checkout, without -trimpath")
+		return "", errors.New("the source of test/e2e is not where it was built from: use `go run` or `go test` in a " +
+			"checkout, without -trimpath")
 	}
 	return root, nil
 }

@@ -62,7 +62,8 @@ type Cluster struct {
 // is ready and pods can be created.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("start cluster: it makes namespaces and cgroups: run as root, or point IRCTL_E2E_KUBECONFIG at a cluster you have")
+		return nil, errors.New("start cluster: it makes namespaces and cgroups: run as root, or point " +
+			"IRCTL_E2E_KUBECONFIG at a cluster you have")
 	}
 	c := &Cluster{dir: options.Dir, log: options.Log}
 	if c.log == nil {

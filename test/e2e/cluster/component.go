@@ -71,7 +71,8 @@ func (p *component) awaitHealthy(ctx context.Context, limit time.Duration, probe
 		case <-p.ended:
 			return fmt.Errorf("%s ended (%w); its log ends with:\n%s", p.name, p.problem, tail(p.log))
 		case <-ctx.Done():
-			return fmt.Errorf("%s not healthy within %s: %w; its log (%s) ends with:\n%s", p.name, limit, last, p.log, tail(p.log))
+			return fmt.Errorf("%s not healthy within %s: %w; its log (%s) ends with:\n%s", p.name, limit, last, p.log,
+				tail(p.log))
 		}
 	}
 }

@@ -184,7 +184,8 @@ func (i *image) write(path string) error {
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH,
 		"os":           "linux",
-		"config":       map[string]any{"Entrypoint": []string{i.entrypoint}, "Env": []string{"PATH=" + strings.Join(i.path, ":")}},
+		"config": map[string]any{"Entrypoint": []string{i.entrypoint},
+			"Env": []string{"PATH=" + strings.Join(i.path, ":")}},
 		"rootfs": map[string]any{
 			"type":     "layers",
 			"diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(l.content.Bytes()))},
@@ -209,7 +210,8 @@ func (i *image) write(path string) error {
 		{"layer.tar", l.content.Bytes()},
 		{"manifest.json", manifest},
 	} {
-		if err := writer.WriteHeader(&tar.Header{Name: file.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(file.data))}); err != nil {
+		if err := writer.WriteHeader(&tar.Header{Name: file.name, Typeflag: tar.TypeReg, Mode: 0o644,
+			Size: int64(len(file.data))}); err != nil {
 			return err
 		}
 		if _, err := writer.Write(file.data); err != nil {

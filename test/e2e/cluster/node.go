@@ -82,8 +82,9 @@ func startInit(pause string) (*exec.Cmd, chan struct{}, error) {
 	init := exec.CommandContext(context.Background(), "/bin/sh", "-c", nodeScript, "node.sh", nodeName, pause)
 	init.Stdout, init.Stderr = output, output
 	init.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Setpgid:    true,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS |
+			syscall.CLONE_NEWIPC,
+		Setpgid: true,
 		// Whatever happens to this process, killed or crashed, the node goes too.
 		Pdeathsig: syscall.SIGKILL,
 	}
@@ -123,7 +124,8 @@ func (c *Cluster) takeSlot(ctx context.Context) error {
 	var last error
 	for slot := range slots {
 		candidate := newNode(slot, c.node.pid)
-		err := machine(ctx, "ip", "link", "add", candidate.link(), "type", "veth", "peer", "name", "uplink", "netns", strconv.Itoa(c.node.pid))
+		err := machine(ctx, "ip", "link", "add", candidate.link(), "type", "veth", "peer", "name", "uplink", "netns",
+			strconv.Itoa(c.node.pid))
 		if err == nil {
 			candidate.init, candidate.ended = c.node.init, c.node.ended
 			c.node = candidate

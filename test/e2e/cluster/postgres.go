@@ -51,7 +51,8 @@ func (i *image) postgres(ctx context.Context) error {
 		return err
 	}
 	i.layer.add(tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
-	i.layer.add(tar.Header{Name: "usr/share/zoneinfo/", Typeflag: tar.TypeDir, Mode: 0o755}, nil) // it knows UTC by itself
+	// it knows UTC by itself
+	i.layer.add(tar.Header{Name: "usr/share/zoneinfo/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
 	i.layer.add(tar.Header{Name: "var/lib/postgresql/data/", Typeflag: tar.TypeDir, Mode: 0o777}, nil)
 	i.layer.text("etc/passwd", 0o644, "root:x:0:0:root:/:/bin/sh\n"+postgresUser+"\n")
 	root, err := moduleRoot()

@@ -60,7 +60,8 @@ func (c *Cluster) ctr(ctx context.Context, args ...string) error {
 
 func (c *Cluster) loadImages(ctx context.Context) error {
 	for _, archive := range imageArchives {
-		if err := c.ctr(ctx, "images", "import", "--local", "--snapshotter", "native", c.path("images", archive.file)); err != nil {
+		if err := c.ctr(ctx, "images", "import", "--local", "--snapshotter", "native",
+			c.path("images", archive.file)); err != nil {
 			return fmt.Errorf("load %s: %w", archive.file, err)
 		}
 	}
@@ -70,7 +71,8 @@ func (c *Cluster) loadImages(ctx context.Context) error {
 // ImageByDigest is an image of the node under the name that no push can move,
 // NAME@sha256:…, under which the node has it from now on, too.
 func (c *Cluster) ImageByDigest(ctx context.Context, reference string) (string, error) {
-	output, err := c.NodeCommand(ctx, filepath.Join(c.bin, "ctr"), "--address", containerdSocket, "--namespace", "k8s.io", "images", "list", "name=="+reference).Output()
+	output, err := c.NodeCommand(ctx, filepath.Join(c.bin, "ctr"), "--address", containerdSocket, "--namespace",
+		"k8s.io", "images", "list", "name=="+reference).Output()
 	if err != nil {
 		return "", fmt.Errorf("list images: %w", err)
 	}

@@ -168,7 +168,8 @@ func (e *Enforcer) enforce(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(e.options.Log, "enforcer: %d rules for %d pods and %d policies in %s; connections cut of %v\n",
-		strings.Count(rules.text, "-A "), len(rules.pods), len(policies), time.Since(began).Round(time.Millisecond), stale)
+		strings.Count(rules.text, "-A "), len(rules.pods), len(policies), time.Since(began).Round(time.Millisecond),
+		stale)
 	return nil
 }
 

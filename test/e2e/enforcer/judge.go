@@ -32,8 +32,9 @@ func podEnd(pod *corev1.Pod, namespaceLabels map[string]string) end {
 		ip:        pod.Status.PodIP,
 		namespace: pod.Namespace,
 		peer: &matcher.TrafficPeer{
-			IP:       pod.Status.PodIP,
-			Internal: &matcher.InternalPeer{PodLabels: pod.Labels, Namespace: pod.Namespace, NamespaceLabels: namespaceLabels},
+			IP: pod.Status.PodIP,
+			Internal: &matcher.InternalPeer{PodLabels: pod.Labels, Namespace: pod.Namespace,
+				NamespaceLabels: namespaceLabels},
 		},
 		named: named,
 		// fmt prints maps sorted.

@@ -45,7 +45,8 @@ func (r ruleset) exists(address string, before ruleset) bool {
 }
 
 // makeRules turns policies into the rules that permit what they allow.
-func makeRules(options Options, j *judge, pods []*corev1.Pod, namespaces []*corev1.Namespace, policies []*networkingv1.NetworkPolicy) ruleset {
+func makeRules(options Options, j *judge, pods []*corev1.Pod, namespaces []*corev1.Namespace,
+	policies []*networkingv1.NetworkPolicy) ruleset {
 	j.read(policies)
 	inside := podEnds(pods, namespaces)
 	ends := append(slices.Clone(inside), outsideEnds(options.Outside)...)
@@ -95,7 +96,8 @@ func makeRules(options Options, j *judge, pods []*corev1.Pod, namespaces []*core
 		}
 	}
 	// What no rule permits, and what comes from pods not known yet.
-	fmt.Fprintf(&text, "-A %s -s %s -j DROP\n-A %s -d %s -j DROP\nCOMMIT\n", chain, options.PodCIDR, chain, options.PodCIDR)
+	fmt.Fprintf(&text, "-A %s -s %s -j DROP\n-A %s -d %s -j DROP\nCOMMIT\n", chain, options.PodCIDR, chain,
+		options.PodCIDR)
 	rules.text = text.String()
 	return rules
 }

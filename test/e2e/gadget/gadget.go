@@ -111,7 +111,8 @@ func (c *controller) reconcile(ctx context.Context, gadget *unstructured.Unstruc
 	}
 	for len(mine) > want.Replicas {
 		last := mine[len(mine)-1]
-		if err := c.client.CoreV1().Pods(last.Namespace).Delete(ctx, last.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		if err := c.client.CoreV1().Pods(last.Namespace).Delete(ctx, last.Name, metav1.DeleteOptions{}); err != nil &&
+			!apierrors.IsNotFound(err) {
 			return err
 		}
 		mine = mine[:len(mine)-1]
@@ -129,7 +130,8 @@ func (c *controller) reconcile(ctx context.Context, gadget *unstructured.Unstruc
 
 // claim returns the gadget's living pods, after adopting those that match and
 // releasing those that do not.
-func (c *controller) claim(ctx context.Context, gadget *unstructured.Unstructured, selector labels.Selector) ([]corev1.Pod, error) {
+func (c *controller) claim(ctx context.Context, gadget *unstructured.Unstructured,
+	selector labels.Selector) ([]corev1.Pod, error) {
 	pods, err := c.client.CoreV1().Pods(gadget.GetNamespace()).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -137,7 +139,8 @@ func (c *controller) claim(ctx context.Context, gadget *unstructured.Unstructure
 	var mine []corev1.Pod
 	for _, pod := range pods.Items {
 		owner, matches := metav1.GetControllerOf(&pod), selector.Matches(labels.Set(pod.Labels))
-		dead := pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		dead := pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded ||
+			pod.Status.Phase == corev1.PodFailed
 		switch {
 		case owner != nil && owner.UID == gadget.GetUID() && !matches:
 			if err := c.setOwners(ctx, &pod, nil); err != nil {
@@ -156,7 +159,9 @@ func (c *controller) claim(ctx context.Context, gadget *unstructured.Unstructure
 		}
 	}
 	// Those that served longest are the last to go.
-	slices.SortStableFunc(mine, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	slices.SortStableFunc(mine, func(a, b corev1.Pod) int {
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	})
 	return mine, nil
 }
 
@@ -169,12 +174,14 @@ func (c *controller) setOwners(ctx context.Context, pod *corev1.Pod, owners []me
 	if err != nil {
 		return err
 	}
-	_, err = c.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = c.client.CoreV1().Pods(pod.Namespace).
+		Patch(ctx, pod.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	return err
 }
 
 // report fills in the status that the scale subresource reads.
-func (c *controller) report(ctx context.Context, gadget *unstructured.Unstructured, replicas int, selector string) error {
+func (c *controller) report(ctx context.Context, gadget *unstructured.Unstructured, replicas int,
+	selector string) error {
 	status := map[string]any{"replicas": int64(replicas), "selector": selector}
 	old, _, _ := unstructured.NestedMap(gadget.Object, "status")
 	if fmt.Sprint(old) == fmt.Sprint(status) {

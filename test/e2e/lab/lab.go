@@ -126,7 +126,9 @@ func (l *Lab) furnish(ctx context.Context, options Options) error {
 func (l *Lab) startServices(ctx, background context.Context, client kubernetes.Interface, log io.Writer) error {
 	begun, ended := make(chan struct{}), make(chan error, 1)
 	l.running.Go(func() {
-		err := services.Run(background, services.Options{Client: client, Command: l.NodeCommand, Log: log}, func() { close(begun) })
+		err := services.Run(background, services.Options{Client: client, Command: l.NodeCommand, Log: log}, func() {
+			close(begun)
+		})
 		if err != nil {
 			fmt.Fprintln(log, err)
 		}

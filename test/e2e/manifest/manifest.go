@@ -66,7 +66,8 @@ func Apply(ctx context.Context, config *rest.Config, namespace string, data []by
 		kind := object.GroupVersionKind()
 		mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
 		if meta.IsNoMatchError(err) {
-			return fmt.Errorf("apply %s %s: the cluster does not know this kind: apply its definition first: %w", kind.Kind, object.GetName(), err)
+			return fmt.Errorf("apply %s %s: the cluster does not know this kind: apply its definition first: %w",
+				kind.Kind, object.GetName(), err)
 		}
 		if err != nil {
 			return fmt.Errorf("apply %s %s: %w", kind.Kind, object.GetName(), err)
@@ -78,7 +79,8 @@ func Apply(ctx context.Context, config *rest.Config, namespace string, data []by
 			}
 			resource = client.Resource(mapping.Resource).Namespace(object.GetNamespace())
 		}
-		_, err = resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		_, err = resource.Apply(ctx, object.GetName(), object,
+			metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 		if err != nil {
 			return fmt.Errorf("apply %s %s: %w", kind.Kind, object.GetName(), err)
 		}

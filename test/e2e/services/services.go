@@ -152,7 +152,8 @@ func toPort(service *corev1.Service, port corev1.ServicePort, endpoints []*disco
 		if rest := len(to) - n; rest > 1 {
 			share = fmt.Sprintf(" -m statistic --mode random --probability %.5f", 1/float64(rest))
 		}
-		lines = append(lines, fmt.Sprintf("-A %s -d %s/32 -p tcp --dport %d%s -j DNAT --to-destination %s\n", chain, service.Spec.ClusterIP, port.Port, share, target))
+		lines = append(lines, fmt.Sprintf("-A %s -d %s/32 -p tcp --dport %d%s -j DNAT --to-destination %s\n", chain,
+			service.Spec.ClusterIP, port.Port, share, target))
 	}
 	return lines
 }

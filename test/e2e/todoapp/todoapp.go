@@ -84,15 +84,16 @@ func Deploy(ctx context.Context, config *rest.Config, namespace string) error {
 // that do are ready.
 func AwaitPods(ctx context.Context, client kubernetes.Interface, namespace, selector string, count int) error {
 	last := errors.New("nothing seen yet")
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 60*time.Second, true, func(ctx context.Context) (bool, error) {
-		pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
-		if err != nil {
-			last = err
-			return false, nil
-		}
-		last = unready(pods.Items, count)
-		return last == nil, nil
-	})
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 60*time.Second, true,
+		func(ctx context.Context) (bool, error) {
+			pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+			if err != nil {
+				last = err
+				return false, nil
+			}
+			last = unready(pods.Items, count)
+			return last == nil, nil
+		})
 	if err != nil {
 		return fmt.Errorf("wait for pods of %s (%s): %w", namespace, selector, last)
 	}
@@ -140,10 +141,11 @@ func StartCronJob(ctx context.Context, client kubernetes.Interface, namespace, n
 	}
 	job := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
-			GenerateName:    name + "-",
-			Labels:          owner.Spec.JobTemplate.Labels,
-			Annotations:     owner.Spec.JobTemplate.Annotations,
-			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, batchv1.SchemeGroupVersion.WithKind("CronJob"))},
+			GenerateName: name + "-",
+			Labels:       owner.Spec.JobTemplate.Labels,
+			Annotations:  owner.Spec.JobTemplate.Annotations,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner,
+				batchv1.SchemeGroupVersion.WithKind("CronJob"))},
 		},
 		Spec: owner.Spec.JobTemplate.Spec,
 	}

@@ -29,10 +29,12 @@ const every = 100 * time.Millisecond
 // Define makes the storage class.
 func Define(ctx context.Context, client kubernetes.Interface) error {
 	class := &storagev1.StorageClass{
-		ObjectMeta:  metav1.ObjectMeta{Name: Class, Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
+		ObjectMeta: metav1.ObjectMeta{Name: Class,
+			Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
 		Provisioner: "irctl.test/folder",
 	}
-	if _, err := client.StorageV1().StorageClasses().Create(ctx, class, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := client.StorageV1().StorageClasses().Create(ctx, class, metav1.CreateOptions{}); err != nil &&
+		!apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("define storage class: %w", err)
 	}
 	return nil
@@ -61,7 +63,8 @@ func provide(ctx context.Context, client kubernetes.Interface, dir string) error
 	}
 	var errs []error
 	for _, claim := range claims.Items {
-		if claim.Status.Phase != corev1.ClaimPending || claim.Spec.VolumeName != "" || claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != Class {
+		if claim.Status.Phase != corev1.ClaimPending || claim.Spec.VolumeName != "" ||
+			claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != Class {
 			continue
 		}
 		errs = append(errs, volumeFor(ctx, client, &claim, filepath.Join(dir, string(claim.UID))))
@@ -69,7 +72,8 @@ func provide(ctx context.Context, client kubernetes.Interface, dir string) error
 	return errors.Join(errs...)
 }
 
-func volumeFor(ctx context.Context, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim, folder string) error {
+func volumeFor(ctx context.Context, client kubernetes.Interface, claim *corev1.PersistentVolumeClaim,
+	folder string) error {
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		return err
 	}
@@ -84,12 +88,14 @@ func volumeFor(ctx context.Context, client kubernetes.Interface, claim *corev1.P
 			AccessModes:                   claim.Spec.AccessModes,
 			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain, // clear sees to it
 			StorageClassName:              Class,
-			PersistentVolumeSource:        corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: folder}},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{
+				HostPath: &corev1.HostPathVolumeSource{Path: folder}},
 			ClaimRef: &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1",
 				Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID},
 		},
 	}
-	if _, err := client.CoreV1().PersistentVolumes().Create(ctx, volume, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := client.CoreV1().PersistentVolumes().Create(ctx, volume, metav1.CreateOptions{}); err != nil &&
+		!apierrors.IsAlreadyExists(err) {
 		return err
 	}
 	return nil
@@ -103,10 +109,12 @@ func clear(ctx context.Context, client kubernetes.Interface) error {
 	}
 	var errs []error
 	for _, volume := range list.Items {
-		if volume.Spec.StorageClassName != Class || volume.Spec.HostPath == nil || volume.Status.Phase != corev1.VolumeReleased {
+		if volume.Spec.StorageClassName != Class || volume.Spec.HostPath == nil ||
+			volume.Status.Phase != corev1.VolumeReleased {
 			continue
 		}
-		if err := client.CoreV1().PersistentVolumes().Delete(ctx, volume.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		if err := client.CoreV1().PersistentVolumes().Delete(ctx, volume.Name, metav1.DeleteOptions{}); err != nil &&
+			!apierrors.IsNotFound(err) {
 			errs = append(errs, err)
 			continue
 		}

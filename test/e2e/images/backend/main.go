@@ -50,7 +50,8 @@ func run(logger *log.Logger, addresses []string) error {
 	logger.Printf("todo-backend %s", version())
 	failed := make(chan error, len(addresses)+1)
 	for _, address := range addresses {
-		server := &http.Server{Addr: address, Handler: b.handler(), ConnContext: newConnection, ReadHeaderTimeout: 5 * time.Second}
+		server := &http.Server{Addr: address, Handler: b.handler(), ConnContext: newConnection,
+			ReadHeaderTimeout: 5 * time.Second}
 		logger.Printf("listening on %s", address)
 		go func() { failed <- server.ListenAndServe() }()
 	}
@@ -125,7 +126,9 @@ func (b *backend) handler() http.Handler {
 		fmt.Fprintln(w, "ready")
 	})
 	mux.HandleFunc("/todos", b.counted(b.list))
-	mux.HandleFunc("/", b.counted(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "hello from %s\n", b.hostname) }))
+	mux.HandleFunc("/", b.counted(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "hello from %s\n", b.hostname)
+	}))
 	return mux
 }
 
@@ -157,7 +160,8 @@ func (b *backend) counted(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if first, ok := r.Context().Value(seen{}).(*sync.Once); ok {
 			first.Do(func() {
-				b.logger.Printf("connection %d from %s to %s", b.accepted.Add(1), r.RemoteAddr, r.Context().Value(http.LocalAddrContextKey))
+				b.logger.Printf("connection %d from %s to %s", b.accepted.Add(1), r.RemoteAddr,
+					r.Context().Value(http.LocalAddrContextKey))
 			})
 		}
 		next(w, r)
@@ -192,7 +196,8 @@ func (b *backend) session(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it is over
-	if _, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS todos (id bigserial PRIMARY KEY, title text NOT NULL, made timestamptz NOT NULL DEFAULT now())"); err != nil {
+	if _, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS todos (id bigserial PRIMARY KEY, title text NOT NULL, "+
+		"made timestamptz NOT NULL DEFAULT now())"); err != nil {
 		// Two backends at once: the other one made it.
 		b.logger.Printf("database: %v", err)
 	}

@@ -11,7 +11,8 @@ import (
 
 const usage = `usage:
   netbox serve ADDR...                 answer HTTP on every ADDR (":8000"), log each connection
-  netbox dial HOST:PORT [TIMEOUT]      one request (to port 5432: of PostgreSQL); exit 0 if answered, 1 if not (TIMEOUT "1s")
+  netbox dial HOST:PORT [TIMEOUT]      one request (to port 5432: of PostgreSQL); exit 0 if answered, 1 if not
+                                       (TIMEOUT "1s")
   netbox hold HOST:PORT [INTERVAL]     requests on one connection until it breaks, then exit 1
   netbox crash [LINES]                 log LINES lines (3), exit 1
   netbox flood [LINES] [WIDTH]         log LINES lines (100000) of WIDTH bytes (100), then sleep

@@ -118,7 +118,8 @@ func hold(args []string) error {
 }
 
 func get(client *http.Client, address string, out io.Writer) error {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+address+"/", nil) // the client has a time limit
+	// the client has a time limit
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+address+"/", nil)
 	if err != nil {
 		return err
 	}
