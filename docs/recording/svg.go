@@ -164,6 +164,13 @@ type frame struct {
 	lasts   time.Duration
 }
 
+const (
+	// classes are the styles of every picture: of a row, bold, dim, a caption, and a frame.
+	classes = `text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,sans-serif}` +
+		`.f{visibility:hidden}`
+	monospace = `ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace`
+)
+
 // picture draws frames one after the other, for ever; one frame stands still.
 // The still one is shown where nothing moves, or nothing is to move.
 func picture(frames []frame, columns, lines, still int, alt string) string {
@@ -177,9 +184,7 @@ func picture(frames []frame, columns, lines, still int, alt string) string {
 		total += f.lasts
 	}
 	var defs, body, css strings.Builder
-	css.WriteString(
-		`text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,` +
-			`sans-serif}.f{visibility:hidden}`)
+	css.WriteString(classes)
 	ids := map[string]string{}
 	use := func(row string) string { // every row is there once
 		if ids[row] == "" {
@@ -198,9 +203,7 @@ func picture(frames []frame, columns, lines, still int, alt string) string {
 				i, from, to)
 			if i == 0 {
 				css.Reset()
-				css.WriteString(
-					`text{white-space:pre}.b{font-weight:700}.d{opacity:.65}.c{font-family:system-ui,` +
-						`sans-serif}.f{visibility:hidden}`)
+				css.WriteString(classes)
 				fmt.Fprintf(&css, "@keyframes k0{0%%{visibility:visible}%s%%{visibility:hidden}}", to)
 			} else if i == len(frames)-1 {
 				fmt.Fprintf(&css, "@keyframes k%d{0%%{visibility:hidden}%s%%{visibility:visible}}", i, from)
@@ -225,13 +228,10 @@ func picture(frames []frame, columns, lines, still int, alt string) string {
 			"@media (prefers-reduced-motion:reduce){.f{animation:none!important}#f%d{visibility:visible}}", still)
 	}
 	return fmt.Sprintf(
-		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img">
-<title>%s</title><style>%s</style>
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img">`+
+			`<title>%s</title><style>%s</style>
 <rect width="100%%" height="100%%" rx="8" fill="%s"/><defs>%s</defs>
-<g transform="translate(%g %g)" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',
-'Liberation Mono',
-monospace"
- font-size="14" fill="%s" xml:space="preserve">
+<g transform="translate(%g %g)" font-family="`+monospace+`" font-size="14" fill="%s" xml:space="preserve">
 %s</g></svg>
 `, width, height, width, height, html.EscapeString(alt), css.String(), background, defs.String(), margin, margin,
 		foreground, body.String())

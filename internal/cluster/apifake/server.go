@@ -141,7 +141,7 @@ func (s *Server) Forget() {
 func (s *Server) Add(t testing.TB, objects ...runtime.Object) {
 	t.Helper()
 	for _, o := range objects {
-		// An object may be of more than one test, and what is unstructured is not copied by the converter.
+		// Tests that run side by side may share an object, and the converter does not copy an unstructured one.
 		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o.DeepCopyObject())
 		if err != nil {
 			t.Fatalf("apifake: %v", err)
